@@ -1,0 +1,43 @@
+"""How a source of text becomes a prepared corpus."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sgdd_engine.errors import require
+from sgdd_engine.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Reading, cleaning, filtering, splitting and storing."""
+
+    column: str = option("text", "column or JSON key that holds the text")
+    split: str = option("train", "split of a hub data set")
+    revision: str | None = option(None, "commit of a hub data set; empty means the newest, which is recorded")
+    limit: int | None = option(None, "read at most this many source lines; empty means all")
+    min_words: int = option(3, "shorter sentences are left out (words)")
+    max_words: int = option(64, "longer sentences are left out (words)")
+    max_tokens: int = option(64, "longer sentences are left out (tokens of the decoder)")
+    validation_share: float = option(0.01, "share of sentences held out for validation, and again for test")
+    shard_sentences: int = option(65_536, "sentences per shard; bounds the memory of preparation")
+    embedding_dtype: Literal["fp16", "fp32"] = option("fp16", "how vectors are stored")
+    seed: int = option(0, "seed of the built-in corpus and of tokenizer training samples")
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.min_words <= self.max_words,
+            f"data.min_words ({self.min_words}) must lie between 1 and data.max_words ({self.max_words}).",
+        )
+        require(
+            1 <= self.max_tokens <= 512,
+            f"data.max_tokens is {self.max_tokens}; it must lie between 1 and 512.",
+        )
+        require(self.limit is None or self.limit > 0, f"data.limit is {self.limit}; it must be positive.")
+        require(
+            0 < self.validation_share <= 0.25,
+            f"data.validation_share is {self.validation_share}; it must lie above 0 and at most 0.25.",
+        )
+        require(
+            self.shard_sentences >= 256,
+            f"data.shard_sentences is {self.shard_sentences}; it must be at least 256.",
+        )

@@ -1,0 +1,20 @@
+"""What an evaluation measures. No torch here: settings are shown without loading it."""
+
+from dataclasses import dataclass
+
+from sgdd_engine.errors import require
+from sgdd_engine.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Held-out sentences and the noise they are measured under."""
+
+    limit: int = option(1000, "held-out sentences evaluated")
+    candidates: int = option(1, "likeliest lengths decoded per sentence, the closest kept")
+    nelbo_samples: int = option(8, "stratified times per sentence for the NELBO")
+    seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "candidates", "nelbo_samples"):
+            require(getattr(self, name) >= 1, f"eval.{name} is {getattr(self, name)}; it must be at least 1.")

@@ -1,0 +1,106 @@
+"""What the engine reports while it works. The engine never draws: a listener does.
+
+Long-running functions take `on_event: Listener = ignore`. Events are facts, with units in their names.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A piece of work begins; `total` is None where its size is unknown."""
+
+    stage: str
+    total: int | None = None
+    unit: str = "sentences"
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """`done` units of the stage are finished, counted from its start."""
+
+    stage: str
+    done: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    """The stage is complete; `summary` is a sentence for the log."""
+
+    stage: str
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know; `warning` when it may change a result."""
+
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """Figures averaged over the steps since the last such event."""
+
+    step: int
+    max_steps: int | None
+    fraction: float
+    loss: float
+    accuracy_by_mask_ratio: Mapping[str, float]
+    sentences_per_second: float
+    tokens_per_second: float
+    learning_rate: float
+    memory_bytes: int
+    seconds_left: float | None
+    terms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """Held-out figures of the averaged weights, on a fixed noise set."""
+
+    step: int
+    loss: float
+    nelbo_nats_per_token: float
+    accuracy_by_mask_ratio: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """A complete, verified checkpoint stands in `folder`."""
+
+    step: int
+    folder: Path
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasChanged:
+    """One denoising step is done; `texts` shows each canvas, masked positions as `_`."""
+
+    step: int
+    num_steps: int
+    texts: tuple[str, ...]
+
+
+Event = (
+    StageStarted
+    | StageProgress
+    | StageFinished
+    | Notice
+    | TrainingProgress
+    | Validated
+    | CheckpointSaved
+    | CanvasChanged
+)
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener of callers who want no reports."""

@@ -1,0 +1,1 @@
+"""Networks on tensors. Knows no diffusion, no file and no user."""

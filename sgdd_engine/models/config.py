@@ -1,0 +1,93 @@
+"""Shapes of the networks. No torch here: settings are shown without loading it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sgdd_engine.errors import require
+from sgdd_engine.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckConfig:
+    """What stands between the sentence vector and the decoder."""
+
+    kind: Literal["vib", "whitening", "none"] = option(
+        "vib", "variational information bottleneck, whitening, or nothing"
+    )
+    latent_dim: int = option(
+        256, "dimensions of the latent vector z (vib), or principal directions kept (whitening)"
+    )
+    hidden_dim: int = option(256, "width of the VIB's hidden layer")
+    beta: float = option(1e-3, "weight of the KL (nats per sentence, divided by its tokens)")
+    free_bits: float = option(0.05, "KL below this many nats per dimension costs nothing")
+    anneal_steps: int = option(1000, "steps over which beta rises from 0")
+
+    def __post_init__(self) -> None:
+        require(self.latent_dim >= 1, f"bottleneck.latent_dim is {self.latent_dim}; it must be at least 1.")
+        require(self.hidden_dim >= 1, f"bottleneck.hidden_dim is {self.hidden_dim}; it must be at least 1.")
+        require(self.beta >= 0, f"bottleneck.beta is {self.beta}; it must not be negative.")
+        require(self.free_bits >= 0, f"bottleneck.free_bits is {self.free_bits}; it must not be negative.")
+        require(
+            self.anneal_steps >= 0,
+            f"bottleneck.anneal_steps is {self.anneal_steps}; it must not be negative.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The bidirectional Transformer that fills the canvas."""
+
+    layers: int = option(2, "Transformer blocks")
+    width: int = option(256, "hidden size")
+    heads: int = option(4, "attention heads")
+    mlp_ratio: float = option(4.0, "feed-forward width over hidden size")
+    memory_tokens: int = option(8, "vectors made from z that attention can read; 0 for none")
+    anchors: bool = option(
+        True, "visible <s> and </s> around the canvas; without them RoPE cannot tell positions apart"
+    )
+    dropout: float = option(0.0, "dropout in attention and feed-forward outputs")
+
+    def __post_init__(self) -> None:
+        require(self.layers >= 1, f"decoder.layers is {self.layers}; it must be at least 1.")
+        require(
+            self.heads >= 1 and self.width % self.heads == 0,
+            f"decoder.width ({self.width}) must be a multiple of decoder.heads ({self.heads}).",
+        )
+        require(
+            (self.width // self.heads) % 2 == 0,
+            f"decoder.width / decoder.heads is {self.width // self.heads}; rotary positions need an even number.",
+        )
+        require(self.mlp_ratio > 0, f"decoder.mlp_ratio is {self.mlp_ratio}; it must be positive.")
+        require(
+            self.memory_tokens >= 0,
+            f"decoder.memory_tokens is {self.memory_tokens}; it must not be negative.",
+        )
+        require(0 <= self.dropout < 1, f"decoder.dropout is {self.dropout}; it must lie in [0, 1).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyConfig:
+    """The token space, as the tokenizer of the prepared corpus defines it."""
+
+    size: int
+    mask_id: int
+    bos_id: int
+    eos_id: int
+
+    def __post_init__(self) -> None:
+        for name in ("mask_id", "bos_id", "eos_id"):
+            value = getattr(self, name)
+            require(
+                0 <= value < self.size, f"{name} is {value}, outside the vocabulary of {self.size} pieces."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All that is needed to build the networks: what the user chose and what the corpus dictates."""
+
+    embedding_dim: int
+    max_tokens: int
+    vocabulary: VocabularyConfig
+    bottleneck: BottleneckConfig = BottleneckConfig()
+    decoder: DecoderConfig = DecoderConfig()

@@ -1,0 +1,1 @@
+"""Text to ids and to vectors: the only users of `transformers` and `tokenizers`."""

@@ -1,0 +1,73 @@
+"""How the decoder is trained. No torch here: settings are shown without loading it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sgdd_engine.errors import require
+from sgdd_engine.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimisation, validation and checkpoints."""
+
+    max_steps: int | None = option(100_000, "optimiser steps")
+    max_minutes: float | None = option(None, "training time after which the run ends, resumed time included")
+    batch_tokens: int = option(4096, "tokens per batch")
+    learning_rate: float = option(1e-3, "peak learning rate")
+    min_learning_rate_share: float = option(0.05, "the cosine decays to this share of the peak")
+    warmup_steps: int = option(200, "steps of linear warm-up")
+    weight_decay: float = option(0.01, "AdamW decay of matrices; tables, gains and biases have none")
+    beta2: float = option(0.98, "AdamW's second moment decay")
+    grad_clip: float = option(1.0, "largest norm of the gradient")
+    condition_dropout: float = option(0.1, "share of rows that train the null condition (for guidance)")
+    length_weight: float = option(
+        1.0, "weight of the length's nats per sentence, over its tokens, as the KL's"
+    )
+    ema_decay: float = option(0.999, "decay of the fp32 average of the weights")
+    table_init: Literal["encoder", "random"] = option(
+        "encoder", "start the token table from the encoder's word table by PCA, or at random"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "arithmetic of the decoder; auto is bf16 where the hardware has it"
+    )
+    log_every: int = option(20, "steps between progress reports")
+    validate_every: int = option(500, "steps between validations")
+    validation_sentences: int = option(512, "held-out sentences of the fixed validation set")
+    save_every: int = option(500, "steps between checkpoints")
+    keep_checkpoints: int = option(2, "newest checkpoints kept, besides the best")
+    seed: int = option(0, "seed of weights, order, masks and noise")
+
+    def __post_init__(self) -> None:
+        require(
+            self.max_steps is not None or self.max_minutes is not None,
+            "train.max_steps and train.max_minutes are both empty.",
+            "Set at least one, for example --max-steps 10000.",
+        )
+        for name in (
+            "max_steps",
+            "max_minutes",
+            "batch_tokens",
+            "learning_rate",
+            "grad_clip",
+            "log_every",
+            "validate_every",
+            "validation_sentences",
+            "save_every",
+            "keep_checkpoints",
+        ):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"train.{name} is {value}; it must be positive.")
+        for name in ("warmup_steps", "weight_decay", "length_weight"):
+            require(
+                getattr(self, name) >= 0, f"train.{name} is {getattr(self, name)}; it must not be negative."
+            )
+        for name in ("condition_dropout", "min_learning_rate_share"):
+            require(
+                0 <= getattr(self, name) <= 1,
+                f"train.{name} is {getattr(self, name)}; it must lie in [0, 1].",
+            )
+        for name in ("ema_decay", "beta2"):
+            require(
+                0 <= getattr(self, name) < 1, f"train.{name} is {getattr(self, name)}; it must lie in [0, 1)."
+            )
