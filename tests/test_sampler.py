@@ -1,0 +1,243 @@
+"""The denoising loop, against denoisers that know the answer, know nothing, or insist on the mask."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models_for_tests import VOCABULARY, generator, random_tokens
+
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.sampler import ORDERS, sample
+from sgdd_engine.diffusion.schedule import build_schedule
+
+V, MASK = VOCABULARY.size, VOCABULARY.mask_id
+every_order = pytest.mark.parametrize("order", ORDERS)
+
+
+def write(log_probs, canvas, config, *, seeds=None, schedule="cosine", on_step=None):
+    seeds = range(len(canvas)) if seeds is None else seeds
+    return sample(
+        log_probs,
+        canvas,
+        mask_id=MASK,
+        schedule=build_schedule(schedule),
+        config=config,
+        generators=[generator(s) for s in seeds],
+        on_step=on_step,
+    )
+
+
+def blank(rows, n):
+    return torch.full((rows, n), MASK)
+
+
+def oracle(x):
+    """Nearly sure of the clean tokens."""
+
+    def log_probs(z_t, t, masked):
+        return (30.0 * torch.nn.functional.one_hot(x[masked], V)).log_softmax(-1)
+
+    return log_probs
+
+
+def by_lookup(z_t, t, masked):
+    """Depends on the whole row and the position, by table look-up: a row's numbers are the same in any batch."""
+    table = (2 * torch.randn(997, V, generator=generator(11))).log_softmax(-1)
+    row_key = (z_t * torch.arange(1, z_t.shape[1] + 1)).sum(dim=1, keepdim=True)
+    return table[((row_key + 31 * torch.arange(z_t.shape[1])) % 997)[masked]]
+
+
+def fixed(probabilities):
+    """The same distribution over the first tokens everywhere."""
+    row = torch.full((V,), -1e4)
+    row[: len(probabilities)] = torch.tensor(probabilities).log()
+
+    def log_probs(z_t, t, masked):
+        return row.log_softmax(-1).expand(int(masked.sum()), V)
+
+    return log_probs
+
+
+@every_order
+@given(
+    n=st.integers(1, 14),
+    steps=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+    noise=st.sampled_from([0.0, 3.0]),
+    temperature=st.sampled_from([0.0, 0.7]),
+    schedule=st.sampled_from(["cosine", "linear"]),
+)
+@settings(deadline=None, max_examples=20)
+def test_an_oracle_is_recovered(order, n, steps, seed, noise, temperature, schedule):
+    x = random_tokens(3, n, seed)
+    config = SamplingConfig(steps=steps, order=order, order_noise=noise, temperature=temperature)
+    assert torch.equal(write(oracle(x), blank(3, n), config, schedule=schedule), x)
+
+
+@every_order
+@given(
+    n=st.integers(1, 14),
+    steps=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+    temperature=st.sampled_from([0.0, 1.0, 5.0]),
+    top_p=st.sampled_from([1.0, 0.6]),
+)
+@settings(deadline=None, max_examples=20)
+def test_no_mask_survives_and_what_stands_stays(order, n, steps, seed, temperature, top_p):
+    given_tokens = random_tokens(4, n, seed)
+    canvas = torch.where(torch.rand(4, n, generator=generator(seed)) < 0.6, MASK, given_tokens)
+    before = canvas.clone()
+    config = SamplingConfig(steps=steps, order=order, temperature=temperature, top_p=top_p, order_noise=1.0)
+
+    def insists_on_the_mask(z_t, t, masked):
+        scores = by_lookup(z_t, t, masked).clone()
+        scores[:, MASK] = 5.0
+        return scores.log_softmax(-1)
+
+    for denoiser in (by_lookup, insists_on_the_mask):
+        out = write(denoiser, canvas, config)
+        assert (out != MASK).all()
+        assert torch.equal(out[before != MASK], before[before != MASK])
+        assert torch.equal(canvas, before), "the caller's canvas is not written on"
+
+
+def test_a_full_canvas_asks_nothing():
+    x = random_tokens(2, 5)
+
+    def unwanted(z_t, t, masked):
+        raise AssertionError("the denoiser was called")
+
+    assert torch.equal(write(unwanted, x, SamplingConfig()), x)
+
+
+@pytest.mark.parametrize(("n", "steps"), list(itertools.product([1, 2, 7, 30], [1, 2, 8, 50])))
+def test_the_schedule_says_how_many_masks_are_left(n, steps):
+    schedule, seen, times = build_schedule("cosine"), [], []
+
+    def watched(z_t, t, masked):
+        assert torch.equal(masked, z_t == MASK)
+        times.append((t.clone(), masked.float().mean(dim=1)))
+        return by_lookup(z_t, t, masked)
+
+    write(watched, blank(2, n), SamplingConfig(steps=steps), on_step=lambda i, z: seen.append((i, z)))
+    assert len(seen) == len(times) <= min(n, steps)
+    assert [i for i, _ in seen] == list(range(1, len(seen) + 1))
+    left = n
+    for i, canvas in seen:  # each canvas is a snapshot, or all would be the last
+        said = int(n * (1 - schedule.alpha(torch.tensor(1 - i / steps, dtype=torch.float64))).item() + 1e-9)
+        left = min(said, left - 1) if i < steps else 0
+        assert (canvas == MASK).sum(dim=1).tolist() == [left, left]
+    assert left == 0
+    for t, share in times:
+        torch.testing.assert_close(1 - schedule.alpha(t), share, atol=1e-5, rtol=0)
+
+
+@every_order
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@given(seed=st.integers(0, 1000), n=st.integers(1, 9), steps=st.integers(1, 9))
+@settings(deadline=None, max_examples=15)
+def test_a_row_does_not_depend_on_its_batch(order, temperature, seed, n, steps):
+    config = SamplingConfig(steps=steps, order=order, temperature=temperature, top_p=0.9, order_noise=1.0)
+    # Rows that end at different steps, and one that is full from the start.
+    canvas = torch.where(torch.rand(5, n, generator=generator(seed)) < 0.5, MASK, random_tokens(5, n, seed))
+    canvas[0], canvas[1] = MASK, random_tokens(1, n, seed)[0]
+    seeds = [seed + 10 * i for i in range(5)]
+    together = write(by_lookup, canvas, config, seeds=seeds)
+    backwards = write(by_lookup, canvas.flip(0), config, seeds=seeds[::-1]).flip(0)
+    alone = torch.cat([write(by_lookup, canvas[i : i + 1], config, seeds=seeds[i : i + 1]) for i in range(5)])
+    assert torch.equal(together, alone)
+    assert torch.equal(together, backwards)
+
+
+def test_seeds_matter_only_where_something_is_drawn():
+    drawn = write(by_lookup, blank(20, 6), SamplingConfig(steps=3, temperature=1.0))
+    assert len({tuple(row) for row in drawn.tolist()}) > 15
+    greedy = write(by_lookup, blank(20, 6), SamplingConfig(steps=3))
+    assert len({tuple(row) for row in greedy.tolist()}) == 1
+
+
+def frequencies(config, probabilities):
+    out = write(fixed(probabilities), blank(4, 5000), config)
+    return torch.bincount(out.flatten(), minlength=V).double() / out.numel()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_are_drawn_at_the_temperature(temperature):
+    p = [0.1, 0.2, 0.3, 0.4]
+    expected = torch.tensor(p).double() ** (1 / temperature)
+    expected /= expected.sum()
+    seen = frequencies(SamplingConfig(steps=1, temperature=temperature), p)[:4]
+    assert ((seen - expected).abs() < 4 * (expected * (1 - expected) / 20_000).sqrt()).all()
+
+
+@pytest.mark.parametrize(
+    ("top_p", "expected"),
+    [
+        (0.4, [1.0, 0, 0, 0]),
+        (0.7, [0.625, 0.375, 0, 0]),
+        (0.97, [0.5, 0.3, 0.15, 0.05]),
+        (1e-6, [1.0, 0, 0, 0]),
+    ],
+)
+def test_top_p_keeps_the_smallest_set_of_that_mass(top_p, expected):
+    seen = frequencies(SamplingConfig(steps=1, temperature=1.0, top_p=top_p), [0.5, 0.3, 0.15, 0.05])[:4]
+    assert (seen - torch.tensor(expected)).abs().max() < 0.015
+    assert ((seen == 0) == (torch.tensor(expected) == 0)).all()
+
+
+def test_top_p_looks_at_the_tempered_distribution():
+    # At temperature 0.5, [.5, .3, .2] becomes [.66, .24, .11]: the first alone has the mass of 0.6.
+    assert frequencies(SamplingConfig(steps=1, temperature=0.5, top_p=0.6), [0.5, 0.3, 0.2])[0] == 1
+
+
+def first_filled(log_probs, n, config, seeds):
+    canvases = []
+    write(log_probs, blank(len(seeds), n), config, seeds=seeds, on_step=lambda i, z: canvases.append(z))
+    return canvases[0] != MASK
+
+
+@every_order
+def test_ties_are_broken_at_random(order):
+    counts = first_filled(fixed([0.5, 0.5]), 6, SamplingConfig(steps=6, order=order), range(600)).sum(dim=0)
+    assert counts.sum() == 600
+    assert counts.min() > 60
+    assert counts.max() < 140
+
+
+def test_the_temperature_does_not_reach_the_order():
+    orders = []
+    for temperature in (0.0, 0.1, 30.0):
+        config = SamplingConfig(steps=8, temperature=temperature)
+        orders.append(first_filled(by_lookup, 8, config, range(5)))
+    assert torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[0], orders[2])
+
+
+def test_order_noise_fades_out():
+    strong = SamplingConfig(steps=8, order_noise=1e4)
+    assert first_filled(by_lookup, 8, strong, range(200)).sum(dim=0).min() > 5
+    # One step is also the last one, and fills everything anyway.
+    assert (write(by_lookup, blank(1, 8), SamplingConfig(steps=1, order_noise=1e4)) != MASK).all()
+
+
+def test_order_rules_by_definition():
+    log_probs = (2 * torch.randn(50, V, generator=generator(1))).log_softmax(-1)
+    p = log_probs.exp()
+    ordered = p.sort(dim=-1, descending=True).values
+    torch.testing.assert_close(ORDERS["confidence"](log_probs), ordered[:, 0].log())
+    torch.testing.assert_close(ORDERS["margin"](log_probs), ordered[:, 0] - ordered[:, 1])
+    entropy = torch.distributions.Categorical(logits=log_probs).entropy()
+    torch.testing.assert_close(ORDERS["entropy"](log_probs), -entropy)
+
+
+def test_forbidden_tokens_do_not_disturb_the_entropy():
+    log_probs = torch.full((1, 4), -torch.inf)
+    log_probs[0, :2] = torch.tensor([0.5, 0.5]).log()
+    torch.testing.assert_close(ORDERS["entropy"](log_probs), -torch.tensor([2.0]).log())
+
+
+def test_random_order_ignores_the_scores():
+    counts = first_filled(by_lookup, 6, SamplingConfig(steps=6, order="random"), range(600)).sum(dim=0)
+    assert counts.min() > 60
