@@ -1,0 +1,129 @@
+"""The Transformer block: attention with rotary positions and memory, conditioned by AdaLN-Zero.
+
+Sources: AdaLN-Zero, Peebles and Xie 2022 (arXiv 2212.09748 §3.2); rotary positions, Su et al. 2021
+(arXiv 2104.09864); normalised queries and keys, Dehghani et al. 2023 (arXiv 2302.05442).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgdd_engine.models.config import DecoderConfig
+
+
+class TimeEmbedding(nn.Module):
+    """Diffusion time to a vector: sinusoids of `1000 t`, then a two-layer network.
+
+    Shapes: t [B] in [0, 1] → [B, width].
+    """
+
+    def __init__(self, width: int, frequencies: int = 64) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.net = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        exponent = torch.arange(self.frequencies, device=t.device, dtype=torch.float32) / self.frequencies
+        angles = 1000.0 * t.float()[:, None] * torch.exp(-math.log(10_000.0) * exponent)
+        out: Tensor = self.net(torch.cat([angles.cos(), angles.sin()], dim=-1))
+        return out
+
+
+def rotary_angles(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles, each [length, head_dim / 2]."""
+    inverse = 10_000.0 ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * inverse
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair of coordinates of `x` [B, H, L, head_dim] by its position's angle."""
+    cos, sin = (a.to(x.dtype) for a in angles)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def normalize(x: Tensor, gain: Tensor) -> Tensor:
+    """Root-mean-square normalisation of the last dimension, in the dtype of `x`."""
+    return F.rms_norm(x, x.shape[-1:], gain.to(x.dtype), eps=1e-6)
+
+
+class Attention(nn.Module):
+    """Bidirectional self-attention that can also read memory.
+
+    Memory is not rotated, so the score of a position against it depends on where the position stands.
+    Shapes: x [B, L, width], memory [B, K, width] or None → [B, L, width].
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.head_dim = width // heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.q_gain = nn.Parameter(torch.ones(self.head_dim))
+        self.k_gain = nn.Parameter(torch.ones(self.head_dim))
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | None) -> Tensor:
+        q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k = rotate(normalize(q, self.q_gain), angles), rotate(normalize(k, self.k_gain), angles)
+        if memory is not None:
+            width = memory.shape[-1]
+            memory_k, memory_v = F.linear(memory, self.qkv.weight[width:]).chunk(2, dim=-1)
+            k = torch.cat([k, normalize(self._split(memory_k), self.k_gain)], dim=2)
+            v = torch.cat([v, self._split(memory_v)], dim=2)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        rows, length, _ = x.shape
+        return x.view(rows, length, self.heads, self.head_dim).transpose(1, 2)
+
+
+class AdaLNZeroBlock(nn.Module):
+    """Attention and feed-forward, each shifted, scaled and gated by the condition.
+
+    The modulation starts at zero, so every block starts as the identity.
+    Shapes: x [B, L, width], condition [B, width], memory [B, K, width] or None → [B, L, width].
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        width, inner = config.width, int(config.width * config.mlp_ratio)
+        self.attention_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attention = Attention(width, config.heads)
+        self.mlp_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, width)
+        )
+        self.memory_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.dropout = nn.Dropout(config.dropout)
+        zero(self.modulation[1])
+
+    def forward(
+        self, x: Tensor, condition: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | None
+    ) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None, :].chunk(
+            6, dim=-1
+        )
+        memory = None if memory is None else self.memory_norm(memory)
+        h = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), angles, memory)
+        x = x + gate_a * self.dropout(h)
+        h = self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
+        out: Tensor = x + gate_m * self.dropout(h)
+        return out
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`x · (1 + scale) + shift`."""
+    return x * (1 + scale) + shift
+
+
+def zero(module: nn.Module) -> None:
+    """Set a module's parameters to zero, as AdaLN-Zero asks of its last layers."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)

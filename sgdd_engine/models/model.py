@@ -1,0 +1,119 @@
+"""The whole trainable model: vector → latent → condition → hidden states, and the length of the sentence."""
+
+import torch
+from torch import Tensor, nn
+
+from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
+from sgdd_engine.models.config import ModelConfig
+from sgdd_engine.models.decoder import Condition, Denoiser
+from sgdd_engine.models.head import VocabularyHead
+
+
+class Standardize(nn.Module):
+    """`(e − mean) / std` with the statistics of the training vectors, saved with the model.
+
+    A unit-norm vector of D dimensions has coordinates near 1/√D, which a unit-variance posterior would drown.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def forward(self, e: Tensor) -> Tensor:
+        return (e.float() - self.mean) / self.std
+
+
+class Conditioner(nn.Module):
+    """Latent vectors [B, latent_dim] to what the decoder reads."""
+
+    def __init__(self, latent_dim: int, width: int, memory_tokens: int) -> None:
+        super().__init__()
+        self.memory_shape = (memory_tokens, width)
+        self.vector = nn.Sequential(
+            nn.Linear(latent_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
+        self.memory = nn.Linear(latent_dim, memory_tokens * width) if memory_tokens else None
+
+    def forward(self, z: Tensor) -> Condition:
+        memory = None if self.memory is None else self.memory(z).unflatten(-1, self.memory_shape)
+        return Condition(self.vector(z), memory)
+
+
+class SemanticDecoder(nn.Module):
+    """Everything that is trained, and the statistics that are fitted.
+
+    Args:
+        config: Shapes; see `ModelConfig`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.decoder.width
+        self.standardize = Standardize(config.embedding_dim)
+        self.bottleneck = build_bottleneck(config.embedding_dim, config.bottleneck)
+        latent_dim = self.bottleneck.output_dim
+        self.null = nn.Parameter(torch.zeros(latent_dim))
+        self.conditioner = Conditioner(latent_dim, width, config.decoder.memory_tokens)
+        self.length_head = nn.Sequential(
+            nn.Linear(latent_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, config.max_tokens)
+        )
+        self.denoiser = Denoiser(config.decoder, config.vocabulary, config.max_tokens)
+
+    @property
+    def head(self) -> VocabularyHead:
+        """The tied vocabulary head."""
+        return self.denoiser.head
+
+    def latent(self, embeddings: Tensor, generator: torch.Generator | None = None) -> Latent:
+        """Sentence vectors [B, D] through standardisation and bottleneck (a draw in training, the mean otherwise)."""
+        latent: Latent = self.bottleneck(self.standardize(embeddings), generator)
+        return latent
+
+    def null_latent(self, rows: int) -> Tensor:
+        """The learned latent of "no meaning given": [rows, latent_dim]."""
+        return self.null.expand(rows, -1)
+
+    def drop_condition(self, z: Tensor, dropped: Tensor) -> Tensor:
+        """`z` [B, latent_dim] with the rows of `dropped` [B] replaced by the null latent."""
+        return torch.where(dropped[:, None], self.null, z)
+
+    def condition(self, z: Tensor) -> Condition:
+        """What the decoder reads of latents [B, latent_dim]."""
+        condition: Condition = self.conditioner(z)
+        return condition
+
+    def length_logits(self, z: Tensor) -> Tensor:
+        """Logits [B, max_tokens] in float32; entry `i` stands for a sentence of `i + 1` tokens."""
+        logits: Tensor = self.length_head(z)
+        return logits.float()
+
+    def hidden(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Hidden states [B, n, width] of the canvas `z_t` [B, n] at times `t` [B]."""
+        hidden: Tensor = self.denoiser(z_t, t, condition)
+        return hidden
+
+    @torch.no_grad()
+    def fit_inputs(self, mean: Tensor, std: Tensor, covariance: Tensor | None = None) -> None:
+        """Set the statistics of the training vectors.
+
+        Args:
+            mean: Per coordinate [D].
+            std: Per coordinate [D], above 0.
+            covariance: [D, D] of the raw vectors, in float64; needed by whitening only.
+        """
+        self.standardize.mean.copy_(mean)
+        self.standardize.std.copy_(std)
+        if isinstance(self.bottleneck, Whitening):
+            assert covariance is not None, "whitening is fitted to a covariance"
+            scale = std.double().cpu()
+            self.bottleneck.fit(covariance.double().cpu() / (scale[:, None] * scale[None, :]))
+
+    @torch.no_grad()
+    def start_table(self, table: Tensor) -> None:
+        """Start the token table from `table` [V, width]."""
+        self.head.table.copy_(table)
