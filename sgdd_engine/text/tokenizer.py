@@ -1,0 +1,257 @@
+"""The decoder's vocabulary: sentences to ids and back."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tokenizers import AddedToken, Tokenizer
+
+from sgdd_engine.errors import DataError, EncoderError
+from sgdd_engine.models.config import VocabularyConfig
+from sgdd_engine.text.unigram import MASK, build_unigram
+from sgdd_engine.text.wordpiece import readable
+
+if TYPE_CHECKING:
+    from sgdd_engine.text.encoder import SentenceEncoder
+
+Kind = Literal["encoder", "unigram"]
+_FILE = "tokenizer.json"
+_META = "tokenizer_meta.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The pieces that are no text."""
+
+    mask_id: int
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    unk_id: int
+
+
+class TextTokenizer:
+    """A fast tokenizer with the special pieces that a masked-diffusion decoder needs.
+
+    Attributes:
+        kind: `encoder` for an encoder's own vocabulary, `unigram` for one trained on a corpus.
+        vocab_size: Pieces, special ones included; ids lie below it.
+        mask_id: The piece of a masked position.
+        bos_id: The left anchor of the canvas.
+        eos_id: The right anchor of the canvas.
+        pad_id: The padding piece (`unk_id` where the encoder has none).
+        unk_id: The piece of unknown text (`mask_id` for a byte-level vocabulary, which needs none).
+        lowercase: Whether text comes back in lower case.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, specials: SpecialIds, kind: Kind) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        # A sentence that quotes "[MASK]" or "</s>" is text; it must not put an anchor on the canvas.
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._specials = specials
+        self.kind = kind
+        self.mask_id = specials.mask_id
+        self.bos_id = specials.bos_id
+        self.eos_id = specials.eos_id
+        self.pad_id = specials.pad_id
+        self.unk_id = specials.unk_id
+        # The largest id and not the number of pieces: an encoder's ids may have gaps.
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.lowercase = _normalise(tokenizer, "ABC") == "abc"
+        self._is_wordpiece = type(tokenizer.model).__name__ == "WordPiece"
+        self._control = {specials.mask_id, specials.bos_id, specials.eos_id}
+        self._silent = self._control | {specials.pad_id, specials.unk_id}
+
+    @classmethod
+    def from_encoder(cls, encoder: "SentenceEncoder") -> "TextTokenizer":
+        """The vocabulary of the encoder itself; a mask piece or anchors that it lacks are put at the end."""
+        return cls.from_transformers(encoder.tokenizer)
+
+    @classmethod
+    def from_transformers(cls, tokenizer: Any) -> "TextTokenizer":  # noqa: ANN401 - a transformers tokenizer
+        """The same from a `transformers` fast tokenizer, which stays as it is.
+
+        Raises:
+            EncoderError: If its kind is not WordPiece, Unigram or BPE.
+        """
+        copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        kind = type(copy.model).__name__
+        if kind not in ("WordPiece", "Unigram", "BPE"):
+            raise EncoderError(
+                f"The encoder's tokenizer is of the kind {kind}, which cannot write text back; "
+                "WordPiece, Unigram and BPE can.",
+                "Train a vocabulary on the corpus instead: --vocab-size 16000",
+            )
+
+        def known(*names: str) -> int | None:
+            found = (getattr(tokenizer, f"{name}_token_id") for name in names)
+            return next((int(index) for index in found if index is not None), None)
+
+        def ensured(index: int | None, piece: str) -> int:
+            if index is not None:
+                return index
+            copy.add_special_tokens([AddedToken(piece, special=True, normalized=False)])
+            return _id_of(copy, piece)
+
+        mask_id = ensured(known("mask"), MASK)
+        # BERT has cls and sep only; the RoBERTa family has both pairs under the same ids.
+        bos_id = ensured(known("cls", "bos"), "<s>")
+        eos_id = ensured(known("sep", "eos"), "</s>")
+        unk_id = known("unk")
+        unk_id = mask_id if unk_id is None else unk_id
+        pad_id = known("pad")
+        specials = SpecialIds(mask_id, bos_id, eos_id, unk_id if pad_id is None else pad_id, unk_id)
+        return cls(copy, specials, "encoder")
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without anchors and uncut; runs on all cores."""
+        rows = [row.ids for row in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [
+            self._as_text(text) if not self._control.isdisjoint(row) else row
+            for text, row in zip(texts, rows, strict=True)
+        ]
+
+    def decode_batch(self, ids: Iterable[Sequence[int]]) -> list[str]:
+        """Readable text of each row of ids; special pieces leave no trace."""
+        rows = [list(map(int, row)) for row in ids]
+        if not self._is_wordpiece:
+            return [text.strip() for text in self._tokenizer.decode_batch(rows, skip_special_tokens=True)]
+        return [readable(self._words(row)) for row in rows]
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids that are never written: mask, anchors, padding, unknown."""
+        return tuple(sorted({self.mask_id, self.bos_id, self.eos_id, self.pad_id, self.unk_id}))
+
+    def show_canvas(self, row: Sequence[int]) -> str:
+        """A canvas that is not yet full, each masked position as `_`."""
+        runs = [(masked, list(run)) for masked, run in groupby(row, key=lambda index: index == self.mask_id)]
+        written = iter(self.decode_batch(run for masked, run in runs if not masked))
+        return " ".join(" ".join("_" * len(run)) if masked else next(written) for masked, run in runs)
+
+    def piece(self, index: int) -> str:
+        """The piece of one id, as the vocabulary spells it; empty for an id that is not in use."""
+        return self._tokenizer.id_to_token(index) or ""
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `tokenizer.json` and `tokenizer_meta.json` into a folder, and name them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / _FILE, folder / _META]
+        meta = {
+            "version": _VERSION,
+            "kind": self.kind,
+            "fingerprint": self.fingerprint(),
+            **asdict(self._specials),
+        }
+        for path, text in zip(paths, (self._text, json.dumps(meta, indent=2) + "\n"), strict=True):
+            path.write_text(text, encoding="utf-8", newline="\n")
+        return paths
+
+    @classmethod
+    def load(cls, folder: Path) -> "TextTokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: If a file is missing or damaged.
+        """
+        try:
+            meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+            version, kind = meta.pop("version"), meta.pop("kind")
+            fingerprint = meta.pop("fingerprint")
+            specials = SpecialIds(**meta)
+            text = (folder / _FILE).read_text(encoding="utf-8")
+            tokenizer = Tokenizer.from_str(text)
+        # The tokenizers library raises bare Exception for a damaged file.
+        except Exception as problem:
+            raise DataError(
+                f"The tokenizer in {folder} cannot be read: {problem}", "Prepare the data again."
+            ) from problem
+        if version != _VERSION or kind not in ("encoder", "unigram"):
+            raise DataError(
+                f"{folder / _META} comes from another version of sgdd (format {version}, kind {kind})."
+            )
+        loaded = cls(tokenizer, specials, kind)
+        # The library prints the scores of a Unigram model with digits that its own parser does not give back, so
+        # the text that was read is kept: what is saved again is the same to the byte.
+        loaded._text = text
+        if loaded.fingerprint() != fingerprint:
+            raise DataError(
+                f"The tokenizer in {folder} is damaged or was changed.", "Prepare the data again."
+            )
+        return loaded
+
+    def fingerprint(self) -> str:
+        """Sha256 of the vocabulary, its rules and its special ids, in hexadecimal."""
+        return self._fingerprint
+
+    def vocabulary(self) -> VocabularyConfig:
+        """The token space, as the model's configuration wants it."""
+        return VocabularyConfig(
+            size=self.vocab_size, mask_id=self.mask_id, bos_id=self.bos_id, eos_id=self.eos_id
+        )
+
+    @cached_property
+    def _text(self) -> str:
+        return self._tokenizer.to_str()
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        ids = json.dumps([self.kind, asdict(self._specials)], sort_keys=True)
+        return hashlib.sha256((ids + self._text).encode("utf-8")).hexdigest()
+
+    def _as_text(self, text: str) -> list[int]:
+        """Ids of a text that spells a control piece, which a Unigram vocabulary would recognise."""
+        for index in self._control:
+            marker = self.piece(index)
+            text = text.replace(marker, f"{marker[:1]} {marker[1:]}")
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [index for index in ids if index not in self._control]
+
+    def _words(self, row: list[int]) -> list[str]:
+        """Whole words and punctuation marks of a row of WordPiece ids."""
+        words: list[str] = []
+        for index in row:
+            piece = self.piece(index)
+            if index in self._silent or not piece:
+                continue
+            if piece.startswith("##") and len(piece) > 2 and words:
+                words[-1] += piece[2:]
+            else:
+                words.append(piece.removeprefix("##") or piece)
+        return words
+
+
+def train_unigram(sentences: Iterable[str], vocab_size: int, seed: int = 0) -> TextTokenizer:
+    """Train a cased Unigram vocabulary that gives cleaned text (NFC, single spaces) back unchanged.
+
+    Args:
+        sentences: The text to learn from. Up to a million sentences are held in memory and their order does
+            not matter: the same sentences give the same vocabulary.
+        vocab_size: Pieces wanted, special ones included; a small text may give fewer.
+        seed: Which million is taken of a longer text.
+
+    Raises:
+        DataError: If there is no text.
+    """
+    tokenizer = build_unigram(sentences, vocab_size, seed)
+    specials = SpecialIds(mask_id=_id_of(tokenizer, MASK), bos_id=0, pad_id=1, eos_id=2, unk_id=3)
+    return TextTokenizer(tokenizer, specials, "unigram")
+
+
+def _id_of(tokenizer: Tokenizer, piece: str) -> int:
+    index = tokenizer.token_to_id(piece)
+    if index is None:
+        raise DataError(f"The vocabulary has no piece {piece}.")
+    return index
+
+
+def _normalise(tokenizer: Tokenizer, text: str) -> str:
+    return str(tokenizer.normalizer.normalize_str(text)) if tokenizer.normalizer is not None else text
