@@ -1,0 +1,77 @@
+"""What a sentence must look like before it is worth learning."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from enum import StrEnum
+
+from sgdd_engine.data.config import DataConfig
+
+# One running string without spaces is a link, a table or binary rubbish; no word of prose is longer.
+MAX_WORD_CHARACTERS = 100
+
+# Control characters (white space among them is collapsed before), soft hyphens, zero-width spaces, direction
+# marks, byte order marks, lone surrogates, non-characters. The zero-width joiners stay: Persian needs them.
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
+    "\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
+)
+
+
+class Rejection(StrEnum):
+    """Why a line of the source is left out."""
+
+    EMPTY = "empty"
+    TOO_FEW_WORDS = "too_few_words"
+    TOO_MANY_WORDS = "too_many_words"
+    LONG_WORD = "long_word"
+    NO_LETTERS = "no_letters"
+    DUPLICATE = "duplicate"
+    TOO_MANY_TOKENS = "too_many_tokens"
+
+
+def clean(text: str) -> str:
+    """One line of text in Unicode form NFC, with single spaces and nothing invisible in it."""
+    # str.split knows every white space of Unicode, line separators and no-break spaces included.
+    text = " ".join(text.split())
+    if text.isascii() and text.isprintable():
+        return text
+    return " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
+
+
+def rejection(sentence: str, config: DataConfig) -> Rejection | None:
+    """Why a cleaned sentence is left out, or None where it may stay.
+
+    Duplicates and sentences of too many tokens are only known later, and counted there.
+    """
+    words = sentence.split(" ")
+    if not sentence:
+        return Rejection.EMPTY
+    if len(words) < config.min_words:
+        return Rejection.TOO_FEW_WORDS
+    if len(words) > config.max_words:
+        return Rejection.TOO_MANY_WORDS
+    if max(map(len, words)) > MAX_WORD_CHARACTERS:
+        return Rejection.LONG_WORD
+    if not any(map(str.isalpha, sentence)):
+        return Rejection.NO_LETTERS
+    return None
+
+
+def describe_rejections(counts: Mapping[str, int], config: DataConfig) -> str:
+    """The counts in words, the largest first: "12 shorter than data.min_words (3), 2 duplicates"."""
+    words = {
+        Rejection.EMPTY: "empty",
+        Rejection.TOO_FEW_WORDS: f"shorter than data.min_words ({config.min_words})",
+        Rejection.TOO_MANY_WORDS: f"longer than data.max_words ({config.max_words})",
+        Rejection.LONG_WORD: f"with a word above {MAX_WORD_CHARACTERS} characters",
+        Rejection.NO_LETTERS: "without a letter",
+        Rejection.DUPLICATE: "duplicates",
+        Rejection.TOO_MANY_TOKENS: f"above data.max_tokens ({config.max_tokens})",
+    }
+    parts = [
+        f"{count:,} {words[Rejection(reason)]}"
+        for reason, count in sorted(counts.items(), key=lambda item: -item[1])
+        if count
+    ]
+    return ", ".join(parts) or "none"

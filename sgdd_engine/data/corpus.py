@@ -1,0 +1,228 @@
+"""Reading a prepared corpus: memory-mapped, without copies until a batch is gathered."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from sgdd_engine.data.manifest import SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
+from sgdd_engine.errors import DataError
+from sgdd_engine.storage import sha256_of
+from sgdd_engine.text.encoder import EncoderReference
+from sgdd_engine.text.tokenizer import TextTokenizer
+
+_AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One record batch of a shard, as views over its mapped buffers."""
+
+    texts: pa.StringArray
+    tokens: npt.NDArray[np.int32]  # [sum of lengths]
+    starts: npt.NDArray[np.int32]  # [rows + 1], offsets into `tokens`
+    embeddings: npt.NDArray[Any]  # [rows, D], float16 or float32
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+class Corpus:
+    """A prepared corpus on disk. Open one with `Corpus.open`."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._splits: dict[str, CorpusSplit] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> "Corpus":
+        """Open a corpus folder; sizes of the files are checked, contents only by `verify`.
+
+        Raises:
+            DataError: If the folder is no prepared corpus, or a file is missing or has another size.
+        """
+        corpus = cls(folder, Manifest.read(folder))
+        for shard in corpus.manifest.shards:
+            check_size(folder, shard)
+        return corpus
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """The decoder's tokenizer.
+
+        Raises:
+            DataError: If its files are missing or are not those that made the corpus.
+        """
+        tokenizer = TextTokenizer.load(self.folder / TOKENIZER)
+        if tokenizer.fingerprint() != self.manifest.tokenizer["fingerprint"]:
+            raise DataError(
+                f"`{self.folder / TOKENIZER}` is not the tokenizer that made this corpus.", _AGAIN
+            )
+        return tokenizer
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size D of the sentence vectors."""
+        return int(self.manifest.embedding["dim"])
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest sentence."""
+        return self.manifest.max_tokens
+
+    @property
+    def encoder_reference(self) -> EncoderReference:
+        """Which encoder made the vectors."""
+        return EncoderReference.from_dict(self.manifest.encoder)
+
+    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the training vectors, float32 `[D]` each."""
+        path = self.folder / STATISTICS
+        try:
+            tensors = load_file(path)
+            mean, std = tensors["mean"], tensors["std"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise DataError(f"`{path}` is missing or damaged.", _AGAIN) from error
+        return mean, std
+
+    def split(self, name: str) -> "CorpusSplit":
+        """The sentences of `train`, `validation` or `test`.
+
+        Raises:
+            DataError: If there is no such split, or a shard is damaged.
+        """
+        if name not in SPLITS:
+            raise DataError(f"A corpus has no split `{name}`.", f"It has {', '.join(SPLITS)}.")
+        if name not in self._splits:
+            shards = [shard for shard in self.manifest.shards if shard.split == name]
+            self._splits[name] = CorpusSplit(self.folder, shards, self.embedding_dim)
+        return self._splits[name]
+
+    def verify(self) -> None:
+        """Compare every shard with its SHA-256 in the manifest; reads the whole corpus.
+
+        Raises:
+            DataError: If a shard is missing or was changed.
+        """
+        for shard in self.manifest.shards:
+            check_size(self.folder, shard)
+            if sha256_of(self.folder / shard.file) != shard.sha256:
+                raise DataError(f"`{self.folder / shard.file}` is damaged: its SHA-256 differs.", _AGAIN)
+
+
+class CorpusSplit:
+    """The rows of one split, in the order of its shards."""
+
+    def __init__(self, folder: Path, shards: list[Shard], embedding_dim: int) -> None:
+        self._segments = [
+            segment for shard in shards for segment in _open_shard(folder / shard.file, shard, embedding_dim)
+        ]
+        self._embedding_dim = embedding_dim
+        sizes = [len(segment) for segment in self._segments]
+        self._bounds = np.cumsum([0, *sizes])
+        parts = [np.diff(segment.starts) for segment in self._segments]
+        self.lengths: npt.NDArray[np.int32] = np.concatenate([np.empty(0, np.int32), *parts])
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    def batch(self, indices: npt.NDArray[np.integer]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather rows that all have one length n.
+
+        Args:
+            indices: Row numbers `[B]`.
+
+        Returns:
+            Tokens int64 `[B, n]` and embeddings float32 `[B, D]`.
+        """
+        lengths = self.lengths[indices]
+        n = int(lengths[0])
+        assert (lengths == n).all(), "a batch holds rows of one length"
+        tokens = np.empty((len(indices), n), np.int64)
+        embeddings = np.empty((len(indices), self._embedding_dim), np.float32)
+        columns = np.arange(n)
+        for segment, rows, where in self._located(indices):
+            tokens[where] = segment.tokens[segment.starts[rows][:, None] + columns]
+            embeddings[where] = segment.embeddings[rows]
+        return torch.from_numpy(tokens), torch.from_numpy(embeddings)
+
+    def embeddings(self, indices: npt.NDArray[np.integer]) -> torch.Tensor:
+        """The vectors of the rows, float32 `[B, D]`."""
+        result = np.empty((len(indices), self._embedding_dim), np.float32)
+        for segment, rows, where in self._located(indices):
+            result[where] = segment.embeddings[rows]
+        return torch.from_numpy(result)
+
+    def tokens(self, index: int) -> list[int]:
+        """The token ids of one row."""
+        segment, row = self._locate(index)
+        ids: list[int] = segment.tokens[segment.starts[row] : segment.starts[row + 1]].tolist()
+        return ids
+
+    def text(self, index: int) -> str:
+        """The cleaned sentence of one row."""
+        segment, row = self._locate(index)
+        return str(segment.texts[row].as_py())
+
+    def _locate(self, index: int) -> tuple[_Segment, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        number = int(np.searchsorted(self._bounds, index, side="right")) - 1
+        return self._segments[number], int(index - self._bounds[number])
+
+    def _located(
+        self, indices: npt.NDArray[np.integer]
+    ) -> Iterator[tuple[_Segment, npt.NDArray[np.integer], npt.NDArray[np.integer] | slice]]:
+        """Each segment that holds some of the rows, the rows inside it, and where they stand in `indices`."""
+        if len(self._segments) == 1:
+            yield self._segments[0], indices, slice(None)
+            return
+        numbers = np.searchsorted(self._bounds, indices, side="right") - 1
+        for number in np.unique(numbers):
+            where = np.flatnonzero(numbers == number)
+            yield self._segments[number], indices[where] - self._bounds[number], where
+
+
+def check_size(folder: Path, shard: Shard) -> None:
+    """Raise `DataError` unless the shard's file is there with its full size."""
+    path = folder / shard.file
+    if not path.is_file():
+        raise DataError(f"`{path}` is missing.", _AGAIN)
+    if path.stat().st_size != shard.bytes:
+        raise DataError(
+            f"`{path}` is damaged: it has {path.stat().st_size:,} bytes instead of {shard.bytes:,}.", _AGAIN
+        )
+
+
+def _open_shard(path: Path, shard: Shard, embedding_dim: int) -> list[_Segment]:
+    # `datasets` wrote the file and can open it (Dataset.from_file), but its row access builds Python objects.
+    # Training wants the raw buffers: an Arrow memory map gives numpy views over the pages of the file itself,
+    # so opening costs nothing, processes share the pages, and only the gathered rows are ever copied.
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_stream(source).read_all()
+        segments = [_segment(batch, embedding_dim) for batch in table.to_batches()]
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(f"`{path}` is damaged: {error}.", _AGAIN) from error
+    if sum(map(len, segments)) != shard.rows:
+        raise DataError(f"`{path}` is damaged: it does not hold {shard.rows:,} rows.", _AGAIN)
+    return segments
+
+
+def _segment(batch: pa.RecordBatch, embedding_dim: int) -> _Segment:
+    tokens, embedding = batch.column("tokens"), batch.column("embedding")
+    return _Segment(
+        texts=batch.column("text"),
+        tokens=tokens.values.to_numpy(zero_copy_only=True),
+        starts=tokens.offsets.to_numpy(zero_copy_only=True),
+        embeddings=embedding.values.to_numpy(zero_copy_only=True).reshape(-1, embedding_dim),
+    )

@@ -1,0 +1,174 @@
+"""Data sets of the Hugging Face hub as a source of text: streamed, and pinned to one commit."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.files import checked_text
+from sgdd_engine.errors import DataError
+
+# The hub's own `bookcorpus` is a script, which `datasets` no longer runs; this mirror holds the same rows as
+# Parquet and is the one that the documentation of `datasets` uses.
+BOOKCORPUS = "rojagtap/bookcorpus"
+BOOKCORPUS_ROWS = 74_004_228
+
+_PROBE_SECONDS = 5.0
+_OFFLINE = (
+    "These work without it:\n  sgdd prepare-data builtin --encoder minilm\n  sgdd prepare-data my-book.txt"
+)
+
+
+class HubSource:
+    """One text column of a hub data set.
+
+    The branch is resolved to a commit, which goes into the manifest; a resumed preparation reads that commit
+    again. `data.revision` pins it from the start.
+
+    Args:
+        name: What the user called it.
+        dataset: `owner/name` on the hub.
+        subset: The data set's configuration, where it has several.
+        config: Column, split and revision.
+    """
+
+    def __init__(self, name: str, dataset: str, subset: str | None, config: DataConfig) -> None:
+        self.name = name
+        self._dataset = dataset
+        self._subset = subset
+        self._config = config
+        self._revision = config.revision
+
+    def settle(self, folder: Path) -> None:
+        """Nothing to do: a commit can be read again."""
+
+    def describe(self, recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
+        """Data set, subset, split, column and commit; asks the hub only where no commit is recorded yet.
+
+        Raises:
+            DataError: If the hub cannot be reached (within some seconds) or has no such data set or revision.
+        """
+        asked = {
+            "kind": "hub",
+            "dataset": self._dataset,
+            "subset": self._subset,
+            "split": self._config.split,
+            "column": self._config.column,
+            "asked_revision": self._config.revision,
+        }
+        if recorded is not None and all(recorded.get(key) == value for key, value in asked.items()):
+            self._revision = recorded["revision"]
+        else:
+            self._revision = self._resolve()
+        return {**asked, "revision": self._revision}
+
+    def lines(self) -> Iterator[str]:
+        """The raw text rows, streamed.
+
+        Raises:
+            DataError: If the hub cannot be reached, or the data set has no such split, subset or column.
+        """
+        import datasets  # noqa: PLC0415 - takes 0.7 s and only this source needs it
+
+        try:
+            datasets.disable_progress_bars()  # progress goes through events; two painters spoil one terminal
+            rows = datasets.load_dataset(
+                self._dataset,
+                self._subset,
+                split=self._config.split,
+                streaming=True,
+                revision=self._revision or self._resolve(),
+            )
+            yield from text_rows(rows, self._config.column, self.name)
+        except DataError:
+            raise
+        except Exception as error:
+            if sentence := explain(error, self._dataset, self._config.revision):
+                raise sentence from error
+            raise
+
+    def estimated_lines(self) -> int | None:
+        """The number of rows, where it is known."""
+        return BOOKCORPUS_ROWS if self._dataset == BOOKCORPUS and self._config.split == "train" else None
+
+    def _resolve(self) -> str:
+        from huggingface_hub import HfApi  # noqa: PLC0415 - only this source needs it
+
+        # One question with a short time-out, because load_dataset alone retries for 23 s before it gives up.
+        try:
+            answer = HfApi().dataset_info(
+                self._dataset, revision=self._config.revision, timeout=_PROBE_SECONDS
+            )
+        except Exception as error:
+            if sentence := explain(error, self._dataset, self._config.revision):
+                raise sentence from error
+            raise
+        return str(answer.sha)
+
+
+def explain(error: Exception, dataset: str, revision: str | None) -> DataError | None:
+    """What a failure of the hub means for the user; None for one that nobody foresaw."""
+    from huggingface_hub import errors as hub  # noqa: PLC0415 - only this source needs it
+
+    place = f"https://huggingface.co/datasets/{dataset}"
+    said = " ".join(str(error).split())
+    answer = None
+    if isinstance(error, hub.GatedRepoError):
+        answer = DataError(
+            f"The data set `{dataset}` asks for consent.",
+            f"Accept its terms at {place}, then run `hf auth login`.",
+        )
+    elif isinstance(error, hub.RevisionNotFoundError):
+        answer = DataError(
+            f"The data set `{dataset}` has no revision `{revision}`.",
+            f"Its commits stand at {place}/commits/main.",
+        )
+    elif isinstance(error, hub.RepositoryNotFoundError | hub.HFValidationError):
+        answer = DataError(
+            f"The hub has no data set `{dataset}` (or it is private).",
+            "Check the name at https://huggingface.co/datasets.",
+        )
+    elif isinstance(error, RuntimeError) and "scripts are no longer supported" in said:
+        answer = DataError(
+            f"The data set `{dataset}` is a script, and sgdd runs no remote code.",
+            "Look for a Parquet copy of it; for BookCorpus that is `sgdd prepare-data bookcorpus`.",
+        )
+    elif isinstance(error, ValueError):
+        answer = DataError(f"The data set `{dataset}` cannot be read so: {said}", _SPLIT_OR_SUBSET)
+    elif isinstance(error, FileNotFoundError):
+        answer = DataError(
+            f"The data set `{dataset}` holds no files that can be read: {said}", f"Look at {place}/tree/main."
+        )
+    elif isinstance(error, OSError) or _is_network(error):
+        answer = DataError(f"The hub's data set `{dataset}` cannot be reached.", _OFFLINE)
+    return answer
+
+
+_SPLIT_OR_SUBSET = "Choose a split with --split, and a subset with `hf:owner/name:subset`."
+
+
+def _is_network(error: Exception) -> bool:
+    # The hub's client has changed its HTTP library twice; names find them all, and import none.
+    return any(kind.__module__.partition(".")[0] in _HTTP_LIBRARIES for kind in type(error).__mro__)
+
+
+_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "aiohttp", "urllib3"})
+
+
+def text_rows(rows: Any, column: str, name: str) -> Iterator[str]:  # noqa: ANN401 - `datasets` has no types
+    """The text column of a streamed `datasets.IterableDataset`, read as Arrow tables.
+
+    Raises:
+        DataError: If there is no such column, or it holds something else than text.
+    """
+    number = 0
+    # Tables of a few thousand rows are some ten times faster than one Python dict per row.
+    for table in rows.with_format("arrow").iter(batch_size=4096):
+        if column not in table.column_names:
+            raise DataError(
+                f"The data set `{name}` has no column `{column}`; it has {', '.join(table.column_names)}.",
+                "Name the column that holds the text with --column.",
+            )
+        for value in table.column(column).to_pylist():
+            number += 1
+            yield checked_text(value, f"The data set `{name}`", number, column)

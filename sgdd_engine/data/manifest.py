@@ -1,0 +1,134 @@
+"""What a prepared corpus says about itself: where it came from, how it was made and what it holds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sgdd_engine.errors import DataError
+from sgdd_engine.storage import sha256_of_json, write_json
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STATISTICS = "statistics.safetensors"
+TOKENIZER = "tokenizer"
+WORK = ".preparing"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Arrow file of a split."""
+
+    file: str
+    split: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of `manifest.json`.
+
+    Attributes:
+        source: Where the text came from, with the hashes or the commit that identify it.
+        encoder: The encoder reference: name, revision, pooling, size, hash of the weights.
+        tokenizer: Kind, vocabulary size and fingerprint of the decoder's tokenizer, and how it was asked for.
+        settings: The values of `DataConfig` that shaped the corpus.
+        counts: Lines read, sentences kept, and lines left out by reason.
+        splits: Sentences by split.
+        shards: The Arrow files in order.
+        max_tokens: The longest sentence there is, in tokens.
+        embedding: `dim`, `dtype`, and how many sentences the encoder had to cut (`truncated`).
+        created: When the corpus was finished, UTC, ISO 8601.
+    """
+
+    source: dict[str, Any]
+    encoder: dict[str, Any]
+    tokenizer: dict[str, Any]
+    settings: dict[str, Any]
+    counts: dict[str, Any]
+    splits: dict[str, int]
+    shards: tuple[Shard, ...]
+    max_tokens: int
+    embedding: dict[str, Any]
+    created: str
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read a corpus folder's manifest.
+
+        Raises:
+            DataError: If the folder is no prepared corpus, or its manifest is damaged or of another version.
+        """
+        path = folder / MANIFEST
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(*_not_a_corpus(folder)) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"`{path}` cannot be read: {error}.", _PREPARE_AGAIN) from error
+        if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
+            found = value.get("format_version") if isinstance(value, dict) else None
+            raise DataError(
+                f"`{path}` has format version {found}; this sgdd reads version {FORMAT_VERSION}.",
+                _PREPARE_AGAIN,
+            )
+        missing = {field.name for field in fields(cls)} - value.keys()
+        if missing:
+            raise DataError(f"`{path}` lacks {', '.join(sorted(missing))}.", _PREPARE_AGAIN)
+        try:
+            value["shards"] = tuple(Shard(**shard) for shard in value["shards"])
+        except TypeError as error:
+            raise DataError(f"`{path}` has a damaged list of shards.", _PREPARE_AGAIN) from error
+        return cls(**{field.name: value[field.name] for field in fields(cls)})
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` atomically; from then on the folder is a corpus."""
+        write_json(folder / MANIFEST, self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as it is stored."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of what the corpus holds, the same wherever and whenever it was made."""
+        value = identity(self.to_dict())
+        del value["created"]
+        return sha256_of_json(value)
+
+
+def identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What a corpus is made from, without the places where that lay: moved files are the same files."""
+    result = dict(description)
+    source = dict(result["source"])
+    if "files" in source:
+        source["files"] = [{**file, "path": Path(file["path"]).name} for file in source["files"]]
+        source.pop("path", None)
+    result["source"] = source
+    # The weights' hash says which encoder it is; its name may be a folder.
+    result["encoder"] = {key: value for key, value in result["encoder"].items() if key != "name"}
+    return result
+
+
+_PREPARE_AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."
+
+
+def _not_a_corpus(folder: Path) -> tuple[str, str]:
+    if not folder.exists():
+        return (
+            f"There is no prepared corpus `{folder}`.",
+            f"Make one with `sgdd prepare-data SOURCE --out {folder}`.",
+        )
+    if (folder / WORK).is_dir():
+        return (
+            f"The preparation of `{folder}` was not finished.",
+            "Run the same `sgdd prepare-data` command again; it goes on where it stopped.",
+        )
+    return (
+        f"`{folder}` is not a prepared corpus: it has no {MANIFEST}.",
+        "Make one with `sgdd prepare-data SOURCE --out FOLDER`.",
+    )

@@ -1,0 +1,54 @@
+"""Mean and standard deviation of many vectors, gathered piece by piece without losing digits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+
+_BLOCK_ROWS = 4096
+# Below this share of the average deviation a dimension counts as constant.
+_CONSTANT_BELOW = 1e-3
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean `[D]` and sum of squared distances from the mean `[D]`, in float64."""
+
+    count: int
+    mean: Vector
+    squares: Vector
+
+    @classmethod
+    def of(cls, vectors: npt.NDArray[np.floating]) -> "Moments":
+        """The moments of vectors `[N, D]`; blocks keep the float64 copies small."""
+        dim = vectors.shape[1]
+        result = cls(0, np.zeros(dim), np.zeros(dim))
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            block = vectors[start : start + _BLOCK_ROWS].astype(np.float64)
+            mean = block.mean(axis=0)
+            result = result.joined(cls(len(block), mean, np.square(block - mean).sum(axis=0)))
+        return result
+
+    def joined(self, other: "Moments") -> "Moments":
+        """The moments of both sets of vectors together (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + delta * (other.count / count),
+            self.squares + other.squares + delta**2 * (self.count * other.count / count),
+        )
+
+    def std(self) -> Vector:
+        """The standard deviation `[D]`, above 0 everywhere.
+
+        A constant dimension gets the average deviation of all: divided by it, the dimension stays near 0 also
+        for text that was never seen, where a tiny deviation would blow up rounding noise.
+        """
+        std = np.sqrt(self.squares / max(self.count - 1, 1))
+        average = float(std.mean()) or 1.0
+        return np.where(std > _CONSTANT_BELOW * average, std, average)

@@ -1,0 +1,189 @@
+"""The first pass: raw lines become distinct clean sentences on disk, in an order that a hash decides.
+
+Sentences go to 256 bucket files by the hash of their content. Equal sentences meet in one bucket, so exact
+de-duplication needs one bucket in memory and not the corpus; and the walk over the buckets is a shuffle that
+does not depend on the order of the source.
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.errors import DataError
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
+
+BUCKETS = 256
+MIN_SENTENCES = 20
+READING = "reading"
+
+_HASH_RANGE = 1 << 64
+_BUFFER_CHARACTERS = 16_000_000  # held before a flush; 256 open files would exceed the limit of macOS
+_PROGRESS_EVERY = 5_000
+_EXACT_SPLITS_BELOW = 20_000
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What the first pass found, and the bounds of the splits on the scale of the content hash."""
+
+    read: int
+    unique: int
+    rejected: dict[str, int]
+    validation_below: int
+    test_from: int
+
+    def split_of(self, sentence: str) -> str:
+        """The split that a sentence belongs to, by its content alone."""
+        key = _split_key(_digest(sentence))
+        if key < self.validation_below:
+            return "validation"
+        return "test" if key >= self.test_from else "train"
+
+
+def stage_sentences(
+    lines: Iterable[str],
+    folder: Path,
+    *,
+    name: str,
+    config: DataConfig,
+    total: int | None = None,
+    on_event: Listener = ignore,
+) -> Staged:
+    """Clean, filter and de-duplicate lines into bucket files; what stood in `folder` before is dropped.
+
+    Args:
+        lines: Raw text rows; at most `data.limit` of them are read.
+        folder: Where the buckets go.
+        name: What messages call the source.
+        config: Limits on words, and the share held out.
+        total: About how many rows there are, if known.
+        on_event: Told of the stage `reading`.
+
+    Raises:
+        DataError: If the source is empty or fewer than 20 distinct sentences are left.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    on_event(StageStarted(READING, total, "lines"))
+    rejected: Counter[str] = Counter()
+    read = _fill_buckets(lines, folder, config, rejected, on_event)
+    if read == 0:
+        raise DataError(f"{name} is empty: it holds no line of text.", "Give a source with text in it.")
+    keys: list[int] | None = []
+    unique = 0
+    for number in range(BUCKETS):
+        distinct, duplicates = _deduplicate(_bucket(folder, number))
+        unique += len(distinct)
+        rejected[Rejection.DUPLICATE] += duplicates
+        keys = keys + [_split_key(digest) for digest in distinct] if keys is not None else None
+        if keys is not None and len(keys) >= _EXACT_SPLITS_BELOW:
+            keys = None
+    left_out = describe_rejections(rejected, config)
+    if unique < MIN_SENTENCES:
+        raise too_few(name, unique, read, left_out)
+    below, test_from = _split_bounds(unique, config.validation_share, keys)
+    on_event(StageFinished(READING, f"{read:,} lines, {unique:,} distinct sentences (left out: {left_out})."))
+    return Staged(
+        read, unique, {str(key): count for key, count in rejected.items() if count}, below, test_from
+    )
+
+
+def too_few(name: str, kept: int, read: int, left_out: str) -> DataError:
+    """The error for a corpus with (nearly) nothing in it."""
+    return DataError(
+        f"{name} leaves {kept} distinct sentences of {read:,} lines, and a corpus needs {MIN_SENTENCES} "
+        f"(left out: {left_out}).",
+        "Give more text, one sentence per line, or widen data.min_words, data.max_words and data.max_tokens "
+        "with --set.",
+    )
+
+
+def staged_sentences(folder: Path) -> Iterator[str]:
+    """The distinct sentences, bucket by bucket."""
+    for number in range(BUCKETS):
+        path = _bucket(folder, number)
+        if path.exists():
+            with path.open(encoding="utf-8", newline="\n") as stream:
+                for line in stream:
+                    yield line.rstrip("\n")
+
+
+def _fill_buckets(
+    lines: Iterable[str], folder: Path, config: DataConfig, rejected: Counter[str], on_event: Listener
+) -> int:
+    waiting: dict[int, list[str]] = {}
+    characters = read = 0
+    for line in lines:
+        read += 1
+        sentence = clean(line)
+        reason = rejection(sentence, config)
+        if reason is None:
+            waiting.setdefault(_digest(sentence)[0], []).append(sentence)
+            characters += len(sentence)
+        else:
+            rejected[reason] += 1
+        if characters >= _BUFFER_CHARACTERS:
+            _flush(waiting, folder)
+            characters = 0
+        if read % _PROGRESS_EVERY == 0:
+            on_event(StageProgress(READING, read))
+        if read == config.limit:
+            break
+    _flush(waiting, folder)
+    return read
+
+
+def _flush(waiting: dict[int, list[str]], folder: Path) -> None:
+    for number, sentences in waiting.items():
+        with _bucket(folder, number).open("a", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(sentence + "\n" for sentence in sentences)
+    waiting.clear()
+
+
+def _deduplicate(path: Path) -> tuple[list[bytes], int]:
+    """Keep the first of equal sentences in a bucket; the digests of what stays, and how many went."""
+    if not path.exists():
+        return [], 0
+    kept: dict[bytes, str] = {}
+    count = 0
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            count += 1
+            kept.setdefault(_digest(line.rstrip("\n")), line)
+    if len(kept) < count:
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(kept.values())
+    return list(kept), count - len(kept)
+
+
+def _split_bounds(unique: int, share: float, keys: list[int] | None) -> tuple[int, int]:
+    """Below which hash a sentence is for validation, and from which on for testing.
+
+    A small corpus gives up to a tenth for each, so that there is something to measure on; and its bounds are
+    drawn through its own hashes, because chance could leave a split of a few sentences empty.
+    """
+    share = max(share, min(0.1, 200 / unique))
+    if keys is None:
+        held_out = int(share * _HASH_RANGE)
+        return held_out, _HASH_RANGE - held_out
+    keys = sorted(keys)
+    count = max(1, round(share * unique))
+    return keys[count], keys[-count]
+
+
+def _digest(sentence: str) -> bytes:
+    return hashlib.blake2b(sentence.encode(), digest_size=16).digest()
+
+
+def _split_key(digest: bytes) -> int:
+    # Other bytes than the one that chose the bucket, so that every bucket has sentences of every split.
+    return int.from_bytes(digest[8:], "big")
+
+
+def _bucket(folder: Path, number: int) -> Path:
+    return folder / f"{number:02x}.txt"

@@ -1,0 +1,102 @@
+"""The corpus folder while it is being made: one process at a time, nothing foreign, nothing left behind."""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sgdd_engine.data.manifest import MANIFEST, SPLITS, STATISTICS, TOKENIZER, WORK
+from sgdd_engine.errors import DataError
+
+LOCK = ".lock"
+STATE = "state.json"
+INPUT = "input"
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder for this process alone, and turn a full or read-only disk into a sentence.
+
+    Raises:
+        DataError: If the folder cannot be made or written, or another process holds it.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"`{out}` is a file.", "Choose another folder with --out.")
+    made = not out.exists()
+    lock = FileLock(out / LOCK)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(
+            f"`{out}` is being prepared by another process.", "Wait for it, or choose another --out."
+        ) from error
+    except OSError as error:
+        raise _disk_error(out, error) from error
+    try:
+        yield
+    except OSError as error:
+        raise _disk_error(out, error) from error
+    finally:
+        lock.release()
+        with suppress(OSError):
+            (out / LOCK).unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):  # not empty: then it holds something worth keeping
+                out.rmdir()
+
+
+def read_state(out: Path) -> dict[str, Any]:
+    """What an unfinished preparation wrote down about itself; empty where there is none."""
+    try:
+        state = json.loads((out / WORK / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise `DataError` where the folder holds files that no preparation made."""
+    if (out / MANIFEST).exists() or (out / WORK).exists():
+        return
+    if foreign := [path.name for path in out.iterdir() if path.name != LOCK]:
+        raise DataError(
+            f"`{out}` holds other files ({', '.join(sorted(foreign)[:3])}) and is not a prepared corpus.",
+            "Choose an empty or new folder with --out.",
+        )
+
+
+def clear(out: Path, *, keep_input: bool = False) -> None:
+    """Delete what a preparation wrote, and nothing else; the manifest goes first.
+
+    Args:
+        out: The corpus folder.
+        keep_input: Leave text that was just put there because it cannot be read twice.
+    """
+    (out / MANIFEST).unlink(missing_ok=True)
+    for path in [out / STATISTICS, *(path for split in SPLITS for path in out.glob(f"{split}-*.arrow"))]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(out / TOKENIZER, ignore_errors=True)
+    for path in (out / WORK).glob("*"):
+        if path.is_file():
+            path.unlink()
+        elif not (keep_input and path.name == INPUT):
+            shutil.rmtree(path)
+    if not keep_input:
+        shutil.rmtree(out / WORK, ignore_errors=True)
+
+
+def _disk_error(out: Path, error: OSError) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            f"The disk that holds `{out}` is full.",
+            "Make room and run the same command again; it goes on where it stopped.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return DataError(f"`{out}` cannot be written: {error.strerror}.", "Choose another folder with --out.")
+    return error
