@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import option
+from sgdd_engine.options import check_choices, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class DataConfig:
     seed: int = option(0, "seed of the built-in corpus and of tokenizer training samples")
 
     def __post_init__(self) -> None:
+        check_choices(self, "data")
         require(
             1 <= self.min_words <= self.max_words,
             f"data.min_words ({self.min_words}) must lie between 1 and data.max_words ({self.max_words}).",

@@ -1,15 +1,17 @@
-"""What people do: one action a line, the verb first (the language of the templates is told in `templates`).
+"""What people do: one action a line, the verb first (`templates` tells the language).
 
-`S` is whoever acts. The classes say what an action is fit for: what one can intend, be told to do, be caught doing.
+`S` is whoever acts. `occasions` holds what they do on one occasion or another.
 """
 
 FRAMES = {
     "home": """
-wash {the dishes|the windows|[S.his] hands|[S.his] clothes|the floor|[S.his] hair|[the:vehicle]|the cups and plates}
+wash {the dishes|the windows|[S.his] hands|[S.his] clothes|the floor|[S.his] hair|[the:vehicle]|the cups
+  and plates}
 sweep the {kitchen floor|stairs|yard|front steps|cellar}
 clean {[the:room]|[the:vehicle]|[S.his] boots|the oven|the windows|[S.his] glasses}
 tidy {[the:room]|[S.his] desk|[S.his] room|the bookshelves}
-make {the beds|breakfast|[some:hotdrink]|a fire|some sandwiches|pancakes for breakfast|a pot of [name:hotdrink]}
+make {the beds|breakfast|[some:hotdrink]|a fire|some sandwiches|pancakes for breakfast|a pot of
+  [name:hotdrink]}
 cook {dinner|lunch|[some:dish]|some [many:vegetable]|a pot of [one:dish]} {|for [other]|on the old stove}
 bake {[a:baked]|some bread|[num:baked]|a birthday cake} {|for [other]|for the party}
 peel {[num:vegetable]|some [many:vegetable]|an orange}
@@ -19,13 +21,14 @@ light {the fire|the lamp|[a:=candle]|the stove|the lantern}
 close {[the:opener]|the curtains|the shutters|the window}
 open {[the:opener]|the curtains|the window|the letter}
 lock {[the:opener]|the back door|the shop|the garage}
-mend {[own:machine]|the fence|the roof|[S.his] coat|the broken chair|[a:toy]}
+mend {[own:machine]|the fence|the roof|[S.his] coat|the broken chair|the toy train|the doll}
 repair {[own:machine]|[own:vehicle]|the roof|the pump|the old boat}
 paint {the fence|[the:part]|the walls of [the:room]|[a:furniture]}
 fold {the clean shirts|the towels|the sheets|the map}
 iron {[a:dress]|[S.his] shirts|the tablecloth}
 water {the flowers|the plants|the garden|the young trees}
-plant {[num:flower]|[a:plant]|some [many:vegetable]|a row of [many:vegetable]} {|in the garden|behind the house}
+plant {[num:flower]|[a:plant]|some [many:vegetable]|a row of [many:vegetable]} {|in the garden|behind the
+  house}
 pick {[num:flower]|some [many:fruit]|[num:fruit] from the tree|a bunch of [many:flower]}
 feed {the hens|[the:pet]|[the:horse]|the ducks|the baby|the goldfish}
 dig {a hole|a deep hole|a path through the snow|up some [many:vegetable]}
@@ -35,13 +38,17 @@ pack {[S.his] suitcase|[S.his] bag|some sandwiches|[S.his] clothes into [a:=suit
 turn {on the radio|off the lamp|off the radio|on the heater|up the music}
 """,
     "leisure": """
-read {[a:reading]|[the:reading]|the newspaper|[a:reading] about [#about]} {||in the garden|by the fire|on the sofa}
+read {[a:reading]|[the:reading]|the newspaper|[a:reading] about [#about]} {||in the garden|by the fire|on
+  the sofa}
 write {[a:note]|[a:note] to [other]|in [S.his] diary|a list|[a:=poem] about [#about]}
-play {[own:instrument]|the [name:instrument]|[name:game]|[name:game] with [other]|with [a:toy]|a game of [name:game]}
-draw {a {small|funny|simple} picture of [the:animal]|a picture of [other]|a map of the island|a portrait of [other]|[a:pet]|a house with a red roof}
+play {[own:instrument]|the [name:instrument]|[name:game]|[name:game] with [other]|with [a:toy]|a game of
+  [name:game]}
+draw {a {small|funny|simple} picture of [the:animal]|a picture of [other]|a map of the island|a portrait
+  of [other]|[a:pet]|a house with a red roof}
 paint {a picture of the [name:view]|a portrait of [other]|a picture of [a:animal]}
 listen to {the radio|music|the rain|the birds|[other]|old songs|the wind in the trees|a story}
-watch {a film|the sunset|the clouds|the birds|the boats|a football match|the stars|the people in the street}
+watch {a film|the sunset|the clouds|the birds|the boats|a football match|the stars|the people in the
+  street}
 sing {a song|an old song|a song for [other]|a lullaby|in the choir}
 dance {|with [other]|in [the:room]|around the fire|all evening}
 rest {|under [the:tree]|on the sofa|in the shade|for a while|in the garden}
@@ -50,105 +57,144 @@ knit {{a scarf|a sweater|a woollen cap}|{a scarf|a sweater|a woollen cap} for [o
 sew {[a:dress]|[a:dress] for [other]|a button on [S.his] coat}
 swim {in the [#swim]|across the [#swim]|to the island}
 fly {[a:=kite]|a kite on the hill|a kite with [other]}
-ride {[a:horse]|[own:=bicycle]|[own:=bicycle] along [the:route]|[a:horse] across the fields|through the park on [own:=bicycle]}
+ride {[a:horse]|[own:=bicycle]|[own:=bicycle] along [the:route]|[a:horse] across the fields|through the
+  park on [own:=bicycle]}
 collect {[#collect]|[#collect] on the beach|[#collect] in the forest}
-visit {[other]|the [name:house]|[the:house]|[name:city]|[other] in [name:city]|[other] in hospital|the old [name:building]}
-build {a sandcastle|a snowman|a small boat|a tree house|a model [name:vehicle]|a bridge of stones|a nest box for the birds}
+visit {[other]|the [name:house]|[the:house]|[name:city]|[other] in [name:city]|[other] in hospital|the
+  old [name:building]}
+build {a sandcastle|a snowman|a small boat|a tree house|a model [name:vehicle]|a bridge of stones|a nest
+  box for the birds}
 photograph {the [name:view]|[the:animal]|[other]|the old [name:building]|the first snow}
 practise {the [name:instrument]|[S.his] speech|for the concert|the song}
 study {[name:subject]|[name:language]|the map|for the exam|the stars}
 learn {[name:language]|to [name:skill]|a new song|a poem by heart|the rules of [name:game]}
-look at {the stars|[the:picture]|the [name:view]|the old photographs|[the:furniture]|[S.his] watch|[the:animal]}
+look at {the stars|[the:picture]|the [name:view]|the old photographs|[the:furniture]|[S.his] watch|
+  [the:animal]}
 talk {to [other]|to [other] about [the:topic]|about [the:topic]|on the telephone|to the neighbours}
-wait for {[other]|the [name:ride]|the rain to stop|a letter from [other]|the shop to open|an answer}
-sit {on [the:surface]|by the fire|under [a:tree]|in the sun|next to [other]|[at:green]|by the window}
+wait for {[other]|the [name:ride]|a letter from [other]|the shop to open|an answer}
+sit {on [the:seat]|by the fire|under [a:tree]|in the sun|next to [other]|[at:green]|by the window}
 solve {a puzzle|a difficult problem|the riddle|the last question}
 tell {[other] a story|[other] a joke|[other] about [the:topic]|[other] the truth|[other] a secret}
 telephone [other] {|from the station|from the hotel}
-help [other] {with the housework|with [the:=suitcase]|in the kitchen|with the homework|to find [the:tiny]|across the street}
+help [other] {with the housework|with [the:=suitcase]|in the kitchen|with the homework|to find [the:tiny]|
+  across the street}
 """,
     "consume": """
-eat {[np:fruit]|[np:baked]|[some:staple]|a bowl of [one:dish]|[#slice]|breakfast|lunch|dinner} {||with [other]|in the kitchen|[at:place]}
+eat {[np:fruit]|[np:baked]|[some:staple]|a bowl of [one:dish]|[#slice]|breakfast|lunch|dinner} {||with
+  [other]|in the kitchen|[at:place]}
 drink {[some:hotdrink]|[#drink]|[#drink]} {||with [other]|in the kitchen|by the window}
 share {[#slice]|[the:baked]|a bowl of [one:dish]|[S.his] lunch|a bag of [many:fruit]} with [other]
 taste {[the:dish]|the honey|the cheese|[the:baked]|the sauce}
-have {breakfast|lunch|dinner|a cup of [name:hotdrink]|[#slice]|a picnic} {|with [other]|[at:place]|in the garden}
+have {breakfast|lunch|dinner|a cup of [name:hotdrink]|[#slice]|a picnic} {|with [other]|[at:place]|in the
+  garden}
 order {[#slice]|[some:dish]|[#drink]|a plate of [name:dish]}
 finish {[S.his] [name:hotdrink]|[S.his] [name:dish]|[S.his] lunch|the last biscuit}
 """,
     "move": """
-walk {[to:place]|home|[to:place] with [other]|along [the:route]|through [the:green]|down the stairs|across [the:=bridge]|around the lake}
-run {[to:errand]|home|up the hill|across the field|along [the:route]|down the stairs|into the garden|out of [the:room]|after [other]}
-go {[to:place]|home|[to:place] with [other]|[to:errand] to buy [#shopping]|[to:green] to see [#sight]|for a walk|upstairs|shopping|[to:water] to fish}
-drive {[to:place]|home|[to:errand]|to [name:city]|[other] to the [name:stop]|through the [name:town]|along [the:route]}
-travel {to [name:city]|to [name:city] by train|to [name:city] with [other]|across the country|from [name:city] to [name:city]}
+walk {[to:place]|home|[to:place] with [other]|along [the:route]|through [the:green]|down the stairs|
+  across [the:=bridge]|around the lake}
+run {[to:errand]|home|up the hill|across the field|along [the:route]|down the stairs|into the garden|out
+  of [the:room]|after [other]}
+go {[to:place]|home|[to:place] with [other]|[to:errand] to buy [#shopping]|[to:green] to see [#sight]|for
+  a walk|upstairs|shopping|[to:water] to fish}
+drive {[to:place]|home|[to:errand]|to [name:city]|[other] to the [name:stop]|through the [name:town]|
+  along [the:route]}
+travel {to [name:city]|to [name:city] by train|to [name:city] with [other]|across the country|from
+  [name:city] to [name:city]}
 come {home|home from [#from]|back from [name:city]|[to:place]|into [the:room]|down to the [name:water]}
-leave {[the:building]|[the:house]|the house|[the:room]|the party early|for [name:city]|the office|the village}
+leave {[the:building]|[the:house]|the house|[the:room]|the party early|for [name:city]|the office|the
+  village}
 return {home|to [name:city]|to [the:building]|from [#from]|to [the:town]}
-climb {[the:tree]|the hill|the mountain|the stairs|a ladder|the tower|over the wall|through the window|the stairs to the attic}
+climb {[the:tree]|the hill|the mountain|the stairs|a ladder|the tower|over the wall|through the window|
+  the stairs to the attic}
 cross {[the:route]|the square|the border|the river by boat|the bridge|the field}
-hurry {home|[to:errand]|[to:stop]|along [the:route]|across the square|up the stairs|back to the [name:house]}
-take {the bus [to:errand]|the train to [name:city]|a taxi [to:place]|[the:ride] to [the:town]|a walk [at:green]}
+hurry {home|[to:errand]|[to:stop]|along [the:route]|across the square|up the stairs|back to the
+  [name:house]}
+take {the bus [to:errand]|the train to [name:city]|a taxi [to:place]|[the:ride] to [the:town]|a walk
+  [at:green]}
 sail {to the island|across the bay|down the river|around the world|along the coast}
-wander {through [the:green]|around the [name:house]|through the streets of [name:city]|along [the:route]|through the old town}
-follow {[the:route]|[other] to [the:building]|[other] along [the:route]|the map|[the:animal] into the forest|the river}
+wander {through [the:green]|around the [name:house]|through the streets of [name:city]|along [the:route]|
+  through the old town}
+follow {[the:route]|[other] to [the:building]|[other] along [the:route]|the map|[the:wild] into the
+  forest|the river}
 explore {[the:building]|the cave|the island|the forest|the old part of [name:city]}
 get {on [the:ride]|off the train|into {the car|the van|the taxi|the boat}|off the bus at the [name:house]}
 arrive {home|[at:stop]|at [the:building]|in [name:city]|[at:town]}
 """,
     "handle": """
-put {[own:tiny] {in|into} [the:smallbox]|[own:tiny] in [S.his] pocket|[own:goods] on [the:surface]|[own:handy] {in|into} [the:container]}
-hide {[own:tiny] in [a:smallbox]|[own:goods] under the bed|[own:handy] in [a:container]|[own:goods] behind [the:hider]|behind [the:hider]}
-take {[own:goods] out of [the:container]|[own:handy] from [the:surface]|[own:=umbrella] with [S.him]|[own:coat] off|a photograph of [other]}
+put {[own:tiny] {in|into} [the:smallbox]|[own:tiny] in [S.his] pocket|[own:goods] on [the:surface]|
+  [own:handy] {in|into} [the:container]}
+hide {[own:tiny] in [a:smallbox]|[own:goods] under the bed|[own:handy] in [a:container]|[own:goods]
+  behind [the:hider]|behind [the:hider]}
+take {[own:goods] out of [the:container]|[own:handy] from [the:surface]|[own:=umbrella] with [S.him]|
+  [own:coat] off|a photograph of [other]}
 keep {[S.his] [name:goods] in [a:container]|[S.his] letters in a drawer|[num:tiny] in [a:smallbox]}
-carry {[own:container] [to:place]|[a:container] full of [many:fruit]|[the:=suitcase] up the stairs|[own:tool] [to:green]|[own:handy] under [S.his] arm}
-hold {[own:handy] in [S.his] hands|[own:tiny] up to the light|the door open for [other]|[the:pet] in [S.his] arms|the ladder}
-throw {the ball to [other]|a stone into the [name:water]|[a:found] into the fire|the ball over the wall|away the old newspapers}
+carry {[own:container] [to:place]|[a:container] full of [many:fruit]|[the:=suitcase] up the stairs|
+  [own:tool] [to:green]|[own:handy] under [S.his] arm}
+hold {[own:handy] in [S.his] hands|[own:tiny] up to the light|the door open for [other]|[the:pet] in
+  [S.his] arms|the ladder}
+throw {the ball to [other]|a stone into the [name:water]|[a:found] into the fire|the ball over the wall|
+  away the old newspapers}
 wrap {[own:handy] in [#wrap]|the present in red paper|[own:tiny] in a handkerchief}
 hang {[own:coat] on a hook|[a:picture] on the wall|[own:coat] by the fire|the wet clothes on the line}
-wear {[a:coat]|[a:dress]|[a:coat] and [a:dress]|[the:jewel]|a pair of [many:footwear]|[S.his] best clothes}
+wear {[a:coat]|[a:dress]|[a:coat] and [a:dress]|[the:jewel]|a pair of [many:footwear]|[S.his] best
+  clothes}
 put on {[own:coat]|[S.his] [many:footwear]|[own:dress]|[own:coat] and [S.his] [many:footwear]|some music}
-pull {[the:opener] shut|the curtain aside|[the:container] out from under the bed|a [name:goods] out of [S.his] bag|the boat onto the sand}
-push {[the:big] against the wall|the cart up the hill|[the:opener] open|[the:big] into [the:room]|the swing}
+pull {[the:opener] shut|the curtain aside|[the:container] out from under the bed|@ [name:goods] out of
+  [S.his] bag|the boat onto the sand}
+push {[the:big] against the wall|the cart up the hill|[the:opener] open|[the:big] into [the:room]|the
+  swing}
 lift {[the:container]|the lid|the child onto [S.his] shoulders|[the:furniture] with [other]|the receiver}
 count {the coins|[S.his] money|the stars|the steps|the chairs|the sheep}
 move {[the:furniture] into [the:room]|the chairs closer to the fire|[the:furniture] to the window}
 show {[other] [own:goods]|[own:picture] to [other]|[other] the way [to:place]|[other] the [name:view]}
-fill {[the:container] with [many:fruit]|the bucket with water|[the:smallbox] with [many:tiny]|the bottle|[a:container] with [many:toy]}
+fill {[the:container] with [many:fruit]|the bucket with water|[the:smallbox] with [many:tiny]|the bottle|
+  [a:container] with [many:toy]}
 empty {[the:container]|[S.his] pockets|the bucket|[the:smallbox]}
 drop [own:goods] {|on the floor|into the water|by accident|on the stairs}
 """,
     "trade": """
-buy {[a:anything]|[a:garment]|[#shopping]|[a:garment] for [other]|[a:gift] for [other]|[#shopping] at the market|a ticket|two tickets to [name:city]}
-sell {[own:vehicle]|[own:machine]|[own:furniture]|the old [name:building]|[many:fruit] at the market|[own:goods] to [other]}
+buy {[a:anything]|[a:garment]|[#shopping]|[a:garment] for [other]|[a:gift] for [other]|[#shopping] at the
+  market|a ticket|two tickets to [name:city]}
+sell {[own:vehicle]|[own:machine]|[own:furniture]|the old [name:building]|[many:fruit] at the market|
+  [own:goods] to [other]}
 choose {[a:garment]|[a:gift] for [other]|the best seats|a table by the window|[a:picture] for [the:room]}
 borrow {[a:tool]|[a:tool] from [other]|[a:=book] from the library|some money|[own:=umbrella] from [other]}
-find {[a:goods]|[a:found]|[own:goods] [#hidden]|[num:tiny] [#hidden]|the way home|the answer|[a:found] [at:outdoors]}
-look for {[own:goods]|[own:goods] [#hidden]|the [name:house]|[a:gift] for [other]|[other]|[S.his] [many:footwear]}
+find {[a:goods]|[a:found]|[own:goods] [#hidden]|[num:tiny] [#hidden]|the way home|the answer|[a:found]
+  [at:outdoors]}
+look for {[own:goods]|[own:goods] [#hidden]|the [name:house]|[a:gift] for [other]|[other]|[S.his]
+  [many:footwear]}
 order {[a:=book]|[a:furniture] for [the:room]|a taxi|[a:machine]}
 pay for {the tickets|dinner|the [name:baked]|[the:garment]|the new windows|everything}
 """,
     "give": """
-give [other] {[a:gift]|[own:goods]|some money|[#slice]|a glass of [name:colddrink]|good advice|the keys|a second chance|[a:gift] for [#day]}
+give [other] {[a:gift]|[own:goods]|some money|[#slice]|a glass of [name:colddrink]|good advice|the keys|a
+  second chance|[a:gift] for [#day]}
 give {[a:gift]|[own:goods]|some money|a flower|the good news} to [other]
 hand [other] {[own:goods]|[a:tool]|the keys|a cup of [name:hotdrink]|[the:note]}
-send {[other] [a:note]|[a:note] to [other]|[a:gift] to [other]|[other] a postcard from [name:city]|[other] some [many:flower]}
+send {[other] [a:note]|[a:note] to [other]|[a:gift] to [other]|[other] a postcard from [name:city]|
+  [other] some [many:flower]}
 lend [other] {[own:goods]|[own:tool]|some money|[own:=book]|[own:=umbrella]}
-bring [other] {[a:gift]|[#drink]|some [many:flower]|breakfast in bed|[a:tool]|[#slice]|good news|an umbrella}
+bring [other] {[a:gift]|[#drink]|some [many:flower]|breakfast in bed|[a:tool]|[#slice]|good news|an
+  umbrella}
 offer [other] {[#drink]|[#slice]|a chair|some help|a job [at:house]|a seat by the window}
-show [other] {[own:goods]|[a:picture]|the garden|the old [name:building]|how to [name:skill]|a photograph of [the:view]}
-teach [other] {to [name:skill]|[name:language]|[name:subject]|a new song|how to [name:skill]|the rules of [name:game]}
+show [other] {[own:goods]|[a:picture]|the garden|the old [name:building]|how to [name:skill]|a photograph
+  of [the:view]}
+teach [other] {to [name:skill]|[name:language]|[name:subject]|a new song|how to [name:skill]|the rules of
+  [name:game]}
 read [other] {[a:reading]|a story|the letter|[a:=poem]}
 buy [other] {[a:gift]|[a:garment]|an ice cream|[#drink]|lunch|a ticket}
 make [other] {some [name:hotdrink]|[a:dress]|[a:baked]|a promise|breakfast}
-cook [other] {some [name:dish]|dinner|an egg|[a:dish]}
 promise [other] {[a:toy]|[a:gift]|some help|a trip to [name:city]}
 """,
     "meet": """
 meet [other] {[at:place]|[at:errand]|on the bridge|in [name:city]|after school|for lunch|by chance}
-see {[#sight]|[a:wild] in the forest|[other] [at:place]|[a:bird] on the roof|a light in the window|[other] on the train}
-hear {[a:bird] in the garden|a strange noise|music from [the:building]|[S.his] name|footsteps on the stairs|a knock at the door|a loud bang}
-notice {[a:animal] by the road|a light in [the:building]|[other] in the crowd|a hole in [the:coat]|an open window}
+see {[#sight]|[a:wild] in the forest|[other] [at:place]|[a:bird] on the roof|a light in the window|
+  [other] on the train}
+hear {[a:bird] in the garden|a strange noise|music from [the:building]|[S.his] name|footsteps on the
+  stairs|a knock at the door|a loud bang}
+notice {[a:animal] by the road|a light in [the:building]|[other] in the crowd|a hole in [the:coat]|an
+  open window}
 recognise {[other]|the voice|the house|[the:building]|the song at once}
 smell {fresh bread|smoke|the sea|the flowers|something strange}
 """,
@@ -171,234 +217,11 @@ wake up {|early|late|before dawn|in the middle of the night|with a headache}
 fall asleep {|at once|on the sofa|by the fire|in the armchair|on the train}
 go to bed {|early|late|after dinner|without dinner}
 get up {|early|late|at six o'clock|before sunrise}
-sit down {|on [the:surface]|by the fire|next to [other]|for a moment|at the table}
+sit down {|on [the:seat]|by the fire|next to [other]|for a moment|at the table}
 lie down {|on the grass|on the bed|for a moment|in the shade}
 stand {by the window|in the doorway|in the rain|behind [other]|at the gate|in front of [the:building]}
 kiss {[other]|the baby|[other] goodbye|[other] on the cheek}
 hug {[other]|[the:pet]|[S.his] old teddy bear|[other] warmly}
-""",
-    "gesture": """
-smile {|at [other]|shyly|happily}
-nod {|slowly|politely}
-wave {|goodbye|to [other]}
-sigh {|deeply}
-shake [S.his] head
-close the door {|quietly}
-laugh {|loudly|quietly}
-turn away
-look {away|out of the window|at the floor}
-""",
-    "settle": """
-sit down {|on [the:surface]|by the fire|at the table|under [a:tree]}
-lie down {|on the grass|on the bed|in the shade}
-go {to bed|home|upstairs|outside|for a walk {|with [other]}}
-fall asleep {|at once|on the sofa|by the fire|in the armchair}
-wash [S.his] hands
-take a {bath|short rest|long walk}
-leave {|in a hurry|without a word}
-make [some:hotdrink] {|for [other]}
-drink [#drink]
-have {a rest|lunch|dinner|a cup of [name:hotdrink]}
-wait {for [other]|outside|in the [name:house]}
-""",
-    "together": """
-go {for a walk|swimming|to [the:green]|to the beach|home|shopping|to the [name:shop]|fishing}
-play {[name:game]|a game of [name:game]|in the garden|outside}
-have {lunch|dinner|a picnic|a cup of [name:hotdrink]|a party}
-watch {a film|the sunset|the stars|the match}
-sing {a song|an old song}
-dance
-visit {[other]|the [name:house]|[other] in [name:city]}
-build {a snowman|a sandcastle|a tree house}
-make {some sandwiches|a fire|[some:hotdrink]}
-take {the bus [to:errand]|the train to [name:city]|a walk [at:green]}
-buy {[a:gift] for [other]|[#shopping]|an ice cream}
-climb {the hill|the tower|that mountain}
-sit {in the garden|by the fire|under [a:tree]}
-cook {dinner|[some:dish]} {|for [other]}
-walk {home|along the river|[to:place]}
-read {a story|[a:reading]}
-fly a kite
-look for {mushrooms|[own:goods]|shells}
-""",
-    "project": """
-travel {to [name:city]|around the world|to [name:city] with [other]|by boat to [name:city]}
-build {a house|a boat|[a:building]|a house by the [name:water]}
-learn {[name:language]|to [name:skill]|[name:language] and [name:language]}
-buy {[a:vehicle]|[a:building]|[a:horse]|[a:instrument]|a house in [name:city]}
-sell {the house|[own:vehicle]|the farm}
-write {a book|a book about [#about]|a story about [#about]}
-visit {[other] in [name:city]|[name:city]|the old [name:building] by the sea}
-study {[name:subject]|[name:subject] in [name:city]|[name:language]}
-move {to [name:city]|to a small [name:town]|into [a:building]}
-become {a doctor|a teacher|a famous singer|a pilot|a sailor|a dancer|a painter}
-open {a bakery|a small shop|a restaurant|a school}
-plant {some trees|[num:tree]|a small garden}
-sail {around the world|to a distant island|across the sea}
-win {the race|the first prize|a chess game}
-work {in [name:city]|on a farm|at the [name:house]}
-""",
-    "hobby": """
-read {old books|fairy tales|poems|in bed|by the fire|books about [#about]}
-write {poems|long letters|stories about [#about]|in [S.his] diary}
-play {[name:game]|[name:game] with [other]|the [name:instrument]|the [name:instrument] in the evening}
-paint {flowers|animals|pictures of the sea|old houses}
-swim in the {river|sea|lake}
-dance {|with [other]|to old songs}
-sing {in the choir|old songs|with [other]|in the bath}
-collect {stamps|shells|old coins|[many:found]|maps}
-watch {the birds|old films|the stars|football}
-grow {roses|[many:vegetable]|[many:flower]}
-bake {bread|[many:baked]|[many:baked] for [other]}
-listen to {old songs|the radio|the birds|stories about [#about]}
-ride {[bare:horse]|a bicycle|a horse along the beach}
-walk {in the forest|by the sea|in the hills|in the rain}
-knit {scarves|socks|sweaters for [other]}
-fly kites {|on the beach|with [other]}
-study {[name:subject]|[name:language]|the stars}
-travel {by train|to [name:city]|with [other]}
-cook {for [other]|[name:dish]|for many people}
-talk {about [the:topic]|to [other]|about [name:city]}
-feed the {ducks|birds|cats}
-repair {old clocks|[bare:machine]|old bicycles}
-build {model ships|sandcastles|tree houses}
-sleep {in a tent|late|under the stars}
-drink [name:hotdrink] {|in the garden|with [other]}
-""",
-    "lasting": """
-read {|in bed|by the fire|under [a:tree]|in the library|old letters|fairy tales}
-write {|letters|in [S.his] diary|poems}
-play {the [name:instrument]|[name:game]|[name:game] with [other]|in the garden|with [the:pet]}
-work {|in the garden|in the fields|at the [name:shop]|in the kitchen|with [other]|hard}
-talk {to [other]|about [the:topic]|on the telephone|to [other] about [the:topic]}
-wait {for [other]|for the [name:ride]|at the [name:stop]|in front of [the:building]}
-sit {by the window|by the fire|on [the:surface]|under [a:tree]|in the sun}
-listen to {music|the radio|the rain|old songs|[other]}
-study {[name:subject]|[name:language]|in the library|for the exam}
-sleep {|on the sofa|in a tent|in the shade}
-dance {|with [other]|around the fire}
-swim {|in the lake|in the sea|with [other]}
-travel {|through the country|with [other]|by train}
-walk {|along [the:route]|through [the:green]|in the rain|around [the:town]}
-paint {|in the garden|with [other]|[bare:flower]|the walls of [the:room]}
-watch {the birds|the stars|the boats|films|the people in the street}
-practise {|the [name:instrument]|for the concert}
-look for {[own:goods]|[other]|mushrooms|[the:pet]}
-help {[other]|[other] in the garden|on the farm|in the kitchen}
-""",
-    "chore": """
-cook {dinner|lunch|breakfast|[some:dish]} {|for [other]}
-wash the {dishes|cups and plates}
-set the table {|for dinner|for lunch}
-make {breakfast|[some:hotdrink]|sandwiches}
-clean {the kitchen|the oven|the windows}
-peel {some [many:vegetable]|an orange}
-bake {[a:baked]|some bread|[num:baked]}
-help [other] in the kitchen
-""",
-    "accident": """
-break {[a:smallglass]|a plate|[the:smallglass]|a window}
-burn {[S.his] finger|[S.his] hand|the sauce}
-cut [S.his] finger {|with a knife|on a piece of glass}
-drop {[a:smallglass]|a tray|an egg} {|on the floor}
-spill {some [one:colddrink]|the soup|[some:hotdrink]} {on the floor|on [other]|on [S.his] shirt|}
-hurt {[S.his] hand|[S.his] thumb|[S.his] knee}
-slip on the wet floor
-""",
-    "way": """
-walk {home|through [the:green]|along [the:route]|to school|[to:errand]}
-run {[to:errand]|home|after the bus|along [the:route]}
-climb {the hill|over the wall|the stairs|the tower}
-cross {the street|the bridge|the square}
-hurry {home|to the station|[to:errand]}
-carry [a:container] {home|[to:errand]|up the stairs}
-""",
-    "stumble": """
-slip {|on the ice|on a wet stone|on the wet leaves}
-lose {[S.his] [name:tiny]|[S.his] balance|[S.his] hat|a glove|[S.his] umbrella}
-fall {|over a stone|over a stick|into a puddle}
-meet [other] {|by chance}
-tear {[S.his] coat|[S.his] shirt}
-hurt {[S.his] foot|[S.his] knee|[S.his] arm}
-find {[a:tiny]|[a:found]|some money|[a:garment]}
-see {[a:wild]|[a:pet]|[other]|a rainbow|an accident}
-drop {[own:goods]|[S.his] bag}
-hear {a strange noise|[a:bird]|somebody call [S.his] name}
-""",
-    "think": """
-think {of [other]|about [the:topic]|of [S.his] home|about [name:city]|of the long journey}
-remember {[other]|[the:occasion]|the words of the song|[S.his] childhood|the old days}
-wait for {[other]|an answer|the morning|the doctor}
-""",
-    "arrive": """
-come {home|back from [name:city]|into [the:room]|back from [#from]|to the door}
-return {home|from [#from]|from [name:city]|with [a:gift]}
-arrive {at [the:building]|[at:stop]|in [name:city]|with [other]}
-enter {[the:room]|[the:building]|the kitchen|the shop}
-knock at the {door|window|gate}
-""",
-    "leave": """
-leave {the house|for school|for [name:city]|the office}
-go {home|to bed|to work|to school|on holiday}
-catch {the bus|the train|the last ferry}
-""",
-    "help": """
-do {it|all the work|everything}
-wash the dishes
-cook dinner
-find {the answer|the key}
-buy {the tickets|some bread|everything}
-repair [the:machine]
-clean the kitchen
-""",
-    "mishap": """
-lose {[S.his] [name:goods]|[S.his] way in [the:green]|[S.his] ticket|[S.his] balance|a glove}
-break {[a:smallglass]|[S.his] arm|the window|the doll|a plate|the toy boat}
-drop {[own:goods]|[a:smallglass]|the tray|the [name:baked]} {|on the floor|into the water|on the stairs}
-miss {the bus|the last train|the ferry to the island|the beginning of the film}
-forget {[S.his] [name:goods]|[S.his] ticket|the name of the street|[S.his] [name:goods] on the train}
-burn {the toast|the soup|[S.his] finger|[the:baked]}
-spill {[some:hotdrink]|[some:colddrink]|the soup} {on the carpet|on [other]|on [S.his] shirt|}
-fall {down the stairs|into the river|off [S.his] bicycle|asleep in class|over a stone|from the ladder}
-slip {on the ice|on the wet floor|on a banana skin}
-tear {[S.his] shirt|a page of [the:=book]|[S.his] coat}
-cut [S.his] finger {|on a piece of glass|with a knife}
-catch a cold {|in the rain|in [name:city]|at school}
-""",
-    "never": """
-tell {a lie|[other] my secret}
-open {[the:container]|the letter|the door to strangers}
-leave {the door open|the children alone|[the:tool] in the rain}
-forget {to lock the door|to thank [other]|your friends}
-run {with a knife in your hand|on the ice|down the stairs}
-feed [the:zoo]
-play with {fire|matches|[a:tool]}
-give up {too early|hope}
-swim in the river {at night|alone|after a storm}
-""",
-    "outdoor": """
-go {for a walk {|with [other]|[at:green]|along the river}|swimming {|in the [#swim]}|to the beach {|with [other]}|fishing {|with [other]}}
-play {football|tennis|outside|with the dog|hide-and-seek} {|[at:green]|with [other]}
-fly a kite {|on the hill|on the beach|with [other]}
-work in the {garden|fields|vineyard|yard} {|with [other]|all morning}
-have a picnic {|in the park|by the [name:water]|with [other]}
-ride [own:=bicycle] {to [the:town]|along the river|to [the:building]|around the lake}
-sit {in the garden|on the balcony|on a bench in the park|by the [name:water]} {|with [other]}
-walk [to:open] {|with [other]}
-pick {[many:flower]|berries|[many:fruit]} [at:green]
-climb the hill {|with [other]}
-take the {dog|children} for a walk
-""",
-    "indoor": """
-stay {at home|indoors|in bed|at home with [other]|in the [name:house]}
-read {a book|the newspaper|[a:reading]|fairy tales} by the fire
-play {chess|cards|the piano|dominoes} {|with [other]|in the living room}
-drink hot {cocoa|tea|milk} {|in the kitchen|by the stove|with [other]}
-bake {[a:baked]|bread|[num:baked]} {|with [other]}
-wait {in the [name:house]|in the hall|under the roof of [the:building]}
-write {letters|[a:note] to [other]|in [S.his] diary}
-watch {a film|television|the rain through the window} {|with [other]}
-clean {[the:room]|the windows|the cupboards}
 """,
 }
 

@@ -12,12 +12,14 @@ wild: fox, bear, wolf, young fox, grey wolf, brown bear
 small: squirrel, hedgehog, rabbit, mouse, hamster, little mouse, grey rabbit
 insect: bee, butterfly, spider, beetle, ladybird, moth, blue butterfly
 zoo: monkey, elephant, lion, giraffe, young elephant, old lion
-water: frog, fish, turtle, dolphin, whale, big fish
+water: frog, fish, turtle, big fish
+sea: dolphin, whale, seal, young seal
 """
 
 JOB_FRAMES = {
     "job.baker": """
-bake {[num:baked]|bread for the whole village|fresh bread|[a:baked] for [other]} {|before sunrise|every morning|in the big oven}
+bake {[num:baked]|bread for the whole village|fresh bread|[a:baked] for [other]} {|before sunrise|every
+  morning|in the big oven}
 sell {warm bread|[num:baked]|fresh bread and [many:baked]} {|to [other]|at the market}
 get up {before sunrise|at four o'clock} to {bake bread|light the oven}
 """,
@@ -30,7 +32,8 @@ drive the {tractor|sheep|cows} {across the field|to the barn|home}
 """,
     "job.teacher": """
 explain {the lesson|the rules of grammar|the map|a difficult problem} to {the class|the children|[other]}
-teach {[name:subject]|[name:language]|the children to [name:skill]} {|at the village school|for many years}
+teach {[name:subject]|[name:language]|the children to [name:skill]} {|at the village school|for many
+  years}
 write {a sentence|some numbers|a question|the date} on the board
 correct the {homework|exams|spelling} {|in the evening|in red ink|with a smile}
 ask the class {a question|about [name:subject]|to open their books}
@@ -38,11 +41,13 @@ ask the class {a question|about [name:subject]|to open their books}
     "job.doctor": """
 examine {the patient|[other]|the old man|the sore throat} {|carefully|with great patience}
 give {the patient|[other]} {some medicine|good advice|a glass of water}
-visit {the sick|[other] in hospital|three patients|the sick child} {|at home|in the evening|before breakfast}
+visit {the sick|[other] in hospital|three patients|the sick child} {|at home|in the evening|before
+  breakfast}
 work at the hospital {|all night|on Sundays|near the harbour}
 """,
     "job.painter": """
-paint {a portrait of [other]|the [name:view]|[a:animal]|a picture of [the:building]} {|in oil|in bright colours|from memory}
+paint {a portrait of [other]|the [name:view]|[a:animal]|a picture of [the:building]} {|in oil|in bright
+  colours|from memory}
 mix {blue and yellow|the colours|some white paint} {|on a plate|with great care}
 draw {[the:pet]|[other]|the [name:view]} {|in pencil|with a piece of chalk}
 sell {[a:picture]|[S.his] first picture} {to [other]|to the museum|for very little money}
@@ -54,7 +59,8 @@ cut {the grass|the hedge|[num:flower] for [other]} {|with great care|in the morn
 dig a hole for [a:plant]
 """,
     "job.sailor": """
-sail {to the island|around the world|across the bay|to [name:city]} {|in a small boat|in a storm|with [other]}
+sail {to the island|around the world|across the bay|to [name:city]} {|in a small boat|in a storm|with
+  [other]}
 tell [other] about {the sea|distant islands|a terrible storm|a white whale}
 repair {the sails|the boat|a broken mast|the nets} {|in the harbour|before the storm}
 sing an old song {|about the sea|on the deck}
@@ -88,7 +94,8 @@ read {[a:reading]|the old letters} {|behind the counter|aloud to the children}
 lend [other] [a:=book] {|about [#about]}
 """,
     "job.musician": """
-play {the [name:instrument]|[a:instrument]|an old tune|a slow waltz} {|for [other]|at the wedding|in the square|all night}
+play {the [name:instrument]|[a:instrument]|an old tune|a slow waltz} {|for [other]|at the wedding|in the
+  square|all night}
 tune {[S.his] [name:instrument]|the old piano} {|before the concert|with great care}
 practise {the [name:instrument]|a difficult piece} {|all morning|for hours|before breakfast}
 """,
@@ -99,17 +106,20 @@ wait {outside the hotel|at the station|for the last passenger}
 wash the windows of the {bus|car} {|in the yard}
 """,
     "job.pilot": """
-fly {to [name:city]|over the mountains|through the clouds|from [name:city] to [name:city]} {|at night|without any trouble}
+fly {to [name:city]|over the mountains|through the clouds|from [name:city] to [name:city]} {|at night|
+  without any trouble}
 land {the plane|safely|in the fog|in [name:city]} {|at midnight|without a problem}
 check {the engines|the map|the weather report} {|carefully|twice}
 """,
     "job.singer": """
-sing {an old song|in [name:city]|a song about [#about]|for [other]} {|with great feeling|at the wedding|without a mistake}
+sing {an old song|in [name:city]|a song about [#about]|for [other]} {|with great feeling|at the wedding|
+  without a mistake}
 learn {a new song|the words by heart} {|for the concert|in one day}
 bow {|deeply|to the audience} after the last song
 """,
     "job.mechanic": """
-repair {[the:vehicle]|[the:vehicle] in an hour|the engine|the brakes} {|for [other]|without charging anything}
+repair {[the:vehicle]|[the:vehicle] in an hour|the engine|the brakes} {|for [other]|without charging
+  anything}
 clean {the engine|[S.his] hands|the tools} {|with an old cloth}
 change {a tyre|the oil|a broken lamp}
 """,
@@ -127,25 +137,30 @@ clear the tables {|after lunch|without a sound}
 """,
     "job.officer": """
 ask [other] {some questions|about the accident|for a description of [the:vehicle]}
-find {the stolen [name:jewel]|a clue|an important clue|the missing [name:vehicle]} {|in the cellar|under the bridge|behind the house}
+find {the stolen [name:jewel]|a clue|an important clue|the missing [name:vehicle]} {|in the cellar|under
+  the bridge|behind the house}
 follow {the thief|[a:vehicle]|a man in [a:coat]} {|through the streets|to [the:stop]|at a distance}
 write {a report|everything down|down the number of [the:vehicle]}
 stop {the traffic|[the:vehicle]|a cyclist without lights}
 """,
     "job.writer": """
-write {[a:reading]|a story about [#about]|a book about [#about]|the last chapter} {|in one night|by hand|in a small cabin}
+write {[a:reading]|a story about [#about]|a book about [#about]|the last chapter} {|in one night|by hand|
+  in a small cabin}
 read {[a:=poem]|the first page} to {[other]|the audience}
 throw {the first page|ten pages} into the fire
 """,
     "job.student": """
-study {[name:subject]|for the exam|[name:language]|[name:subject] and [name:language]} {|all night|in the library|with [other]}
+study {[name:subject]|for the exam|[name:language]|[name:subject] and [name:language]} {|all night|in the
+  library|with [other]}
 pass the {exam|test} {|at last|with good marks|in [name:subject]}
 borrow {[a:=book]|some notes} from [other]
 forget {the homework|the date of the exam|[S.his] [many:tiny]}
 """,
     "job.scientist": """
-study {the stars|the life of bees|[name:subject]|old maps|the moon} {|for many years|in [name:city]|through a telescope}
-discover {a new star|an old mistake|a rare plant|a new kind of [name:insect]} {|by chance|in the desert|at last}
+study {the stars|the life of bees|[name:subject]|old maps|the moon} {|for many years|in [name:city]|
+  through a telescope}
+discover {a new star|an old mistake|a rare plant|a new kind of [name:insect]} {|by chance|in the desert|
+  at last}
 explain {the problem|the idea|the experiment} to {the students|[other]}
 write {a long report|a book about [#about]}
 """,
@@ -155,7 +170,8 @@ climb {the ladder|onto the roof} {|in the smoke|with a rope}
 put out the fire {|in [the:building]|in an hour|before midnight}
 """,
     "job.photographer": """
-take {a picture of [other]|a photograph of [the:animal]|some pictures of the [name:view]} {|at sunrise|from the tower}
+take {a picture of [other]|a photograph of [the:animal]|some pictures of the [name:view]} {|at sunrise|
+  from the tower}
 wait {for the light|for hours|for [the:animal] to move}
 show [other] {[num:picture]|the best photograph}
 """,
@@ -264,6 +280,11 @@ eat {a banana|some leaves|an apple|breakfast} {|in the shade|behind the bars|ver
 sleep {under a tree|in the sun|in the shade} {|all afternoon}
 look at {the visitors|[other]|the sky} {|sadly|curiously|for a long time}
 walk {slowly through the grass|around the pool|down to the water}
+""",
+    "job.sea": """
+swim {around the boat|along the coast|under the ice|far from the coast}
+jump {out of the water|over a wave|high into the air} {|near the boat|in the bay}
+follow {the ship|a small boat} {|for hours|out of the bay}
 """,
     "job.water": """
 swim {across the pond|under the bridge|away|around the boat|to the bottom of the lake}

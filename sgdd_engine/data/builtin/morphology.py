@@ -14,8 +14,9 @@ choose chose chosen, climb climbed climbed, come came come, cut cut cut, dig dug
 draw drew drawn, drink drank drunk, drive drove driven, eat ate eaten, fall fell fallen, feed fed fed,
 feel felt felt, find found found, fly flew flown, forget forgot forgotten, get got got, give gave given,
 go went gone, grow grew grown, hang hung hung, have had had, hear heard heard, hide hid hidden, hit hit hit,
-hold held held, hurt hurt hurt, keep kept kept, know knew known, lay laid laid, lead led led, learn learnt learnt,
-leave left left, lend lent lent, let let let, lie lay lain, light lit lit, lose lost lost, make made made,
+hold held held, hurt hurt hurt, keep kept kept, know knew known, lay laid laid, lead led led,
+learn learnt learnt, leave left left, lend lent lent,
+let let let, lie lay lain, light lit lit, lose lost lost, make made made,
 meet met met, pay paid paid, put put put, read read read, ride rode ridden, ring rang rung, rise rose risen,
 run ran run, say said said, see saw seen, sell sold sold, send sent sent, set set set, sew sewed sewn,
 shake shook shaken, shine shone shone, show showed shown, shut shut shut, sing sang sung, sit sat sat,
@@ -113,8 +114,9 @@ def article(word: str) -> str:
 def finish(text: str) -> str:
     """Turn what the templates said into a sentence.
 
-    Settles every `@` (an indefinite article, decided by the word after it) and every `^` (the next letter is a
-    capital, as at the start of a quotation), drops the spaces that empty choices left, and starts with a capital.
+    Settles every `@` (an indefinite article, decided by the word after it) and every `^` (the next letter is
+    a capital, as at the start of a quotation), drops the spaces that empty choices left, and starts with a
+    capital.
     """
     words = text.split()
     if "@" in text:

@@ -53,7 +53,7 @@ As soon as [A] [A.do:arrive], [A.he] [A.do:act].
 [A] [A.do:task] without {any help|a word|looking up|making a sound|asking [other]|saying anything}.
 [A] [A.do:act] instead of [A.ing:home].
 First [A] [A.do:home], then [A.he] [A.do:leisure].
-Neither [A:name] nor [B:name] wanted to [B.nbase:home].
+Neither [A:name] nor [B:name] [C.bind:they]wanted to [C.nbase:home].
 [A] not only [A.did:home] but also [A.did:home].
 On [#weekday]s, [A] either [A.does:hobby] or [A.does:hobby].
 Every time [A] [A.do:arrive], [A.he] [A.do:consume].
@@ -88,7 +88,8 @@ If [A] had more {time|money|patience}, [A.he] would [A.base:hobby].
 [A] [A.v:go] [#purpose].
 [#when], [A] [A.v:go] [#purpose].
 [A] will go [#purpose] [#future].
-[A] [A.v:need] [a:tool] to {mend|repair} {the roof|the fence|[the:machine]|the gate}.
+[A] [A.v:need] {a hammer|a saw|a ladder|some rope|some nails|a long rope|better tools} to {mend|repair}
+  {the roof|the fence|[the:machine]|the gate}.
 [A] [A.v:feel] [#mood] {|after the journey|in the morning|without [other]|again}.
 [A] [A.v:look] [#mood], but [A.he] [A.v:say] nothing.
 [A] [A.v:seem] to be [#mood] {|today|again|this morning}.
@@ -119,24 +120,29 @@ Nobody knew why [A] [A.was] so [#mood].
 [A] [A.v:wonder] whether [B] [~would/will] [B.base:act].
 [A] [A.v:like] [A.ing:hobby].
 [A] [A.v:like] [A.ing:hobby] more than [A.ing:hobby].
-[A] [A.v:love] {[bare:fruit]|[name:dish]|[name:city]|[bare:pet]|the smell of fresh bread|[name:subject]|[name:game]}.
-[A] [A.dont] like {[bare:vegetable]|[name:dish]|[bare:insect]|[name:subject]|getting up early|loud music} {|at all|very much}.
+[A] [A.v:love] {[bare:fruit]|[name:dish]|[name:city]|[bare:pet]|the smell of fresh bread|[name:subject]|
+  [name:game]}.
+[A] [A.dont] like {[bare:vegetable]|[name:dish]|[bare:insect]|[name:subject]|getting up early|loud music}
+  {|at all|very much}.
 [A] [A.v:dream] of [A.ing:project].
 [A] [A.v:enjoy] [A.ing:hobby] {|in [#season]|on Sundays|after dinner}.
 [A] [A.v:learn] to [name:skill] {when [A.he] [A.be] in [name:city]|in [#season]|from [other]|at school}.
 It [~took/takes] [A.obj:third] [#hours] to [A.base:home].
 [A] [A.v:spend] [#hours] [A.ing:lasting].
 [A] [A.v:invite] [B.obj] to {[the:occasion]|dinner|the wedding|lunch|[A.his] birthday party}.
-[A] [A.v:thank] [B.obj] for {[the:gift]|the help|everything|the lovely evening|[B.his] kind words|the letter}.
+[A] [A.v:thank] [B.obj] for {[the:gift]|the help|everything|the lovely evening|[B.his] kind words|the
+  letter}.
 [A] [A.v:say] that [A.he] [A.be] [#feeling].
 [A] [A.v:explain] that [A.he] [~could not/cannot] [A.nbase:act] because [#excuse].
 [A] [A.v:admit] that [A.he] [A.perf:mishap].
-[A] [A.v:ask] [B.obj] {where [A.he] [~could/can] {buy [#shopping]|find [a:tool]|wait for the [name:ride]}|how far it [~was/is] to [name:city]}.
+[A] [A.v:ask] [B.obj] {where [A.he] [~could/can] {buy [#shopping]|find [a:tool]|wait for the [name:ride]}|
+  how far it [~was/is] to [name:city]}.
 """,
     "plans": """
 [A] can [name:skill] {very well|like a champion|as well as [other]|a little|better than [other]}.
 [A] cannot [name:skill] {very well|yet|at all|as well as [other]}.
-[A] {must|should|ought to} {be more careful|rest more|eat more [many:fruit]|write to [other] more often|sleep longer}.
+[A] {must|should|ought to} {be more careful|rest more|eat more [many:fruit]|write to [other] more often|
+  sleep longer}.
 [A] [~could not/cannot] [A.nbase:act] because [#excuse].
 [A] {may|might} [A.base:act] [#future].
 [A] should [A.base:task] before [A.he] [A.does:leave].
@@ -159,8 +165,8 @@ By [#clock], [A] had already [A.done:act].
 """,
     "mishaps": """
 [A] [A.do:mishap].
-[A] [A.do:mishap] [#when].
-[#when], [A] [A.do:mishap].
+[A] [A.did:mishap] [#past].
+[#past], [A] [A.did:mishap].
 [A] [A.do:accident] while [A.he] [A.prog:chore].
 [A] [A.do:stumble] while [A.he] [A.prog:way].
 While [A.ing:chore], [A] [A.do:accident].
@@ -169,10 +175,11 @@ On the way {home|to [the:building]|to school|to work}, [A] [A.do:stumble].
 [A] [A.v:look] for [own:goods], but [A.he] [~could not/cannot] find {it|it anywhere}.
 [A] [A.v:find] [own:goods] [#hidden].
 [A] [A.v:find] [a:goods] that {[B] [B.have] lost|[~belonged/belongs] to [other]}.
-[A] [~had/has] been looking for [A.his] [name:tiny] all day, but it [~was/is] in [A.his] pocket.
+[A] [A.have] been looking for [A.his] [name:tiny] all day, but it [~was/is] in [A.his] pocket.
 """,
     "who": """
-{The man [A.bind:he]|The woman [A.bind:she]|The boy [A.bind:he]|The girl [A.bind:she]} who [A.v:live] [#nearby] [A.do:act].
+{The man [A.bind:he]|The woman [A.bind:she]|The boy [A.bind:he]|The girl [A.bind:she]} who [A.v:live]
+  [#nearby] [A.do:act].
 {Somebody|Someone|Everybody|Nobody} [A.bind:someone][A.did:any] [#past].
 {Somebody|Someone} [A.bind:someone][A.have] [A.done:handle].
 [A:third], who [A.be] [#mood], [A.do:any].
@@ -184,14 +191,17 @@ On the way {home|to [the:building]|to school|to work}, [A] [A.do:stumble].
 [A] [A.v:visit] [the:building] where [B] [B.v:live].
 The [name:anything] that [A] bought [#bought] was {too expensive|very useful|already broken|quite small}.
 The [name:gift] that [A] gave [B.obj] was {beautiful|broken|too small|wrapped in red paper|very old}.
-This is the [name:building] where [A] used to {live|work|read old books|wait for [other]|paint|play with [other]|sleep}.
+This is the [name:building] where [A] used to {live|work|read old books|wait for [other]|paint|play with
+  [other]|sleep}.
 It was [A:third] who [A.did:act].
-[A] [A.v:know] {a man|a woman|a girl|a boy} who [~could/can] [name:skill] {very well|better than anyone|like a champion}.
+[A] [A.v:know] {a man|a woman|a girl|a boy} who [~could/can] [name:skill] {very well|better than anyone|
+  like a champion}.
 One of [A.own:name] {friends|brothers|sisters|neighbours} [B.bind:someone][B.do:act].
 Both [A:name] and [B:name] [C.bind:they][C.do:act].
 Most of the {children|guests|students|farmers} [C.bind:they][C.do:any].
 The {whole village|whole family|whole class} came to see [the:occasion].
-The {children|students|tourists} who [~were/are] staying {in|near} [the:building] [C.bind:they][C.do:leisure].
+The {children|students|tourists} who [~were/are] staying {in|near} [the:building]
+  [C.bind:they][C.do:leisure].
 The [name:tool] with which [A] [A.v:work] [~was/is] {old|very heavy|almost new|made of iron}.
 """,
     "long": """
@@ -203,7 +213,7 @@ Because [#foul], [A] [A.do:indoor] and [A.do:indoor] until [B] [B.do:arrive].
 [A] [A.be] [#feeling], so [A.he] [A.do:settle].
 [A] [A.v:want] to [#obstacle], so [A.he] [A.do:act] instead.
 [A] [A.v:promise] to [A.base:task] as soon as [B] [B.have] [B.done:act].
-If [A] [A.does:task] [#future], [B] will [B.base:act] and [B.base:give].
+If [A] [A.does:task], [B] will [B.base:act] and [B.base:give].
 [#when], [A] [A.do:act], [A.do:act] and [A.do:settle].
 [A] [A.v:tell] [B.obj] that [A.he] [A.have] [A.done:act], but [B.he] [B.dont] believe [A.him].
 Before [A] [A.do:leave], [A.he] [A.do:home] and [A.v:ask] [B.obj] to [B.base:task].
@@ -213,14 +223,19 @@ Although [A] [A.be] {tired|ill|busy}, [A.he] [A.do:act] before [A.he] [A.do:sett
 Every [#weekday], [A] [A.does:move] and [A.does:consume], while [B] [B.does:home].
 [A] [A.v:think] that [B] [~would/will] [B.base:act], but [B.he] [B.do:settle].
 [A] [A.v:say] that [A.he] [~could not/cannot] [A.nbase:act] because [A.he] [A.have] [A.done:mishap].
-{The man [A.bind:he]|The woman [A.bind:she]} who [A.v:live] [#nearby] [A.do:act] whenever [B] [B.do:arrive].
-It [~was/is] so cold in [the:room] that [A:third] [A.v:light] the fire and [A.v:make] [some:hotdrink] for [other].
-It [~was/is] so hot in [the:room] that [A:third] [A.v:open] {the window|the door} and [A.v:drink] [#drink].
-It [~was/is] so quiet in [the:room] that [A:third] [A.v:fall] asleep {|in the armchair|on the sofa} and [A.v:dream] of [the:place].
+{The man [A.bind:he]|The woman [A.bind:she]} who [A.v:live] [#nearby] [A.do:act] whenever [B]
+  [B.do:arrive].
+It [~was/is] so cold in [the:room] that [A:third] [A.v:light] the fire and [A.v:make] [some:hotdrink] for
+  [other].
+It [~was/is] so hot in [the:room] that [A:third] [A.v:open] {the window|the door} and [A.v:drink]
+  [#drink].
+It [~was/is] so quiet in [the:room] that [A:third] [A.v:fall] asleep {|in the armchair|on the sofa} and
+  [A.v:dream] of [the:place].
 When [quote:skies], [A] [#often] [A.does:indoor] and [A.does:consume].
 [A] [A.v:hope] that [B] [~would/will] [B.base:act] {|as soon as possible|before it [~was/is] too late}.
 "^[quote:say]," [A] [A.v:tell] [B.obj], and then [A.he] [A.do:settle].
 [A] [A.v:ask] [B.obj] whether [B.he] [~would/will] [B.base:act], but [B.he] only [B.do:gesture].
-Not far from [the:building], {near [the:route]|behind [the:green]}, [A:third] [A.v:find] [a:goods] and [A.v:take] it home.
+Not far from [the:building], {near [the:route]|behind [the:green]}, [A:third] [A.v:find] [a:goods] and
+  [A.v:take] it home.
 """,
 }

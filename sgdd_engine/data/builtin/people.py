@@ -1,4 +1,4 @@
-"""The people of the built-in corpus: who they are, how they are named, and the pronouns that refer to them."""
+"""The people and animals of the built-in corpus: how they are named, and the pronouns for them."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -9,27 +9,34 @@ from sgdd_engine.data.builtin.morphology import possessive
 Random = Callable[[], float]
 T = TypeVar("T")
 
-WOMEN = """Anna, Clara, Emma, Nora, Lucy, Alice, Maria, Julia, Sarah, Helen, Rosa, Ruth, Eva, Laura, Sofia, Grace, Irene,
-Olivia, Hannah, Martha, Lena, Vera, Mina, Amira, Leila, Yuki, Priya, Ingrid, Paula, Nina, Mrs Brown, Miss Green, Mrs Cole,
-Aunt Molly, Doctor Young, Mrs Lane"""
-MEN = """Tom, Peter, Paul, Daniel, Jack, Henry, George, Martin, David, Simon, Oscar, Felix, Leo, Max, Adam, Ben, Robert,
-Victor, Hugo, Samuel, Walter, Edward, Omar, Hassan, Kenji, Ravi, Marco, Erik, Anton, Joseph, Mr Brown, Mr Hill, Mr Parker,
-Uncle Fred, Doctor Stone, Captain Reed"""
-KIN_WOMEN = "mother, sister, aunt, grandmother, daughter, friend, neighbour, teacher, cousin, little sister, best friend"
-KIN_MEN = "father, brother, uncle, grandfather, son, friend, neighbour, teacher, cousin, little brother, best friend"
-KIN_GROUPS = "parents, friends, neighbours, cousins, brothers, sisters, children, grandparents"
-GROUPS = """the children, the boys, the girls, the neighbours, the guests, the students, the farmers, the twins, two boys,
-three girls, the two brothers, the sisters, some children, a few students, many people, the visitors, the tourists,
-the villagers, the workers, both girls, my parents, our neighbours, all the children, the old friends"""
+WOMEN = """Anna, Clara, Emma, Nora, Lucy, Alice, Maria, Julia, Sarah, Helen, Rosa, Ruth, Eva, Laura, Sofia,
+Grace, Irene, Olivia, Hannah, Martha, Lena, Vera, Mina, Amira, Leila, Yuki, Priya, Ingrid,
+Paula, Nina, Mrs Brown, Miss Green, Mrs Cole, Aunt Molly, Doctor Young, Mrs Lane"""
+MEN = """Tom, Peter, Paul, Daniel, Jack, Henry, George, Martin, David, Simon, Oscar, Felix, Leo, Max,
+Adam, Ben, Robert, Victor, Hugo, Samuel, Walter, Edward, Omar, Hassan, Kenji, Ravi, Marco, Erik,
+Anton, Joseph, Mr Brown, Mr Hill, Mr Parker, Uncle Fred, Doctor Stone, Captain Reed"""
+KIN_WOMEN = """mother, sister, aunt, grandmother, daughter, friend, neighbour, teacher, cousin, little sister,
+best friend"""
+KIN_MEN = """father, brother, uncle, grandfather, son, friend, neighbour, teacher, cousin, little brother,
+best friend"""
+KIN_GROUPS = """parents, friends, neighbours, cousins, brothers, sisters, children, grandparents"""
+GROUPS = """the children, the boys, the girls, the neighbours, the guests, the students, the farmers, the
+twins, two boys, three girls, the two brothers, the sisters, some children, a few students, the
+visitors, the tourists, the villagers, the workers, both girls, my parents, our neighbours, all
+the children, the old friends"""
 # A word after `:` names the work whose actions the person can do (see `jobs`).
-ROLES = """baker:baker, farmer:farmer, teacher:teacher, doctor:doctor, nurse:doctor, painter:painter, artist:painter,
-gardener:gardener, sailor:sailor, cook:cook, tailor:tailor, carpenter:carpenter, shopkeeper:shopkeeper,
-librarian:librarian, musician:musician, violinist:musician, taxi driver:driver, bus driver:driver, pilot:pilot,
-singer:singer, mechanic:mechanic, shepherd:shepherd, waiter:waiter, police officer:officer, detective:officer,
-writer:writer, poet:writer, student:student, scientist:scientist, professor:scientist, firefighter:firefighter,
-photographer:photographer, dentist:dentist, postman:postman, builder:builder, judge:judge, dancer:dancer, actor:actor"""
-FOLK_WOMEN = "old woman, girl, young woman, stranger, guest, traveller, lady, tourist, little girl, witness"
-FOLK_MEN = "old man, boy, young man, stranger, guest, traveller, gentleman, tourist, little boy, soldier"
+ROLES = """baker:baker, farmer:farmer, teacher:teacher, doctor:doctor, nurse:doctor, painter:painter,
+artist:painter, gardener:gardener, sailor:sailor, cook:cook, tailor:tailor, carpenter:carpenter,
+shopkeeper:shopkeeper, librarian:librarian, musician:musician, violinist:musician, taxi
+driver:driver, bus driver:driver, pilot:pilot, singer:singer, mechanic:mechanic,
+shepherd:shepherd, waiter:waiter, police officer:officer, detective:officer, writer:writer,
+poet:writer, student:student, scientist:scientist, professor:scientist, firefighter:firefighter,
+photographer:photographer, dentist:dentist, postman:postman, builder:builder, judge:judge,
+dancer:dancer, actor:actor"""
+FOLK_WOMEN = (
+    """old woman, girl, young woman, stranger, guest, traveller, lady, tourist, little girl, witness"""
+)
+FOLK_MEN = """old man, boy, young man, stranger, guest, traveller, gentleman, tourist, little boy, soldier"""
 ROLE_ADJECTIVES = (
     "young, old, kind, clever, tired, friendly, busy, tall, patient, famous, honest, cheerful, quiet, strict"
 )
