@@ -1,7 +1,10 @@
-"""How the configuration dataclasses declare a field: its default and one line of help, said once."""
+"""How the configuration dataclasses declare a field, and check one: said once."""
 
+import dataclasses
 from dataclasses import field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from sgdd_engine.errors import require
 
 T = TypeVar("T")
 
@@ -13,3 +16,20 @@ def option(default: T, help: str) -> T:
     """
     declared: Any = field(default=default, metadata={"help": help})
     return declared  # type: ignore[no-any-return]
+
+
+def check_choices(config: Any, section: str) -> None:  # noqa: ANN401 - any configuration dataclass
+    """Check the fields that are one of a few words.
+
+    Raises:
+        ConfigError: a field holds another word; the sentence names the key and the words it may hold.
+    """
+    hints = get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        if get_origin(hints[item.name]) is not Literal:
+            continue
+        value, choices = getattr(config, item.name), get_args(hints[item.name])
+        require(
+            value in choices,
+            f"{section}.{item.name} is {value!r}; it must be one of {', '.join(map(str, choices))}.",
+        )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import option
+from sgdd_engine.options import check_choices, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +13,13 @@ class DiffusionConfig:
 
     schedule: Literal["cosine", "linear"] = option("cosine", "how the share of clean tokens falls with t")
     num_steps: int = option(1000, "size of the grid of training times")
-    full_mask_share: float = option(0.1, "share of the rows trained at t = 1, where decoding starts")
+    full_mask_share: float = option(
+        0.1, "share of the rows trained at t = 1, where decoding starts (flat weighting)"
+    )
     weighting: Literal["flat", "elbo"] = option("flat", "weight of a masked token in the training loss")
 
     def __post_init__(self) -> None:
+        check_choices(self, "diffusion")
         require(self.num_steps >= 2, f"diffusion.num_steps is {self.num_steps}; it must be at least 2.")
         require(
             0 <= self.full_mask_share <= 1,
@@ -41,6 +44,7 @@ class SamplingConfig:
     order_noise: float = option(0.0, "Gumbel noise on the order of positions, fading to 0 over the steps")
 
     def __post_init__(self) -> None:
+        check_choices(self, "sample")
         require(self.steps >= 1, f"sample.steps is {self.steps}; it must be at least 1.")
         require(self.cfg >= 0, f"sample.cfg is {self.cfg}; it must not be negative.")
         require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sgdd_engine.models.config import BottleneckConfig
 
 LOGVAR_RANGE = (-10.0, 4.0)
+START_LOGVAR = -4.0
 # Share of the mean eigenvalue mixed into each one: the smallest directions are mostly noise, and are not blown up.
 WHITENING_SHRINKAGE = 0.02
 
@@ -52,10 +53,11 @@ class VIB(nn.Module):
     def __init__(self, embedding_dim: int, config: BottleneckConfig) -> None:
         super().__init__()
         self.output_dim = config.latent_dim
+        last = nn.Linear(config.hidden_dim, 2 * config.latent_dim)
+        # Start with little noise: at unit variance it would drown the means before they have grown.
+        nn.init.constant_(last.bias[config.latent_dim :], START_LOGVAR)
         self.net = nn.Sequential(
-            nn.Linear(embedding_dim, config.hidden_dim),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(config.hidden_dim, 2 * config.latent_dim),
+            nn.Linear(embedding_dim, config.hidden_dim), nn.GELU(approximate="tanh"), last
         )
 
     def posterior(self, e: Tensor) -> GaussianPosterior:

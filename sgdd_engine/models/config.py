@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import option
+from sgdd_engine.options import check_choices, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class BottleneckConfig:
     anneal_steps: int = option(1000, "steps over which beta rises from 0")
 
     def __post_init__(self) -> None:
+        check_choices(self, "bottleneck")
         require(self.latent_dim >= 1, f"bottleneck.latent_dim is {self.latent_dim}; it must be at least 1.")
         require(self.hidden_dim >= 1, f"bottleneck.hidden_dim is {self.hidden_dim}; it must be at least 1.")
         require(self.beta >= 0, f"bottleneck.beta is {self.beta}; it must not be negative.")

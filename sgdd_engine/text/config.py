@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import option
+from sgdd_engine.options import check_choices, option
 
 BGE_M3 = "BAAI/bge-m3"
 # The commit that public code pins; a moving branch would change vectors under trained decoders.
@@ -28,6 +28,7 @@ class EncoderConfig:
     )
 
     def __post_init__(self) -> None:
+        check_choices(self, "encoder")
         require(bool(self.name.strip()), "encoder.name is empty.", f"Name an encoder, for example {BGE_M3}.")
         require(self.max_tokens >= 8, f"encoder.max_tokens is {self.max_tokens}; it must be at least 8.")
         require(
@@ -45,6 +46,7 @@ class TokenizerConfig:
     vocab_size: int = option(16_000, "pieces of a trained vocabulary (unigram)")
 
     def __post_init__(self) -> None:
+        check_choices(self, "tokenizer")
         require(
             64 <= self.vocab_size <= 1_000_000,
             f"tokenizer.vocab_size is {self.vocab_size}; it must lie between 64 and 1,000,000.",

@@ -239,7 +239,7 @@ def train_unigram(sentences: Iterable[str], vocab_size: int, seed: int = 0) -> T
         seed: Which million is taken of a longer text.
 
     Raises:
-        DataError: If there is no text.
+        DataError: If there is no text, or too little to learn a piece from.
     """
     tokenizer = build_unigram(sentences, vocab_size, seed)
     specials = SpecialIds(mask_id=_id_of(tokenizer, MASK), bos_id=0, pad_id=1, eos_id=2, unk_id=3)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import option
+from sgdd_engine.options import check_choices, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class TrainConfig:
     seed: int = option(0, "seed of weights, order, masks and noise")
 
     def __post_init__(self) -> None:
+        check_choices(self, "train")
         require(
             self.max_steps is not None or self.max_minutes is not None,
             "train.max_steps and train.max_minutes are both empty.",

@@ -1,0 +1,192 @@
+"""The chunked head equals the plain one, and never holds all logits."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models_for_tests import generator, scatter
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sgdd_engine.models import head as module
+from sgdd_engine.models.head import VocabularyHead
+
+V, WIDTH, M = 50, 8, 23
+
+
+@pytest.fixture(params=[1, 4, 7, M, 10 * M])
+def chunk_rows(request, monkeypatch):
+    """So many positions a chunk: one at a time, with a rest, exactly all, more than there are."""
+    monkeypatch.setattr(module, "MIN_CHUNK_ROWS", 1)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", request.param * V + V - 1)
+    return request.param
+
+
+def problem(seed=0, m=M):
+    noise = generator(seed)
+    head = scatter(VocabularyHead(V, WIDTH), seed)
+    hidden = torch.randn(m, WIDTH, generator=noise)
+    targets = torch.randint(V, (m,), generator=noise)
+    weights = torch.rand(m, generator=noise) * 3
+    weights[: m // 5] = 0.0
+    return head, hidden, targets, weights
+
+
+def plain(head, hidden, targets, weights, grad=1.0):
+    """Loss, nll, guesses and the three gradients by autograd in float32."""
+    leaf = hidden.detach().clone().float().requires_grad_()
+    logits = F.linear(leaf, head.table) + head.bias
+    nll = F.cross_entropy(logits, targets, reduction="none")
+    loss = (weights * nll).sum()
+    return (
+        loss,
+        nll,
+        logits.argmax(dim=1) == targets,
+        torch.autograd.grad(grad * loss, (leaf, head.table, head.bias)),
+    )
+
+
+def chunked(head, hidden, targets, weights, grad=1.0):
+    leaf = hidden.detach().clone().requires_grad_()
+    scores = head.cross_entropy(leaf, targets, weights)
+    grads = torch.autograd.grad(grad * scores.loss, (leaf, head.table, head.bias))
+    return scores.loss, scores.nll, scores.correct, grads
+
+
+@pytest.mark.parametrize("grad", [1.0, -2.5])
+def test_loss_and_gradients_equal_the_plain_ones(chunk_rows, grad):
+    case = problem()
+    loss, nll, correct, grads = chunked(*case, grad)
+    plain_loss, plain_nll, plain_correct, plain_grads = plain(*case, grad)
+    torch.testing.assert_close(loss, plain_loss)
+    torch.testing.assert_close(nll, plain_nll)
+    assert torch.equal(correct, plain_correct)
+    for ours, theirs in zip(grads, plain_grads, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 1000), m=st.integers(0, 9), rows=st.integers(1, 10))
+@settings(deadline=None, max_examples=20)
+def test_any_number_of_positions(seed, m, rows):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MIN_CHUNK_ROWS", rows)
+        patch.setattr(module, "CHUNK_ELEMENTS", 1)
+        case = problem(seed, m)
+        ours, theirs = chunked(*case), plain(*case)
+    torch.testing.assert_close(ours[:2], theirs[:2])
+    torch.testing.assert_close(ours[3], theirs[3], atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_products_keep_to_their_precision(chunk_rows):
+    head, hidden, targets, weights = problem()
+    loss, nll, _, grads = chunked(head, hidden.bfloat16(), targets, weights)
+    plain_loss, plain_nll, _, plain_grads = plain(head, hidden.bfloat16(), targets, weights)
+    assert loss.dtype == nll.dtype == torch.float32
+    torch.testing.assert_close(loss, plain_loss, atol=0, rtol=5e-3)
+    torch.testing.assert_close(nll, plain_nll, atol=0.03, rtol=0.02)
+    # The gradient reaches the parameters in their own dtype, and the hidden states in theirs.
+    assert [grad.dtype for grad in grads] == [torch.bfloat16, torch.float32, torch.float32]
+    for ours, theirs in zip(grads, plain_grads, strict=True):
+        assert (ours.float() - theirs).norm() < 0.01 * theirs.norm()
+
+
+def test_autocast_does_not_change_the_arithmetic():
+    case = problem()
+    expected = chunked(*case)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = chunked(*case)
+    assert torch.equal(under[0], expected[0])
+    assert all(torch.equal(a, b) for a, b in zip(under[3], expected[3], strict=True))
+
+
+def test_the_gradient_joins_that_of_the_embedding():
+    head, hidden, targets, weights = problem()
+    tokens = torch.arange(10)
+    (head.cross_entropy(hidden, targets, weights).loss + head.embed(tokens).sum()).backward()
+    expected = plain(head, hidden, targets, weights)[3][1].clone()
+    expected[tokens] += WIDTH**0.5
+    torch.testing.assert_close(head.table.grad, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_frozen_inputs_are_no_trouble():
+    head, hidden, targets, weights = problem()
+    by_hidden, _, by_bias = plain(head, hidden, targets, weights)[3]
+    head.cross_entropy(hidden, targets, weights).loss.backward()
+    torch.testing.assert_close(head.bias.grad, by_bias, atol=1e-5, rtol=1e-4)
+    head.requires_grad_(False)
+    leaf = hidden.detach().clone().requires_grad_()
+    (grad,) = torch.autograd.grad(head.cross_entropy(leaf, targets, weights).loss, leaf)
+    torch.testing.assert_close(grad, by_hidden, atol=1e-5, rtol=1e-4)
+    assert not head.cross_entropy(hidden, targets, weights).loss.requires_grad
+
+
+def test_nll_carries_no_gradient():
+    scores = problem()[0].cross_entropy(*problem()[1:])
+    assert scores.loss.requires_grad
+    assert not scores.nll.requires_grad
+    assert not scores.correct.requires_grad
+
+
+def test_extreme_logits_stay_finite(chunk_rows):
+    head, hidden, targets, weights = problem()
+    loss, nll, _, grads = chunked(head, hidden * 1e4, targets, weights)
+    torch.testing.assert_close(loss, plain(head, hidden * 1e4, targets, weights)[0])
+    assert all(torch.isfinite(part).all() for part in (nll, *grads))
+
+
+class Sizes(TorchDispatchMode):
+    """Notes what is computed, and the shape of each result."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.seen = [], []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        parts = out if isinstance(out, tuple | list) else [out]
+        self.calls.append(func.name())
+        self.seen += [tuple(part.shape) for part in parts if torch.is_tensor(part)]
+        return out
+
+    def rows_of_logits(self):
+        """Positions in each tensor of logits; the table's own gradient [V, WIDTH] is none."""
+        return [
+            sum(shape) - V for shape in self.seen if len(shape) == 2 and V in shape and WIDTH not in shape
+        ]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_logits_of_all_positions_are_never_held(chunk_rows, backward):
+    head, hidden, targets, weights = problem()
+    with Sizes() as sizes:
+        scores = head.cross_entropy(hidden.requires_grad_(), targets, weights)
+        if backward:
+            scores.loss.backward()
+    assert max(sizes.rows_of_logits()) == min(chunk_rows, M)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_grad_nothing_is_computed_for_it(mode):
+    head, hidden, targets, weights = problem()
+    with mode(), Sizes() as sizes:
+        scores = head.cross_entropy(hidden, targets, weights)
+    assert not scores.loss.requires_grad
+    torch.testing.assert_close(scores.loss, plain(head, hidden, targets, weights)[0].detach())
+    # One product for the logits; gradients would take two more.
+    assert sum(name in {"aten::mm", "aten::matmul"} for name in sizes.calls) == 1
+
+
+def test_scoring_and_embedding_share_one_table():
+    head = scatter(VocabularyHead(V, WIDTH))
+    torch.testing.assert_close(head.embed(torch.tensor([3, 5])), head.table[[3, 5]] * WIDTH**0.5)
+    logits = head.logits(torch.eye(WIDTH))
+    torch.testing.assert_close(logits, head.table.T + head.bias)
+    assert head.logits(torch.eye(WIDTH).bfloat16()).dtype == torch.float32
+    assert [name for name, _ in head.named_parameters()] == ["table", "bias"]
+
+
+def test_embeddings_start_with_unit_variance():
+    torch.manual_seed(0)
+    embedded = VocabularyHead(2000, 64).embed(torch.arange(2000))
+    assert embedded.std().item() == pytest.approx(1.0, abs=0.02)

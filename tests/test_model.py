@@ -1,0 +1,314 @@
+"""The whole trainable model: what positions, rows and the null condition can and cannot know."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models_for_tests import (
+    EMBEDDING_DIM,
+    MAX_TOKENS,
+    SPECIALS,
+    VOCABULARY,
+    generator,
+    random_tokens,
+    tiny_model,
+)
+
+from sgdd_engine.decoding import Task, decode, guided_log_probs
+from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
+from sgdd_engine.diffusion.guidance import GUIDANCE
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.models.config import BottleneckConfig
+from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.step import batch_loss
+
+MASK = VOCABULARY.mask_id
+COSINE = build_schedule("cosine")
+
+
+def latents(rows=3, seed=0):
+    return torch.randn(rows, 6, generator=generator(seed))
+
+
+@torch.no_grad()
+def logits_of(model, canvas, z, t=1.0):
+    """[B, n, V] in float32."""
+    hidden = model.hidden(canvas, torch.full((len(canvas),), t), model.condition(z))
+    return model.head.logits(hidden.flatten(0, 1)).unflatten(0, canvas.shape)
+
+
+def spread_over_positions(model, n=9, t=1.0):
+    """How far the logits of an all-mask canvas differ from those of its first position, over their own scale."""
+    logits = logits_of(model, torch.full((3, n), MASK), latents(), t)
+    return ((logits - logits[:, :1]).abs().amax(dim=(1, 2)) / logits.std(dim=-1).amax(dim=1)).tolist()
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(2, MAX_TOKENS), t=st.floats(0.01, 1))
+@settings(deadline=None, max_examples=30)
+def test_without_anchors_an_all_mask_canvas_is_position_blind(seed, n, t):
+    model = tiny_model(seed, anchors=False, memory_tokens=0)
+    # Equal as numbers are equal: a matrix product may round its last rows by another path.
+    assert max(spread_over_positions(model, n, t)) < 3e-5
+
+
+# Almost all weights do, not all, hence seeds that are known.
+@pytest.mark.parametrize("memory_tokens", [0, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_with_anchors_positions_differ(memory_tokens, seed):
+    assert min(spread_over_positions(tiny_model(seed, memory_tokens=memory_tokens))) > 3e-4
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_memory_alone_also_tells_positions_apart(seed):
+    # Its keys are not rotated, so how much a position reads of it depends on where the position stands.
+    assert min(spread_over_positions(tiny_model(seed, anchors=False, memory_tokens=3))) > 1e-3
+
+
+def test_one_written_token_tells_positions_apart():
+    model = tiny_model(anchors=False, memory_tokens=0)
+    canvas = torch.full((3, 6), MASK)
+    canvas[:, 2] = 7
+    logits = logits_of(model, canvas, latents(), 0.8)
+    assert (logits[:, 0] - logits[:, 5]).abs().max() > 1e-2
+
+
+def test_at_the_start_of_training_blocks_do_nothing_and_logits_are_those_of_the_table():
+    model = tiny_model(scattered=False)
+    canvas = torch.where(torch.rand(3, 5, generator=generator()) < 0.5, MASK, random_tokens(3, 5))
+    with torch.no_grad():
+        hidden = model.hidden(canvas, torch.ones(3), model.condition(latents()))
+        embedded = torch.nn.functional.layer_norm(model.head.embed(canvas), (16,), eps=1e-6)
+    torch.testing.assert_close(hidden, embedded)
+
+
+@pytest.mark.parametrize("change", ["canvas", "time", "meaning", "length"])
+def test_everything_the_decoder_is_told_matters(change):
+    model, canvas, z = tiny_model(), random_tokens(3, 6), latents()
+    canvas[:, 1:3] = MASK
+    base = logits_of(model, canvas, z, 0.5)[:, 1]
+    if change == "canvas":
+        moved = canvas.clone()
+        moved[:, 5] = torch.where(canvas[:, 5] == 9, 10, 9)
+        other = logits_of(model, moved, z, 0.5)[:, 1]
+    elif change == "time":
+        other = logits_of(model, canvas, z, 0.9)[:, 1]
+    elif change == "meaning":
+        other = logits_of(model, canvas, latents(seed=5), 0.5)[:, 1]
+    else:
+        before = model.denoiser.length.weight[6].clone()
+        with torch.no_grad():
+            model.denoiser.length.weight[6] += 1.0
+        other = logits_of(model, canvas, z, 0.5)[:, 1]
+        with torch.no_grad():
+            model.denoiser.length.weight[6] = before
+    assert (other - base).abs().amax(dim=1).min() > 1e-3
+
+
+def test_rows_know_nothing_of_each_other():
+    model, canvas, z = tiny_model(), random_tokens(4, 6), latents(4)
+    canvas[:, ::2] = MASK
+    together = logits_of(model, canvas, z)
+    for row in range(4):
+        alone = logits_of(model, canvas[row : row + 1], z[row : row + 1])[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_vectors_are_standardised():
+    model = tiny_model(bottleneck=BottleneckConfig(kind="none"))
+    e = 0.03 * torch.randn(500, EMBEDDING_DIM, generator=generator()) + 0.01
+    model.fit_inputs(e.mean(dim=0), e.std(dim=0))
+    z = model.latent(e).z
+    torch.testing.assert_close(z.mean(dim=0), torch.zeros(EMBEDDING_DIM), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std(dim=0), torch.ones(EMBEDDING_DIM))
+
+
+def test_dropped_rows_carry_the_null_latent_and_teach_it():
+    model, z = tiny_model(), latents(5).requires_grad_()
+    dropped = torch.tensor([True, False, True, False, False])
+    out = model.drop_condition(z, dropped)
+    assert torch.equal(out[dropped], model.null_latent(2))
+    assert torch.equal(out[~dropped], z[~dropped])
+    out.sum().backward()
+    assert torch.equal(model.null.grad, torch.full((6,), 2.0))
+    assert torch.equal(z.grad, (~dropped)[:, None].expand(5, 6).float())
+
+
+def test_the_null_condition_tells_nothing():
+    model, canvas = tiny_model(), torch.full((2, 6), MASK)
+    null = model.null_latent(2)
+    logits = logits_of(model, canvas, model.drop_condition(latents(2), torch.ones(2, dtype=torch.bool)))
+    torch.testing.assert_close(logits, logits_of(model, canvas, null))
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(*model.length_logits(null).unbind(), atol=1e-5, rtol=0)
+
+
+def test_lengths_are_scored_from_one_to_the_longest():
+    logits = tiny_model().length_logits(latents())
+    assert logits.shape == (3, MAX_TOKENS)
+    assert logits.dtype == torch.float32
+
+
+def test_training_reaches_every_parameter():
+    model = tiny_model().train()
+    loss = batch_loss(
+        model,
+        random_tokens(64, 7),
+        torch.randn(64, EMBEDDING_DIM, generator=generator()),
+        config=TrainConfig(batch_tokens=448),
+        diffusion=DiffusionConfig(),
+        step=0,
+        generator=generator(1),
+    )
+    loss.total.backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == []
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_bf16_autocast_stays_close():
+    model, canvas, z = tiny_model(), random_tokens(3, 6), latents()
+    canvas[:, :4] = MASK
+    exact = logits_of(model, canvas, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = logits_of(model, canvas, z)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).norm() < 0.05 * exact.norm()
+
+
+def log_probs(model, z, canvas, **sampling):
+    """Of the open positions, from both the sampler's and the model's door."""
+    masked = canvas == MASK
+    with torch.inference_mode():
+        guided = guided_log_probs(model, z, SamplingConfig(**sampling), SPECIALS)
+        return guided(canvas, torch.full((len(canvas),), 0.8), masked)
+
+
+@pytest.fixture
+def half_written():
+    canvas = random_tokens(3, 6)
+    canvas[:, [0, 2, 5]] = MASK
+    return canvas
+
+
+def test_guidance_joins_the_two_branches(half_written):
+    model, z = tiny_model(), latents()
+    conditional, null = (log_probs(model, z, half_written, cfg=w) for w in (1.0, 0.0))
+    rows = (half_written == MASK).nonzero()[:, 0]
+    for form, guide in GUIDANCE.items():
+        for w in (0.4, 1.7, 3.0):
+            out = log_probs(model, z, half_written, cfg=w, guidance=form)
+            expected = guide(conditional, null, w, rows, half_written)
+            torch.testing.assert_close(out[:, 4:39], expected[:, 4:39], atol=1e-3, rtol=1e-3)
+    # The shortcuts are what the two-branch form would have said.
+    near = [log_probs(model, z, half_written, cfg=w, guidance="plain") for w in (1.0 + 1e-6, 1e-6)]
+    torch.testing.assert_close(near[0][:, 4:39], conditional[:, 4:39], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(near[1][:, 4:39], null[:, 4:39], atol=1e-3, rtol=1e-3)
+    near_one = log_probs(model, z, half_written, cfg=1.0 + 1e-6, guidance="coverage")
+    torch.testing.assert_close(near_one[:, 4:39], conditional[:, 4:39], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("form", GUIDANCE)
+def test_at_weight_zero_the_meaning_is_unknown(half_written, form):
+    model = tiny_model()
+    outs = [log_probs(model, latents(seed=s), half_written, cfg=0.0, guidance=form) for s in (1, 2)]
+    assert torch.equal(*outs)
+
+
+@pytest.mark.parametrize("cfg", [0.0, 1.0, 2.0])
+def test_scores_are_distributions_without_specials(half_written, cfg):
+    out = log_probs(tiny_model(), latents(), half_written, cfg=cfg)
+    torch.testing.assert_close(out.exp().sum(-1), torch.ones(9), atol=1e-4, rtol=0)
+    assert out[:, list(SPECIALS)].max() < -1e3
+    assert torch.isfinite(out).all()
+
+
+TASKS = [
+    Task(0, 5, 1),
+    Task(1, 8, 2),
+    Task(2, 5, 3),
+    Task(0, 1, 4),
+    Task(1, 5, 5),
+    Task(2, MAX_TOKENS, 6),
+    Task(0, 5, 7),
+]
+
+
+def texts(tasks, **sampling):
+    config = SamplingConfig(steps=4, **sampling)
+    return decode(tiny_model(), latents(), tasks, sampling=config, schedule=COSINE, forbidden=SPECIALS)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("cfg", [0.0, 1.0, 1.5])
+def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypatch):
+    options = {"cfg": cfg, "temperature": temperature, "top_p": 0.95}
+    together = texts(TASKS, **options)
+    assert [len(tokens) for tokens in together] == [task.length for task in TASKS]
+    assert not set(SPECIALS) & {token for tokens in together for token in tokens}
+    assert texts(TASKS[::-1], **options)[::-1] == together
+    assert [texts([task], **options)[0] for task in TASKS] == together
+    monkeypatch.setattr("sgdd_engine.decoding.LOGIT_ELEMENTS", 1)  # one row a batch
+    assert texts(TASKS, **options) == together
+
+
+def test_seeds_and_meanings_make_texts_differ():
+    many = texts([Task(0, 8, seed) for seed in range(10)], temperature=1.0, cfg=1.0)
+    assert len({tuple(tokens) for tokens in many}) > 5
+    assert len({tuple(tokens) for tokens in texts([Task(row, 8, 0) for row in range(3)], cfg=1.0)}) > 1
+    assert len({tuple(tokens) for tokens in texts([Task(row, 8, 0) for row in range(3)], cfg=0.0)}) == 1
+
+
+def test_steps_are_reported_with_their_tasks():
+    seen = []
+    config = SamplingConfig(steps=3, cfg=1.0)
+    out = decode(
+        tiny_model(),
+        latents(),
+        TASKS[:3],
+        sampling=config,
+        schedule=COSINE,
+        forbidden=SPECIALS,
+        on_step=lambda i, tasks, canvas: seen.append((i, [TASKS.index(task) for task in tasks], canvas)),
+    )
+    assert [(i, which) for i, which, _ in seen] == [
+        (1, [0, 2]),
+        (2, [0, 2]),
+        (3, [0, 2]),
+        (1, [1]),
+        (2, [1]),
+        (3, [1]),
+    ]
+    assert [(canvas == MASK).any().item() for *_, canvas in seen] == [True, True, False] * 2
+    assert seen[2][2].tolist() == [out[0], out[2]]
+
+
+@pytest.mark.parametrize("kind", ["vib", "none"])
+def test_one_batch_overfits_to_exact_reconstruction(kind):
+    rows, n = 12, 7
+    x, e = random_tokens(rows, n), torch.randn(rows, EMBEDDING_DIM, generator=generator(1))
+    bottleneck = BottleneckConfig(kind=kind, latent_dim=16, hidden_dim=32, beta=1e-4, free_bits=0.0)
+    model = tiny_model(bottleneck=bottleneck, scattered=False, width=32, heads=4).train()
+    model.fit_inputs(e.mean(dim=0), e.std(dim=0))
+    config = TrainConfig(batch_tokens=rows * n)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
+    first = last = None
+    for step in range(250):
+        optimiser.param_groups[0]["lr"] = 5e-3 * min(1.0, 2 * (1 - step / 250))
+        loss = batch_loss(
+            model, x, e, config=config, diffusion=DiffusionConfig(), step=step, generator=generator(step)
+        )
+        optimiser.zero_grad()
+        loss.total.backward()
+        optimiser.step()
+        last = loss.total.item()
+        first = last if first is None else first
+    assert last < first / 3
+
+    model.eval()
+    z = model.latent(e).z
+    assert (model.length_logits(z).argmax(dim=-1) + 1).tolist() == [n] * rows
+    tasks = [Task(row, n, 0) for row in range(rows)]
+    for steps, cfg in ((1, 1.0), (4, 1.0), (16, 1.0), (16, 1.5)):
+        sampling = SamplingConfig(steps=steps, cfg=cfg)
+        written = decode(model, z, tasks, sampling=sampling, schedule=COSINE, forbidden=SPECIALS)
+        assert written == x.tolist(), (steps, cfg)

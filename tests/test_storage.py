@@ -1,0 +1,134 @@
+"""Folders that are whole or not there, and damage that is found."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sgdd_engine.storage import MANIFEST, damage, sha256_of, write_folder, write_json, write_text
+
+
+def fill(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(bytes(range(256)) * 50)
+    (folder / "training").mkdir()
+    (folder / "training" / "state.json").write_text("{}", encoding="utf-8")
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    folder = tmp_path / "runs" / "step-1"
+    write_folder(folder, fill)
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def test_a_sealed_folder_is_sound_and_alone(sealed):
+    assert damage(sealed) is None
+    assert names(sealed) == {"weights.bin", "training", "training/state.json", MANIFEST}
+    assert names(sealed.parent) - {f"step-1/{name}" for name in names(sealed)} == {"step-1"}
+    hashes = json.loads((sealed / MANIFEST).read_text(encoding="utf-8"))
+    assert hashes == {name: sha256_of(sealed / name) for name in ("training/state.json", "weights.bin")}
+
+
+@pytest.mark.parametrize("place", [0, 6_000, -1])
+def test_a_flipped_byte_is_found(sealed, place):
+    path = sealed / "weights.bin"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert damage(sealed) == "`weights.bin` is damaged"
+
+
+def test_a_lost_or_shortened_file_is_found(sealed):
+    path = sealed / "weights.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert damage(sealed) == "`weights.bin` is damaged"
+    path.unlink()
+    assert damage(sealed) == "`weights.bin` is missing"
+
+
+def test_only_the_part_that_is_asked_for_is_read(sealed):
+    (sealed / "training" / "state.json").unlink()
+    assert damage(sealed, "weights") is None
+    assert damage(sealed, "training") == "`training/state.json` is missing"
+
+
+def test_a_damaged_manifest_is_found(sealed):
+    manifest = sealed / MANIFEST
+    whole = manifest.read_bytes()
+    for length in range(len(whole.rstrip())):
+        manifest.write_bytes(whole[:length])
+        assert damage(sealed) == f"`{MANIFEST}` is damaged"
+    for other in (b"[]", b"3", b"null", b'"text"', b"\xff\xfe"):
+        manifest.write_bytes(other)
+        assert damage(sealed) == f"`{MANIFEST}` is damaged"
+    manifest.unlink()
+    assert damage(sealed) == f"`{MANIFEST}` is missing"
+    assert damage(sealed / "nowhere") == f"`{MANIFEST}` is missing"
+
+
+@pytest.mark.parametrize("failure", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_failing_fill_leaves_nothing_behind(tmp_path, failure):
+    def fails(folder):
+        fill(folder)
+        raise failure
+
+    with pytest.raises(type(failure)):
+        write_folder(tmp_path / "model", fails)
+    assert names(tmp_path) == set()
+
+
+def test_a_failing_fill_leaves_the_old_folder_as_it_was(sealed):
+    before = {name: (sealed / name).read_bytes() for name in names(sealed) if (sealed / name).is_file()}
+
+    def fails(folder):
+        (folder / "weights.bin").write_bytes(b"half")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_folder(sealed, fails)
+    assert {name: (sealed / name).read_bytes() for name in before} == before
+    assert damage(sealed) is None
+    assert [path.name for path in sealed.parent.iterdir()] == ["step-1"]
+
+
+def test_a_folder_is_replaced_whole(sealed):
+    write_folder(sealed, lambda folder: (folder / "only.txt").write_text("new", encoding="utf-8"))
+    assert names(sealed) == {"only.txt", MANIFEST}
+    assert damage(sealed) is None
+    assert [path.name for path in sealed.parent.iterdir()] == ["step-1"]
+
+
+def test_the_old_folder_comes_back_where_the_new_one_cannot_be_named(sealed, monkeypatch):
+    rename = Path.rename
+
+    def refuses_the_new(self, target):
+        if self.name.endswith(".tmp"):
+            raise PermissionError("in use")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuses_the_new)
+    with pytest.raises(PermissionError):
+        write_folder(sealed, fill)
+    assert damage(sealed) is None
+    assert [path.name for path in sealed.parent.iterdir()] == ["step-1"]
+
+
+def test_text_is_utf8_with_plain_newlines(tmp_path):
+    write_text(tmp_path / "a.txt", "naïve\nα\n")
+    assert (tmp_path / "a.txt").read_bytes() == "naïve\nα\n".encode()
+    write_json(tmp_path / "a.json", {"σ": [1, None]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"σ": [1, None]}
+    assert names(tmp_path) == {"a.txt", "a.json"}
+
+
+def test_a_failing_write_keeps_the_old_text(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half \ud800")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert names(tmp_path) == {"a.txt"}
