@@ -1,0 +1,78 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdd_engine.data.batching import ExactLengthBatches
+from sgdd_engine.errors import DataError
+
+
+def epoch_of(batches, epoch=0):
+    return [batches.batch(epoch * len(batches) + index) for index in range(len(batches))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=300),
+    batch_tokens=st.integers(1, 200),
+    seed=st.integers(0, 5),
+    epoch=st.integers(0, 3),
+)
+def test_every_row_comes_once_and_no_batch_mixes_lengths(lengths, batch_tokens, seed, epoch):
+    lengths = np.array(lengths, np.int32)
+    batches = epoch_of(ExactLengthBatches(lengths, batch_tokens=batch_tokens, seed=seed), epoch)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for rows in batches:
+        assert len(set(lengths[rows])) == 1
+        assert len(rows) == 1 or lengths[rows].sum() <= batch_tokens
+
+
+def test_order_is_a_function_of_seed_and_position_alone():
+    lengths = np.random.default_rng(0).integers(3, 20, 500)
+    first = ExactLengthBatches(lengths, batch_tokens=64, seed=7)
+    straight = [first.batch(position) for position in range(3 * len(first))]
+    resumed = ExactLengthBatches(lengths, batch_tokens=64, seed=7)
+    for position in (2 * len(first) + 3, 5, len(first)):  # jumping about, as a resumed run does
+        np.testing.assert_array_equal(resumed.batch(position), straight[position])
+    other = ExactLengthBatches(lengths, batch_tokens=64, seed=8)
+    assert any(not np.array_equal(other.batch(index), straight[index]) for index in range(len(other)))
+
+
+def test_epochs_differ_in_rows_and_in_order():
+    lengths = np.repeat([4, 5], 200)
+    batches = ExactLengthBatches(lengths, batch_tokens=40, seed=0)
+    first, second = epoch_of(batches, 0), epoch_of(batches, 1)
+    assert {tuple(sorted(rows)) for rows in first} != {tuple(sorted(rows)) for rows in second}
+    assert [int(lengths[rows[0]]) for rows in first] != [int(lengths[rows[0]]) for rows in second]
+
+
+def test_rows_of_one_length_are_cut_evenly():
+    batches = ExactLengthBatches(np.full(101, 10), batch_tokens=1000, seed=0)
+    assert sorted(map(len, epoch_of(batches))) == [50, 51]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_ranks_share_an_epoch_and_take_equally_many_steps(world_size):
+    lengths = np.random.default_rng(1).integers(3, 12, 300)
+    ranks = [
+        ExactLengthBatches(lengths, batch_tokens=50, seed=0, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    assert len({len(rank) for rank in ranks}) == 1
+    rows = [tuple(batch) for rank in ranks for batch in epoch_of(rank)]
+    assert set(np.concatenate(rows)) == set(range(300))
+    assert len(rows) - len(set(rows)) < world_size
+
+
+def test_no_rows_is_an_error_with_a_sentence():
+    with pytest.raises(DataError, match="no sentences"):
+        ExactLengthBatches(np.empty(0, np.int32), batch_tokens=100, seed=0)
+
+
+def test_an_epoch_of_800_thousand_rows_is_shuffled_in_well_under_a_second():
+    lengths = np.random.default_rng(0).integers(4, 64, 800_000).astype(np.int32)
+    start = time.perf_counter()
+    ExactLengthBatches(lengths, batch_tokens=4096, seed=0).batch(0)
+    assert time.perf_counter() - start < 1.0

@@ -1,0 +1,417 @@
+import errno
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from filelock import FileLock
+
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.manifest import MANIFEST, Manifest
+from sgdd_engine.data.moments import Moments
+from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.sources import StandardInput, open_source
+from sgdd_engine.data.staging import MIN_SENTENCES
+from sgdd_engine.errors import DataError, EncoderError
+from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
+from sgdd_engine.text.config import TokenizerConfig
+
+CONFIG = DataConfig(shard_sentences=256, validation_share=0.05)
+TOKENIZER = TokenizerConfig()
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory, sentences) -> Path:
+    """1,200 distinct sentences, 400 of them twice, and some lines that must go."""
+    path = tmp_path_factory.mktemp("book") / "book.txt"
+    rows = [
+        *sentences,
+        *(f"Yesterday {text}" for text in sentences),
+        *(f"{text} And so on." for text in sentences),
+    ]
+    rows += [*(f"  {text.replace(' ', '  ')}\t" for text in sentences), "", "No.", "1 2 3 4", "so " * 65]
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(book, tiny_encoder, tmp_path):
+    def prepare_book(out="corpus", source=book, config=CONFIG, tokenizer=TOKENIZER, **others):
+        others = {"encoder": tiny_encoder, **others}
+        source = open_source(str(source), config)
+        return prepare(source, tmp_path / out, config=config, tokenizer=tokenizer, **others)
+
+    return prepare_book
+
+
+@pytest.fixture(scope="module")
+def whole(book, tiny_encoder, tmp_path_factory) -> Path:
+    """The corpus of an undisturbed run; only for looking at."""
+    out = tmp_path_factory.mktemp("whole") / "corpus"
+    source = open_source(str(book), CONFIG)
+    prepare(source, out, encoder=tiny_encoder, config=CONFIG, tokenizer=TOKENIZER)
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, the manifest without its date."""
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    manifest = json.loads(files[MANIFEST])
+    del manifest["created"]
+    return {**files, MANIFEST: json.dumps(manifest).encode()}
+
+
+class InterruptAt:
+    """A listener that presses Ctrl-C at the n-th report of a stage."""
+
+    def __init__(self, stage: str, number: int) -> None:
+        self.stage, self.left = stage, number
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, StageProgress) and event.stage == self.stage:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+def test_a_corpus_holds_each_distinct_sentence_once_with_its_vector(whole, tiny_encoder, sentences):
+    manifest = Manifest.read(whole)
+    assert manifest.counts["read"] == 1604
+    assert manifest.counts["left_out"] == {
+        "duplicate": 400,
+        "empty": 1,
+        "too_few_words": 1,
+        "no_letters": 1,
+        "too_many_words": 1,
+    }
+    corpus = Corpus.open(whole)
+    splits = {name: corpus.split(name) for name in ("train", "validation", "test")}
+    texts = [split.text(index) for split in splits.values() for index in range(len(split))]
+    assert len(texts) == len(set(texts)) == manifest.counts["kept"] == 1200
+    assert set(sentences) < set(texts)
+    assert manifest.splits == {"train": 960, "validation": 120, "test": 120}
+    assert [shard.rows for shard in manifest.shards if shard.split == "train"] == [256, 256, 256, 192]
+    split = splits["train"]
+    rows = np.array([0, 300, 700, len(split) - 1])
+    expected = tiny_encoder.encode([split.text(int(row)) for row in rows])
+    torch.testing.assert_close(split.embeddings(rows), expected, atol=1e-3, rtol=1e-3)
+    assert [split.tokens(int(row)) for row in rows] == corpus.tokenizer.encode_batch(
+        [split.text(int(row)) for row in rows]
+    )
+    assert {path.name for path in (whole).iterdir()} == {
+        MANIFEST,
+        "statistics.safetensors",
+        "tokenizer",
+        *(shard.file for shard in manifest.shards),
+    }
+
+
+def test_datasets_opens_the_shards(whole):
+    manifest = Manifest.read(whole)
+    rows = Dataset.from_file(str(whole / manifest.shards[0].file))
+    assert set(rows.features) == {"text", "tokens", "embedding"}
+    assert len(rows[0]["embedding"]) == manifest.embedding["dim"]
+    del rows  # Windows cannot delete a mapped file
+
+
+@pytest.mark.parametrize("stop", [("encoding", 1), ("encoding", 6), ("encoding", 12)])
+def test_interrupted_and_resumed_gives_the_same_bytes(run, whole, tmp_path, stop):
+    with pytest.raises(KeyboardInterrupt):
+        run("resumed", on_event=InterruptAt(*stop))
+    assert not (tmp_path / "resumed" / MANIFEST).exists()
+    with pytest.raises(DataError, match="was not finished"):
+        Corpus.open(tmp_path / "resumed")
+    run("resumed")
+    assert contents(tmp_path / "resumed") == contents(whole)
+
+
+def test_finished_shards_are_not_encoded_again(run, tmp_path, tiny_encoder, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(on_event=lambda event: InterruptAt("encoding", 1)(event) if getattr(event, "note", "") else None)
+    (shard,) = (tmp_path / "corpus").glob("*.arrow")
+    shard.write_bytes(b"")  # a shard that a crash damaged is made again
+    encode, encoded = tiny_encoder.encode, []
+    monkeypatch.setattr(
+        tiny_encoder, "encode", lambda texts, *rest: encoded.append(len(texts)) or encode(texts, *rest)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(on_event=lambda event: InterruptAt("encoding", 1)(event) if getattr(event, "note", "") else None)
+    assert encoded == [256]
+    run()
+    assert sum(encoded) == 256 + 1200 - 256
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_where_it_stopped(run, book, whole, tmp_path, tiny_encoder_folder):
+    script = """
+import sys
+from pathlib import Path
+import torch
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.sources import StandardInput, open_source
+from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
+from sgdd_engine.text.encoder import load_encoder
+import time
+torch.set_num_threads(1)
+book, out, folder = sys.argv[1:]
+config = DataConfig(shard_sentences=256, validation_share=0.05)
+prepare(open_source(book, config), Path(out), encoder=load_encoder(EncoderConfig(name=folder)), config=config,
+        tokenizer=TokenizerConfig(), on_event=lambda event: time.sleep(0.2))
+"""
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", script, str(book), str(out), str(tiny_encoder_folder)])
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*.arrow")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert process.returncode in (-getattr(signal, "SIGKILL", 9), 1)
+    assert list(out.glob("*.arrow"))
+    assert not (out / MANIFEST).exists()
+    run("killed")
+    assert contents(out) == contents(whole)
+
+
+def test_an_interrupted_first_pass_starts_again(run, whole, tmp_path):
+    def stop(event):
+        if isinstance(event, StageFinished) and event.stage == "reading":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_event=stop)
+    run()
+    assert contents(tmp_path / "corpus") == contents(whole)
+
+
+def test_a_complete_corpus_is_left_as_it_is(run, tmp_path):
+    first = run()
+    before = contents(tmp_path / "corpus")
+    events = []
+    assert run(on_event=events.append) == first
+    assert [type(event) for event in events] == [Notice]
+    assert contents(tmp_path / "corpus") == before
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_other_settings_are_refused_by_name_unless_overwritten(run, book, tmp_path, complete):
+    if complete:
+        run()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run(on_event=InterruptAt("encoding", 3))
+    other = replace(CONFIG, max_tokens=12)
+    with pytest.raises(DataError, match=r"data\.max_tokens was 64 and is now 12") as caught:
+        run(config=other)
+    assert "--overwrite" in caught.value.hint
+    with pytest.raises(DataError, match=r'tokenizer\.kind was "encoder" and is now "unigram"'):
+        run(tokenizer=TokenizerConfig(kind="unigram", vocab_size=100))
+    changed = tmp_path / "elsewhere" / book.name
+    changed.parent.mkdir()
+    changed.write_bytes(book.read_bytes())
+    run(source=changed)  # the same content in another place is the same source
+    changed.write_bytes(book.read_bytes() + b"One more line here.\n")
+    with pytest.raises(DataError, match=r"source.files .*book.txt.sha256 was"):
+        run(source=changed)
+    assert run(config=other, overwrite=True).max_tokens <= 12
+    assert run(config=other).counts["left_out"]["too_many_tokens"] > 0
+
+
+def test_overwriting_waits_until_source_and_encoder_are_there(run, whole, tmp_path):
+    def fail():
+        raise EncoderError("no such encoder")
+
+    run()
+    with pytest.raises(EncoderError):
+        run(overwrite=True, encoder=fail)
+    assert contents(tmp_path / "corpus") == contents(whole)
+
+
+def test_standard_input_is_prepared_and_can_be_resumed(tmp_path, book, tiny_encoder):
+    def run(**others):
+        source = StandardInput(io.BytesIO(book.read_bytes()))
+        out = tmp_path / "corpus"
+        return prepare(source, out, encoder=tiny_encoder, config=CONFIG, tokenizer=TOKENIZER, **others)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_event=InterruptAt("encoding", 4))
+    assert run().counts["kept"] == 1200
+    assert run() == run()
+    assert run(overwrite=True).counts["kept"] == 1200
+    assert not (tmp_path / "corpus" / ".preparing").exists()
+
+
+def test_a_sentence_stays_in_its_split_when_the_corpus_grows(run, whole, tmp_path, sentences):
+    few = tmp_path / "few.txt"
+    few.write_text("".join(f"{text}\n" for text in sentences[:200]), encoding="utf-8")
+    run("few", source=few)
+    found = []
+    for folder in (whole, tmp_path / "few"):
+        splits = {part: Corpus.open(folder).split(part) for part in ("train", "validation", "test")}
+        found.append({split.text(i): part for part, split in splits.items() for i in range(len(split))})
+    pairs = Counter((found[0][text], part) for text, part in found[1].items())
+    assert pairs[("validation", "test")] == pairs[("test", "validation")] == 0
+
+
+def test_the_order_of_the_source_does_not_matter(run, book, whole, tmp_path):
+    backwards = tmp_path / "backwards.txt"
+    backwards.write_text("\n".join(reversed(book.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
+    run(source=backwards)
+    texts = []
+    for folder in (whole, tmp_path / "corpus"):
+        split = Corpus.open(folder).split("validation")
+        texts.append({split.text(index) for index in range(len(split))})
+    assert texts[0] == texts[1]
+
+
+def test_a_vocabulary_is_trained_and_gives_the_text_back(run, tmp_path):
+    wanted = TokenizerConfig(kind="unigram", vocab_size=150)
+    manifest = run(tokenizer=wanted)
+    run("again", tokenizer=wanted)
+    assert contents(tmp_path / "corpus") == contents(tmp_path / "again")
+    corpus = Corpus.open(tmp_path / "corpus")
+    assert manifest.tokenizer["kind"] == "unigram"
+    assert corpus.tokenizer.vocab_size == manifest.tokenizer["vocab_size"] <= 150
+    split = corpus.split("validation")
+    rows = range(0, len(split), 10)
+    assert corpus.tokenizer.decode_batch([split.tokens(row) for row in rows]) == [
+        split.text(row) for row in rows
+    ]
+
+
+def test_statistics_are_those_of_the_stored_training_vectors(whole):
+    corpus = Corpus.open(whole)
+    train = corpus.split("train")
+    vectors = train.embeddings(np.arange(len(train))).double()
+    mean, std = corpus.statistics()
+    torch.testing.assert_close(mean, vectors.mean(0).float())
+    torch.testing.assert_close(std, vectors.std(0).float())
+
+
+def test_moments_join_as_if_taken_at_once_and_never_give_a_zero_deviation():
+    vectors = np.random.default_rng(0).normal(100, 1e-2, (9000, 4))
+    vectors[:, 3] = 0.25
+    joined = Moments.of(vectors[:5000]).joined(Moments.of(vectors[5000:])).joined(Moments.of(vectors[:0]))
+    np.testing.assert_allclose(joined.mean, vectors.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(joined.std()[:3], vectors.std(0, ddof=1)[:3], rtol=1e-9)
+    assert joined.std()[3] == pytest.approx(joined.std().mean(), rel=0.5)
+    assert (Moments.of(np.ones((5, 2))).std() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "leaves 0 distinct sentences of 2 lines"),
+        (b"Hi.\n" * 50, "50 shorter than data.min_words"),
+        (b"The same sentence again.\n" * 50, "leaves 1 distinct sentences of 50 lines.*49 duplicates"),
+        (b"A good line here.\n\xff\xfe\n", "not UTF-8 text: line 2"),
+    ],
+)
+def test_nothing_is_left_behind_when_a_source_is_no_good(run, tmp_path, data, message):
+    (tmp_path / "bad.txt").write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        run(source=tmp_path / "bad.txt")
+    assert "bad.txt" in caught.value.message
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_nothing_is_left_behind_when_no_sentence_is_short_enough(run, tmp_path):
+    with pytest.raises(DataError, match=r"1,200 above data.max_tokens \(2\)"):
+        run(config=replace(CONFIG, max_tokens=2))
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_nothing_is_left_behind_when_the_encoder_cannot_be_loaded(run, tmp_path):
+    def fail():
+        raise EncoderError("no such encoder")
+
+    with pytest.raises(EncoderError):
+        run(encoder=fail)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_corpus_of_twenty_sentences_has_something_in_every_split(run, tmp_path, sentences):
+    (tmp_path / "few.txt").write_text("\n".join(sentences[:MIN_SENTENCES]), encoding="utf-8")
+    assert run(source=tmp_path / "few.txt").splits == {"train": 16, "validation": 2, "test": 2}
+
+
+def test_a_limit_bounds_the_lines_that_are_read(run):
+    assert run(config=replace(CONFIG, limit=100)).counts["read"] == 100
+
+
+def test_folders_with_other_things_in_them_are_left_alone(run, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "thesis.doc").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r"other files \(thesis.doc\)"):
+            run(overwrite=overwrite)
+    with pytest.raises(DataError, match="is a file"):
+        run("corpus/thesis.doc")
+    assert [path.name for path in (tmp_path / "corpus").iterdir()] == ["thesis.doc"]
+
+
+def test_two_processes_cannot_write_one_corpus(run, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    with FileLock(tmp_path / "corpus" / ".lock"), pytest.raises(DataError, match="by another process"):
+        run()
+
+
+def test_a_full_disk_is_said_and_loses_nothing(run, whole, tmp_path):
+    def fill(event):
+        if isinstance(event, StageProgress) and event.note == "train-00001":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match="is full") as caught:
+        run(on_event=fill)
+    assert "same command again" in caught.value.hint
+    run()
+    assert contents(tmp_path / "corpus") == contents(whole)
+
+
+def test_vectors_that_do_not_fit_the_stored_type_are_refused(run, tiny_encoder, monkeypatch):
+    encode = tiny_encoder.encode
+    monkeypatch.setattr(tiny_encoder, "encode", lambda *arguments: encode(*arguments) * 1e6)
+    with pytest.raises(DataError, match="not finite as fp16"):
+        run()
+    assert run("fp32", config=replace(CONFIG, embedding_dtype="fp32")).embedding["dtype"] == "fp32"
+
+
+def test_events_tell_each_stage_and_never_count_backwards(run):
+    events = []
+    run(on_event=events.append)
+    assert [event.stage for event in events if isinstance(event, StageStarted)] == [
+        "reading",
+        "tokenizer",
+        "encoding",
+    ]
+    assert [event.stage for event in events if isinstance(event, StageFinished)] == [
+        "reading",
+        "tokenizer",
+        "encoding",
+    ]
+    done = [event.done for event in events if isinstance(event, StageProgress) and event.stage == "encoding"]
+    assert done == sorted(done)
+    assert done[-1] == 1200
+
+
+def test_a_manifest_is_known_by_what_it_holds(run, book, whole, tmp_path):
+    first = Manifest.read(whole)
+    moved = tmp_path / book.name
+    moved.write_bytes(book.read_bytes())
+    second = run("two", source=moved)
+    assert first.fingerprint() == second.fingerprint()
+    assert run("three", config=replace(CONFIG, max_tokens=12)).fingerprint() != first.fingerprint()
+    assert Manifest.read(tmp_path / "two") == second
