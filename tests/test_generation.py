@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_sgdd import build
+
+from sgdd_engine import SGDD
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.errors import ConfigError, EncoderError, GenerationError
+from sgdd_engine.events import CanvasChanged
+
+PLAIN = SamplingConfig(cfg=1.0)
+
+
+@pytest.fixture(scope="module")
+def few(sentences):
+    return sentences[:6]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder, few):
+    """Trained on six sentences until it knows them."""
+    return build(tiny_encoder, few, steps=250)
+
+
+def test_known_sentences_come_back_from_their_vectors_alone(model, few):
+    written = model.reconstruct(few, sampling=PLAIN)
+    assert [item.text for item in written] == [text.lower() for text in few]
+    assert all(item.cosine == pytest.approx(1.0, abs=1e-4) for item in written)
+
+
+def test_the_encoder_is_found_again_through_the_checkpoint(model, few, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    loaded = SGDD.from_pretrained(tmp_path / "saved", device="cpu")
+    assert torch.allclose(loaded.encode(few), model.encode(few), atol=1e-6)
+    assert [item.text for item in loaded.reconstruct(few)] == [item.text for item in model.reconstruct(few)]
+
+
+def test_another_encoder_under_the_same_name_is_refused(model, few, tmp_path):
+    wrong = replace(model.encoder_reference, weights_sha256="0" * 64)
+    model = build(model.encoder, few)
+    object.__setattr__(model.info, "encoder", wrong)
+    model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(EncoderError, match="weights"):
+        SGDD.from_pretrained(tmp_path / "saved", device="cpu").encode(few)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_sentence_does_not_depend_on_its_batch(model, few, temperature):
+    sampling = SamplingConfig(cfg=2.0, temperature=temperature, order_noise=0.5)
+    vectors = model.encode(few)
+    together = model.generate(vectors, sampling=sampling, seed=5)
+    alone = [model.generate(vectors[i : i + 1], sampling=sampling, seed=5)[0] for i in range(len(few))]
+    assert [item.tokens for item in together] == [item.tokens for item in alone]
+
+
+def test_samples_have_their_own_seeds_and_can_be_repeated(model, few):
+    hot = SamplingConfig(cfg=1.0, temperature=3.0)
+    vectors = model.encode(few[:1])
+    three = model.generate(vectors, sampling=hot, num_samples=3, seed=10)
+    assert [item.seed for item in three] == [10, 11, 12]
+    assert len({item.text for item in three}) > 1
+    assert model.generate(vectors, sampling=hot, seed=11)[0].text == three[1].text
+
+
+def test_a_length_that_is_asked_for_is_kept(model, few):
+    vectors = model.encode(few)
+    for n in (1, 3, model.info.model.max_tokens):
+        assert {len(item.tokens) for item in model.generate(vectors, lengths=n)} == {n}
+    assert [len(item.tokens) for item in model.generate(vectors[:2], lengths=[4, 7])] == [4, 7]
+
+
+def test_candidates_keep_the_closest_of_the_likeliest_lengths(model, few):
+    vectors = model.encode(few)
+    one = model.generate(vectors, sampling=PLAIN, score=True)
+    best = model.generate(vectors, sampling=PLAIN, candidates=4)
+    assert len(best) == len(few)
+    assert [item.row for item in best] == list(range(len(few)))
+    for single, kept in zip(one, best, strict=True):
+        assert kept.cosine >= single.cosine - 1e-6
+
+
+def test_special_pieces_are_never_written(model, few):
+    hot = SamplingConfig(cfg=1.0, temperature=50.0)
+    written = model.generate(model.encode(few), sampling=hot, num_samples=5)
+    specials = set(model.tokenizer.special_ids)
+    assert not any(specials & set(item.tokens) for item in written)
+
+
+def test_the_canvas_is_shown_filling_in(model, few):
+    events = []
+    model.generate(model.encode(few[:1]), sampling=replace(PLAIN, steps=4), on_event=events.append)
+    assert all(isinstance(event, CanvasChanged) for event in events)
+    masks = [event.texts[0].split().count("_") for event in events]
+    assert masks == sorted(masks, reverse=True)
+    assert masks[0] > 0 == masks[-1]
+
+
+def test_the_null_condition_ignores_the_vector(model, few):
+    vectors = model.encode(few)
+    texts = {item.text for item in model.generate(vectors, unconditional=True)}
+    assert len(texts) == 1
+
+
+def test_no_text_is_no_work(model):
+    assert model.reconstruct([]) == []
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (torch.zeros(2, 7), r"\[2, 7\].*\[N, 32\]"),
+        (torch.zeros(32), r"\[32\]"),
+        (torch.full((1, 32), float("nan")), "NaN"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(model, vectors, message):
+    with pytest.raises(GenerationError, match=message):
+        model.generate(vectors)
+
+
+def test_impossible_wishes_are_refused(model, few):
+    vectors = model.encode(few)
+    with pytest.raises(GenerationError, match="1 to 24"):
+        model.generate(vectors, lengths=99)
+    with pytest.raises(GenerationError, match="2 lengths were given for 6"):
+        model.generate(vectors, lengths=[3, 4])
+    with pytest.raises(GenerationError, match="at least 1"):
+        model.generate(vectors, num_samples=0)
+    with pytest.raises(GenerationError, match="nothing to encode"):
+        model.encode(["  \n "])
+    with pytest.raises(ConfigError, match="not a device"):
+        SGDD.from_pretrained("anywhere", device="toaster")
+
+
+def test_guidance_without_a_trained_null_is_refused(tiny_encoder, few):
+    model = build(tiny_encoder, few, trained_null=False)
+    with pytest.raises(GenerationError, match="without one"):
+        model.generate(model.encode(few), sampling=SamplingConfig(cfg=2.0))
+    assert len(model.generate(model.encode(few), sampling=PLAIN)) == len(few)
