@@ -1,0 +1,177 @@
+"""What a configuration costs before anything is trained: parameters, arithmetic, memory.
+
+Parameters are counted from the real modules, built on the meta device: nothing is allocated or downloaded.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sgdd_engine.checkpoint import CheckpointInfo
+from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
+from sgdd_engine.models.head import CHUNK_ELEMENTS, MIN_CHUNK_ROWS
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
+from sgdd_engine.text.encoder import encoder_shape
+from sgdd_engine.training.config import TrainConfig
+
+# Arithmetic per token depends on the sentence's length through what is done once per sentence.
+TYPICAL_TOKENS = 20
+# Weights, gradients, two moments and the average, each in fp32.
+BYTES_PER_PARAMETER = 20
+BACKWARD = 3  # a backward pass does twice the forward's products
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A named part of the model with its number of parameters."""
+
+    name: str
+    parameters: int
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model is made of, and what training it takes.
+
+    Attributes:
+        components: Every part; their parameters add up to `total`.
+        buffers: Numbers that are fitted and saved, but not trained (normalisation, whitening).
+        flops_per_token: Arithmetic of a training step per token of a sentence of `tokens_per_sentence` tokens.
+        head_flops_share: The vocabulary head's share of it.
+        training_bytes: Estimate for weights, gradients, moments and average, plus one batch's activations.
+        batch_tokens: The batch that the estimate is for.
+    """
+
+    components: tuple[Component, ...]
+    buffers: int
+    flops_per_token: float
+    head_flops_share: float
+    tokens_per_sentence: int
+    training_bytes: int
+    batch_tokens: int
+
+    @property
+    def trainable(self) -> int:
+        """Trainable parameters."""
+        return sum(part.parameters for part in self.components if part.trainable)
+
+    @property
+    def frozen(self) -> int:
+        """Frozen parameters."""
+        return sum(part.parameters for part in self.components if not part.trainable)
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return self.trainable + self.frozen
+
+
+def planned_model(
+    encoder: EncoderConfig,
+    tokenizer: TokenizerConfig,
+    bottleneck: BottleneckConfig,
+    decoder: DecoderConfig,
+    max_tokens: int,
+) -> tuple[ModelConfig, Component]:
+    """The shapes that settings would give, and the encoder's row, before any corpus is prepared.
+
+    Raises:
+        EncoderError: the encoder's own configuration cannot be read.
+    """
+    shape = encoder_shape(encoder)
+    vocabulary = VocabularyConfig(
+        size=shape.vocab_size, mask_id=shape.mask_id, bos_id=shape.bos_id, eos_id=shape.eos_id
+    )
+    if tokenizer.kind == "unigram":
+        size = tokenizer.vocab_size
+        vocabulary = VocabularyConfig(size=size, mask_id=size - 1, bos_id=0, eos_id=2)
+    model = ModelConfig(
+        embedding_dim=shape.dim,
+        max_tokens=max_tokens,
+        vocabulary=vocabulary,
+        bottleneck=bottleneck,
+        decoder=decoder,
+    )
+    return model, Component(f"encoder ({shape.name})", shape.parameters, trainable=False)
+
+
+def encoder_component(info: CheckpointInfo) -> Component:
+    """The encoder's row of a checkpoint."""
+    return Component(f"encoder ({info.encoder.name})", info.encoder.parameters, trainable=False)
+
+
+def cost_of(config: ModelConfig, encoder: Component, train: TrainConfig, diffusion: DiffusionConfig) -> Cost:
+    """Count a model's parameters and estimate what a training step takes."""
+    with torch.device("meta"):
+        model = SemanticDecoder(config)
+    tokens = min(TYPICAL_TOKENS, config.max_tokens)
+    masked = mean_mask_share(diffusion)
+    head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width
+    trunk = BACKWARD * _forward_flops(model, tokens) / tokens
+    parts = (encoder, *_components(model))
+    trainable = sum(part.parameters for part in parts if part.trainable)
+    return Cost(
+        components=parts,
+        buffers=sum(buffer.numel() for buffer in model.buffers()),
+        flops_per_token=head + trunk,
+        head_flops_share=head / (head + trunk),
+        tokens_per_sentence=tokens,
+        training_bytes=BYTES_PER_PARAMETER * trainable + _activation_bytes(config, train, masked),
+        batch_tokens=train.batch_tokens,
+    )
+
+
+def mean_mask_share(diffusion: DiffusionConfig) -> float:
+    """Mean share of masked tokens in training, rows at t = 1 included."""
+    t = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+    drawn = float((1 - build_schedule(diffusion.schedule).alpha(t)).mean())
+    return diffusion.full_mask_share + (1 - diffusion.full_mask_share) * drawn
+
+
+def _components(model: SemanticDecoder) -> list[Component]:
+    denoiser = model.denoiser
+    parts: list[tuple[str, list[nn.Module | nn.Parameter]]] = [
+        ("token table (tied with the head)", [denoiser.head.table]),
+        ("vocabulary bias", [denoiser.head.bias]),
+        ("trunk", [denoiser.blocks, denoiser.final_modulation]),
+        ("time and length embeddings", [denoiser.time, denoiser.length]),
+        (f"bottleneck ({model.config.bottleneck.kind})", [model.bottleneck]),
+        ("condition (projector, memory tokens, null)", [model.conditioner, model.null]),
+        ("length head", [model.length_head]),
+    ]
+    return [Component(name, sum(map(_size, modules)), trainable=True) for name, modules in parts]
+
+
+def _size(part: nn.Module | nn.Parameter) -> int:
+    return part.numel() if isinstance(part, nn.Parameter) else sum(p.numel() for p in part.parameters())
+
+
+def _forward_flops(model: SemanticDecoder, tokens: int) -> float:
+    """Products of one sentence's forward pass without the head, counted by PyTorch as they are dispatched."""
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        z = torch.empty(1, model.bottleneck.output_dim)
+        model.length_logits(z)
+        model.hidden(torch.zeros(1, tokens, dtype=torch.long), torch.ones(1), model.condition(z))
+    # The bottleneck is made of linear maps alone: two operations per weight.
+    linear = sum(w.numel() for w in (*model.bottleneck.parameters(), *model.bottleneck.buffers()))
+    return float(counter.get_total_flops() + 2 * linear)
+
+
+def _activation_bytes(config: ModelConfig, train: TrainConfig, masked: float) -> int:
+    """What one batch keeps for its backward pass, and the head's working chunk.
+
+    Per position and layer about `14 + 4 · mlp_ratio` vectors of the width are kept in fp32; the head holds one
+    chunk of logits in fp32 with a copy in the product's dtype, and the table's copy and gradient.
+    """
+    decoder, vocabulary = config.decoder, config.vocabulary.size
+    kept = train.batch_tokens * decoder.layers * decoder.width * (14 + 4 * decoder.mlp_ratio) * 4
+    rows = min(max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary), masked * train.batch_tokens)
+    chunk = 2 * rows * vocabulary * 4
+    table = 2 * vocabulary * decoder.width * 4
+    return int(kept + chunk + table)

@@ -1,0 +1,92 @@
+"""Before the first step: a model shaped by the corpus, its input statistics, its token table."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgdd_engine.data.corpus import Corpus, CorpusSplit
+from sgdd_engine.errors import DataError, EncoderError
+from sgdd_engine.events import Listener, StageFinished, StageStarted
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.text.encoder import load_encoder_like
+from sgdd_engine.text.table import start_table
+from sgdd_engine.training.config import TrainConfig
+
+# Enough to estimate a 1024 × 1024 covariance; read in pieces so that memory stays small.
+COVARIANCE_ROWS = 200_000
+COVARIANCE_PIECE = 8_192
+
+
+def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderConfig) -> ModelConfig:
+    """The shapes that a corpus and the user's choices give together."""
+    return ModelConfig(
+        embedding_dim=corpus.embedding_dim,
+        max_tokens=corpus.max_tokens,
+        vocabulary=corpus.tokenizer.vocabulary(),
+        bottleneck=bottleneck,
+        decoder=decoder,
+    )
+
+
+def new_model(
+    corpus: Corpus, config: ModelConfig, train: TrainConfig, device: torch.device, on_event: Listener
+) -> SemanticDecoder:
+    """A model at step 0: random weights from the seed, fitted statistics, the token table's start.
+
+    Raises:
+        DataError: the corpus has no training or no validation sentences.
+        EncoderError: the table is to start from the encoder's, and the encoder cannot be loaded.
+    """
+    for name in ("train", "validation"):
+        if not len(corpus.split(name)):
+            raise DataError(
+                f"`{corpus.folder}` has no {name} sentences.",
+                "Prepare more text, or raise data.validation_share.",
+            )
+    model = _seeded(config, train.seed)
+    mean, std = corpus.statistics()
+    needs_covariance = config.bottleneck.kind == "whitening"
+    model.fit_inputs(mean, std, covariance(corpus.split("train"), mean) if needs_covariance else None)
+    if train.table_init == "encoder":
+        on_event(StageStarted("token table from the encoder's word table", None, "pieces"))
+        model.start_table(_encoder_table(corpus, config.decoder.width))
+        on_event(StageFinished("token table from the encoder's word table"))
+    return model.to(device)
+
+
+def _seeded(config: ModelConfig, seed: int) -> SemanticDecoder:
+    """Random weights from the seed, without touching the process's own random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SemanticDecoder(config)
+
+
+def _encoder_table(corpus: Corpus, width: int) -> Tensor:
+    try:
+        encoder = load_encoder_like(corpus.encoder_reference, torch.device("cpu"))
+    except EncoderError as error:
+        raise EncoderError(
+            f"The token table cannot start from the encoder's. {error.message}",
+            "\n".join(
+                filter(
+                    None,
+                    [
+                        error.hint,
+                        "Or start it at random: --set train.table_init=random (learns more slowly).",
+                    ],
+                )
+            ),
+        ) from error
+    table: Tensor = start_table(encoder, corpus.tokenizer, width)
+    return table
+
+
+def covariance(split: CorpusSplit, mean: Tensor) -> Tensor:
+    """Covariance [D, D] in float64 of up to 200,000 evenly spread training vectors about `mean` [D]."""
+    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), COVARIANCE_ROWS)).astype(np.int64))
+    total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for start in range(0, len(rows), COVARIANCE_PIECE):
+        centred = split.embeddings(rows[start : start + COVARIANCE_PIECE]).double() - mean.double()
+        total += centred.T @ centred
+    return total / len(rows)

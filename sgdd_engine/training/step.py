@@ -1,0 +1,86 @@
+"""The loss of one batch: joins bottleneck, corruption, decoder, head and objective."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.diffusion.corruption import q_sample, training_times
+from sgdd_engine.diffusion.objective import token_weights
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.models.bottleneck import kl_nats_per_sentence
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss of one batch and what it is made of.
+
+    Attributes:
+        total: Scalar to differentiate: masked cross-entropy + length + beta · KL, each in nats over a fixed
+            number of tokens.
+        nll: nats of each masked token [M]. correct: whether it was guessed [M]. masked: [B, n].
+        length_nats: Mean cross-entropy of the length, per sentence.
+        kl_nats: KL per sentence, summed over dimensions; 0 where the bottleneck has none.
+    """
+
+    total: Tensor
+    nll: Tensor
+    correct: Tensor
+    masked: Tensor
+    length_nats: Tensor
+    kl_nats: Tensor
+
+
+def batch_loss(
+    model: SemanticDecoder,
+    x: Tensor,
+    e: Tensor,
+    *,
+    config: TrainConfig,
+    diffusion: DiffusionConfig,
+    step: int,
+    generator: torch.Generator,
+) -> BatchLoss:
+    """Score one batch of clean tokens `x` [B, n] with their vectors `e` [B, D].
+
+    All noise (posterior, dropped conditions, times, masks) comes from `generator`.
+    """
+    rows, n = x.shape
+    schedule = build_schedule(diffusion.schedule)
+    latent = model.latent(e, generator)
+    dropped = torch.rand(rows, generator=generator, device=x.device) < config.condition_dropout
+    z = model.drop_condition(latent.z, dropped)
+    # The bound weighs t = 1 with zero, so rows set there would train nothing and the loss would be no bound.
+    full_mask_share = 0.0 if diffusion.weighting == "elbo" else diffusion.full_mask_share
+    t = training_times(rows, diffusion.num_steps, full_mask_share, generator)
+    z_t, masked = q_sample(x, t, schedule, model.config.vocabulary.mask_id, generator)
+
+    hidden = model.hidden(z_t, t, model.condition(z))
+    weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
+    scores = model.head.cross_entropy(hidden[masked].to(_product_dtype(x.device)), x[masked], weights)
+
+    length_nats = F.cross_entropy(model.length_logits(z), torch.full_like(x[:, 0], n - 1))
+    bottleneck = model.config.bottleneck
+    kl_nats = torch.zeros_like(length_nats)
+    if latent.kl is not None:
+        kl_nats = kl_nats_per_sentence(latent.kl, bottleneck.free_bits)
+    beta = bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps))
+    sentences = rows / config.batch_tokens
+    total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats)
+    return BatchLoss(total, scores.nll, scores.correct, masked, length_nats.detach(), kl_nats.detach())
+
+
+def _product_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that autocast gives matrix products here; the head's own products follow it."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+
+
+def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
+    """The noise of one step, from (seed, step) alone, so that a resumed run draws what it would have drawn."""
+    generator = torch.Generator(device=device)
+    # An odd multiplier spreads neighbouring seeds far apart in the 63-bit seed space.
+    return generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % (1 << 63))

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.diffusion.corruption import q_sample, training_times
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
+from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.cost import cost_of, mean_mask_share, planned_model
+
+
+def planned(kind="vib", encoder="BAAI/bge-m3", tokenizer=None):
+    return planned_model(
+        EncoderConfig(name=encoder),
+        tokenizer or TokenizerConfig(),
+        BottleneckConfig(kind=kind),
+        DecoderConfig(),
+        max_tokens=64,
+    )
+
+
+@pytest.mark.parametrize("kind", ["vib", "whitening"])
+def test_the_reference_model_has_the_promised_size(kind):
+    cost = cost_of(*planned(kind), TrainConfig(), DiffusionConfig())
+    assert cost.frozen == 566_705_152
+    assert 66e6 <= cost.trainable <= 68e6
+    assert cost.total == cost.trainable + cost.frozen
+    assert 633e6 <= cost.total <= 635e6
+
+
+@pytest.mark.parametrize("kind", ["vib", "whitening", "none"])
+def test_the_parts_are_all_of_the_real_model(kind):
+    config, encoder = planned(kind, "minilm", TokenizerConfig(kind="unigram", vocab_size=500))
+    cost = cost_of(config, encoder, TrainConfig(), DiffusionConfig())
+    model = SemanticDecoder(config)
+    assert cost.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert cost.buffers == sum(b.numel() for b in model.buffers())
+    assert len({part.name for part in cost.components}) == len(cost.components)
+
+
+def test_the_mask_share_is_that_of_the_real_corruption():
+    diffusion, generator = DiffusionConfig(), torch.Generator().manual_seed(0)
+    t = training_times(20_000, diffusion.num_steps, diffusion.full_mask_share, generator)
+    x = torch.zeros(20_000, 10, dtype=torch.long)
+    _, masked = q_sample(x, t, build_schedule(diffusion.schedule), 1, generator)
+    assert mean_mask_share(diffusion) == pytest.approx(masked.float().mean().item(), abs=0.01)
+
+
+def test_the_head_is_nearly_all_of_the_arithmetic():
+    cost = cost_of(*planned(), TrainConfig(), DiffusionConfig())
+    assert 0.9 < cost.head_flops_share < 0.99
+    small = cost_of(
+        *planned(tokenizer=TokenizerConfig(kind="unigram", vocab_size=16_000)),
+        TrainConfig(),
+        DiffusionConfig(),
+    )
+    assert small.flops_per_token < cost.flops_per_token / 5

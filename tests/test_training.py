@@ -1,0 +1,249 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_training import TINY, tiny
+
+from sgdd_engine.checkpoint import checkpoints_of, resolve_checkpoint
+from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.errors import CheckpointError, DataError, TrainingError
+from sgdd_engine.events import CheckpointSaved, Notice, TrainingProgress, Validated
+from sgdd_engine.models.config import ModelConfig, VocabularyConfig
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.loop import train
+from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
+
+PROGRAM = Path(__file__).with_name("tiny_training.py")
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus_folder):
+    return Corpus.open(tiny_corpus_folder)
+
+
+@pytest.fixture(scope="module")
+def straight(corpus, tmp_path_factory):
+    """A run of 12 steps that was never stopped, with what it reported."""
+    run, events = tmp_path_factory.mktemp("straight") / "run", []
+    result = train(corpus, run, TINY, device="cpu", settings_text="# settings\n", on_event=events.append)
+    return run, result, events
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    files = ["model.safetensors", "training/weights.safetensors", "training/optimizer.safetensors"]
+    return {f"{file}/{name}": t for file in files for name, t in load_file(folder / file).items()}
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    ours, theirs = tensors(one), tensors(other)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_resumed_run_ends_bit_identical_to_one_never_stopped(corpus, straight, tmp_path):
+    run = tmp_path / "run"
+    # The curve of the learning rate depends on the planned steps, so the plan is the same and the stop is real.
+    stop_after(corpus, run, 7)
+    result = train(corpus, run, TINY, device="cpu", resume=True)
+    assert result.step == 12
+    assert_same_weights(result.checkpoint, straight[1].checkpoint)
+
+
+def stop_after(corpus, run, steps):
+    """Train with the plan of `TINY`, and ask it to stop after some steps, as Ctrl-C would."""
+
+    def listen(event):
+        if isinstance(event, TrainingProgress) and event.step >= steps:
+            signal.raise_signal(signal.SIGINT)
+
+    result = train(corpus, run, tiny(log_every=1), device="cpu", on_event=listen)
+    assert (result.stopped, result.signal, result.step) == ("signal", signal.SIGINT, steps)
+
+
+def test_a_killed_process_is_resumed_from_its_last_checkpoint(tiny_corpus_folder, straight, tmp_path):
+    command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "12"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.strip() == "CheckpointSaved":
+                process.kill()
+    assert process.returncode != 0
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True)
+    assert "stopped=steps step=12" in done.stdout
+    assert_same_weights(checkpoints_of(tmp_path / "run")[-1], straight[1].checkpoint)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
+def test_sigterm_saves_and_stops(tiny_corpus_folder, tmp_path):
+    command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.strip() == "TrainingProgress":
+                process.terminate()
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert f"stopped=signal step={newest_step(tmp_path / 'run')} signal={int(signal.SIGTERM)}" in rest
+
+
+def newest_step(run: Path) -> int:
+    return json.loads((checkpoints_of(run)[-1] / "config.json").read_text())["step"]
+
+
+def test_the_loss_falls_and_everything_is_reported(straight):
+    run, result, events = straight
+    progress = [event for event in events if isinstance(event, TrainingProgress)]
+    assert [event.step for event in progress] == [2, 4, 6, 8, 10, 12]
+    assert progress[-1].loss < progress[0].loss - 0.5
+    assert progress[-1].fraction == 1.0
+    assert all(event.sentences_per_second > 0 and event.memory_bytes > 0 for event in progress)
+    assert {event.step for event in events if isinstance(event, CheckpointSaved)} == {4, 8, 12}
+    # Every checkpoint is validated, so that the best can be told.
+    assert [event.step for event in events if isinstance(event, Validated)] == [4, 6, 8, 12]
+    assert (run / "settings.toml").read_text() == "# settings\n"
+    assert result.stopped == "steps"
+
+
+def test_old_checkpoints_go_and_the_best_stays(straight):
+    run, result, _ = straight
+    assert [folder.name for folder in checkpoints_of(run)] == ["step-0000008", "step-0000012"]
+    assert result.best == resolve_checkpoint(run)
+
+
+def test_tensorboard_reads_the_curves(straight):
+    run, _, events = straight
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    drawn = board.Scalars("train/loss")
+    assert [point.step for point in drawn] == [2, 4, 6, 8, 10, 12]
+    progress = [event for event in events if isinstance(event, TrainingProgress)]
+    assert drawn[0].value == pytest.approx(progress[0].loss, rel=1e-5)
+    assert "validation/nelbo_nats_per_token" in board.Tags()["scalars"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(corpus, tmp_path):
+    run, notices = tmp_path / "run", []
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    newest = checkpoints_of(run)[-1] / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    result = train(
+        corpus,
+        run,
+        TINY,
+        device="cpu",
+        resume=True,
+        on_event=lambda event: notices.append(event) if isinstance(event, Notice) else None,
+    )
+    assert "`model.safetensors` is damaged" in notices[0].message
+    assert "step 4" in notices[1].message
+    assert result.step == 12
+
+
+def test_a_run_is_never_overwritten_by_accident(corpus, straight):
+    with pytest.raises(TrainingError, match="has checkpoints already"):
+        train(corpus, straight[0], TINY, device="cpu")
+
+
+def test_a_run_in_use_is_refused(corpus, tiny_corpus_folder, tmp_path):
+    command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        with pytest.raises(TrainingError, match="another process"):
+            train(corpus, tmp_path / "run", TINY, device="cpu")
+        process.kill()
+
+
+def test_resuming_nothing_is_refused(corpus, tmp_path):
+    with pytest.raises(CheckpointError, match="no sound checkpoint"):
+        train(corpus, tmp_path / "none", TINY, device="cpu", resume=True)
+
+
+def test_resuming_with_another_model_is_refused(corpus, straight):
+    other = replace(TINY, decoder=replace(TINY.decoder, layers=2))
+    with pytest.raises(CheckpointError, match="another model"):
+        train(corpus, straight[0], other, device="cpu", resume=True)
+
+
+def test_resuming_on_another_corpus_is_refused(corpus, straight, monkeypatch):
+    monkeypatch.setattr(type(corpus.manifest), "fingerprint", lambda self: "another")
+    with pytest.raises(DataError, match="another corpus"):
+        train(corpus, straight[0], TINY, device="cpu", resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(corpus, tmp_path):
+    with pytest.raises(TrainingError, match="not finite at step") as caught:
+        train(corpus, tmp_path / "run", tiny(learning_rate=1e30, warmup_steps=0, max_steps=50), device="cpu")
+    assert "--resume" in caught.value.hint
+    for folder in checkpoints_of(tmp_path / "run"):
+        assert all(torch.isfinite(t).all() for t in load_file(folder / "model.safetensors").values())
+
+
+def test_the_clock_ends_a_run(corpus, tmp_path):
+    result = train(corpus, tmp_path / "run", tiny(max_steps=None, max_minutes=0.02), device="cpu")
+    assert result.stopped == "minutes"
+    assert result.step > 1
+
+
+def test_whitening_and_no_bottleneck_train_too(corpus, tmp_path):
+    for kind in ("whitening", "none"):
+        spec = replace(tiny(max_steps=4), bottleneck=replace(TINY.bottleneck, kind=kind))
+        assert train(corpus, tmp_path / kind, spec, device="cpu").step == 4
+
+
+def test_learning_rate_warms_up_and_decays_to_its_floor():
+    config = TrainConfig(learning_rate=1.0, warmup_steps=10, min_learning_rate_share=0.1, max_steps=100)
+    assert learning_rate(0, 0.0, config) == pytest.approx(0.1)
+    assert learning_rate(9, 0.0, config) == pytest.approx(1.0)
+    assert learning_rate(50, 0.5, config) == pytest.approx(0.55)
+    assert learning_rate(99, 1.0, config) == pytest.approx(0.1)
+
+
+def test_the_average_moves_in_float32_even_for_bf16_weights():
+    model = torch.nn.Linear(1, 1, bias=False).to(torch.bfloat16)
+    model.weight.data.fill_(1.0)
+    ema = Ema.of(model, 0.9999)
+    model.weight.data.fill_(1.0 + 2**-7)
+    for step in range(10**9, 10**9 + 100):
+        ema.update(model, step)
+    expected = 1 + 2**-7 * (1 - 0.9999**100)
+    assert ema.weights["weight"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_applying_the_average_gives_the_raw_weights_back():
+    model = torch.nn.Linear(3, 3)
+    ema = Ema.of(model, 0.5)
+    raw = torch.randn(3, 3)
+    model.weight.data.copy_(raw)
+    with ema.applied_to(model):
+        assert torch.equal(model.weight, ema.weights["weight"])
+    assert torch.equal(model.weight, raw)
+
+
+def test_only_matrices_decay():
+    vocabulary = VocabularyConfig(size=20, mask_id=19, bos_id=0, eos_id=1)
+    model = SemanticDecoder(
+        ModelConfig(embedding_dim=8, max_tokens=5, vocabulary=vocabulary, decoder=TINY.decoder)
+    )
+    decayed, others = build_optimizer(model, TINY.train).param_groups
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)] for p in others["params"]} >= {
+        "denoiser.head.table",
+        "denoiser.head.bias",
+        "denoiser.length.weight",
+        "null",
+    }
+    assert all(p.ndim == 2 for p in decayed["params"])
+    assert others["weight_decay"] == 0
+    assert decayed["weight_decay"] > 0
+    assert math.prod((len(decayed["params"]), len(others["params"]))) > 0
+    assert len(names) == len(decayed["params"]) + len(others["params"])
