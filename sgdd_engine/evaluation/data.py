@@ -1,0 +1,257 @@
+"""The held-out sentences of an evaluation, with their vectors and tokens, and where they came from."""
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.sources import open_source
+from sgdd_engine.errors import DataError
+from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
+from sgdd_engine.generation import SGDD
+from sgdd_engine.text.encoder import EncoderReference
+
+# Lines cleaned and tokenised at once; the tokenizer is quicker on many.
+CHUNK = 4096
+
+_ENCODE_ON_THE_SPOT = (
+    "Name a text file instead of the corpus: it is cut and encoded for the model on the spot."
+)
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """N held-out sentences.
+
+    Attributes:
+        sentences: The cleaned sentences, as they stand in the source.
+        vectors: Their vectors by the model's encoder [N, D], float32, on the CPU.
+        token_ids: Their tokens by the model's tokenizer, without specials.
+        encoder: Which encoder made the vectors.
+        tokenizer_fingerprint: Which tokenizer made the tokens.
+        origin: Where they came from and what was left out, as JSON values for the report.
+    """
+
+    sentences: Sequence[str]
+    vectors: Tensor
+    token_ids: Sequence[Sequence[int]]
+    encoder: EncoderReference
+    tokenizer_fingerprint: str
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of sentences."""
+        return len(self.sentences)
+
+
+def from_corpus(corpus: Corpus, split: str = "validation", limit: int = 1000, seed: int = 0) -> EvaluationSet:
+    """A random choice of a prepared corpus's held-out sentences, the same for the same seed.
+
+    Whether the corpus fits a model is checked by `fitted`, which `evaluate` calls.
+
+    Raises:
+        DataError: The corpus has no such split, or the split is empty.
+    """
+    rows = corpus.split(split)
+    if len(rows) == 0:
+        raise DataError(f"The split `{split}` of `{corpus.folder}` is empty.", "Prepare a larger corpus.")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
+    return EvaluationSet(
+        sentences=[rows.text(i) for i in chosen.tolist()],
+        vectors=rows.embeddings(chosen),
+        token_ids=[rows.tokens(i) for i in chosen.tolist()],
+        encoder=corpus.encoder_reference,
+        tokenizer_fingerprint=str(corpus.manifest.tokenizer["fingerprint"]),
+        origin={
+            "kind": "corpus",
+            "path": str(corpus.folder),
+            "split": split,
+            "fingerprint": corpus.manifest.fingerprint(),
+            "available": len(rows),
+            "chosen": len(chosen),
+            "seed": seed,
+        },
+    )
+
+
+def from_text_file(
+    path: Path,
+    model: SGDD,
+    limit: int = 1000,
+    seed: int = 0,
+    *,
+    config: DataConfig | None = None,
+    on_event: Listener = ignore,
+) -> EvaluationSet:
+    """A random choice of a text file's sentences, cleaned and filtered as preparation does, and encoded.
+
+    Which sentences are chosen depends on the seed and their text, not on their order in the file. Memory does
+    not grow with the file.
+
+    Args:
+        path: A .txt, .jsonl, .csv or .parquet file, a folder of them, or `-`.
+        model: Its tokenizer cuts the sentences and its encoder makes the vectors.
+        limit: Sentences chosen.
+        seed: Seed of the choice.
+        config: Column and filters; the limit on tokens is always the model's own.
+        on_event: Told how many sentences were left out and why, and how the encoding goes on.
+
+    Raises:
+        DataError: The file cannot be read, or no sentence in it can be used.
+        EncoderError: The model's encoder cannot be loaded.
+    """
+    config = replace(config or DataConfig(), max_tokens=model.info.model.max_tokens)
+    counts: Counter[str] = Counter()
+    chosen = _choose(_usable(open_source(str(path), config).lines(), model, config, counts), limit, seed)
+    read = counts.pop("read", 0)
+    left_out = {reason: count for reason, count in counts.items() if count}
+    if not chosen:
+        what = f"{read:,} lines read, {describe_rejections(left_out, config)}" if read else "it is empty"
+        raise DataError(
+            f"`{path}` holds no sentence that this model can be evaluated on: {what}.",
+            f"Give one sentence per line, of {config.min_words} to {config.max_words} words.",
+        )
+    if left_out:
+        on_event(Notice(f"Left out of `{path}`: {describe_rejections(left_out, config)}."))
+    sentences = [sentence for sentence, _ in chosen]
+    return EvaluationSet(
+        sentences=sentences,
+        vectors=_encoded(sentences, model, on_event),
+        token_ids=[tokens for _, tokens in chosen],
+        encoder=model.encoder_reference,
+        tokenizer_fingerprint=model.tokenizer.fingerprint(),
+        origin={
+            "kind": "text",
+            "path": str(path),
+            "lines": read,
+            "left_out": left_out,
+            "usable_lines": read - sum(left_out.values()),
+            "chosen": len(chosen),
+            "seed": seed,
+        },
+    )
+
+
+def fitted(data: EvaluationSet, model: SGDD, on_event: Listener = ignore) -> EvaluationSet:
+    """The sentences that the model can write, after a check that vectors and tokens are its own.
+
+    Raises:
+        DataError: Another encoder made the vectors, another tokenizer the tokens, or nothing is left.
+    """
+    name = data.origin.get("path", "the evaluation set")
+    theirs, ours = data.encoder, model.encoder_reference
+    if theirs.dim != ours.dim or data.vectors.shape[1] != ours.dim:
+        raise DataError(
+            f"The vectors of `{name}` have {data.vectors.shape[1]} dimensions (encoder `{theirs.name}`); "
+            f"the model reads {ours.dim} (encoder `{ours.name}`).",
+            _ENCODE_ON_THE_SPOT,
+        )
+    ways = (
+        ("weights", theirs.weights_sha256, ours.weights_sha256),
+        ("pooling", theirs.pooling, ours.pooling),
+        ("normalisation", theirs.normalize, ours.normalize),
+    )
+    if different := [what for what, a, b in ways if a != b]:
+        raise DataError(
+            f"The vectors of `{name}` come from another encoder than the model's: `{theirs.name}` and "
+            f"`{ours.name}` differ in their {' and '.join(different)}.",
+            _ENCODE_ON_THE_SPOT,
+        )
+    if data.tokenizer_fingerprint != model.tokenizer.fingerprint():
+        raise DataError(
+            f"The tokens of `{name}` come from another tokenizer than the model's.", _ENCODE_ON_THE_SPOT
+        )
+    return _short_enough(data, model.info.model.max_tokens, str(name), on_event)
+
+
+def _short_enough(data: EvaluationSet, longest: int, name: str, on_event: Listener) -> EvaluationSet:
+    kept = [i for i, tokens in enumerate(data.token_ids) if 1 <= len(tokens) <= longest]
+    out = len(data) - len(kept)
+    if len(kept) < 2:
+        raise DataError(
+            f"`{name}` holds {len(kept)} sentences of at most {longest} tokens; an evaluation needs at least 2, "
+            "since each is also scored with another one's vector.",
+            "Give more sentences.",
+        )
+    if not out:
+        return data
+    on_event(Notice(f"Left out of `{name}`: {out:,} sentences above the model's {longest} tokens."))
+    left_out = Counter(data.origin.get("left_out", {})) + Counter({Rejection.TOO_MANY_TOKENS.value: out})
+    return replace(
+        data,
+        sentences=[data.sentences[i] for i in kept],
+        vectors=data.vectors[torch.tensor(kept)],
+        token_ids=[data.token_ids[i] for i in kept],
+        origin={**data.origin, "left_out": dict(left_out), "chosen": len(kept)},
+    )
+
+
+def _usable(
+    lines: Iterator[str], model: SGDD, config: DataConfig, counts: Counter[str]
+) -> Iterator[tuple[str, list[int]]]:
+    """The sentences that pass the filters with their tokens; lines read and rejections go into `counts`."""
+    while chunk := list(islice(lines, CHUNK)):
+        counts["read"] += len(chunk)
+        cleaned = [clean(line) for line in chunk]
+        reasons = [rejection(sentence, config) for sentence in cleaned]
+        counts.update(reason.value for reason in reasons if reason is not None)
+        kept = [sentence for sentence, reason in zip(cleaned, reasons, strict=True) if reason is None]
+        for sentence, tokens in zip(kept, model.tokenizer.encode_batch(kept), strict=True):
+            if 1 <= len(tokens) <= config.max_tokens:
+                yield sentence, tokens
+            else:
+                counts[(Rejection.TOO_MANY_TOKENS if tokens else Rejection.EMPTY).value] += 1
+
+
+def _choose(rows: Iterator[tuple[str, list[int]]], limit: int, seed: int) -> list[tuple[str, list[int]]]:
+    """The `limit` distinct sentences of the smallest seeded hash, in the order of their hashes.
+
+    A sample without replacement from a stream of unknown length; a second copy has the same hash and falls out.
+    """
+    key = str(seed).encode()
+    # heapq keeps the smallest on top, so hashes are negated: the top is the first to go.
+    heap: list[tuple[int, str, list[int]]] = []
+    inside: set[int] = set()
+    for sentence, tokens in rows:
+        rank = -int.from_bytes(hashlib.blake2b(sentence.encode(), key=key, digest_size=16).digest())
+        if rank in inside or (len(heap) == limit and rank < heap[0][0]):
+            continue
+        inside.add(rank)
+        if len(heap) == limit:
+            inside.remove(heapq.heappushpop(heap, (rank, sentence, tokens))[0])
+        else:
+            heapq.heappush(heap, (rank, sentence, tokens))
+    return [(sentence, tokens) for _, sentence, tokens in sorted(heap, reverse=True)]
+
+
+def _encoded(sentences: list[str], model: SGDD, on_event: Listener) -> Tensor:
+    encoder = model.encoder
+    before = encoder.truncated
+    done = 0
+
+    def report(batch: int) -> None:
+        nonlocal done
+        done += batch
+        on_event(StageProgress("encoding", done))
+
+    on_event(StageStarted("encoding", len(sentences)))
+    vectors = encoder.encode(sentences, report)
+    on_event(StageFinished("encoding"))
+    if cut := encoder.truncated - before:
+        on_event(
+            Notice(
+                f"{cut:,} sentences were longer than the encoder reads; their ends were cut.", warning=True
+            )
+        )
+    return vectors
