@@ -1,0 +1,1 @@
+"""The `sgdd` command: parses, builds settings, calls one engine function, draws what it reports."""

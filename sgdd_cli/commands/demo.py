@@ -1,0 +1,100 @@
+"""`sgdd demo`: the newcomer's tour, made of the real commands and nothing else.
+
+It arrives through the same entry-point door as any third-party command.
+"""
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from sgdd_cli.console import Leave, manners, say, stderr
+
+# Small enough for two cores and six minutes in all; every number can be read in the command it is printed with.
+SENTENCES = 30_000
+TRAINING_MINUTES = 2.0
+MODEL = ("decoder.width=192", "bottleneck.beta=0.0001", "bottleneck.free_bits=0")
+TRAINING = (
+    "train.batch_tokens=1024",
+    "train.learning_rate=0.003",
+    "train.ema_decay=0.99",
+    "train.validate_every=400",
+    "train.save_every=400",
+)
+TEXTS = (
+    "The old farmer sold two brown horses at the market.",
+    "My sister was happy because the train arrived early.",
+)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything the tour makes.")] = Path(
+        "sgdd-demo"
+    ),
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0.01, help="Minutes of training.")
+    ] = TRAINING_MINUTES,
+    sentences: Annotated[
+        int, typer.Option("--sentences", min=1000, help="Sentences to prepare.")
+    ] = SENTENCES,
+) -> None:
+    """The whole way on a laptop: prepare, train, evaluate, sample; about five minutes, no model hub.
+
+    Each step prints the real command that it runs. Stopped half-way, the same command goes on.
+    """
+    began = time.monotonic()
+    for number, (title, command) in enumerate(steps(out, minutes, sentences), start=1):
+        _announce(f"\n{number}. {title}", "bold")
+        _run(command)
+    say(
+        f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Everything stands in {out}. Now try your own:\n"
+    )
+    for line in (
+        f'  sgdd sample "Your own sentence." --checkpoint {shlex.quote(str(out / "run"))} --watch',
+        "  sgdd prepare-data your-text.txt --encoder minilm --vocab-size 16000",
+        "  sgdd train",
+    ):
+        say(line)
+
+
+def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str]]]:
+    """The titles of the tour and its commands, as arguments of `sgdd`."""
+    data, run = str(out / "data"), out / "run"
+    prepare = ["prepare-data", "builtin", "--encoder", "minilm", "--vocab-size", "4000", "--max-tokens", "32"]
+    settings = [argument for setting in (*MODEL, *TRAINING) for argument in ("--set", setting)]
+    started = any((run / "checkpoints").glob("step-*"))
+    train = ["train", data, "--out", str(run), "--max-minutes", f"{minutes:g}", *settings]
+    sample = ["sample", *TEXTS, "--checkpoint", str(run), "--cfg", "2.0", "--candidates", "8"]
+    return [
+        (
+            f"Prepare {sentences:,} synthetic sentences: clean, split, tokenise, encode each one once",
+            [*prepare, "--limit", str(sentences), "--out", data],
+        ),
+        ("Train a small decoder to write a sentence from its vector", train + ["--resume"] * started),
+        (
+            "Evaluate on sentences it has never seen, beside its controls",
+            ["eval", str(run), "--limit", "200", "--cfg", "2.0"],
+        ),
+        ("Write two sentences of your own again, from their vectors alone", sample),
+    ]
+
+
+def _announce(text: str, style: str) -> None:
+    if not manners.quiet:
+        stderr().print(Text(text, style=style), soft_wrap=True)
+
+
+def _run(command: list[str]) -> None:
+    """Print a command and run it as a process of its own, as the user would."""
+    _announce(f"$ {shlex.join(['sgdd', *command])}", "cyan")
+    manner = ["--quiet"] * manners.quiet + ["--debug"] * manners.debug
+    sys.stdout.flush()
+    code = subprocess.run([sys.executable, "-m", "sgdd_cli", *manner, *command], check=False).returncode
+    if code:
+        # The command has said why; the tour ends as it ended.
+        raise Leave(code)

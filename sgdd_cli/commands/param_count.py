@@ -1,0 +1,88 @@
+"""`sgdd param-count`: what the model is made of, counted from real modules."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sgdd_cli import figures
+from sgdd_cli.console import emit, emit_json, emit_table, new_table
+from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
+
+if TYPE_CHECKING:
+    from sgdd_cli.schema import Settings
+    from sgdd_engine.training.cost import Cost
+
+
+def param_count(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="Checkpoint or run folder. Default: what the settings describe.")
+    ] = None,
+    as_json: AsJson = False,
+    files: ConfigFiles = None,
+    assignments: Assignments = None,
+) -> None:
+    """Count parameters, arithmetic and memory; nothing is downloaded.
+
+    Example: sgdd param-count --set decoder.layers=6
+    """
+    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    cost = _cost(checkpoint, load_settings(files or (), assignments or ()).settings)
+    if as_json:
+        emit_json(_as_dict(cost), indent=2)
+    else:
+        _draw(cost)
+
+
+def _cost(checkpoint: Path | None, settings: "Settings") -> "Cost":
+    from sgdd_engine.checkpoint import read_info, resolve_checkpoint  # noqa: PLC0415 - loads torch
+    from sgdd_engine.training.cost import cost_of, encoder_component, planned_model  # noqa: PLC0415
+
+    if checkpoint is None:
+        model, encoder = planned_model(
+            settings.encoder,
+            settings.tokenizer,
+            settings.bottleneck,
+            settings.decoder,
+            settings.data.max_tokens,
+        )
+        return cost_of(model, encoder, settings.train, settings.diffusion)
+    info = read_info(resolve_checkpoint(checkpoint))
+    return cost_of(info.model, encoder_component(info), settings.train, info.diffusion)
+
+
+def _as_dict(cost: "Cost") -> dict[str, Any]:
+    return {
+        "trainable": cost.trainable,
+        "frozen": cost.frozen,
+        "total": cost.total,
+        "components": [
+            {"name": part.name, "parameters": part.parameters, "trainable": part.trainable}
+            for part in cost.components
+        ],
+        "buffers": cost.buffers,
+        "flops_per_training_token": cost.flops_per_token,
+        "head_share_of_flops": cost.head_flops_share,
+        "tokens_per_sentence": cost.tokens_per_sentence,
+        "training_memory_bytes": cost.training_bytes,
+        "batch_tokens": cost.batch_tokens,
+    }
+
+
+def _draw(cost: "Cost") -> None:
+    table = new_table("part", "parameters", "", numbers=("parameters",))
+    for part in cost.components:
+        table.add_row(part.name, f"{part.parameters:,}", "trained" if part.trainable else "frozen")
+    table.add_section()
+    for name, count in (("frozen", cost.frozen), ("trainable", cost.trainable), ("total", cost.total)):
+        table.add_row(name, f"{count:,}", f"{count / 1e6:.1f} M")
+    emit_table(table)
+    emit(
+        f"A training step takes {cost.flops_per_token / 1e6:,.1f} MFLOP per token "
+        f"({cost.head_flops_share:.0%} of it in the vocabulary head; sentences of {cost.tokens_per_sentence} tokens)."
+    )
+    emit(
+        f"Training takes about {figures.size(cost.training_bytes)} with batches of {cost.batch_tokens:,} tokens: "
+        "weights, gradients, moments and average in fp32, and one batch's activations."
+    )

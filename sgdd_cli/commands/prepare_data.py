@@ -1,0 +1,152 @@
+"""`sgdd prepare-data`: text in, a prepared corpus out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgdd_cli import figures
+from sgdd_cli.console import emit, emit_table, new_table, say, warn
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpu, device_name
+
+if TYPE_CHECKING:
+    from sgdd_cli.schema import Settings
+    from sgdd_engine.data.plan import Plan
+
+
+def prepare_data(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A .txt, .jsonl, .csv or .parquet file, a folder or a pattern of them, `-` for standard input, "
+            "`builtin`, `bookcorpus` or `hf:owner/name`."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Corpus folder. Default: data/SOURCE.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Hugging Face name, folder, or `minilm`.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer", help="`encoder`: its own vocabulary. `unigram`: one trained on the corpus."
+        ),
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option("--vocab-size", help="Train a vocabulary of so many pieces on the corpus.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="Leave out sentences of more tokens.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Read at most so many lines.")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="Column that holds the text.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a hub data set.")] = None,
+    gpu: Gpu = None,
+    device: Device = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, from the first lines; write nothing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Drop what stands in --out.")] = False,
+    files: ConfigFiles = None,
+    assignments: Assignments = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the built-in corpus.")] = None,
+) -> None:
+    """Clean, split, tokenise and encode text into a corpus folder.
+
+    Goes on where an interrupted preparation stopped. Prints the folder.
+
+    Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
+    """
+    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    if vocab_size is not None and tokenizer == "encoder":
+        raise typer.BadParameter("--vocab-size trains a vocabulary; --tokenizer encoder wants none trained.")
+    trained = "unigram" if vocab_size is not None and tokenizer is None else tokenizer
+    settings = load_settings(
+        files or (),
+        assignments or (),
+        [
+            ("--encoder", "encoder.name", encoder),
+            ("--tokenizer" if tokenizer else "--vocab-size", "tokenizer.kind", trained),
+            ("--vocab-size", "tokenizer.vocab_size", vocab_size),
+            ("--max-tokens", "data.max_tokens", max_tokens),
+            ("--limit", "data.limit", limit),
+            ("--column", "data.column", column),
+            ("--split", "data.split", split),
+            ("--seed", "data.seed", seed),
+        ],
+    ).settings
+    from sgdd_cli.places import corpus_folder  # noqa: PLC0415 - as above
+
+    folder = out or corpus_folder(source)
+    if dry_run:
+        _plan(source, settings, folder)
+    else:
+        _prepare(source, settings, folder, device_name(gpu, device), overwrite)
+
+
+def _prepare(source: str, settings: "Settings", folder: Path, device: str, overwrite: bool) -> None:
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.data.prepare import prepare  # noqa: PLC0415
+    from sgdd_engine.data.sources import open_source  # noqa: PLC0415
+    from sgdd_engine.models.device import resolve_device  # noqa: PLC0415
+    from sgdd_engine.text.encoder import load_encoder  # noqa: PLC0415
+
+    place = resolve_device(device)
+    opened = open_source(source, settings.data)
+    if source == "builtin":
+        say("The built-in corpus is synthetic: a seeded grammar of this project wrote it.")
+    with ProgressDisplay() as display:
+        manifest = prepare(
+            opened,
+            folder,
+            encoder=lambda: load_encoder(settings.encoder, place),
+            config=settings.data,
+            tokenizer=settings.tokenizer,
+            overwrite=overwrite,
+            on_event=display,
+        )
+    splits = ", ".join(f"{count:,} {name}" for name, count in manifest.splits.items())
+    say(f"{splits} sentences; vocabulary of {manifest.tokenizer['vocab_size']:,} pieces.")
+    say(f"Next: sgdd train {folder}")
+    emit(str(folder))
+
+
+def _plan(source: str, settings: "Settings", folder: Path) -> None:
+    from sgdd_engine.data.plan import plan  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.data.sources import open_source  # noqa: PLC0415
+    from sgdd_engine.errors import EncoderError  # noqa: PLC0415
+    from sgdd_engine.text.shape import encoder_shape  # noqa: PLC0415
+
+    dim = None
+    try:
+        dim = encoder_shape(settings.encoder).dim
+    except EncoderError as error:
+        warn(f"The size on disk cannot be estimated. {error.message}")
+    _draw(plan(open_source(source, settings.data), config=settings.data, embedding_dim=dim), settings, folder)
+
+
+def _draw(forecast: "Plan", settings: "Settings", folder: Path) -> None:
+    def known(value: int | None) -> str:
+        return "unknown" if value is None else f"about {value:,}"
+
+    emit(f"Nothing is written. `{forecast.source}` would become `{folder}`:")
+    table = new_table("what", "value")
+    left_out = sum(forecast.left_out.values())
+    table.add_row("lines read for this", f"{forecast.sampled_lines:,}{' (all)' if forecast.complete else ''}")
+    table.add_row("sentences kept of these", f"{forecast.kept:,} ({left_out:,} left out)")
+    for reason, count in sorted(forecast.left_out.items(), key=lambda item: -item[1]):
+        table.add_row(f"  left out: {reason.replace('_', ' ')}", f"{count:,}")
+    table.add_row("words per sentence", f"{forecast.words_per_sentence:.1f}")
+    table.add_row("lines in all", known(forecast.estimated_lines))
+    table.add_row("sentences in all", known(forecast.estimated_sentences))
+    on_disk = forecast.estimated_bytes
+    table.add_row("size on disk", "unknown" if on_disk is None else f"about {figures.size(on_disk)}")
+    table.add_row("encoder", settings.encoder.name)
+    kind = settings.tokenizer.kind
+    table.add_row(
+        "tokenizer", kind if kind == "encoder" else f"{kind}, {settings.tokenizer.vocab_size:,} pieces"
+    )
+    for text in forecast.examples:
+        table.add_row("for example", text)
+    emit_table(table)

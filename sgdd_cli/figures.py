@@ -1,0 +1,57 @@
+"""Numbers as people read them: times, sizes, rates, and one line of training figures."""
+
+from collections.abc import Mapping
+
+from sgdd_engine.events import TrainingProgress
+
+
+def duration(seconds: float) -> str:
+    """0:07, 12:34 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest unit that leaves a number above 1: 512 B, 3.4 MB, 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def rate(per_second: float) -> str:
+    """Whole numbers from 10 on, one decimal below."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
+def share(value: float) -> str:
+    """A share in 0-1 as the tables of the field write it: .46."""
+    return f"{value:.2f}".removeprefix("0")
+
+
+def accuracy(by_mask_ratio: Mapping[str, float]) -> str:
+    """Accuracy by percent of the canvas masked: 0-25 % .81, 100 % .12."""
+    return ", ".join(f"{bucket} % {share(value)}" for bucket, value in by_mask_ratio.items())
+
+
+def steps(event: TrainingProgress) -> str:
+    """How far training is."""
+    total = "" if event.max_steps is None else f" of {event.max_steps:,}"
+    return f"step {event.step:,}{total} ({event.fraction:.0%})"
+
+
+def training_line(event: TrainingProgress) -> str:
+    """All figures of a training report on one line."""
+    parts = [
+        steps(event),
+        f"loss {event.loss:.3f}",
+        f"accuracy by mask {accuracy(event.accuracy_by_mask_ratio)}",
+        f"{rate(event.sentences_per_second)} sentences/s",
+        f"lr {event.learning_rate:.2e}",
+        size(event.memory_bytes),
+    ]
+    if event.seconds_left is not None:
+        parts.append(f"{duration(event.seconds_left)} left")
+    return "; ".join(parts)

@@ -1,0 +1,127 @@
+"""The `sgdd` command: its commands, its global options, and the only error boundary."""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from sgdd_cli.commands.config import config_app
+from sgdd_cli.commands.eval import evaluate
+from sgdd_cli.commands.param_count import param_count
+from sgdd_cli.commands.plugins import plugins
+from sgdd_cli.commands.prepare_data import prepare_data
+from sgdd_cli.commands.sample import sample
+from sgdd_cli.commands.train import train
+from sgdd_cli.console import Leave, discard, emit, manners, say, show_error
+from sgdd_cli.group import SgddCommand, SgddGroup
+from sgdd_engine import __version__
+from sgdd_engine.errors import ConfigError, SgddError
+
+_SIGNALLED = {130: "Interrupted.", 143: "Terminated."}
+
+app = typer.Typer(
+    name="sgdd",
+    cls=SgddGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+app.command("prepare-data", cls=SgddCommand)(prepare_data)
+app.command("train", cls=SgddCommand)(train)
+app.command("eval", cls=SgddCommand)(evaluate)
+app.command("sample", cls=SgddCommand)(sample)
+app.command("param-count", cls=SgddCommand)(param_count)
+app.add_typer(config_app, name="config")
+app.command("plugins", cls=SgddCommand)(plugins)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"sgdd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[  # noqa: ARG001 - it acts in its callback
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """A sentence becomes one vector, and the vector becomes a sentence again.
+
+    New here? [bold]sgdd demo[/bold] shows the whole way on any machine, in a few minutes.
+    """
+    manners.quiet, manners.debug = quiet, debug or "SGDD_DEBUG" in os.environ
+
+
+def main() -> NoReturn:
+    """Run `sgdd` with this process's arguments and exit with its code.
+
+    0: done. 1: a known failure, or a bug. 2: wrong usage or settings. 130: interrupted. 143: terminated.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A console that lacks a character shows its code instead of failing on it.
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+    sys.exit(_run())
+
+
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    # Nothing is written here: the stream may be in the middle of a write.
+    raise Leave(128 + number)
+
+
+def _run() -> int:
+    """Run the app; whatever it raises becomes an exit code and a sentence."""
+    try:
+        typer.main.get_command(app)()
+    except SystemExit as leaving:
+        if isinstance(leaving, Leave) and leaving.code in _SIGNALLED:
+            say(_SIGNALLED[leaving.code])
+        if isinstance(leaving.code, str):  # sys.exit("a sentence"), as a plugin may do
+            show_error(leaving.code)
+            return 1
+        return _flushed(leaving.code or 0)
+    except BaseException as error:
+        if manners.debug:
+            traceback.print_exception(error)
+        show_error(*_explain(error))
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard(sys.stdout)
+        return 0
+    return code
+
+
+def _explain(error: BaseException) -> tuple[str, str | None]:
+    """The sentence for an exception and what to do about it."""
+    if isinstance(error, SgddError):
+        return error.message, error.hint
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename or 'no file was named'}.", None
+    # torch's own class of this name is not imported for the sake of one message.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"There is not enough memory. {text}".strip(),
+            "Use smaller batches, such as --set train.batch_tokens=2048.",
+        )
+    shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    where = "" if manners.debug else "Run it again with --debug for the traceback, and report both."
+    return f"This is a bug in sgdd: {shown}", where or None

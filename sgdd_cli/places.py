@@ -1,0 +1,107 @@
+"""Where corpora and runs are kept when the user names no place: `data/` and `runs/` in the current folder."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sgdd_engine.data.manifest import MANIFEST, Manifest
+from sgdd_engine.errors import CheckpointError, DataError, SgddError
+
+CORPORA = Path("data")
+RUNS = Path("runs")
+
+
+def corpus_folder(source: str) -> Path:
+    """The folder that a source is prepared in by default: `texts/tales.txt` → `data/tales`."""
+    if source == "-":
+        return CORPORA / "stdin"
+    name = source.removeprefix("hf:")
+    if name == source:
+        parts = [part for part in re.split(r"[\\/]", source) if part and not re.search(r"[*?\[]", part)]
+        name = parts[-1] if parts else "texts"
+        name = re.sub(r"\.(txt|jsonl|csv|parquet)(\.gz)?$", "", name)
+    return CORPORA / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "texts")
+
+
+def prepared_corpora(place: Path = CORPORA) -> list[Path]:
+    """The prepared corpora in a folder, the newest first."""
+    return sorted(
+        (path.parent for path in place.glob(f"*/{MANIFEST}")),
+        key=lambda folder: (folder / MANIFEST).stat().st_mtime,
+        reverse=True,
+    )
+
+
+def newest_corpus() -> Path:
+    """The corpus that is meant when none is named.
+
+    Raises:
+        DataError: there is none.
+    """
+    if found := prepared_corpora():
+        return found[0]
+    raise DataError(
+        f"No corpus was named and there is none under `{CORPORA}`.",
+        "Prepare one, for example: sgdd prepare-data builtin --encoder minilm",
+    )
+
+
+def new_run(corpus: Path) -> Path:
+    """A folder for a new run, named after its corpus and the time."""
+    return RUNS / f"{corpus.resolve().name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def newest_run() -> Path:
+    """The run that was last written to.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = [run for run in RUNS.glob("*") if (run / "checkpoints").is_dir()]
+    if not found:
+        raise CheckpointError(f"There is no run under `{RUNS}` to go on with.", "Start one: sgdd train")
+    return max(found, key=lambda run: (run / "checkpoints").stat().st_mtime)
+
+
+def corpus_of_run(run: Path) -> Path:
+    """The corpus that a run was started with, found again.
+
+    Raises:
+        CheckpointError: the run has no sound checkpoint.
+        DataError: its corpus is not found.
+    """
+    from sgdd_engine.checkpoint import read_info  # noqa: PLC0415 - loads torch
+    from sgdd_engine.training.saving import newest_sound  # noqa: PLC0415
+
+    checkpoint = newest_sound(run)
+    return corpus_of(
+        checkpoint, read_info(checkpoint).facts, f"Name it: sgdd train DATA --resume --out {run}"
+    )
+
+
+def corpus_of(checkpoint: Path, facts: Mapping[str, Any], hint: str) -> Path:
+    """The corpus that a checkpoint was trained on: where it was, under `data/`, or beside the run.
+
+    It is known by its fingerprint, so that a moved one is found and another one under its name is not taken.
+
+    Raises:
+        DataError: it is in none of these places; `hint` says how to name it.
+    """
+    wanted = facts.get("corpus", {})
+    recorded = [Path(wanted["folder"])] if "folder" in wanted else []
+    # runs/NAME/checkpoints/step-N: three levels up is where the run stands.
+    beside = (
+        prepared_corpora(checkpoint.resolve().parents[2]) if len(checkpoint.resolve().parents) > 2 else []
+    )
+    for folder in [*recorded, *prepared_corpora(), *beside]:
+        try:
+            if Manifest.read(folder).fingerprint() == wanted.get("fingerprint"):
+                return folder
+        except SgddError:
+            continue
+    raise DataError(
+        f"The corpus that `{checkpoint}` was trained on ({wanted.get('name', 'unnamed')}) was not found.",
+        hint,
+    )

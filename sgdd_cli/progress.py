@@ -1,0 +1,207 @@
+"""What the engine reports, as people see it: bars on a terminal, a plain line every few seconds elsewhere."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from sgdd_cli import figures
+from sgdd_cli.console import manners, say, stderr, warn
+from sgdd_engine.events import (
+    CanvasChanged,
+    CheckpointSaved,
+    Event,
+    Notice,
+    StageFinished,
+    StageProgress,
+    StageStarted,
+    TrainingProgress,
+    Validated,
+)
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Painter(Protocol):
+    """Draws events between `start` and `stop`."""
+
+    def start(self) -> None:
+        """Begin to draw."""
+        ...
+
+    def stop(self) -> None:
+        """Leave the screen tidy."""
+        ...
+
+    def draw(self, event: Event) -> None:
+        """Show one event."""
+        ...
+
+
+class ProgressDisplay:
+    """A listener for the engine's events, in the form that fits the place stderr leads to.
+
+    Args:
+        watch: Show the canvases of the sampler as they fill in.
+
+    Example:
+        >>> with ProgressDisplay() as display:
+        ...     train(..., on_event=display)
+    """
+
+    def __init__(self, *, watch: bool = False) -> None:
+        self._painter = _choose_painter(watch)
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._painter.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._painter.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        self._painter.draw(event)
+
+
+def _choose_painter(watch: bool) -> Painter:
+    if manners.quiet:
+        return Silence()
+    console = stderr()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from sgdd_cli.progress_live import LivePainter  # noqa: PLC0415 - bars are needed on terminals only
+
+        return LivePainter(console, watch=watch)
+    return LinePainter(watch=watch)
+
+
+class Silence:
+    """Warnings only."""
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def stop(self) -> None:
+        """Nothing to tidy."""
+
+    def draw(self, event: Event) -> None:
+        """Show a warning; pass over everything else."""
+        if isinstance(event, Notice) and event.warning:
+            warn(event.message)
+
+
+@dataclass
+class Stage:
+    """A stage in progress, and how fast it goes.
+
+    Attributes:
+        done_before: Units that an earlier run had finished; they say nothing about the speed.
+        began: On the clock of whoever made it.
+    """
+
+    total: int | None
+    unit: str
+    done_before: int
+    began: float
+    done: int = 0
+
+    def line(self, name: str, now: float) -> str:
+        """`encoding: 3,210 of 12,345 sentences (26 %), 1,234/s, 0:07 left`."""
+        if self.total is None:
+            text = f"{name}: {self.done:,} {self.unit}"
+        else:
+            text = (
+                f"{name}: {self.done:,} of {self.total:,} {self.unit} ({self.done / max(1, self.total):.0%})"
+            )
+        speed = (self.done - self.done_before) / max(1e-9, now - self.began)
+        if speed > 0:
+            text += f", {figures.rate(speed)}/s"
+            if self.total is not None:
+                text += f", {figures.duration(max(0, self.total - self.done) / speed)} left"
+        return text
+
+
+class LinePainter:
+    """Plain lines: what happened at once, how far it is every few seconds."""
+
+    def __init__(
+        self,
+        *,
+        watch: bool = False,
+        interval: float = SECONDS_BETWEEN_LINES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch, self._interval, self._clock = watch, interval, clock
+        self._stages: dict[str, Stage] = {}
+        self._last_line = clock()
+        self._unsaid: TrainingProgress | None = None
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def stop(self) -> None:
+        """Say the last figures of training, if they were held back."""
+        if self._unsaid is not None:
+            say(figures.training_line(self._unsaid))
+            self._unsaid = None
+
+    def draw(self, event: Event) -> None:
+        """Say one event, or hold it back until enough time has passed."""
+        match event:
+            case StageStarted(stage, total, unit, done):
+                self._stages[stage] = Stage(total, unit, done, self._clock(), done)
+                say(f"{stage} ..." if total in (None, 1) else f"{stage}: {total:,} {unit} ...")
+            case StageProgress(stage, done):
+                self._progress(stage, done)
+            case TrainingProgress():
+                self._unsaid = event
+                if self._due():
+                    self.stop()
+            case CanvasChanged():
+                if self._watch:
+                    say(canvas_line(event))
+            case _:
+                show_happening(event)
+
+    def _progress(self, name: str, done: int) -> None:
+        # An engine that reports a stage it did not announce is still shown.
+        stage = self._stages.setdefault(name, Stage(None, "done", 0, self._clock()))
+        stage.done = done
+        if self._due():
+            say(stage.line(name, self._clock()))
+
+    def _due(self) -> bool:
+        now = self._clock()
+        if now - self._last_line < self._interval:
+            return False
+        self._last_line = now
+        return True
+
+
+def show_happening(event: Event) -> None:
+    """Say an event that stands for itself: a stage's end, a validation, a checkpoint, a notice."""
+    match event:
+        case StageFinished(stage, summary):
+            say(f"{stage}: {summary or 'done.'}")
+        case Validated():
+            say(validation_line(event))
+        case CheckpointSaved(step, folder, seconds):
+            say(f"step {step:,}: saved {folder} ({seconds:.1f} s)")
+        case Notice(message, warning):
+            (warn if warning else say)(message)
+
+
+def validation_line(event: Validated) -> str:
+    """Held-out figures on one line; of the accuracies the one that decoding starts from."""
+    parts = [f"held-out loss {event.loss:.3f}", f"NELBO {event.nelbo_nats_per_token:.3f} nats/token"]
+    if "100" in event.accuracy_by_mask_ratio:
+        parts.append(f"accuracy from a full mask {figures.share(event.accuracy_by_mask_ratio['100'])}")
+    return f"step {event.step:,}: {', '.join(parts)}{' (best so far)' if event.best else ''}"
+
+
+def canvas_line(event: CanvasChanged) -> str:
+    """One line per canvas: `3/16  the _ _ home`."""
+    return "\n".join(f"{event.step}/{event.num_steps}  {text}" for text in event.texts)

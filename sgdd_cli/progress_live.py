@@ -1,0 +1,153 @@
+"""The display on a terminal: a bar per stage, the training figures as a table, the canvases filling in."""
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from sgdd_cli import figures
+from sgdd_cli.console import new_table, warning_text
+from sgdd_cli.progress import validation_line
+from sgdd_engine.events import (
+    CanvasChanged,
+    CheckpointSaved,
+    Event,
+    Notice,
+    StageFinished,
+    StageProgress,
+    StageStarted,
+    TrainingProgress,
+    Validated,
+)
+
+TRAINING = "training"
+# Fewer refreshes than Rich's default: on few cores drawing takes time from the work.
+REFRESHES_PER_SECOND = 4
+
+
+class LivePainter:
+    """Redraws one area at the bottom of the terminal; what happened scrolls away above it."""
+
+    def __init__(self, console: Console, *, watch: bool = False) -> None:
+        self._console, self._watch = console, watch
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._training: TrainingProgress | None = None
+        self._saved: CheckpointSaved | None = None
+        self._canvas: CanvasChanged | None = None
+        self._live = Live(
+            console=console,
+            get_renderable=self._draw_all,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            transient=True,
+            # Data on stdout stays out of the drawing; a command prints it when the display is closed.
+            redirect_stdout=False,
+        )
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._live.start()
+
+    def stop(self) -> None:
+        """Clear the area; the last figures of training stay."""
+        self._live.stop()
+        if self._training is not None:
+            self._print(figures.training_line(self._training))
+
+    def draw(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case StageStarted(stage, total, unit, done):
+                self._remove(stage)
+                self._tasks[stage] = self._bars.add_task(
+                    stage, total=total, completed=done, unit=unit, note=""
+                )
+            case StageProgress(stage, done, note):
+                task = self._tasks.get(stage)
+                if task is None:
+                    task = self._tasks[stage] = self._bars.add_task(stage, total=None, unit="", note="")
+                self._bars.update(task, completed=done, note=note)
+            case StageFinished(stage, summary):
+                self._remove(stage)
+                self._print(f"{stage}: {summary or 'done.'}")
+            case TrainingProgress():
+                self._training = event
+            case CheckpointSaved():
+                self._saved = event
+            case CanvasChanged():
+                self._watched(event)
+            case Validated():
+                self._print(validation_line(event))
+            case Notice(message, warning):
+                self._console.print(warning_text(message) if warning else message)
+
+    def _watched(self, event: CanvasChanged) -> None:
+        if self._watch:
+            self._canvas = event
+            # Each step is worth seeing, however quick it is.
+            self._live.refresh()
+
+    def _print(self, message: str) -> None:
+        self._console.print(message)
+
+    def _remove(self, stage: str) -> None:
+        if (task := self._tasks.pop(stage, None)) is not None:
+            self._bars.remove_task(task)
+
+    def _draw_all(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self._training is not None:
+            parts += [
+                Text("loss in nats per masked token; accuracy by share of masked tokens", style="dim"),
+                training_table(self._training),
+                self._training_bar(self._training),
+            ]
+        if self._saved is not None:
+            parts.append(Text(f"last checkpoint: step {self._saved.step:,}", style="dim"))
+        if self._tasks:
+            parts.append(self._bars)
+        if self._canvas is not None:
+            parts.append(canvas(self._canvas))
+        return Group(*parts)
+
+    def _training_bar(self, event: TrainingProgress) -> RenderableType:
+        row = Table.grid(padding=(0, 1))
+        left = "" if event.seconds_left is None else f"{figures.duration(event.seconds_left)} left"
+        bar = Progress(BarColumn(bar_width=30), console=self._console)
+        bar.add_task(TRAINING, total=1000, completed=round(1000 * event.fraction))
+        row.add_row(TRAINING, bar, figures.steps(event), left)
+        return row
+
+
+def training_table(event: TrainingProgress) -> Table:
+    """The figures of a training report; accuracy in columns by percent of the canvas masked."""
+    buckets = [f"{bucket} %" for bucket in event.accuracy_by_mask_ratio]
+    names = ["loss", *buckets, "sentences/s", "learning rate", "memory"]
+    table = new_table(*names, numbers=tuple(names))
+    table.add_row(
+        f"{event.loss:.3f}",
+        *(figures.share(value) for value in event.accuracy_by_mask_ratio.values()),
+        figures.rate(event.sentences_per_second),
+        f"{event.learning_rate:.2e}",
+        figures.size(event.memory_bytes),
+    )
+    return table
+
+
+def canvas(event: CanvasChanged) -> RenderableType:
+    """The canvases with their masked positions dimmed."""
+    lines = []
+    for text in event.texts:
+        line = Text(text, no_wrap=True, overflow="ellipsis")
+        line.highlight_regex(r"(?<!\S)_(?!\S)", "dim")
+        lines.append(line)
+    return Group(Text(f"step {event.step} of {event.num_steps}", style="bold"), *lines)

@@ -1,0 +1,462 @@
+"""The command line's manners: streams, exit codes, messages, and what is loaded; then the whole chain."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sgdd_cli.main import app
+from sgdd_cli.places import corpus_folder
+from sgdd_engine.errors import CheckpointError, ConfigError, DataError
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "datasets", "pyarrow", "tokenizers", "numpy")
+PLUGIN = """
+import time
+from sgdd_cli.console import emit, emit_json, say
+
+def boom() -> None:
+    raise RuntimeError("it went [red]wrong")
+
+def full() -> None:
+    raise OSError(28, "No space left on device", "runs/a")
+
+def hungry() -> None:
+    raise MemoryError
+
+def giving_up() -> None:
+    raise SystemExit("no [more]")
+
+def notes() -> None:
+    for _ in range(5_000):
+        say("a note")
+    emit("finished")
+
+def wait() -> None:
+    emit("ready")
+    time.sleep(60)
+
+def chatter() -> None:
+    while True:
+        emit("a line of data")
+
+def foreign() -> None:
+    emit_json({"text": "Gr\\u00fc\\u00dfe \\u4f60"})
+    emit("Gr\\u00fc\\u00dfe \\u4f60")
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment without settings, with a plugin whose commands misbehave."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "misbehaving.py").write_text(PLUGIN, encoding="utf-8")
+    info = site / "misbehaving-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
+    names = ("boom", "full", "hungry", "giving_up", "notes", "wait", "chatter", "foreign")
+    (info / "entry_points.txt").write_text(
+        "[sgdd.commands]\n" + "".join(f"{name} = misbehaving:{name}\n" for name in names)
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
+    path = os.pathsep.join([str(ROOT), str(site)])
+    return {**clean, "PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "120", "PYTHONUTF8": "1"}
+
+
+@pytest.fixture
+def sgdd(environment: dict[str, str], tmp_path: Path):
+    """Runs `python -m sgdd_cli` in an empty folder."""
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sgdd_cli", *arguments],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+            cwd=tmp_path,
+            env={**environment, **more},
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments", [None, ["--help"], ["config", "show"], ["train", "--no-such"], ["sample", "-h"]]
+)
+def test_what_needs_no_model_loads_no_library(arguments, environment, tmp_path):
+    script = (
+        "import sys\n"
+        "from sgdd_cli.main import main\n"
+        f"sys.argv = ['sgdd', *{arguments or []}]\n"
+        "try:\n"
+        f"    {'main()' if arguments is not None else 'pass'}\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        f"loaded = [name for name in {HEAVY} if name in sys.modules]\n"
+        "sys.exit(', '.join(loaded) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_and_help_go_to_stdout(sgdd):
+    version = sgdd("--version")
+    assert (version.returncode, version.stderr) == (0, "")
+    assert version.stdout.startswith("sgdd 0.")
+    overview = sgdd("-h")
+    assert (overview.returncode, overview.stderr) == (0, "")
+    for name in ("prepare-data", "train", "eval", "sample", "param-count", "config", "plugins"):
+        assert name in overview.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["prepare-data", "train", "eval", "sample", "param-count", "config show", "plugins"]
+)
+def test_each_help_gives_an_example(name):
+    out, _ = call(*name.split(), "-h")
+    assert f"Example: sgdd {name}" in out
+    assert "--quiet" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["no-such-command"], "No such command"),
+        (["train", "--no-such-option"], "No such option"),
+        (["sample"], "Missing argument"),
+        (["config", "show", "--set", "train.lr=1"], "Did you mean train.learning_rate?"),
+        (["train", "--max-steps", "-3"], "train.max_steps comes from --max-steps."),
+        (["eval", "--config", "gone.toml"], "There is no settings file `gone.toml`."),
+        (["prepare-data", "x.txt", "--vocab-size", "99", "--tokenizer", "encoder"], "--vocab-size"),
+        (["train", "--gpu", "0", "--device", "cpu"], "contradict"),
+    ],
+)
+def test_wrong_usage_and_settings_exit_with_2(sgdd, arguments, part):
+    done = sgdd(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_known_failure_is_one_sentence_and_exit_code_1(sgdd):
+    done = sgdd("train")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "Error: No corpus was named and there is none under `data`.",
+        "  Prepare one, for example: sgdd prepare-data builtin --encoder minilm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("boom", "Error: This is a bug in sgdd: RuntimeError: it went [red]wrong"),
+        ("full", "Error: No space left on device: runs/a."),
+        ("hungry", "Error: There is not enough memory."),
+        ("giving_up", "Error: no [more]"),
+    ],
+)
+def test_what_nobody_expected_is_one_sentence_too(sgdd, command, sentence):
+    done = sgdd(command)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == sentence
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "boom"], ["boom", "--debug"]])
+def test_a_traceback_comes_only_when_asked_for(sgdd, arguments):
+    done = sgdd(*arguments)
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: This is a bug in sgdd")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no POSIX signals to send")
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")]
+)
+def test_signals_end_with_their_exit_code(environment, number, code, word):
+    with subprocess.Popen(
+        [sys.executable, "-m", "sgdd_cli", "wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(30) == code
+        assert process.stderr.read() == f"{word}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe differently")
+def test_a_reader_that_has_seen_enough_is_no_failure(environment):
+    with subprocess.Popen(
+        [sys.executable, "-m", "sgdd_cli", "chatter"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe differently")
+def test_work_goes_on_when_nobody_reads_the_notes(environment):
+    with subprocess.Popen(
+        [sys.executable, "-m", "sgdd_cli", "notes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        assert process.stdout.read() == b"finished\n"
+        assert process.wait(30) == 0
+
+
+def test_text_that_the_stream_cannot_hold_is_written_as_codes(sgdd):
+    narrow = sgdd("foreign", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert narrow.returncode == 0, narrow.stderr
+    first, second = narrow.stdout.splitlines()
+    assert json.loads(first) == {"text": "Grüße 你"}
+    assert second == r"Gr\xfc\xdfe \u4f60"
+    assert sgdd("foreign").stdout.splitlines() == ['{"text": "Grüße 你"}', "Grüße 你"]
+
+
+def test_no_color_means_no_escape_codes(sgdd):
+    for done in (sgdd("config", "show"), sgdd("config", "show", "--set", "x.y=1"), sgdd("boom")):
+        assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_config_show_in_its_three_forms(sgdd, tmp_path):
+    (tmp_path / "sgdd.toml").write_text("[train]\nseed = 4\n")
+    table = sgdd("config", "show", "--explain", SGDD_DECODER__LAYERS="6")
+    rows = {line.split()[0]: line.split() for line in table.stdout.splitlines() if "." in line}
+    assert rows["train.seed"][1:3] == ["4", "sgdd.toml"]
+    assert rows["decoder.layers"][1:4] == ["6", "environment", "SGDD_DECODER__LAYERS"]
+    assert rows["sample.steps"][1:3] == ["16", "default"]
+    assert "sgdd.toml" in table.stderr
+    as_json = json.loads(sgdd("config", "show", "--json", "--quiet").stdout)
+    assert as_json["train.seed"]["value"] == 4
+    assert as_json["train.seed"]["source"] == "sgdd.toml"
+    (tmp_path / "saved.toml").write_text(sgdd("config", "show", "--toml").stdout)
+    again = json.loads(sgdd("config", "show", "--json", "--config", "saved.toml").stdout)
+    assert {key: row["value"] for key, row in again.items()} == {
+        key: row["value"] for key, row in as_json.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("builtin", "builtin"),
+        ("hf:owner/name", "owner-name"),
+        ("-", "stdin"),
+        ("texts/tales.v2.txt.gz", "tales.v2"),
+        ("texts/*.txt", "texts"),
+        ("C:\\texts\\my tales.csv", "my-tales"),
+        ("../texts/", "texts"),
+        ("*.txt", "texts"),
+    ],
+)
+def test_default_corpus_folders(source, name):
+    assert corpus_folder(source) == Path("data") / name
+
+
+# --- the whole chain, on the tiny encoder ---------------------------------------------------------------
+
+
+def call(
+    *arguments: object, code: int = 0, stdin: bytes | None = None, **environment: str
+) -> tuple[str, str]:
+    """Run a command in this process; what it wrote to stdout and to stderr."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin, env=environment)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_folder: Path, sentences: list[str]):
+    """A folder with a prepared corpus `data/tales` and a trained run in `runs/`."""
+    folder = tmp_path_factory.mktemp("work")
+    before = Path.cwd()
+    os.chdir(folder)
+    (folder / "tales.txt").write_text("\n".join(sentences), encoding="utf-8")
+    (folder / "sgdd.toml").write_text(
+        "[decoder]\nwidth = 32\nheads = 2\nmemory_tokens = 2\n[bottleneck]\nlatent_dim = 16\nhidden_dim = 16\n"
+        "[train]\nbatch_tokens = 256\nlog_every = 2\nvalidate_every = 4\nsave_every = 4\nvalidation_sentences = 16\n"
+        "[eval]\nnelbo_samples = 2\n[sample]\nsteps = 3\n"
+    )
+    try:
+        out, _ = call(
+            "prepare-data", "tales.txt", "--encoder", tiny_encoder_folder, "--device", "cpu", "--quiet"
+        )
+        assert out == f"{Path('data') / 'tales'}\n"
+        out, err = call("train", "--device", "cpu", "--max-steps", 8)
+        assert f"on the corpus {Path('data') / 'tales'}." in err
+        assert "step 8 of 8 (100%)" in err
+        yield Path(out.strip())
+    finally:
+        os.chdir(before)
+
+
+def test_a_dry_run_writes_nothing(workplace, tiny_encoder_folder):
+    out, _ = call("prepare-data", "tales.txt", "--out", "dry", "--encoder", tiny_encoder_folder, "--dry-run")
+    assert "400" in out
+    assert not Path("dry").exists()
+
+
+def test_a_run_keeps_the_settings_it_was_made_with(workplace):
+    assert "max_steps = 8" in (workplace / "settings.toml").read_text()
+    call("config", "show", "--config", workplace / "settings.toml")
+
+
+def test_resuming_takes_corpus_and_settings_from_the_run(workplace):
+    Path("sgdd.toml").rename("aside.toml")
+    try:
+        out, err = call("train", "--resume", "--device", "cpu", "--max-steps", 10)
+    finally:
+        Path("aside.toml").rename("sgdd.toml")
+    assert out == f"{workplace}\n"
+    assert "Going on from step 8" in err
+    assert "Done after 10 steps" in err
+
+
+def test_eval_shows_the_controls(workplace):
+    out, _ = call("eval", "--limit", 6, "--device", "cpu")
+    for part in ("its own vector", "another sentence's", "no vector", "100 %", "NELBO"):
+        assert part in out
+    out, _ = call(
+        "eval", workplace, "--data", "tales.txt", "--limit", 4, "--cfg", 1, "--device", "cpu", "--json", "-q"
+    )
+    report = json.loads(out)
+    assert report["sentences"] == 4
+    assert report["settings"]["sampling"]["cfg"] == 1
+    for part in ("reconstruction", "shuffled", "null"):
+        assert {"exact_match", "token_f1", "bleu", "cosine"} <= report[part].keys()
+        assert 0 <= report[part]["token_f1"] <= 1
+    assert report["nelbo_nats_per_token"] > 0
+    assert "100" in report["accuracy_by_mask_ratio"]
+
+
+def test_the_corpus_of_a_run_is_found_again_also_beside_it(workplace):
+    Path("elsewhere").mkdir()
+    Path("data/tales").rename("elsewhere/tales")
+    try:
+        with pytest.raises(DataError, match=r"\(tales\) was not found"):
+            call("eval", workplace, "--device", "cpu")
+        Path("elsewhere/tales").rename("runs/tales")
+        call("eval", workplace, "--limit", 4, "--device", "cpu", "--quiet")
+    finally:
+        place = "runs/tales" if Path("runs/tales").exists() else "elsewhere/tales"
+        Path(place).rename("data/tales")
+
+
+def test_parameters_of_settings_and_of_a_checkpoint(workplace):
+    out, _ = call("param-count", workplace, "--json")
+    counted = json.loads(out)
+    assert counted["total"] == counted["trainable"] + counted["frozen"]
+    assert counted["total"] == sum(part["parameters"] for part in counted["components"])
+    assert all(part.keys() == {"name", "parameters", "trainable"} for part in counted["components"])
+    out, _ = call("param-count", "--set", "encoder.name=minilm", "--set", "decoder.layers=3")
+    for part in ("encoder (minilm)", "trainable", "MFLOP per token", "Training takes about"):
+        assert part in out
+
+
+def test_sample_prints_one_line_per_sample(workplace):
+    texts = ["Anna found a blue cup.", "Tom sold a letter."]
+    out, _ = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu")
+    assert len(out.splitlines()) == 4
+    arguments = ["--json", "--cfg", 2.0, "--steps", 4, "--seed", 7, "--candidates", 2, "--device", "cpu"]
+    out, _ = call("sample", *texts, "-n", 2, *arguments, SGDD_CHECKPOINT=str(workplace))
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["source"] for row in rows] == [texts[0], texts[0], texts[1], texts[1]]
+    assert [row["seed"] for row in rows] == [7, 8, 7, 8]
+    assert {(row["steps"], row["cfg"]) for row in rows} == {(4, 2.0)}
+    assert all(-1 <= row["cosine"] <= 1 for row in rows)
+    piped, _ = call("sample", "-", *arguments, stdin=("\n\n".join(texts) + "\n").encode())
+    assert [json.loads(line) for line in piped.splitlines()] == [rows[0], rows[2]]
+
+
+def test_sample_shows_its_canvas_when_asked(workplace):
+    out, err = call("sample", "Tom sold a letter.", "--watch", "--length", 6, "--steps", 3, "--device", "cpu")
+    assert len(out.splitlines()) == 1
+    assert sum(line.startswith(("1/3", "2/3", "3/3")) for line in err.splitlines()) == 3
+
+
+def test_what_is_not_there_is_said(workplace):
+    with pytest.raises(DataError, match=r"standard input is not UTF-8 text: line 2"):
+        call("sample", "-", "--device", "cpu", stdin=b"fine\n\xff\n")
+    with pytest.raises(DataError, match=r"no file or folder `missing.txt`"):
+        call("prepare-data", "missing.txt", "--device", "cpu")
+    with pytest.raises(CheckpointError, match=r"no checkpoint at `nowhere`"):
+        call("sample", "text", "--checkpoint", "nowhere", "--device", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_names_the_way_out(workplace):
+    with pytest.raises(ConfigError) as caught:
+        call("train", "--gpu", 0)
+    assert "--device cpu" in caught.value.hint
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
+def test_a_terminated_training_saves_says_how_to_go_on_and_exits_143(workplace, environment):
+    run = Path("runs") / "terminated"
+    arguments = [
+        "train",
+        "--out",
+        run,
+        "--device",
+        "cpu",
+        "--max-steps",
+        "100000",
+        "--set",
+        "train.log_every=1",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "sgdd_cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        deadline = time.monotonic() + 90
+        while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert out == f"{run}\n"
+    assert f"sgdd train --resume --out {run}" in err
+    assert "Traceback" not in err

@@ -1,0 +1,173 @@
+"""The display of progress: plain lines off a terminal, bars on one, warnings always."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sgdd_cli import figures
+from sgdd_cli.console import manners
+from sgdd_cli.progress import LinePainter, ProgressDisplay
+from sgdd_cli.progress_live import LivePainter
+from sgdd_engine.events import (
+    CanvasChanged,
+    CheckpointSaved,
+    Notice,
+    StageFinished,
+    StageProgress,
+    StageStarted,
+    TrainingProgress,
+    Validated,
+)
+
+ACCURACY = {"0-25": 0.81, "100": 0.125}
+
+
+def training(step: int) -> TrainingProgress:
+    return TrainingProgress(
+        step=step,
+        max_steps=2000,
+        fraction=step / 2000,
+        loss=3.4567,
+        accuracy_by_mask_ratio=ACCURACY,
+        sentences_per_second=512.4,
+        tokens_per_second=8000.0,
+        learning_rate=9.8e-4,
+        memory_bytes=1_234_000_000,
+        seconds_left=3723.0,
+    )
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def loud():
+    manners.quiet = manners.debug = False
+    yield
+    manners.quiet = manners.debug = False
+
+
+def test_figures():
+    assert [figures.duration(s) for s in (7.2, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
+    assert [figures.size(b) for b in (512, 3_400_000, 1.2e9, 5e12)] == ["512 B", "3.4 MB", "1.2 GB", "5.0 TB"]
+    assert [figures.rate(r) for r in (0.25, 9.96, 1234.5)] == ["0.2", "10.0", "1,234"]
+    assert [figures.share(v) for v in (0.0, 0.456, 1.0)] == [".00", ".46", "1.00"]
+
+
+def test_plain_lines_come_every_few_seconds(capsys):
+    clock = Clock()
+    painter = LinePainter(clock=clock)
+    painter.draw(StageStarted("encoding", 1000))
+    for second in range(1, 13):
+        clock.now = float(second)
+        painter.draw(StageProgress("encoding", 50 * second))
+    painter.draw(StageFinished("encoding", "1,000 sentences."))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "encoding: 1,000 sentences ...",
+        "encoding: 250 of 1,000 sentences (25%), 50/s, 0:15 left",
+        "encoding: 500 of 1,000 sentences (50%), 50/s, 0:10 left",
+        "encoding: 1,000 sentences.",
+    ]
+
+
+def test_work_of_an_earlier_run_does_not_count_as_speed(capsys):
+    clock = Clock()
+    painter = LinePainter(clock=clock)
+    painter.draw(StageStarted("encoding", 1000, done=900))
+    clock.now = 10.0
+    painter.draw(StageProgress("encoding", 950))
+    assert "950 of 1,000 sentences (95%), 5.0/s, 0:10 left" in capsys.readouterr().err
+
+
+def test_training_says_everything_and_always_its_last_figures(capsys):
+    clock = Clock()
+    painter = LinePainter(clock=clock)
+    painter.draw(training(20))
+    clock.now = 6.0
+    painter.draw(training(40))
+    painter.draw(training(60))
+    painter.stop()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(";")[0] for line in lines] == ["step 40 of 2,000 (2%)", "step 60 of 2,000 (3%)"]
+    for part in (
+        "loss 3.457",
+        "0-25 % .81, 100 % .12",
+        "512 sentences/s",
+        "lr 9.80e-04",
+        "1.2 GB",
+        "1:02:03 left",
+    ):
+        assert part in lines[0]
+
+
+def test_events_that_stand_for_themselves_come_at_once(capsys):
+    with ProgressDisplay() as display:
+        display(Validated(500, 3.2, 2.9, ACCURACY, best=True))
+        display(CheckpointSaved(500, Path("runs") / "a", 0.25))
+        display(Notice("By the way [N, 3]."))
+        display(CanvasChanged(1, 4, ("the _ _",)))
+        display(StageProgress("never announced", 3))
+    err = capsys.readouterr().err
+    line = (
+        "step 500: held-out loss 3.200, NELBO 2.900 nats/token, accuracy from a full mask .12 (best so far)"
+    )
+    assert line in err
+    assert f"saved {Path('runs') / 'a'}" in err
+    assert "By the way [N, 3]." in err
+    assert "the _ _" not in err
+
+
+def test_quiet_leaves_warnings_only(capsys):
+    manners.quiet = True
+    with ProgressDisplay(watch=True) as display:
+        display(StageStarted("encoding", 10))
+        display(training(20))
+        display(Notice("Hush."))
+        display(Notice("Careful.", warning=True))
+    assert capsys.readouterr().err == "Warning: Careful.\n"
+
+
+def test_watching_off_a_terminal_prints_each_canvas(capsys):
+    with ProgressDisplay(watch=True) as display:
+        display(CanvasChanged(1, 2, ("the _", "_ _")))
+    assert capsys.readouterr().err.splitlines() == ["1/2  the _", "1/2  _ _"]
+
+
+def test_on_a_terminal_everything_is_drawn_and_the_last_figures_stay():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120, color_system=None)
+    painter = LivePainter(console, watch=True)
+    painter.start()
+    painter.draw(StageStarted("encoding", 1000, done=5))
+    painter.draw(StageProgress("encoding", 500, "train-00000"))
+    painter.draw(training(20))
+    painter.draw(Validated(500, 3.2, 2.9, ACCURACY, best=False))
+    painter.draw(CheckpointSaved(500, Path("a"), 0.25))
+    painter.draw(CanvasChanged(1, 4, ("the _ home",)))
+    painter.draw(Notice("Careful.", warning=True))
+    painter.draw(StageFinished("encoding"))
+    painter.stop()
+    seen = screen.getvalue()
+    for part in (
+        "500/1000",
+        "train-00000",
+        "sentences/s",
+        "0-25 %",
+        "step 20 of 2,000 (1%)",
+        "last checkpoint: step 500",
+        "Warning: Careful.",
+        "step 1 of 4",
+        "the _ home",
+        "encoding: done.",
+    ):
+        assert part in seen, part
+    cleared = " ".join(seen.rpartition("\x1b")[2].split())
+    assert "step 20 of 2,000 (1%); loss 3.457" in cleared

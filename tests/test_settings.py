@@ -1,0 +1,244 @@
+"""Settings: precedence, origins, and a sentence for everything that is wrong."""
+
+import dataclasses
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sgdd_cli.schema import OPTIONS, Settings
+from sgdd_cli.settings import DEFAULT, load_settings
+from sgdd_cli.settings_toml import to_toml
+from sgdd_engine.errors import ConfigError
+from sgdd_engine.training.config import TrainConfig
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder and an environment without settings."""
+    for name in list(os.environ):
+        if name.upper().startswith("SGDD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def failure(**arguments) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**arguments)
+    return caught.value
+
+
+def test_without_any_source_every_value_is_the_dataclasses_default():
+    resolved = load_settings()
+    assert resolved.settings.train == TrainConfig()
+    assert resolved.files == ()
+    assert {resolved.origin(key) for key in OPTIONS} == {DEFAULT}
+
+
+def test_every_option_has_help_and_a_kind_in_words():
+    for option in OPTIONS.values():
+        assert option.help, option.key
+        assert option.expected, option.key
+
+
+def test_flags_beat_set_beats_environment_beats_files_beats_defaults(tmp_path, monkeypatch):
+    file = write(
+        tmp_path / "a.toml",
+        "[train]\nseed = 1\nlog_every = 1\nsave_every = 1\nvalidate_every = 1\n[decoder]\nlayers = 3\n",
+    )
+    monkeypatch.setenv("SGDD_TRAIN__LOG_EVERY", "2")
+    monkeypatch.setenv("SGDD_TRAIN__SAVE_EVERY", "2")
+    monkeypatch.setenv("SGDD_TRAIN__VALIDATE_EVERY", "2")
+    resolved = load_settings(
+        [file],
+        ["train.save_every=3", "train.validate_every = 3"],
+        [("--validate", "train.validate_every", 4), ("--seed", "train.seed", None)],
+    )
+    train = resolved.settings.train
+    assert (train.seed, train.log_every, train.save_every, train.validate_every) == (1, 2, 3, 4)
+    assert resolved.settings.decoder.layers == 3
+    assert resolved.origin("train.seed") == str(file)
+    assert resolved.origin("train.log_every") == "environment SGDD_TRAIN__LOG_EVERY"
+    assert resolved.origin("train.save_every") == "--set"
+    assert resolved.origin("train.validate_every") == "--validate"
+    assert resolved.origin("train.batch_tokens") == DEFAULT
+
+
+def test_several_files_merge_value_by_value(tmp_path):
+    first = write(tmp_path / "a.toml", "[train]\nseed = 1\nlog_every = 7\n")
+    second = write(tmp_path / "b.yaml", "train:\n  seed: 2\n")
+    resolved = load_settings([first, second])
+    assert (resolved.settings.train.seed, resolved.settings.train.log_every) == (2, 7)
+    assert (resolved.origin("train.seed"), resolved.origin("train.log_every")) == (str(second), str(first))
+
+
+def test_a_file_of_this_folder_is_read_unless_another_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "sgdd.toml", "train.seed = 5")
+    assert load_settings().settings.train.seed == 5
+    assert load_settings().files == (Path("sgdd.toml"),)
+    other = write(tmp_path / "other.toml", "train.log_every = 3")
+    monkeypatch.setenv("SGDD_CONFIG", str(other))
+    assert load_settings().files == (other,)
+    assert load_settings([write(tmp_path / "c.toml", "")]).settings.train == TrainConfig()
+
+
+def test_yaml_numbers_that_yaml_takes_for_text_are_numbers(tmp_path):
+    file = write(tmp_path / "a.yml", "train:\n  learning_rate: 1e-4\n  max_minutes: null\nsample:\n")
+    assert load_settings([file]).settings.train.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("word", ["none", "null", "None", ""])
+def test_words_for_an_empty_value(word, monkeypatch):
+    monkeypatch.setenv("SGDD_TRAIN__MAX_STEPS", word)
+    settings = load_settings(assignments=["train.max_minutes=3", f"data.limit={word}"]).settings
+    assert settings.train.max_steps is None
+    assert settings.train.max_minutes == 3
+    assert settings.data.limit is None
+
+
+def test_toml_of_the_settings_reads_back_the_same(tmp_path):
+    first = load_settings(
+        assignments=["train.max_steps=none", "train.max_minutes=2.5", 'encoder.name=a\\b "c"']
+    )
+    text = to_toml(first.settings)
+    assert set(tomllib.loads(text)) == set(Settings.model_fields)
+    again = load_settings([write(tmp_path / "saved.toml", text)])
+    assert again.settings == first.settings
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("train.learning_rat", "train.learning_rate"),
+        ("train.lr", "train.learning_rate"),
+        ("learning_rate", "train.learning_rate"),
+        ("train.width", "decoder.width"),
+        ("trian.seed", "data.seed or train.seed"),
+        ("Train.Seed", "train.seed"),
+    ],
+)
+def test_unknown_keys_name_the_nearest_one(key, nearest, tmp_path):
+    error = failure(assignments=[f"{key}=1"])
+    assert f"`{key}`" in error.message
+    assert f"Did you mean {nearest}?" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        ("a.toml", "[train]\nsede = 1\n", "train.sede"),
+        ("a.toml", "[trian]\n", "trian"),
+        ("a.toml", "seed = 1\n", "seed"),
+        ("a.toml", "[train.seed]\nx = 1\n", "train.seed"),
+        ("a.yaml", "train: {sede: 1}\n", "train.sede"),
+        ("a.yaml", "train: {1: 1}\n", "train.1"),
+    ],
+)
+def test_unknown_keys_in_files(name, text, key, tmp_path):
+    file = write(tmp_path / name, text)
+    error = failure(files=[file])
+    assert key in error.message
+    assert str(file) in error.message
+
+
+@pytest.mark.parametrize(
+    "variable", ["SGDD_TRAIN__SEEED", "SGDD_SEED", "SGDD_TRAIN", "sgdd_train__seeed", "SGDD_X__Y__Z"]
+)
+def test_unknown_variables(variable, monkeypatch):
+    monkeypatch.setenv(variable, "1")
+    error = failure()
+    assert variable in error.message
+
+
+def test_a_variable_in_lower_case_counts_too(monkeypatch):
+    monkeypatch.setenv("sgdd_train__seed", "9")
+    resolved = load_settings()
+    assert resolved.settings.train.seed == 9
+    assert resolved.origin("train.seed") == "environment sgdd_train__seed"
+
+
+def test_variables_that_are_no_settings(monkeypatch):
+    monkeypatch.setenv("SGDD_CHECKPOINT", "somewhere")
+    monkeypatch.setenv("SGDD_DEBUG", "1")
+    assert load_settings().origins == {}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "wanted"),
+    [
+        ("train.seed=x", "a whole number"),
+        ("train.seed=1.5", "a whole number"),
+        ("train.seed=none", "a whole number"),
+        ("train.learning_rate=fast", "a number"),
+        ("train.learning_rate=nan", "a number"),
+        ("train.max_minutes=inf", "a number, or none"),
+        ("decoder.anchors=maybe", "true or false"),
+        ("bottleneck.kind=vae", "one of vib, whitening, none"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_names_key_origin_and_what_it_must_be(assignment, wanted):
+    error = failure(assignments=[assignment])
+    key = assignment.partition("=")[0]
+    assert error.message.startswith(f"{key} is ")
+    assert "(from --set)" in error.message
+    assert f"it must be {wanted}." in error.message
+
+
+@pytest.mark.parametrize(
+    "line", ["seed = true", 'seed = "x"', "seed = [1]", "seed = 1979-05-27", "learning_rate = inf"]
+)
+def test_wrong_kinds_in_a_file(line, tmp_path):
+    file = write(tmp_path / "a.toml", f"[train]\n{line}\n")
+    assert f"(from {file})" in failure(files=[file]).message
+
+
+def test_the_dataclasses_own_checks_say_where_the_value_came_from(monkeypatch):
+    monkeypatch.setenv("SGDD_DECODER__HEADS", "3")
+    error = failure()
+    assert "decoder.width (256) must be a multiple of decoder.heads (3)" in error.message
+    assert "decoder.heads comes from environment SGDD_DECODER__HEADS." in error.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.toml", b"[train\n"),
+        ("a.toml", b"seed = 1\nseed = 2\n"),
+        ("a.toml", b"\xff\xfe\x00"),
+        ("a.yaml", b"a: [1\n"),
+        ("a.yaml", b"- 1\n- 2\n"),
+        ("a.yaml", b"just words\n"),
+        ("a.yaml", b"\xff\xfe\x00\x00"),
+        ("a.yaml", b"train: !!python/object/apply:os.getcwd []\n"),
+        ("a.yaml", b"train: 3\n"),
+        ("a.json", b"{}"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(name, content, tmp_path):
+    file = tmp_path / name
+    file.write_bytes(content)
+    assert str(file) in failure(files=[file]).message
+
+
+def test_a_missing_file_and_a_folder_are_errors(tmp_path, monkeypatch):
+    assert "no-such.toml" in failure(files=[Path("no-such.toml")]).message
+    assert str(tmp_path) in failure(files=[tmp_path]).message
+    monkeypatch.setenv("SGDD_CONFIG", "gone.toml")
+    assert "gone.toml" in failure().message
+
+
+def test_an_assignment_without_a_value_is_an_error():
+    assert "--set train.seed has no `=`" in failure(assignments=["train.seed"]).message
+    assert "section" in failure(assignments=["train=3"]).message
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_settings().settings.train.seed = 3  # type: ignore[misc]
