@@ -117,10 +117,11 @@ def _explain(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename or 'no file was named'}.", None
     # torch's own class of this name is not imported for the sake of one message.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    out_of_memory = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
+    if isinstance(error, MemoryError) or out_of_memory:
         return (
             f"There is not enough memory. {text}".strip(),
-            "Use smaller batches, such as --set train.batch_tokens=2048.",
+            "Use smaller batches, such as --set train.batch_tokens=2048 (or encoder.batch_tokens while preparing).",
         )
     shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
     where = "" if manners.debug else "Run it again with --debug for the traceback, and report both."

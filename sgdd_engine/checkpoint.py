@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sgdd_engine.diffusion.config import DiffusionConfig
@@ -24,6 +25,10 @@ from sgdd_engine.version import __version__
 
 FORMAT = 1
 TRAINING = "training/"
+# What using a model needs; the training state beside it is several times as large.
+MODEL = ("model.safetensors", "config.json", "tokenizer")
+
+_NAME_ONE = "Name a checkpoint folder such as runs/NAME/checkpoints/step-0001000, or a run folder."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +67,11 @@ class CheckpointInfo:
         """From what `to_dict` gave.
 
         Raises:
-            CheckpointError: the format is newer, or a part is missing.
+            SgddError: the format is another, or a value is out of range.
+            KeyError, TypeError: a part is missing or of another kind.
         """
         if plain.get("format") != FORMAT:
-            raise CheckpointError(
+            raise SgddError(
                 f"Its format is {plain.get('format')!r}; this sgdd {__version__} reads format {FORMAT}.",
                 "Upgrade sgdd, or train the checkpoint again with this version.",
             )
@@ -104,6 +110,10 @@ def save_checkpoint(
         folder: The final name.
         checkpoint: What to save; its model's state becomes `model.safetensors`.
         training_state: Name → tensors by name (one safetensors file each) or JSON values, for resuming.
+
+    Raises:
+        CheckpointError: the tensors cannot be written.
+        OSError: another file cannot be written, for example on a full disk.
     """
 
     def fill(aside: Path) -> None:
@@ -118,7 +128,13 @@ def save_checkpoint(
             else:
                 save_file(_saveable(value), aside / TRAINING / name)
 
-    write_folder(folder, fill)
+    try:
+        write_folder(folder, fill)
+    except SafetensorError as error:  # its own name for what the system refuses
+        raise CheckpointError(
+            f"The checkpoint `{folder}` cannot be written: {error}.",
+            "Make room on the disk; what was saved before is complete.",
+        ) from error
 
 
 def _saveable(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -132,13 +148,18 @@ def read_info(folder: Path) -> CheckpointInfo:
         CheckpointError: the folder is not a checkpoint or its format cannot be read.
     """
     try:
-        return CheckpointInfo.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(plain, dict) or "format" not in plain:
+            raise CheckpointError(f"`{folder}` is not a checkpoint of sgdd.", _NAME_ONE)
+        return CheckpointInfo.from_dict(plain)
+    except CheckpointError:
+        raise
     except SgddError as error:
         raise CheckpointError(f"`{folder}` cannot be read. {error.message}", error.hint) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"`{folder}` is not a checkpoint: its config.json is missing or damaged ({type(error).__name__}).",
-            "Name a checkpoint folder such as runs/NAME/checkpoints/step-001000, or a run folder.",
+            _NAME_ONE,
         ) from None
 
 
@@ -149,15 +170,14 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         CheckpointError: it is missing, damaged, or from a format that cannot be read.
     """
     info = read_info(folder)
-    for part in ("model.safetensors", "config.json", "tokenizer"):
-        if problem := damage(folder, part):
-            raise CheckpointError(
-                f"The checkpoint `{folder}` cannot be used: {problem}.", "Use another checkpoint of the run."
-            )
+    if problem := damage(folder, MODEL):
+        raise CheckpointError(
+            f"The checkpoint `{folder}` cannot be used: {problem}.", "Use another checkpoint of the run."
+        )
     model = SemanticDecoder(info.model)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"The weights of `{folder}` do not fit its config.json: {error}") from None
     return Checkpoint(info, model.to(device).eval(), TextTokenizer.load(folder))
 
@@ -182,7 +202,9 @@ def load_training_state(folder: Path) -> dict[str, Any]:
 
 def checkpoints_of(run: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first; damaged ones included."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir())
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.is_dir()]
+    # Steps beyond ten million have longer names than the zeros provide for.
+    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 def resolve_checkpoint(path: Path) -> Path:
@@ -199,11 +221,11 @@ def resolve_checkpoint(path: Path) -> Path:
         return path
     folders = checkpoints_of(path)
     for folder in sorted(folders, key=lambda folder: (_held_out_loss(folder), -folders.index(folder))):
-        if not damage(folder):
+        if not damage(folder, MODEL):
             return folder
     raise CheckpointError(
         f"`{path}` is neither a checkpoint nor a run with a sound checkpoint.",
-        "Name a checkpoint folder such as runs/NAME/checkpoints/step-0001000, or a run folder.",
+        _NAME_ONE,
     )
 
 

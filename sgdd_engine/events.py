@@ -73,7 +73,7 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A complete, verified checkpoint stands in `folder`."""
+    """A complete checkpoint stands in `folder`."""
 
     step: int
     folder: Path

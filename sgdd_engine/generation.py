@@ -147,8 +147,8 @@ class SGDD:
             N · num_samples generations, all samples of the first vector first.
 
         Raises:
-            GenerationError: vectors of another size or not finite, lengths out of range, guidance without a
-                trained null condition.
+            GenerationError: vectors of another size or not finite, lengths out of range or given together with
+                candidates, a seed out of range, guidance without a trained null condition.
         """
         e = self._checked(vectors)
         sampling = self._checked_sampling(sampling or SamplingConfig(), unconditional)
@@ -182,9 +182,16 @@ class SGDD:
     ) -> list[Task]:
         if candidates < 1 or num_samples < 1:
             raise GenerationError("The number of candidates and of samples must be at least 1.")
+        if not 0 <= seed <= (1 << 63) - num_samples:
+            raise GenerationError(f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
         if lengths is None:
             per_row = self.likely_lengths(z, candidates).tolist()
         else:
+            if candidates > 1:
+                raise GenerationError(
+                    "Candidates differ in their length, and a length was given.",
+                    "Leave out one of the two (--length, --candidates).",
+                )
             given = [lengths] * len(z) if isinstance(lengths, int) else list(lengths)
             per_row = [[length] for length in self._checked_lengths(given, len(z))]
         return [
@@ -209,7 +216,10 @@ class SGDD:
         return report
 
     def _checked(self, vectors: Tensor | Sequence[Sequence[float]]) -> Tensor:
-        e = torch.as_tensor(vectors, dtype=torch.float32).cpu()
+        try:
+            e = torch.as_tensor(vectors, dtype=torch.float32).cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise GenerationError(f"The vectors are no table of numbers: {error}.") from error
         dim = self.info.model.embedding_dim
         if e.ndim != 2 or e.shape[1] != dim:
             raise GenerationError(

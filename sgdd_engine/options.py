@@ -18,6 +18,15 @@ def option(default: T, help: str) -> T:
     return declared  # type: ignore[no-any-return]
 
 
+def check_seed(seed: int, key: str) -> None:
+    """Check that every generator takes the seed: numpy's take none below 0, torch's none above 64 bits.
+
+    Raises:
+        ConfigError: it is out of range.
+    """
+    require(0 <= seed < 1 << 63, f"{key} is {seed}; it must lie between 0 and 2^63 - 1.")
+
+
 def check_choices(config: Any, section: str) -> None:  # noqa: ANN401 - any configuration dataclass
     """Check the fields that are one of a few words.
 

@@ -103,6 +103,33 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     flush_folder(folder.parent)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that readers know by name: a crash leaves all of it or nothing under that name.
+
+    A folder that is in use (Windows does not let go of open files) stays as it is.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        folder.rename(aside)
+    except OSError:
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(place: Path, names: str) -> None:
+    """Remove what killed processes left half-written or half-removed; nobody else may be writing there.
+
+    Args:
+        place: The folder to look in.
+        names: Pattern of the final names, such as `step-*`.
+    """
+    for left in [*place.glob(f".{names}.*.tmp"), *place.glob(f".{names}.*.old")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def seal(folder: Path) -> None:
     """Flush every file of a folder and write their hashes into `files.json`, last."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
@@ -117,12 +144,12 @@ def seal(folder: Path) -> None:
     write_json(folder / MANIFEST, hashes)
 
 
-def damage(folder: Path, under: str = "") -> str | None:
+def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:
     """What is wrong with a sealed folder, or None.
 
     Args:
         folder: A folder that `write_folder` made.
-        under: Check only files whose relative path starts with this; empty checks all.
+        under: Check only files whose relative path starts with this, or with one of these; empty checks all.
 
     Returns:
         A clause such as "`model.safetensors` is damaged".

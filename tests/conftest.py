@@ -1,7 +1,5 @@
 """Fixtures shared by all parts: tiny encoders of real classes, and some sentences."""
 
-# ruff: noqa: PLC0415 - transformers takes seconds to import; tests that need no encoder do not wait for it
-
 import itertools
 import json
 import os

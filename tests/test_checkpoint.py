@@ -1,10 +1,12 @@
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_sgdd import build
 
 from sgdd_engine.checkpoint import (
@@ -68,6 +70,42 @@ def test_a_newer_format_is_refused_in_words(folder):
     with pytest.raises(CheckpointError, match="format is 99") as caught:
         read_info(folder)
     assert "Upgrade" in caught.value.hint
+
+
+@pytest.mark.parametrize("plain", [[], {}, {"model_type": "bert", "hidden_size": 384}])
+def test_another_librarys_folder_is_told_from_a_checkpoint(tmp_path, plain):
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    with pytest.raises(CheckpointError, match=r"not a checkpoint of sgdd") as caught:
+        load_checkpoint(tmp_path)
+    assert "runs/NAME" in caught.value.hint
+
+
+@pytest.mark.parametrize("part", ["model", "diffusion", "encoder"])
+def test_a_config_of_another_shape_is_refused(folder, part):
+    plain = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**plain, part: []}))
+    with pytest.raises(CheckpointError, match=re.escape(str(folder))):
+        read_info(folder)
+
+
+def test_checkpoints_beyond_ten_million_steps_are_in_order(tmp_path):
+    for name in ("step-10000000", "step-9999999", "step-0000001"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [folder.name for folder in checkpoints_of(tmp_path)] == [
+        "step-0000001",
+        "step-9999999",
+        "step-10000000",
+    ]
+
+
+def test_a_full_disk_is_said_whoever_notices_it(model, tmp_path, monkeypatch):
+    def no_room(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr("sgdd_engine.checkpoint.save_file", no_room)
+    with pytest.raises(CheckpointError, match="No space left"):
+        model.save_pretrained(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])

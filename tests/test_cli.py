@@ -395,8 +395,9 @@ def test_parameters_of_settings_and_of_a_checkpoint(workplace):
 
 def test_sample_prints_one_line_per_sample(workplace):
     texts = ["Anna found a blue cup.", "Tom sold a letter."]
-    out, _ = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu")
+    out, err = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu")
     assert len(out.splitlines()) == 4
+    assert "All 2 samples of a text will be alike" in err
     arguments = ["--json", "--cfg", 2.0, "--steps", 4, "--seed", 7, "--candidates", 2, "--device", "cpu"]
     out, _ = call("sample", *texts, "-n", 2, *arguments, SGDD_CHECKPOINT=str(workplace))
     rows = [json.loads(line) for line in out.splitlines()]

@@ -28,7 +28,7 @@ def eight(sentences):
 
 @pytest.fixture(scope="module")
 def overfitted(tiny_encoder, eight) -> SGDD:
-    return build(tiny_encoder, eight, steps=150)
+    return build(tiny_encoder, eight, steps=300)
 
 
 @pytest.fixture(scope="module")

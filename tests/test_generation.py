@@ -112,6 +112,8 @@ def test_no_text_is_no_work(model):
         (torch.zeros(2, 7), r"\[2, 7\].*\[N, 32\]"),
         (torch.zeros(32), r"\[32\]"),
         (torch.full((1, 32), float("nan")), "NaN"),
+        ([[0.0] * 32, [0.0] * 31], "no table of numbers"),
+        (["a sentence"], "no table of numbers"),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(model, vectors, message):
@@ -127,6 +129,10 @@ def test_impossible_wishes_are_refused(model, few):
         model.generate(vectors, lengths=[3, 4])
     with pytest.raises(GenerationError, match="at least 1"):
         model.generate(vectors, num_samples=0)
+    with pytest.raises(GenerationError, match="a length was given"):
+        model.generate(vectors, lengths=4, candidates=2)
+    with pytest.raises(GenerationError, match="seed is -1"):
+        model.generate(vectors, seed=-1)
     with pytest.raises(GenerationError, match="nothing to encode"):
         model.encode(["  \n "])
     with pytest.raises(ConfigError, match="not a device"):

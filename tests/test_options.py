@@ -3,6 +3,7 @@ import pytest
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import ConfigError
+from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.training.config import TrainConfig
@@ -19,6 +20,8 @@ from sgdd_engine.training.config import TrainConfig
         (lambda: BottleneckConfig(beta=-1.0), "bottleneck.beta"),
         (lambda: DecoderConfig(width=100, heads=3), "decoder.width"),
         (lambda: DecoderConfig(width=12, heads=4), "rotary"),
+        (lambda: DecoderConfig(width=0), "decoder.width"),
+        (lambda: DecoderConfig(mlp_ratio=0.001), "decoder.mlp_ratio"),
         (lambda: EncoderConfig(pooling="max"), "encoder.pooling"),
         (lambda: EncoderConfig(name=" "), "encoder.name"),
         (lambda: TokenizerConfig(vocab_size=3), "tokenizer.vocab_size"),
@@ -27,6 +30,10 @@ from sgdd_engine.training.config import TrainConfig
         (lambda: TrainConfig(max_steps=None), "train.max_steps"),
         (lambda: TrainConfig(learning_rate=0.0), "train.learning_rate"),
         (lambda: TrainConfig(ema_decay=1.0), "train.ema_decay"),
+        (lambda: TrainConfig(seed=-1), "train.seed"),
+        (lambda: DataConfig(seed=-1), "data.seed"),
+        (lambda: EvalConfig(seed=1 << 63), "eval.seed"),
+        (lambda: EvalConfig(limit=1), "eval.limit"),
     ],
 )
 def test_a_value_that_cannot_work_is_named_in_a_sentence(make, key):

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from sgdd_engine.storage import MANIFEST, damage, sha256_of, write_folder, write_json, write_text
+from sgdd_engine.storage import (
+    MANIFEST,
+    damage,
+    remove_folder,
+    remove_leftovers,
+    sha256_of,
+    write_folder,
+    write_json,
+    write_text,
+)
 
 
 def fill(folder: Path) -> None:
@@ -132,3 +141,28 @@ def test_a_failing_write_keeps_the_old_text(tmp_path):
         write_text(path, "half \ud800")
     assert path.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == {"a.txt"}
+
+
+def test_a_removed_folder_leaves_nothing_behind(sealed):
+    remove_folder(sealed)
+    assert names(sealed.parent) == set()
+    remove_folder(sealed)  # twice is no failure
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(sealed):
+    place = sealed.parent
+    (place / ".step-2.123.tmp" / "training").mkdir(parents=True)
+    (place / ".step-0.123.old").mkdir()
+    (place / ".settings.toml.123.tmp").write_text("half", encoding="utf-8")
+    (place / ".mine.tmp").touch()
+    remove_leftovers(place, "step-*")
+    assert {path.name for path in place.iterdir()} == {"step-1", ".settings.toml.123.tmp", ".mine.tmp"}
+    remove_leftovers(place, "settings.toml")
+    assert {path.name for path in place.iterdir()} == {"step-1", ".mine.tmp"}
+    assert damage(sealed) is None
+
+
+def test_several_parts_can_be_asked_for(sealed):
+    (sealed / "training" / "state.json").write_text("[]", encoding="utf-8")
+    assert damage(sealed, ("weights", "nothing")) is None
+    assert damage(sealed, ("weights", "training/")) == "`training/state.json` is damaged"

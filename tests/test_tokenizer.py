@@ -20,7 +20,7 @@ def trained(sentences):
 
 
 def byte_level(sentences, **specials: str):
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -93,7 +93,7 @@ def test_a_byte_level_vocabulary_without_special_pieces_gets_them_at_the_end(sen
 
 
 def test_a_vocabulary_that_cannot_write_is_refused():
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast
 
     words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
     with pytest.raises(EncoderError, match="WordLevel"):
@@ -115,7 +115,7 @@ def test_a_vocabulary_that_cannot_write_is_refused():
     ],
 )
 def test_wordpiece_words_become_readable_text(text):
-    from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: PLC0415
+    from tokenizers.pre_tokenizers import BertPreTokenizer
 
     assert readable([word for word, _ in BertPreTokenizer().pre_tokenize_str(text)]) == text
 

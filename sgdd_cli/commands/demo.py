@@ -26,6 +26,7 @@ TRAINING = (
     "train.validate_every=400",
     "train.save_every=400",
 )
+TERMINATED = 143
 TEXTS = (
     "The old farmer sold two brown horses at the market.",
     "My sister was happy because the train arrived early.",
@@ -94,7 +95,15 @@ def _run(command: list[str]) -> None:
     _announce(f"$ {shlex.join(['sgdd', *command])}", "cyan")
     manner = ["--quiet"] * manners.quiet + ["--debug"] * manners.debug
     sys.stdout.flush()
-    code = subprocess.run([sys.executable, "-m", "sgdd_cli", *manner, *command], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "sgdd_cli", *manner, *command]) as process:
+        try:
+            code = process.wait()
+        except Leave as leaving:
+            # Ctrl-C reaches the command as well, which saves what it has; SIGTERM came to this process alone.
+            if leaving.code == TERMINATED:
+                process.terminate()
+            process.wait()
+            raise
     if code:
         # The command has said why; the tour ends as it ended.
         raise Leave(code)

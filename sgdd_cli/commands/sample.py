@@ -76,6 +76,8 @@ def sample(
 
     model, _ = load_model(checkpoint, device_name(gpu, device))
     sampling = sampling_for(resolved, model)
+    if count > 1 and not sampling.by_chance:
+        warn(f"All {count} samples of a text will be alike; for different ones: --temperature 0.7")
     for chunk in _chunks(texts):
         with ProgressDisplay(watch=watch) as display:
             written = model.reconstruct(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import check_choices, option
+from sgdd_engine.options import check_choices, check_seed, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "data")
+        check_seed(self.seed, "data.seed")
         require(
             1 <= self.min_words <= self.max_words,
             f"data.min_words ({self.min_words}) must lie between 1 and data.max_words ({self.max_words}).",

@@ -15,7 +15,9 @@ BOOKCORPUS_ROWS = 74_004_228
 
 _PROBE_SECONDS = 5.0
 _OFFLINE = (
-    "These work without it:\n  sgdd prepare-data builtin --encoder minilm\n  sgdd prepare-data my-book.txt"
+    "These work without it:\n"
+    "  sgdd prepare-data builtin --encoder minilm\n"
+    "  sgdd prepare-data my-book.txt --encoder minilm"
 )
 
 

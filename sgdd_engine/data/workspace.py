@@ -27,7 +27,7 @@ def locked(out: Path) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"`{out}` is a file.", "Choose another folder with --out.")
-    made = not out.exists()
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     lock = FileLock(out / LOCK)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -46,9 +46,9 @@ def locked(out: Path) -> Iterator[None]:
         lock.release()
         with suppress(OSError):
             (out / LOCK).unlink(missing_ok=True)
-        if made:
-            with suppress(OSError):  # not empty: then it holds something worth keeping
-                out.rmdir()
+        with suppress(OSError):  # not empty: then it holds something worth keeping
+            for folder in made:
+                folder.rmdir()
 
 
 def read_state(out: Path) -> dict[str, Any]:

@@ -26,6 +26,14 @@ class DiffusionConfig:
             f"diffusion.full_mask_share is {self.full_mask_share}; it must lie in [0, 1].",
         )
 
+    @property
+    def share_at_one(self) -> float:
+        """Share of the rows that training sets to t = 1.
+
+        The bound weighs t = 1 with zero: under `elbo` such rows would train nothing, and the loss be no bound.
+        """
+        return 0.0 if self.weighting == "elbo" else self.full_mask_share
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
@@ -50,3 +58,8 @@ class SamplingConfig:
         require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")
         require(0 < self.top_p <= 1, f"sample.top_p is {self.top_p}; it must lie in (0, 1].")
         require(self.order_noise >= 0, f"sample.order_noise is {self.order_noise}; it must not be negative.")
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether two seeds give two texts (but for exact ties)."""
+        return self.temperature > 0 or self.order_noise > 0 or self.order == "random"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import option
+from sgdd_engine.options import check_seed, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,5 +16,11 @@ class EvalConfig:
     seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
 
     def __post_init__(self) -> None:
-        for name in ("limit", "candidates", "nelbo_samples"):
+        require(
+            self.limit >= 2,
+            f"eval.limit is {self.limit}; it must be at least 2, since each sentence is also written from "
+            "another one's vector.",
+        )
+        for name in ("candidates", "nelbo_samples"):
             require(getattr(self, name) >= 1, f"eval.{name} is {getattr(self, name)}; it must be at least 1.")
+        check_seed(self.seed, "eval.seed")

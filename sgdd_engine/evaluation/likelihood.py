@@ -67,7 +67,8 @@ def likelihood(
         scorer = _Scorer(model.model, x, model.model.condition(z), accuracy)
         mask_id = model.info.model.vocabulary.mask_id
         bounds = nelbo_nats(x, scorer, model.schedule, mask_id, samples, generator)
-        nats[rows] = bounds.double().mean(dim=1).cpu().numpy()
+        # On the CPU first: Apple's GPUs have no float64.
+        nats[rows] = bounds.cpu().double().mean(dim=1).numpy()
         scorer.guess_all(mask_id)
         done += len(rows)
         on_event(StageProgress("likelihood", done))

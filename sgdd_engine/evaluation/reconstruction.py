@@ -179,14 +179,13 @@ def _write_null(
     model: SGDD, count: int, seed: int, sampling: SamplingConfig, on_event: Listener
 ) -> list[Generation]:
     """`count` texts without a vector; without chance in the sampler they are one and the same, written once."""
-    by_chance = sampling.temperature > 0 or sampling.order_noise > 0 or sampling.order == "random"
     on_event(StageStarted("null", count))
     nothing = torch.zeros(1, model.info.model.embedding_dim)
-    samples = count if by_chance else 1
+    samples = count if sampling.by_chance else 1
     written = model.generate(nothing, sampling=sampling, num_samples=samples, seed=seed, unconditional=True)
     on_event(StageProgress("null", count))
     on_event(StageFinished("null"))
-    return written if by_chance else written * count
+    return written if sampling.by_chance else written * count
 
 
 def _scored(

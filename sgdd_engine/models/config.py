@@ -50,6 +50,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         require(self.layers >= 1, f"decoder.layers is {self.layers}; it must be at least 1.")
+        require(self.width >= 1, f"decoder.width is {self.width}; it must be at least 1.")
         require(
             self.heads >= 1 and self.width % self.heads == 0,
             f"decoder.width ({self.width}) must be a multiple of decoder.heads ({self.heads}).",
@@ -58,7 +59,10 @@ class DecoderConfig:
             (self.width // self.heads) % 2 == 0,
             f"decoder.width / decoder.heads is {self.width // self.heads}; rotary positions need an even number.",
         )
-        require(self.mlp_ratio > 0, f"decoder.mlp_ratio is {self.mlp_ratio}; it must be positive.")
+        require(
+            self.mlp_ratio * self.width >= 1,
+            f"decoder.mlp_ratio is {self.mlp_ratio}; the feed-forward width must be at least 1.",
+        )
         require(
             self.memory_tokens >= 0,
             f"decoder.memory_tokens is {self.memory_tokens}; it must not be negative.",

@@ -11,16 +11,6 @@ from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import MINILM, EncoderConfig
 from sgdd_engine.text.loading import find_files, hash_weights, load_model, load_tokenizer
 from sgdd_engine.text.pooling import ModuleChain, pool, read_module_chain
-from sgdd_engine.text.shape import EncoderShape, encoder_shape
-
-__all__ = [
-    "EncoderReference",
-    "EncoderShape",
-    "SentenceEncoder",
-    "encoder_shape",
-    "load_encoder",
-    "load_encoder_like",
-]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

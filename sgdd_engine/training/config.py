@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.errors import require
-from sgdd_engine.options import check_choices, option
+from sgdd_engine.options import check_choices, check_seed, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +12,9 @@ class TrainConfig:
     """Optimisation, validation and checkpoints."""
 
     max_steps: int | None = option(100_000, "optimiser steps")
-    max_minutes: float | None = option(None, "training time after which the run ends, resumed time included")
+    max_minutes: float | None = option(
+        None, "minutes of training steps after which the run ends; saving and validation are not counted"
+    )
     batch_tokens: int = option(4096, "tokens per batch")
     learning_rate: float = option(1e-3, "peak learning rate")
     min_learning_rate_share: float = option(0.05, "the cosine decays to this share of the peak")
@@ -40,6 +42,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "train")
+        check_seed(self.seed, "train.seed")
         require(
             self.max_steps is not None or self.max_minutes is not None,
             "train.max_steps and train.max_minutes are both empty.",

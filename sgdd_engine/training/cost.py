@@ -16,7 +16,7 @@ from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConf
 from sgdd_engine.models.head import CHUNK_ELEMENTS, MIN_CHUNK_ROWS
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.encoder import encoder_shape
+from sgdd_engine.text.shape import encoder_shape
 from sgdd_engine.training.config import TrainConfig
 
 # Arithmetic per token depends on the sentence's length through what is done once per sentence.
@@ -131,7 +131,7 @@ def mean_mask_share(diffusion: DiffusionConfig) -> float:
     """Mean share of masked tokens in training, rows at t = 1 included."""
     t = torch.linspace(0, 1, 10_001, dtype=torch.float64)
     drawn = float((1 - build_schedule(diffusion.schedule).alpha(t)).mean())
-    return diffusion.full_mask_share + (1 - diffusion.full_mask_share) * drawn
+    return diffusion.share_at_one + (1 - diffusion.share_at_one) * drawn
 
 
 def _components(model: SemanticDecoder) -> list[Component]:

@@ -76,10 +76,15 @@ def memory_bytes(device: torch.device) -> int:
 
 
 class TensorBoardLog:
-    """Writes the run's events for TensorBoard; an abandoned tail is dropped when a run resumes."""
+    """Writes the run's events for TensorBoard; what an earlier attempt drew after `first_step` is dropped.
+
+    Args:
+        run: The run's folder.
+        first_step: Steps that the run has taken already.
+    """
 
     def __init__(self, run: Path, first_step: int) -> None:
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step or None)
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def __call__(self, event: Event) -> None:
         """Record training and validation figures; other events are not drawn."""

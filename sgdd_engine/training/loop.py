@@ -1,9 +1,10 @@
 """The training run: steps, validations, checkpoints, and stopping well."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from filelock import FileLock, Timeout
@@ -15,29 +16,33 @@ from sgdd_engine.checkpoint import (
     checkpoints_of,
     load_checkpoint,
     load_training_state,
-    read_info,
     resolve_checkpoint,
     save_checkpoint,
 )
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.errors import CheckpointError, DataError, TrainingError
+from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import CheckpointSaved, Event, Listener, Notice, Validated, ignore
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.models.device import compute_dtype, resolve_device
-from sgdd_engine.storage import damage, write_text
+from sgdd_engine.storage import damage, remove_leftovers, write_text
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.log import Meter, TensorBoardLog
 from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
-from sgdd_engine.training.saving import Origin, checkpoint_folder, newest_sound, prune
+from sgdd_engine.training.saving import (
+    SETTINGS,
+    Origin,
+    check_fits,
+    checkpoint_folder,
+    newest_sound,
+    prune,
+)
 from sgdd_engine.training.signals import StopSignals
 from sgdd_engine.training.start import model_config, new_model
 from sgdd_engine.training.state import Progress, restore, training_state
-from sgdd_engine.training.step import batch_loss, step_generator
+from sgdd_engine.training.step import BatchLoss, batch_loss, dropout_noise, step_generator
 from sgdd_engine.training.validation import Validation, ValidationFigures
-
-SETTINGS = "settings.toml"
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def train(
 ) -> TrainResult:
     """Train a decoder on a prepared corpus.
 
-    Killed at any moment and resumed, a run on a CPU ends with the weights of a run that was never stopped.
+    Killed at any moment and resumed, a run of so many steps on a CPU ends with the weights of a run that was never
+    stopped. (The learning rate of a run of so many minutes follows the clock, so no two of them are alike.)
 
     Args:
         corpus: The prepared corpus.
@@ -123,6 +129,8 @@ class _Run:
 
     def go(self, resume: bool, settings_text: str) -> TrainResult:
         """Start or resume, train to the end, save."""
+        remove_leftovers(self.folder, SETTINGS)
+        remove_leftovers(self.folder / "checkpoints", "step-*")
         self._start(resume)
         if settings_text:
             write_text(self.folder / SETTINGS, settings_text)
@@ -152,7 +160,7 @@ class _Run:
         config = model_config(self.corpus, self.spec.bottleneck, self.spec.decoder)
         if resume:
             found = newest_sound(self.folder, self.on_event)
-            self._check_fits(found, config)
+            check_fits(found, self.corpus, config, self.spec.diffusion, self.config, self.on_event)
             self.model = load_checkpoint(found, self.device).model.train()
         else:
             if checkpoints_of(self.folder):
@@ -166,19 +174,6 @@ class _Run:
         if resume:
             self.progress = restore(load_training_state(found), self.model, self.optimizer, self.ema)
             self._tell(Notice(f"Going on from step {self.progress.step:,} of `{found}`."))
-
-    def _check_fits(self, folder: Path, config: Any) -> None:  # noqa: ANN401 - compared only
-        info = read_info(folder)
-        if info.facts.get("corpus", {}).get("fingerprint") != self.corpus.manifest.fingerprint():
-            raise DataError(
-                f"The run `{self.folder}` was trained on another corpus than `{self.corpus.folder}`.",
-                "Name the corpus it was started with.",
-            )
-        if info.model != config or info.diffusion != self.spec.diffusion:
-            raise CheckpointError(
-                f"The run `{self.folder}` has another model than the settings ask for.",
-                f"Use the run's own settings: --config {self.folder / SETTINGS}",
-            )
 
     def _train_until_done(self, signals: StopSignals) -> Literal["steps", "minutes", "signal"]:
         meter = Meter()
@@ -220,12 +215,16 @@ class _Run:
             shares.append(self.progress.seconds / (60 * self.config.max_minutes))
         return min(1.0, max(shares))
 
-    def _step(self, rate: float) -> tuple[Any, float]:
+    def _step(self, rate: float) -> tuple[BatchLoss, float]:
         x, e = self.split.batch(self.batches.batch(self.progress.step))
         x, e = x.to(self.device, non_blocking=True), e.to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        noise = (self.config.seed, self.progress.step, self.device)
+        with (
+            torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
+            dropout_noise(*noise) if self.spec.decoder.dropout else nullcontext(),
+        ):
             loss = batch_loss(
                 self.model,
                 x,
@@ -233,7 +232,7 @@ class _Run:
                 config=self.config,
                 diffusion=self.spec.diffusion,
                 step=self.progress.step,
-                generator=step_generator(self.config.seed, self.progress.step, self.device),
+                generator=step_generator(*noise),
             )
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)

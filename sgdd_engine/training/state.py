@@ -59,8 +59,11 @@ def restore(
         name, key = label.rsplit(":", 1)
         moments.setdefault(name, {})[key] = value
     for name, parameter in model.named_parameters():
-        # `step` stays a float32 scalar on the parameter's device, as the fused optimiser keeps it.
-        optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in moments.get(name, {}).items()}
+        # `step` stays a float32 scalar on the parameter's device, as the fused optimiser keeps it. A copy: what
+        # was loaded is a map of the file, which Windows could then not delete when the checkpoint is pruned.
+        optimizer.state[parameter] = {
+            k: v.to(parameter.device, copy=True) for k, v in moments.get(name, {}).items()
+        }
     plain = dict(state["progress.json"])
     if plain["best_loss"] is None:
         plain["best_loss"] = float("inf")

@@ -1,5 +1,7 @@
 """The loss of one batch: joins bottleneck, corruption, decoder, head and objective."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -47,16 +49,15 @@ def batch_loss(
 ) -> BatchLoss:
     """Score one batch of clean tokens `x` [B, n] with their vectors `e` [B, D].
 
-    All noise (posterior, dropped conditions, times, masks) comes from `generator`.
+    All noise (posterior, dropped conditions, times, masks) comes from `generator`, but for `decoder.dropout`,
+    which PyTorch draws from its global state: see `dropout_noise`.
     """
     rows, n = x.shape
     schedule = build_schedule(diffusion.schedule)
     latent = model.latent(e, generator)
     dropped = torch.rand(rows, generator=generator, device=x.device) < config.condition_dropout
     z = model.drop_condition(latent.z, dropped)
-    # The bound weighs t = 1 with zero, so rows set there would train nothing and the loss would be no bound.
-    full_mask_share = 0.0 if diffusion.weighting == "elbo" else diffusion.full_mask_share
-    t = training_times(rows, diffusion.num_steps, full_mask_share, generator)
+    t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator)
     z_t, masked = q_sample(x, t, schedule, model.config.vocabulary.mask_id, generator)
 
     hidden = model.hidden(z_t, t, model.condition(z))
@@ -81,6 +82,20 @@ def _product_dtype(device: torch.device) -> torch.dtype:
 
 def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     """The noise of one step, from (seed, step) alone, so that a resumed run draws what it would have drawn."""
-    generator = torch.Generator(device=device)
+    return torch.Generator(device=device).manual_seed(_step_seed(seed, step))
+
+
+@contextmanager
+def dropout_noise(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """While entered, PyTorch's global random state, which dropout draws from, follows from (seed, step) alone.
+
+    The process's own state is put back afterwards (on CPU and CUDA).
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(_step_seed(seed, step))
+        yield
+
+
+def _step_seed(seed: int, step: int) -> int:
     # An odd multiplier spreads neighbouring seeds far apart in the 63-bit seed space.
-    return generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % (1 << 63))
+    return (seed * 0x9E3779B97F4A7C15 + step) % (1 << 63)
