@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sgdd_engine.events import TrainingProgress
+from sgdd_engine.events import TrainingProgress, Validated
 
 
 def duration(seconds: float) -> str:
@@ -55,3 +55,11 @@ def training_line(event: TrainingProgress) -> str:
     if event.seconds_left is not None:
         parts.append(f"{duration(event.seconds_left)} left")
     return "; ".join(parts)
+
+
+def validation_line(event: Validated) -> str:
+    """Held-out figures on one line; of the accuracies the one that decoding starts from."""
+    parts = [f"held-out loss {event.loss:.3f}", f"NELBO {event.nelbo_nats_per_token:.3f} nats/token"]
+    if "100" in event.accuracy_by_mask_ratio:
+        parts.append(f"accuracy from a full mask {share(event.accuracy_by_mask_ratio['100'])}")
+    return f"step {event.step:,}: {', '.join(parts)}{' (best so far)' if event.best else ''}"

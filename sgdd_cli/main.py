@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sgdd_cli.command import SgddCommand
 from sgdd_cli.commands.config import config_app
 from sgdd_cli.commands.eval import evaluate
 from sgdd_cli.commands.param_count import param_count
@@ -17,7 +18,7 @@ from sgdd_cli.commands.prepare_data import prepare_data
 from sgdd_cli.commands.sample import sample
 from sgdd_cli.commands.train import train
 from sgdd_cli.console import Leave, discard, emit, manners, say, show_error
-from sgdd_cli.group import SgddCommand, SgddGroup
+from sgdd_cli.group import SgddGroup
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError, SgddError
 

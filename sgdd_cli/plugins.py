@@ -12,7 +12,7 @@ from typing import Any
 import rich.markup
 import typer
 
-from sgdd_cli.group import SgddCommand
+from sgdd_cli.command import SgddCommand
 from sgdd_engine.errors import SgddError
 
 GROUP = "sgdd.commands"

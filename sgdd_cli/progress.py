@@ -187,19 +187,11 @@ def show_happening(event: Event) -> None:
         case StageFinished(stage, summary):
             say(f"{stage}: {summary or 'done.'}")
         case Validated():
-            say(validation_line(event))
+            say(figures.validation_line(event))
         case CheckpointSaved(step, folder, seconds):
             say(f"step {step:,}: saved {folder} ({seconds:.1f} s)")
         case Notice(message, warning):
             (warn if warning else say)(message)
-
-
-def validation_line(event: Validated) -> str:
-    """Held-out figures on one line; of the accuracies the one that decoding starts from."""
-    parts = [f"held-out loss {event.loss:.3f}", f"NELBO {event.nelbo_nats_per_token:.3f} nats/token"]
-    if "100" in event.accuracy_by_mask_ratio:
-        parts.append(f"accuracy from a full mask {figures.share(event.accuracy_by_mask_ratio['100'])}")
-    return f"step {event.step:,}: {', '.join(parts)}{' (best so far)' if event.best else ''}"
 
 
 def canvas_line(event: CanvasChanged) -> str:

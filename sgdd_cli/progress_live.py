@@ -8,7 +8,6 @@ from rich.text import Text
 
 from sgdd_cli import figures
 from sgdd_cli.console import new_table, warning_text
-from sgdd_cli.progress import validation_line
 from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
@@ -86,7 +85,7 @@ class LivePainter:
             case CanvasChanged():
                 self._watched(event)
             case Validated():
-                self._print(validation_line(event))
+                self._print(figures.validation_line(event))
             case Notice(message, warning):
                 self._console.print(warning_text(message) if warning else message)
 

@@ -25,9 +25,7 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", help="Corpus folder or text file. Default: validation split of its own corpus."
-        ),
+        typer.Option("--data", help="Corpus folder or text file. Default: test split of its own corpus."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Sentences evaluated.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of sentences, masks and sampler.")] = None,
@@ -94,7 +92,7 @@ def _held_out(
     if data is None:
         data = corpus_of(checkpoint, model.info.facts, "Name it, or a text file, with --data.")
     if (data / MANIFEST).is_file():
-        return from_corpus(Corpus.open(data), "validation", limit, seed)
+        return from_corpus(Corpus.open(data), settings.eval.split, limit, seed)
     return from_text_file(data, model, limit, seed, config=settings.data, on_event=display)
 
 

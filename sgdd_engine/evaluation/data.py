@@ -55,7 +55,7 @@ class EvaluationSet:
         return len(self.sentences)
 
 
-def from_corpus(corpus: Corpus, split: str = "validation", limit: int = 1000, seed: int = 0) -> EvaluationSet:
+def from_corpus(corpus: Corpus, split: str = "test", limit: int = 1000, seed: int = 0) -> EvaluationSet:
     """A random choice of a prepared corpus's held-out sentences, the same for the same seed.
 
     Whether the corpus fits a model is checked by `fitted`, which `evaluate` calls.

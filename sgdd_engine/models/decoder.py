@@ -22,10 +22,6 @@ class Condition:
     vector: Tensor
     memory: Tensor | None
 
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.vector)
-
 
 class Denoiser(nn.Module):
     """Hidden states of the canvas: `(z_t [B, n], t [B], condition) → [B, n, width]`.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -202,6 +202,8 @@ def load_encoder_like(
         revision=reference.revision if wanted != MINILM else None,
         pooling="cls" if reference.pooling == "cls" else "mean",
         max_tokens=max(reference.max_tokens, 8),
+        # Vectors are compared with those made then, so the arithmetic is the same.
+        precision=_precision(reference.dtype, torch.device(device)),
     )
     encoder = load_encoder(config, device)
     for key in ("weights_sha256", "dim", "normalize"):
@@ -213,6 +215,13 @@ def load_encoder_like(
                 + (f" at revision {reference.revision}." if reference.revision else "."),
             )
     return encoder
+
+
+def _precision(dtype: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """The setting that gives `dtype`; half precision, which CPUs emulate slowly, becomes fp32 there."""
+    if dtype == "float16" and device.type != "cpu":
+        return "fp16"
+    return "bf16" if dtype == "bfloat16" else "fp32"
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -1,0 +1,48 @@
+"""A command that carries the global manners, so that they may stand before or after its name."""
+
+import functools
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from sgdd_cli.console import manners
+
+
+def _set_quiet(value: bool) -> None:
+    manners.quiet = manners.quiet or value
+
+
+def _set_debug(value: bool) -> None:
+    manners.debug = manners.debug or value
+
+
+@functools.cache
+def _manner_options() -> tuple[Any, ...]:
+    """`--quiet` and `--debug` as parameters that any command can carry; Typer builds them from a signature."""
+    donor = typer.Typer(add_completion=False)
+
+    @donor.command()
+    def _(
+        quiet: Annotated[
+            bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes.")
+        ] = False,
+        debug: Annotated[
+            bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks of errors.")
+        ] = False,
+    ) -> None:
+        pass
+
+    options = tuple(typer.main.get_command(donor).params)
+    for option in options:
+        option.expose_value = False
+    return options
+
+
+class SgddCommand(TyperCommand):
+    """A command that knows `--quiet` and `--debug` too."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(*arguments, **named)
+        own = {name for parameter in self.params for name in parameter.opts}
+        self.params += [option for option in _manner_options() if own.isdisjoint(option.opts)]
