@@ -17,7 +17,7 @@ from sgdd_cli.console import Leave, manners, say, stderr
 
 # Small enough for two cores and six minutes in all; every number can be read in the command it is printed with.
 SENTENCES = 30_000
-TRAINING_MINUTES = 2.0
+TRAINING_MINUTES = 3.0
 MODEL = ("decoder.width=192", "bottleneck.beta=0.0001", "bottleneck.free_bits=0")
 TRAINING = (
     "train.batch_tokens=1024",

@@ -59,7 +59,6 @@ def train(
     if data is None:
         data = corpus_of_run(run) if resume and run else newest_corpus()
     run = run or new_run(data)
-    say(f"{'Going on with' if resume else 'Training'} {run} on the corpus {data}.")
     result = _run(data, run, settings, place, resume)
     _report(result, run)
 
@@ -89,9 +88,11 @@ def _run(data: Path, run: Path, settings: "Settings", device: str, resume: bool)
         decoder=settings.decoder,
         diffusion=settings.diffusion,
     )
+    corpus = Corpus.open(data)
+    say(f"{'Going on with' if resume else 'Training'} {run} on the corpus {data}.")
     with ProgressDisplay() as display:
         return run_training(
-            Corpus.open(data),
+            corpus,
             run,
             spec,
             device=device,
