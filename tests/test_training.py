@@ -199,9 +199,10 @@ def test_a_run_in_use_is_refused(corpus, tiny_corpus_folder, tmp_path):
         process.kill()
 
 
-def test_resuming_nothing_is_refused(corpus, tmp_path):
+def test_resuming_nothing_is_refused_and_leaves_nothing(corpus, tmp_path):
     with pytest.raises(CheckpointError, match="no sound checkpoint"):
         train(corpus, tmp_path / "none", TINY, device="cpu", resume=True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_resuming_with_another_model_is_refused(corpus, straight):

@@ -33,7 +33,7 @@ from sgdd_engine.generation import SGDD, Generation
 Figures = npt.NDArray[np.float64]
 
 # Sentences between two reports of progress; a text does not depend on the batch it was written in.
-CHUNK = 256
+CHUNK = 64
 # Rows of the similarity table held at once.
 RANK_ROWS = 1024
 
@@ -119,10 +119,11 @@ def reconstruct_with_controls(
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
     references = model.tokenizer.decode_batch(data.token_ids)
-    other = torch.from_numpy(derangement(references, config.seed))
-    shuffled = data.vectors[other]
-    own = _write(model, data, data.vectors, "reconstruction", config, sampling, on_event)
-    others = _write(model, data, shuffled, "shuffled", config, sampling, on_event)
+    other = derangement(references, config.seed)
+    shuffled = data.vectors[torch.from_numpy(other)]
+    lengths = np.array([len(tokens) for tokens in data.token_ids])
+    own = _write(model, data.vectors, lengths, "reconstruction", config, sampling, on_event)
+    others = _write(model, shuffled, lengths[other], "shuffled", config, sampling, on_event)
     nothing = _write_null(model, len(data), config.seed, sampling, on_event)
     return Controlled(
         true=_scored(model, data, references, own),
@@ -152,17 +153,17 @@ def derangement(sentences: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
 
 def _write(
     model: SGDD,
-    data: EvaluationSet,
     vectors: Tensor,
+    lengths: npt.NDArray[np.int64],
     stage: str,
     config: EvalConfig,
     sampling: SamplingConfig,
     on_event: Listener,
 ) -> list[Generation]:
-    """One text per vector, in order."""
+    """One text per vector, in order; `lengths` are those of the sentences that the vectors come from."""
     written: dict[int, Generation] = {}
     # Sentences of like length are decoded together, so each chunk makes few and large batches.
-    order = np.argsort([len(tokens) for tokens in data.token_ids], kind="stable")
+    order = np.argsort(lengths, kind="stable")
     on_event(StageStarted(stage, len(order)))
     for start in range(0, len(order), CHUNK):
         rows = order[start : start + CHUNK]

@@ -44,6 +44,8 @@ from sgdd_engine.training.state import Progress, restore, training_state
 from sgdd_engine.training.step import BatchLoss, batch_loss, dropout_noise, step_generator
 from sgdd_engine.training.validation import Validation, ValidationFigures
 
+LOCK = ".lock"
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -102,15 +104,26 @@ def train(
         DataError, EncoderError, ConfigError: the corpus, the encoder or the device cannot be used.
     """
     place = resolve_device(device)
+    made = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run / ".lock", timeout=0):
+        with FileLock(run / LOCK, timeout=0):
             return _Run(corpus, run, spec, place, on_event).go(resume, settings_text)
     except Timeout:
         raise TrainingError(
             f"The run `{run}` is being trained by another process.",
             "Wait for it, or name another folder with --out.",
         ) from None
+    finally:
+        if made:
+            _remove_if_unused(run)
+
+
+def _remove_if_unused(run: Path) -> None:
+    """A run that could not start leaves no folder behind."""
+    if [path.name for path in run.iterdir()] == [LOCK]:
+        (run / LOCK).unlink()
+        run.rmdir()
 
 
 class _Run:
