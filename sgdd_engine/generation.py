@@ -75,7 +75,12 @@ class SGDD:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model, its tokenizer and its card into a folder that loads on its own."""
-        save_checkpoint(Path(folder), self._checkpoint)
+        facts = dict(self.info.facts)
+        if "corpus" in facts:
+            # Where the corpus lay on the machine of training is nobody else's business.
+            facts["corpus"] = {key: value for key, value in facts["corpus"].items() if key != "folder"}
+        shared = replace(self._checkpoint, info=replace(self.info, facts=facts))
+        save_checkpoint(Path(folder), shared)
 
     @property
     def encoder_reference(self) -> EncoderReference:

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from tiny_sgdd import build
 
+from sgdd_engine import SGDD
 from sgdd_engine.checkpoint import (
     Checkpoint,
     checkpoints_of,
@@ -40,6 +41,14 @@ def test_what_is_saved_is_what_is_loaded(model, folder):
     for name, tensor in model.model.state_dict().items():
         assert torch.equal(tensor, loaded.model.state_dict()[name]), name
     assert not loaded.model.training
+
+
+def test_what_is_shared_does_not_tell_where_the_corpus_lay(model, tmp_path):
+    facts = {"corpus": {"name": "tales", "folder": "/home/somebody/tales"}}
+    told = SGDD(replace(model._checkpoint, info=replace(model.info, facts=facts)), model.device)
+    told.save_pretrained(tmp_path / "shared")
+    assert read_info(tmp_path / "shared").facts == {"corpus": {"name": "tales"}}
+    assert told.info.facts == facts
 
 
 def test_it_holds_no_pickle_and_says_what_it_is(folder):
