@@ -213,9 +213,11 @@ class SGDD:
         cosines = torch.cosine_similarity(again, targets, dim=-1).tolist()
         return [replace(item, cosine=cosine) for item, cosine in zip(written, cosines, strict=True)]
 
-    def _reporter(self, num_steps: int, on_event: Listener) -> Callable[[int, Sequence[Task], Tensor], None]:
-        def report(step: int, _: Sequence[Task], canvas: Tensor) -> None:
-            texts = tuple(self.tokenizer.show_canvas(row) for row in canvas.tolist())
+    def _reporter(
+        self, num_steps: int, on_event: Listener
+    ) -> Callable[[int, Sequence[Task], Sequence[list[int]]], None]:
+        def report(step: int, _: Sequence[Task], canvases: Sequence[list[int]]) -> None:
+            texts = tuple(self.tokenizer.show_canvas(tokens) for tokens in canvases)
             on_event(CanvasChanged(step, num_steps, texts))
 
         return report

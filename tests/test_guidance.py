@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
-from sgdd_engine.diffusion.guidance import GUIDANCE, coverage_guidance, plain_guidance
+from sgdd_engine.diffusion.guidance import GUIDANCE, plain_guidance
 
 V, MASK = VOCABULARY.size, VOCABULARY.mask_id
 ROWS = torch.tensor([0, 0, 1, 2, 2, 2])
@@ -17,6 +17,11 @@ def branches(seed=0):
     return tuple(3 * torch.randn(len(ROWS), V, generator=noise) for _ in range(2))
 
 
+def guided(form, c, u, weight, tokens, rows=ROWS):
+    """As log-probabilities."""
+    return GUIDANCE[form](c, u, weight, rows, tokens).log_softmax(-1)
+
+
 def canvas(seed=0):
     """Three rows that are partly written."""
     tokens = random_tokens(3, 5, seed)
@@ -25,23 +30,22 @@ def canvas(seed=0):
 
 def test_plain_at_one_and_at_zero():
     c, u = branches()
-    torch.testing.assert_close(plain_guidance(c, u, 1.0, ROWS, canvas()), c.log_softmax(-1))
-    torch.testing.assert_close(plain_guidance(c, u, 0.0, ROWS, canvas()), u.log_softmax(-1))
+    torch.testing.assert_close(guided("plain", c, u, 1.0, canvas()), c.log_softmax(-1))
+    torch.testing.assert_close(guided("plain", c, u, 0.0, canvas()), u.log_softmax(-1))
 
 
 def test_coverage_at_one_is_conditional():
     c, u = branches()
-    torch.testing.assert_close(coverage_guidance(c, u, 1.0, ROWS, canvas()), c.log_softmax(-1))
+    torch.testing.assert_close(guided("coverage", c, u, 1.0, canvas()), c.log_softmax(-1))
 
 
 @pytest.mark.parametrize("form", GUIDANCE)
 @given(weight=st.floats(0, 8), seed=st.integers(0, 100), shift=st.floats(-20, 20))
 @settings(deadline=None, max_examples=20)
-def test_the_result_is_a_distribution_and_logits_may_be_shifted(form, weight, seed, shift):
+def test_logits_may_be_shifted(form, weight, seed, shift):
     c, u = branches(seed)
-    out = GUIDANCE[form](c, u, weight, ROWS, canvas(seed))
-    torch.testing.assert_close(out.exp().sum(-1), torch.ones(len(ROWS)), atol=1e-4, rtol=1e-4)
-    moved = GUIDANCE[form](c + shift, u - 2 * shift, weight, ROWS, canvas(seed))
+    out = guided(form, c, u, weight, canvas(seed))
+    moved = guided(form, c + shift, u - 2 * shift, weight, canvas(seed))
     torch.testing.assert_close(out, moved, atol=2e-3, rtol=1e-3)
 
 
@@ -49,7 +53,7 @@ def test_the_result_is_a_distribution_and_logits_may_be_shifted(form, weight, se
 @settings(deadline=None, max_examples=20)
 def test_coverage_leaves_tokens_on_the_canvas_alone(weight, seed):
     (c, u), tokens = branches(seed), canvas(seed)
-    out = coverage_guidance(c, u, weight, ROWS, tokens)
+    out = guided("coverage", c, u, weight, tokens)
     c, u = c.log_softmax(-1), u.log_softmax(-1)
     written = torch.zeros(len(ROWS), V, dtype=torch.bool).scatter(1, tokens[ROWS], True)
     term = torch.where(written, 0.0, (weight - 1) * (c - u))
@@ -67,7 +71,7 @@ def test_coverage_is_plain_on_an_empty_canvas(weight, seed):
     c, u = branches(seed)
     c[:, MASK] = u[:, MASK] = -1e4  # the mask, which stands on every open position, is never written
     empty = torch.full((3, 5), MASK)
-    coverage, plain = (form(c, u, weight, ROWS, empty) for form in (coverage_guidance, plain_guidance))
+    coverage, plain = (guided(form, c, u, weight, empty) for form in ("coverage", "plain"))
     torch.testing.assert_close(coverage[:, :MASK], plain[:, :MASK], atol=1e-4, rtol=1e-4)
     assert coverage[:, MASK].max() < -1e3
 
@@ -76,7 +80,7 @@ def test_a_row_sees_only_its_own_canvas():
     (c, u), tokens = branches(), canvas()
     other = tokens.clone()
     other[2] = random_tokens(1, 5, seed=9)[0]
-    first, second = (coverage_guidance(c, u, 2.0, ROWS, k) for k in (tokens, other))
+    first, second = (guided("coverage", c, u, 2.0, k) for k in (tokens, other))
     assert torch.equal(first[:3], second[:3])
     assert not torch.allclose(first[3:], second[3:])
 
@@ -86,9 +90,20 @@ def test_a_wanted_word_is_pushed_until_it_is_written():
     c[0, 7] = 2.0
     open_canvas, written = torch.full((1, 4), MASK), torch.tensor([[MASK, 7, MASK, MASK]])
     rows = torch.tensor([0])
-    before, after = (coverage_guidance(c, u, 3.0, rows, k)[0, 7] for k in (open_canvas, written))
+    before, after = (guided("coverage", c, u, 3.0, k, rows)[0, 7] for k in (open_canvas, written))
     gain = before - c.log_softmax(-1)[0, 7]
     assert gain > 1
     # What is left of the gain comes from the other tokens alone, which the meaning does not call for.
     assert after - c.log_softmax(-1)[0, 7] < 0.25 * gain
-    assert torch.equal(*(plain_guidance(c, u, 3.0, rows, k) for k in (open_canvas, written)))
+    assert torch.equal(*(guided("plain", c, u, 3.0, k, rows) for k in (open_canvas, written)))
+
+
+@given(weight=st.floats(0, 8), seed=st.integers(0, 100))
+@settings(deadline=None, max_examples=20)
+def test_plain_guidance_may_be_done_before_an_affine_head(weight, seed):
+    noise = generator(seed)
+    c, u, table = (torch.randn(n, 8, generator=noise) for n in (len(ROWS), len(ROWS), V))
+    bias = torch.randn(V, generator=noise)
+    before = plain_guidance(c, u, weight, ROWS, canvas()) @ table.T + bias
+    after = plain_guidance(c @ table.T + bias, u @ table.T + bias, weight, ROWS, canvas())
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""The chunked head equals the plain one, and never holds all logits."""
+"""The head that walks over blocks equals the plain one, and never holds all logits."""
 
 import pytest
 import torch
@@ -8,17 +8,24 @@ from models_for_tests import generator, scatter
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sgdd_engine.models import head as module
+from sgdd_engine.models import cross_entropy
 from sgdd_engine.models.head import VocabularyHead
 
 V, WIDTH, M = 50, 8, 23
 
 
-@pytest.fixture(params=[1, 4, 7, M, 10 * M])
-def chunk_rows(request, monkeypatch):
-    """So many positions a chunk: one at a time, with a rest, exactly all, more than there are."""
-    monkeypatch.setattr(module, "MIN_CHUNK_ROWS", 1)
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", request.param * V + V - 1)
+def walk_in(patch, rows, columns):
+    """Blocks of so many columns, and the exponentials of so many bf16 rows kept at once (half as many in fp32)."""
+    patch.setattr(cross_entropy, "KEPT_BYTES", 2 * rows * V)
+    patch.setattr(cross_entropy, "BLOCK_ELEMENTS", {})
+    patch.setattr(cross_entropy, "BLOCK_ELEMENTS_ELSEWHERE", 1)
+    patch.setattr(cross_entropy, "MIN_COLUMNS", columns)
+
+
+@pytest.fixture(params=[(1, 1), (8, 7), (14, V), (2 * M, 13), (20 * M, 3 * V)])
+def blocks(request, monkeypatch):
+    """Rows and columns one at a time, with a rest, exactly all, more than there are."""
+    walk_in(monkeypatch, *request.param)
     return request.param
 
 
@@ -46,7 +53,7 @@ def plain(head, hidden, targets, weights, grad=1.0):
     )
 
 
-def chunked(head, hidden, targets, weights, grad=1.0):
+def walked(head, hidden, targets, weights, grad=1.0):
     leaf = hidden.detach().clone().requires_grad_()
     scores = head.cross_entropy(leaf, targets, weights)
     grads = torch.autograd.grad(grad * scores.loss, (leaf, head.table, head.bias))
@@ -54,9 +61,9 @@ def chunked(head, hidden, targets, weights, grad=1.0):
 
 
 @pytest.mark.parametrize("grad", [1.0, -2.5])
-def test_loss_and_gradients_equal_the_plain_ones(chunk_rows, grad):
+def test_loss_and_gradients_equal_the_plain_ones(blocks, grad):
     case = problem()
-    loss, nll, correct, grads = chunked(*case, grad)
+    loss, nll, correct, grads = walked(*case, grad)
     plain_loss, plain_nll, plain_correct, plain_grads = plain(*case, grad)
     torch.testing.assert_close(loss, plain_loss)
     torch.testing.assert_close(nll, plain_nll)
@@ -66,21 +73,20 @@ def test_loss_and_gradients_equal_the_plain_ones(chunk_rows, grad):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-@given(seed=st.integers(0, 1000), m=st.integers(0, 9), rows=st.integers(1, 10))
+@given(seed=st.integers(0, 1000), m=st.integers(0, 9), rows=st.integers(1, 20), columns=st.integers(1, V))
 @settings(deadline=None, max_examples=20)
-def test_any_number_of_positions(seed, m, rows):
+def test_any_number_of_positions(seed, m, rows, columns):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MIN_CHUNK_ROWS", rows)
-        patch.setattr(module, "CHUNK_ELEMENTS", 1)
+        walk_in(patch, rows, columns)
         case = problem(seed, m)
-        ours, theirs = chunked(*case), plain(*case)
+        ours, theirs = walked(*case), plain(*case)
     torch.testing.assert_close(ours[:2], theirs[:2])
     torch.testing.assert_close(ours[3], theirs[3], atol=1e-5, rtol=1e-4)
 
 
-def test_bf16_products_keep_to_their_precision(chunk_rows):
+def test_bf16_products_keep_to_their_precision(blocks):
     head, hidden, targets, weights = problem()
-    loss, nll, _, grads = chunked(head, hidden.bfloat16(), targets, weights)
+    loss, nll, _, grads = walked(head, hidden.bfloat16(), targets, weights)
     plain_loss, plain_nll, _, plain_grads = plain(head, hidden.bfloat16(), targets, weights)
     assert loss.dtype == nll.dtype == torch.float32
     torch.testing.assert_close(loss, plain_loss, atol=0, rtol=5e-3)
@@ -93,9 +99,9 @@ def test_bf16_products_keep_to_their_precision(chunk_rows):
 
 def test_autocast_does_not_change_the_arithmetic():
     case = problem()
-    expected = chunked(*case)
+    expected = walked(*case)
     with torch.autocast("cpu", torch.bfloat16):
-        under = chunked(*case)
+        under = walked(*case)
     assert torch.equal(under[0], expected[0])
     assert all(torch.equal(a, b) for a, b in zip(under[3], expected[3], strict=True))
 
@@ -106,6 +112,7 @@ def test_the_gradient_joins_that_of_the_embedding():
     (head.cross_entropy(hidden, targets, weights).loss + head.embed(tokens).sum()).backward()
     expected = plain(head, hidden, targets, weights)[3][1].clone()
     expected[tokens] += WIDTH**0.5
+    assert head.table.grad.layout == torch.strided  # the embedding's own part is sparse
     torch.testing.assert_close(head.table.grad, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -128,9 +135,9 @@ def test_nll_carries_no_gradient():
     assert not scores.correct.requires_grad
 
 
-def test_extreme_logits_stay_finite(chunk_rows):
+def test_extreme_logits_stay_finite(blocks):
     head, hidden, targets, weights = problem()
-    loss, nll, _, grads = chunked(head, hidden * 1e4, targets, weights)
+    loss, nll, _, grads = walked(head, hidden * 1e4, targets, weights)
     torch.testing.assert_close(loss, plain(head, hidden * 1e4, targets, weights)[0])
     assert all(torch.isfinite(part).all() for part in (nll, *grads))
 
@@ -140,30 +147,33 @@ class Sizes(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.calls, self.seen = [], []
+        self.calls, self.elements = [], []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         parts = out if isinstance(out, tuple | list) else [out]
         self.calls.append(func.name())
-        self.seen += [tuple(part.shape) for part in parts if torch.is_tensor(part)]
+        self.elements += [part.numel() for part in parts if torch.is_tensor(part)]
         return out
-
-    def rows_of_logits(self):
-        """Positions in each tensor of logits; the table's own gradient [V, WIDTH] is none."""
-        return [
-            sum(shape) - V for shape in self.seen if len(shape) == 2 and V in shape and WIDTH not in shape
-        ]
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_logits_of_all_positions_are_never_held(chunk_rows, backward):
-    head, hidden, targets, weights = problem()
+def test_logits_of_all_positions_are_never_held(monkeypatch, backward):
+    walk_in(monkeypatch, rows=16, columns=10)
+    head, hidden, targets, weights = problem(m=400)
     with Sizes() as sizes:
         scores = head.cross_entropy(hidden.requires_grad_(), targets, weights)
         if backward:
             scores.loss.backward()
-    assert max(sizes.rows_of_logits()) == min(chunk_rows, M)
+    # The exponentials of 8 rows in fp32, or the hidden states themselves: no tensor is larger, let alone [400, V].
+    assert max(sizes.elements) == 400 * WIDTH
+    assert 8 * V in sizes.elements
+
+
+def test_what_is_kept_does_not_grow_with_the_batch(monkeypatch):
+    walk_in(monkeypatch, rows=16, columns=10)
+    kept = [cross_entropy.rows_at_once(m, V, 4) for m in (1, 8, 400, 10**6)]
+    assert kept == [1, 8, 8, 8]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -173,8 +183,8 @@ def test_without_grad_nothing_is_computed_for_it(mode):
         scores = head.cross_entropy(hidden, targets, weights)
     assert not scores.loss.requires_grad
     torch.testing.assert_close(scores.loss, plain(head, hidden, targets, weights)[0].detach())
-    # One product for the logits; gradients would take two more.
-    assert sum(name in {"aten::mm", "aten::matmul"} for name in sizes.calls) == 1
+    # One product for the logits of the one block; gradients would take two more for the table and the rows.
+    assert sum("mm" in name for name in sizes.calls) == 1
 
 
 def test_scoring_and_embedding_share_one_table():

@@ -14,7 +14,7 @@ from models_for_tests import (
     tiny_model,
 )
 
-from sgdd_engine.decoding import Task, decode, guided_log_probs
+from sgdd_engine.decoding import GuidedDenoiser, Task, decode
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
 from sgdd_engine.diffusion.schedule import build_schedule
@@ -179,8 +179,11 @@ def log_probs(model, z, canvas, **sampling):
     """Of the open positions, from both the sampler's and the model's door."""
     masked = canvas == MASK
     with torch.inference_mode():
-        guided = guided_log_probs(model, z, SamplingConfig(**sampling), SPECIALS)
-        return guided(canvas, torch.full((len(canvas),), 0.8), masked)
+        guided = GuidedDenoiser(
+            model, z, [canvas.shape[1]] * len(canvas), SamplingConfig(**sampling), SPECIALS
+        )
+        scores = guided(canvas, torch.full((len(canvas),), 0.8), masked)
+        return torch.cat([logits.log_softmax(-1) for logits in scores(torch.arange(int(masked.sum())))])
 
 
 @pytest.fixture
@@ -197,7 +200,7 @@ def test_guidance_joins_the_two_branches(half_written):
     for form, guide in GUIDANCE.items():
         for w in (0.4, 1.7, 3.0):
             out = log_probs(model, z, half_written, cfg=w, guidance=form)
-            expected = guide(conditional, null, w, rows, half_written)
+            expected = guide(conditional, null, w, rows, half_written).log_softmax(-1)
             torch.testing.assert_close(out[:, 4:39], expected[:, 4:39], atol=1e-3, rtol=1e-3)
     # The shortcuts are what the two-branch form would have said.
     near = [log_probs(model, z, half_written, cfg=w, guidance="plain") for w in (1.0 + 1e-6, 1e-6)]
@@ -247,8 +250,9 @@ def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypat
     assert not set(SPECIALS) & {token for tokens in together for token in tokens}
     assert texts(TASKS[::-1], **options)[::-1] == together
     assert [texts([task], **options)[0] for task in TASKS] == together
-    monkeypatch.setattr("sgdd_engine.decoding.LOGIT_ELEMENTS", 1)  # one row a batch
-    assert texts(TASKS, **options) == together
+    for limit in ("BATCH_TOKENS", "CHUNK_ELEMENTS", "PIECE_ELEMENTS"):
+        monkeypatch.setattr(f"sgdd_engine.decoding.{limit}", 1)  # one row a batch, one position a chunk
+        assert texts(TASKS, **options) == together
 
 
 def test_seeds_and_meanings_make_texts_differ():
@@ -268,18 +272,13 @@ def test_steps_are_reported_with_their_tasks():
         sampling=config,
         schedule=COSINE,
         forbidden=SPECIALS,
-        on_step=lambda i, tasks, canvas: seen.append((i, [TASKS.index(task) for task in tasks], canvas)),
+        on_step=lambda i, tasks, canvases: seen.append((i, [TASKS.index(task) for task in tasks], canvases)),
     )
-    assert [(i, which) for i, which, _ in seen] == [
-        (1, [0, 2]),
-        (2, [0, 2]),
-        (3, [0, 2]),
-        (1, [1]),
-        (2, [1]),
-        (3, [1]),
+    assert [(i, which) for i, which, _ in seen] == [(1, [0, 2, 1]), (2, [0, 2, 1]), (3, [0, 2, 1])]
+    assert [[MASK in tokens for tokens in canvases] for *_, canvases in seen] == [[True] * 3] * 2 + [
+        [False] * 3
     ]
-    assert [(canvas == MASK).any().item() for *_, canvas in seen] == [True, True, False] * 2
-    assert seen[2][2].tolist() == [out[0], out[2]]
+    assert seen[-1][2] == [out[0], out[2], out[1]]
 
 
 @pytest.mark.parametrize("kind", ["vib", "none"])

@@ -5,6 +5,7 @@ Sources: AdaLN-Zero, Peebles and Xie 2022 (arXiv 2212.09748 §3.2); rotary posit
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +51,28 @@ def normalize(x: Tensor, gain: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], gain.to(x.dtype), eps=1e-6)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q · kᵀ / √head_dim) · v: [B, H, L, head_dim], with K keys and values [B, H, K, head_dim]."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    # The fused kernel is made for long sequences: for a sentence its backward pass takes several times as long.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    mixed: Tensor = scores.softmax(dim=-1) @ v
+    return mixed
+
+
+class KeysValues(NamedTuple):
+    """What attention makes of memory, each [B, H, K, head_dim]; it stays the same while a canvas fills in."""
+
+    keys: Tensor
+    values: Tensor
+
+
 class Attention(nn.Module):
     """Bidirectional self-attention that can also read memory.
 
     Memory is not rotated, so the score of a position against it depends on where the position stands.
-    Shapes: x [B, L, width], memory [B, K, width] or None → [B, L, width].
+    Shapes: x [B, L, width], memory [B, K, width], or its keys and values, or None → [B, L, width].
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -66,17 +84,21 @@ class Attention(nn.Module):
         self.q_gain = nn.Parameter(torch.ones(self.head_dim))
         self.k_gain = nn.Parameter(torch.ones(self.head_dim))
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | KeysValues | None) -> Tensor:
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
         q, k = rotate(normalize(q, self.q_gain), angles), rotate(normalize(k, self.k_gain), angles)
         if memory is not None:
-            width = memory.shape[-1]
-            memory_k, memory_v = F.linear(memory, self.qkv.weight[width:]).chunk(2, dim=-1)
-            k = torch.cat([k, normalize(self._split(memory_k), self.k_gain)], dim=2)
-            v = torch.cat([v, self._split(memory_v)], dim=2)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+            memory_k, memory_v = self.read(memory) if isinstance(memory, Tensor) else memory
+            k = torch.cat([k, memory_k], dim=2)
+            v = torch.cat([v, memory_v], dim=2)
+        mixed = attend(q, k, v)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
+
+    def read(self, memory: Tensor) -> KeysValues:
+        """Keys and values of memory [B, K, width]."""
+        keys, values = F.linear(memory, self.qkv.weight[memory.shape[-1] :]).chunk(2, dim=-1)
+        return KeysValues(normalize(self._split(keys), self.k_gain), self._split(values))
 
     def _split(self, x: Tensor) -> Tensor:
         rows, length, _ = x.shape
@@ -87,7 +109,8 @@ class AdaLNZeroBlock(nn.Module):
     """Attention and feed-forward, each shifted, scaled and gated by the condition.
 
     The modulation starts at zero, so every block starts as the identity.
-    Shapes: x [B, L, width], condition [B, width], memory [B, K, width] or None → [B, L, width].
+    Shapes: x [B, L, width], condition [B, width], memory [B, K, width], or what `read` made of it, or None
+    → [B, L, width].
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -105,17 +128,26 @@ class AdaLNZeroBlock(nn.Module):
         zero(self.modulation[1])
 
     def forward(
-        self, x: Tensor, condition: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | None
+        self,
+        x: Tensor,
+        condition: Tensor,
+        angles: tuple[Tensor, Tensor],
+        memory: Tensor | KeysValues | None,
     ) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None, :].chunk(
             6, dim=-1
         )
-        memory = None if memory is None else self.memory_norm(memory)
+        if isinstance(memory, Tensor):
+            memory = self.memory_norm(memory)
         h = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), angles, memory)
         x = x + gate_a * self.dropout(h)
         h = self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
         out: Tensor = x + gate_m * self.dropout(h)
         return out
+
+    def read(self, memory: Tensor) -> KeysValues:
+        """What this block's attention makes of memory [B, K, width], to be computed once for many steps."""
+        return self.attention.read(self.memory_norm(memory))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -1,11 +1,19 @@
 """The denoiser: a bidirectional Transformer that reads the canvas, the time, the length and the meaning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sgdd_engine.models.blocks import AdaLNZeroBlock, TimeEmbedding, modulate, rotary_angles, zero
+from sgdd_engine.models.blocks import (
+    AdaLNZeroBlock,
+    KeysValues,
+    TimeEmbedding,
+    modulate,
+    rotary_angles,
+    zero,
+)
 from sgdd_engine.models.config import DecoderConfig, VocabularyConfig
 from sgdd_engine.models.head import VocabularyHead
 
@@ -17,10 +25,14 @@ class Condition:
     Attributes:
         vector: [B, width], modulates every block.
         memory: [B, K, width], read by attention; None without memory tokens.
+        kept: What each block makes of the memory, where that is wanted for more than one step.
+        angles: The rotary angles of the canvas for which it is kept.
     """
 
     vector: Tensor
     memory: Tensor | None
+    kept: tuple[KeysValues, ...] = ()
+    angles: tuple[Tensor, Tensor] | None = None
 
 
 class Denoiser(nn.Module):
@@ -44,17 +56,31 @@ class Denoiser(nn.Module):
         nn.init.normal_(self.length.weight, std=0.02)
         zero(self.final_modulation[1])
 
+    def keep(self, condition: Condition, length: int) -> Condition:
+        """The condition with all that stays the same while canvases of `length` positions fill in, computed once."""
+        angles = self._angles(length + 2 * self.config.anchors, condition.vector.device)
+        if condition.memory is None:
+            return replace(condition, angles=angles)
+        # Not in training: a block whose weights are spread over devices has them only while it runs.
+        blocks = (cast("AdaLNZeroBlock", block) for block in self.blocks)
+        kept = tuple(block.read(condition.memory) for block in blocks)
+        return replace(condition, kept=kept, angles=angles)
+
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         n = z_t.shape[1]
         x = self.head.embed(self._with_anchors(z_t))
         signal = condition.vector + self.time(t) + self.length.weight[n]
-        angles = rotary_angles(x.shape[1], self.config.width // self.config.heads, x.device)
-        for block in self.blocks:
-            x = block(x, signal, angles, condition.memory)
+        angles = condition.angles or self._angles(x.shape[1], x.device)
+        memories = condition.kept or (condition.memory,) * len(self.blocks)
+        for block, memory in zip(self.blocks, memories, strict=True):
+            x = block(x, signal, angles, memory)
         if self.config.anchors:
             x = x[:, 1:-1]
         shift, scale = self.final_modulation(signal)[:, None, :].chunk(2, dim=-1)
         return modulate(self.final_norm(x), shift, scale)
+
+    def _angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        return rotary_angles(length, self.config.width // self.config.heads, device)
 
     def _with_anchors(self, z_t: Tensor) -> Tensor:
         if not self.config.anchors:
