@@ -110,7 +110,7 @@ def tiny_xlmr_folder(tmp_path_factory: pytest.TempPathFactory, sentences: list[s
     from sgdd_engine.text.unigram import build_unigram
 
     folder = tmp_path_factory.mktemp("tiny-xlmr")
-    state = json.loads(build_unigram(sentences, 200, seed=0).to_str())
+    state = json.loads(build_unigram(sentences, 200).to_str())
     pieces = [tuple(row) for row in state["model"]["vocab"]]
     XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)], model_max_length=64).save_pretrained(folder)
 

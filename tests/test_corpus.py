@@ -60,9 +60,32 @@ def test_views_share_the_mapped_file(folder):
     split = Corpus.open(folder).split("train")
     assert len(split._segments) == 3
     for segment in split._segments:
-        for view in (segment.tokens, segment.starts, segment.embeddings):
+        for view in (segment.tokens, segment.starts, segment.embeddings.values):
             assert not view.flags.owndata
             assert not view.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp32"])
+def test_stored_numbers_are_read_where_they_lie_and_gathered_as_float32(
+    dtype, tmp_path, sentences, tiny_encoder
+):
+    (tmp_path / "book.txt").write_text("\n".join(sentences), encoding="utf-8")
+    config = DataConfig(embedding_dtype=dtype)
+    source = open_source(str(tmp_path / "book.txt"), config)
+    prepare(source, tmp_path / "corpus", encoder=tiny_encoder, config=config, tokenizer=TokenizerConfig())
+    split = Corpus.open(tmp_path / "corpus").split("train")
+    (segment,) = split._segments
+    assert segment.embeddings.values.dtype == np.dtype("int8" if dtype == "int8" else "float32")
+    views = [segment.embeddings.values]
+    views += [] if segment.embeddings.scale is None else [segment.embeddings.scale]
+    assert len(views) == (2 if dtype == "int8" else 1)
+    assert not any(view.flags.owndata or view.flags.writeable for view in views)
+    rows = np.flatnonzero(split.lengths == split.lengths[5])[::-1].copy()
+    _, vectors = split.batch(rows)
+    assert vectors.dtype == torch.float32
+    assert torch.equal(vectors, split.embeddings(rows))
+    expected = tiny_encoder.encode([split.text(int(row)) for row in rows])
+    torch.testing.assert_close(vectors, expected, atol=3e-3 if dtype == "int8" else 1e-6, rtol=0)
 
 
 def test_gathering_is_fast(folder):

@@ -58,6 +58,48 @@ def test_a_vector_does_not_depend_on_its_batch(kind, request, sentences):
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
 
 
+def test_many_sentences_come_in_parts_and_each_row_once(tiny_encoder, sentences):
+    texts = [text for _ in range(25) for text in sentences]
+    cut = tiny_encoder.cut(texts)
+    assert len(cut) == len(cut.lengths) == 10_000
+    assert cut.lengths.sum() == len(cut.ids)
+    whole = tiny_encoder.encode(texts)
+    parts = [(rows, part.clone()) for rows, part in tiny_encoder.encode_parts(cut)]
+    assert len(parts) == 2
+    assert sorted(row for rows, _ in parts for row in rows) == list(range(10_000))
+    lengths = [int(cut.lengths[row]) for rows, _ in parts for row in rows]
+    assert lengths == sorted(lengths, reverse=True)
+    for rows, part in parts:
+        assert torch.equal(part, whole[torch.from_numpy(rows)])
+
+
+def test_batches_of_one_length_need_no_mask(tiny_encoder, sentences, monkeypatch):
+    masks = []
+    forward = tiny_encoder._model.forward
+    monkeypatch.setattr(
+        tiny_encoder._model,
+        "forward",
+        lambda **given: masks.append(given["attention_mask"]) or forward(**given),
+    )
+    same = [text for text in sentences if len(tiny_encoder.cut([text]).ids) == 10]
+    assert len(same) > 5
+    alone = tiny_encoder.encode(same)
+    together = tiny_encoder.encode([*same, "Tom."])[:-1]
+    assert masks[0] is None
+    assert masks[1].shape == (len(same) + 1, 10)
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
+
+
+def test_vectors_that_are_not_finite_are_refused(copied, sentences):
+    weights = load_file(copied / "model.safetensors")
+    name = next(key for key in weights if key.endswith("word_embeddings.weight"))
+    weights[name][:] = torch.nan
+    save_file(weights, copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EncoderError, match="not finite") as caught:
+        load_encoder(config_for(copied)).encode(sentences[:3])
+    assert "encoder.precision=fp32" in caught.value.hint
+
+
 def test_pooling_leaves_padding_out():
     states = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])

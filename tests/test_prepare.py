@@ -15,13 +15,16 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
+from sgdd_engine.data import shards, staging
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.data.moments import Moments
+from sgdd_engine.data.plan import plan
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import StandardInput, open_source
 from sgdd_engine.data.staging import MIN_SENTENCES
+from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
 from sgdd_engine.text.config import TokenizerConfig
@@ -118,6 +121,51 @@ def test_a_corpus_holds_each_distinct_sentence_once_with_its_vector(whole, tiny_
     }
 
 
+def test_int8_vectors_come_back_near_and_their_effect_is_known(run, whole, tmp_path, tiny_encoder):
+    manifest = run(config=replace(CONFIG, embedding_dtype="int8"))
+    shard = Dataset.from_file(str(tmp_path / "corpus" / manifest.shards[0].file))
+    assert set(shard.features) == {"text", "tokens", "embedding", "scale"}
+    assert str(shard.data.schema.field("embedding").type.value_type) == "int8"
+    del shard
+    corpora = {"int8": Corpus.open(tmp_path / "corpus"), "fp16": Corpus.open(whole)}
+    cosines = {}
+    for dtype, corpus in corpora.items():
+        parts = []
+        for name in ("train", "validation", "test"):
+            split = corpus.split(name)
+            texts = [split.text(row) for row in range(len(split))]
+            kept = split.embeddings(np.arange(len(split))).double()
+            parts.append(torch.cosine_similarity(kept, tiny_encoder.encode(texts).double()))
+        cosines[dtype] = torch.cat(parts)
+        told = corpus.manifest.embedding
+        assert told["dtype"] == dtype
+        assert 1 - told["cosine_mean"] == pytest.approx(1 - float(cosines[dtype].mean()), rel=0.05)
+        assert 1 - told["cosine_lowest"] == pytest.approx(1 - float(cosines[dtype].min()), rel=0.05)
+    assert 0.999 < cosines["int8"].min() < cosines["fp16"].min() < 1
+    text = [corpus.split("train").text(7) for corpus in corpora.values()]
+    assert text[0] == text[1]
+
+
+def test_statistics_of_int8_vectors_are_those_of_what_is_read(run, tmp_path):
+    run(config=replace(CONFIG, embedding_dtype="int8"))
+    corpus = Corpus.open(tmp_path / "corpus")
+    train = corpus.split("train")
+    vectors = train.embeddings(np.arange(len(train))).double()
+    mean, std = corpus.statistics()
+    torch.testing.assert_close(mean, vectors.mean(0).float())
+    torch.testing.assert_close(std, vectors.std(0).float())
+
+
+def test_a_plan_knows_the_size_of_each_kind_of_vector(book):
+    sizes = {}
+    for dtype in ("int8", "fp16", "fp32"):
+        config = replace(CONFIG, embedding_dtype=dtype)
+        forecast = plan(open_source(str(book), config), config=config, embedding_dim=384)
+        sizes[dtype] = forecast.estimated_bytes / forecast.estimated_sentences
+    assert sizes["fp16"] - sizes["int8"] == pytest.approx(384 - 4, abs=0.01)
+    assert sizes["fp32"] - sizes["fp16"] == pytest.approx(2 * 384, abs=0.01)
+
+
 def test_datasets_opens_the_shards(whole):
     manifest = Manifest.read(whole)
     rows = Dataset.from_file(str(whole / manifest.shards[0].file))
@@ -142,15 +190,17 @@ def test_finished_shards_are_not_encoded_again(run, tmp_path, tiny_encoder, monk
         run(on_event=lambda event: InterruptAt("encoding", 1)(event) if getattr(event, "note", "") else None)
     (shard,) = (tmp_path / "corpus").glob("*.arrow")
     shard.write_bytes(b"")  # a shard that a crash damaged is made again
-    encode, encoded = tiny_encoder.encode, []
+    encode, encoded = tiny_encoder.encode_parts, []
     monkeypatch.setattr(
-        tiny_encoder, "encode", lambda texts, *rest: encoded.append(len(texts)) or encode(texts, *rest)
+        tiny_encoder, "encode_parts", lambda text, *rest: encoded.append(len(text)) or encode(text, *rest)
     )
     with pytest.raises(KeyboardInterrupt):
         run(on_event=lambda event: InterruptAt("encoding", 1)(event) if getattr(event, "note", "") else None)
-    assert encoded == [256]
+    # The first shard again; and the second was computed while it was written, but never stored.
+    assert encoded == [256, 256]
+    assert [path.name for path in (tmp_path / "corpus").glob("*.arrow")] == [shard.name]
     run()
-    assert sum(encoded) == 256 + 1200 - 256
+    assert sum(encoded[2:]) == 1200 - 256
 
 
 @pytest.mark.slow
@@ -160,6 +210,7 @@ import sys
 from pathlib import Path
 import torch
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.plan import plan
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import StandardInput, open_source
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
@@ -303,11 +354,12 @@ def test_statistics_are_those_of_the_stored_training_vectors(whole):
 def test_moments_join_as_if_taken_at_once_and_never_give_a_zero_deviation():
     vectors = np.random.default_rng(0).normal(100, 1e-2, (9000, 4))
     vectors[:, 3] = 0.25
-    joined = Moments.of(vectors[:5000]).joined(Moments.of(vectors[5000:])).joined(Moments.of(vectors[:0]))
+    parts = [Moments.of(StoredVectors(part)) for part in (vectors[:5000], vectors[5000:], vectors[:0])]
+    joined = parts[0].joined(parts[1]).joined(parts[2])
     np.testing.assert_allclose(joined.mean, vectors.mean(0), rtol=1e-12)
     np.testing.assert_allclose(joined.std()[:3], vectors.std(0, ddof=1)[:3], rtol=1e-9)
     assert joined.std()[3] == pytest.approx(joined.std().mean(), rel=0.5)
-    assert (Moments.of(np.ones((5, 2))).std() == 1).all()
+    assert (Moments.of(StoredVectors(np.ones((5, 2)))).std() == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -348,6 +400,53 @@ def test_a_corpus_of_twenty_sentences_has_something_in_every_split(run, tmp_path
     assert run(source=tmp_path / "few.txt").splits == {"train": 16, "validation": 2, "test": 2}
 
 
+def test_buckets_too_large_for_memory_are_dealt_out_again(run, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "_BUCKET_BYTES", 300)
+    folders = []
+
+    def look(event):
+        if isinstance(event, StageFinished) and event.stage == "reading":
+            names = [path.stem for path in (tmp_path / "corpus").rglob("*.txt")]
+            folders.append(Counter(map(len, names)))
+            # No bucket's name is the beginning of another's.
+            assert not any(a != b and b.startswith(a) for a in names for b in names)
+
+    manifest = run(on_event=look)
+    assert folders[0][2] > 0
+    assert folders[0][3] > 0
+    first = Manifest.read(whole)
+    assert (manifest.counts, manifest.splits) == (first.counts, first.splits)
+    texts = [
+        {split.text(row) for row in range(len(split))}
+        for split in (Corpus.open(folder).split("test") for folder in (whole, tmp_path / "corpus"))
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_one_line_again_and_again_needs_no_memory(tmp_path, sentences, monkeypatch):
+    monkeypatch.setattr(staging, "_BUCKET_BYTES", 300)
+    lines = [*sentences[:100], *[sentences[0]] * 1000]
+    staged = staging.stage_sentences(lines, tmp_path / "staged", name="lines", config=CONFIG)
+    assert staged.unique == 100
+    assert sorted(staging.staged_sentences(tmp_path / "staged")) == sorted(sentences[:100])
+
+
+def test_a_shard_that_cannot_be_written_stops_the_others(run, whole, tmp_path, monkeypatch):
+    def fail(temporary, final):
+        if final.name == "train-00001.arrow":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        publish(temporary, final)
+
+    publish = shards.publish
+    monkeypatch.setattr(shards, "publish", fail)
+    with pytest.raises(DataError, match="is full"):
+        run()
+    monkeypatch.setattr(shards, "publish", publish)
+    assert [path.name for path in (tmp_path / "corpus").glob("*.arrow")] == ["train-00000.arrow"]
+    run()
+    assert contents(tmp_path / "corpus") == contents(whole)
+
+
 def test_a_limit_bounds_the_lines_that_are_read(run):
     assert run(config=replace(CONFIG, limit=100)).counts["read"] == 100
 
@@ -382,8 +481,10 @@ def test_a_full_disk_is_said_and_loses_nothing(run, whole, tmp_path):
 
 
 def test_vectors_that_do_not_fit_the_stored_type_are_refused(run, tiny_encoder, monkeypatch):
-    encode = tiny_encoder.encode
-    monkeypatch.setattr(tiny_encoder, "encode", lambda *arguments: encode(*arguments) * 1e6)
+    encode = tiny_encoder.encode_parts
+    monkeypatch.setattr(
+        tiny_encoder, "encode_parts", lambda *rest: ((rows, part * 1e6) for rows, part in encode(*rest))
+    )
     with pytest.raises(DataError, match="not finite as fp16"):
         run()
     assert run("fp32", config=replace(CONFIG, embedding_dtype="fp32")).embedding["dtype"] == "fp32"

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sgdd_engine.errors import DataError, EncoderError
+from sgdd_engine.text import unigram
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 from sgdd_engine.text.wordpiece import readable
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def trained(sentences):
-    return train_unigram(iter(sentences), 1500, 0)
+    return train_unigram(iter(sentences), 1500)
 
 
 def byte_level(sentences, **specials: str):
@@ -151,22 +152,22 @@ def test_common_words_become_one_piece_and_punctuation_stays_apart(trained, sent
 
 def test_the_size_of_a_trained_vocabulary_is_kept(sentences):
     for size in (64, 68):
-        tokenizer = train_unigram(iter(sentences), size, 0)
+        tokenizer = train_unigram(iter(sentences), size)
         assert tokenizer.vocab_size == size
-    tiny = train_unigram(iter(["a b a b"]), 4000, 0)
+    tiny = train_unigram(iter(["a b a b"]), 4000)
     assert tiny.decode_batch(tiny.encode_batch(["b a c"])) == ["b a c"]
     with pytest.raises(DataError, match="no text"):
-        train_unigram(iter(["", " "]), 300, 0)
+        train_unigram(iter(["", " "]), 300)
 
 
 def test_the_same_text_in_any_order_gives_the_same_vocabulary(sentences, tmp_path):
-    expected = train_unigram(iter(sentences), 70, 0).fingerprint()
-    assert train_unigram(reversed(sentences), 70, 1).fingerprint() == expected
+    expected = train_unigram(iter(sentences), 70).fingerprint()
+    assert train_unigram(reversed(sentences), 70).fingerprint() == expected
     (tmp_path / "text").write_text("\n".join(sentences), encoding="utf-8")
     code = (
         "import sys, pathlib; from sgdd_engine.text.tokenizer import train_unigram;"
         "lines = pathlib.Path(sys.argv[1]).read_text(encoding='utf-8').split('\\n');"
-        "print(train_unigram(iter(lines), 70, 0).fingerprint())"
+        "print(train_unigram(iter(lines), 70).fingerprint())"
     )
     # Another process has other hash seeds.
     done = subprocess.run(
@@ -177,6 +178,23 @@ def test_the_same_text_in_any_order_gives_the_same_vocabulary(sentences, tmp_pat
         check=True,
     )
     assert done.stdout.strip() == expected
+
+
+def test_words_are_learnt_by_how_often_they_stand_in_the_text(sentences):
+    # The same words with the same counts, in other sentences.
+    words = [word for sentence in sentences for word in sentence.split()]
+    lines = (" ".join(words[start : start + 5]) for start in range(0, len(words), 5))
+    expected = train_unigram(iter(sentences), 300)
+    assert train_unigram(lines, 300).fingerprint() == expected.fingerprint()
+    assert train_unigram(sentences + sentences[:100] * 3, 300).fingerprint() != expected.fingerprint()
+
+
+def test_a_vocabulary_of_more_words_than_fit_in_memory_forgets_the_rarest(sentences, monkeypatch):
+    monkeypatch.setattr(unigram, "_MOST_WORDS", 200)
+    rare = (f"{sentence} once{index}" for index, sentence in enumerate(sentences * 5))
+    counts = unigram._count_words(rare)
+    assert len(counts) <= 200
+    assert {"the", "found", "painted"} <= counts.keys()
 
 
 def test_training_is_silent_and_leaves_no_file(sentences, tmp_path, monkeypatch, capfd):

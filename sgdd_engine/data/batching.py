@@ -14,17 +14,13 @@ Rows = npt.NDArray[np.int64]
 class ExactLengthBatches:
     """The order of the rows of a split, epoch after epoch, as batches that hold one length each.
 
-    The order is a function of `(seed, epoch)` alone, so a position is all that a resumed run has to remember.
-    With `world_size = 1` every row comes exactly once per epoch. With more, the batches of an epoch are dealt
-    to the ranks in turn; where they do not divide evenly, up to `world_size - 1` of them come twice, so that
-    every rank takes the same number of steps.
+    The order is a function of `(seed, epoch)` alone, so a position is all that a resumed run has to remember, and
+    processes that work together agree on it without a word. Every row comes exactly once per epoch.
 
     Args:
         lengths: Tokens of each row, `[N]`.
         batch_tokens: No batch holds more tokens, except that a single row always fits.
         seed: Seed of the order.
-        rank: Which share of the batches this process reads.
-        world_size: Number of processes.
 
     Raises:
         DataError: If there are no rows.
@@ -36,31 +32,27 @@ class ExactLengthBatches:
         *,
         batch_tokens: int,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         if len(lengths) == 0:
             raise DataError("There are no sentences to make batches of.", "Prepare a larger corpus.")
         # Lengths are at most a few hundred; numpy sorts 16-bit integers by radix, some ten times faster.
         self._lengths = np.asarray(lengths, dtype=np.uint16)
         self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
         self._edges = _batch_edges(self._lengths, batch_tokens)
         self._epoch = -1
         self._rows: Rows = np.empty(0, np.int64)
         self._order: Rows = np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        """Batches per epoch on this rank; the same for every epoch."""
-        return math.ceil((len(self._edges) - 1) / self._world_size)
+        """Batches per epoch; the same for every epoch."""
+        return len(self._edges) - 1
 
     def batch(self, position: int) -> Rows:
         """The row indices `[B]` of the batch at `position`, counted on from the first epoch."""
         epoch, index = divmod(position, len(self))
         if epoch != self._epoch:
             self._shuffle(epoch)
-        number = self._order[(index * self._world_size + self._rank) % len(self._order)]
+        number = self._order[index]
         return self._rows[self._edges[number] : self._edges[number + 1]]
 
     def _shuffle(self, epoch: int) -> None:
@@ -68,7 +60,7 @@ class ExactLengthBatches:
         rows = random.permutation(len(self._lengths))
         # A stable sort keeps the random order among rows of one length.
         self._rows = rows[np.argsort(self._lengths[rows], kind="stable")]
-        self._order = random.permutation(len(self._edges) - 1)
+        self._order = random.permutation(len(self))
         self._epoch = epoch
 
 

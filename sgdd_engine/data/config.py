@@ -6,6 +6,8 @@ from typing import Literal
 from sgdd_engine.errors import require
 from sgdd_engine.options import check_choices, check_seed, option
 
+EmbeddingDtype = Literal["int8", "fp16", "fp32"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -20,8 +22,10 @@ class DataConfig:
     max_tokens: int = option(64, "longer sentences are left out (tokens of the decoder)")
     validation_share: float = option(0.01, "share of sentences held out for validation, and again for test")
     shard_sentences: int = option(65_536, "sentences per shard; bounds the memory of preparation")
-    embedding_dtype: Literal["fp16", "fp32"] = option("fp16", "how vectors are stored")
-    seed: int = option(0, "seed of the built-in corpus and of tokenizer training samples")
+    embedding_dtype: EmbeddingDtype = option(  # noqa: RUF009 - ruff does not see the Literal behind the name
+        "fp16", "how vectors are stored; int8 has a scale each"
+    )
+    seed: int = option(0, "seed of the built-in corpus")
 
     def __post_init__(self) -> None:
         check_choices(self, "data")

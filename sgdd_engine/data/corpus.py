@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
+from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.storage import sha256_of
 from sgdd_engine.text.encoder import EncoderReference
@@ -29,7 +29,7 @@ class _Segment:
     texts: pa.StringArray
     tokens: npt.NDArray[np.int32]  # [sum of lengths]
     starts: npt.NDArray[np.int32]  # [rows + 1], offsets into `tokens`
-    embeddings: npt.NDArray[Any]  # [rows, D], float16 or float32
+    embeddings: StoredVectors  # [rows, D]
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -152,14 +152,14 @@ class CorpusSplit:
         columns = np.arange(n)
         for segment, rows, where in self._located(indices):
             tokens[where] = segment.tokens[segment.starts[rows][:, None] + columns]
-            embeddings[where] = segment.embeddings[rows]
+            embeddings[where] = segment.embeddings.rows(rows)
         return torch.from_numpy(tokens), torch.from_numpy(embeddings)
 
     def embeddings(self, indices: npt.NDArray[np.integer]) -> torch.Tensor:
         """The vectors of the rows, float32 `[B, D]`."""
         result = np.empty((len(indices), self._embedding_dim), np.float32)
         for segment, rows, where in self._located(indices):
-            result[where] = segment.embeddings[rows]
+            result[where] = segment.embeddings.rows(rows)
         return torch.from_numpy(result)
 
     def tokens(self, index: int) -> list[int]:
@@ -224,5 +224,9 @@ def _segment(batch: pa.RecordBatch, embedding_dim: int) -> _Segment:
         texts=batch.column("text"),
         tokens=tokens.values.to_numpy(zero_copy_only=True),
         starts=tokens.offsets.to_numpy(zero_copy_only=True),
-        embeddings=embedding.values.to_numpy(zero_copy_only=True).reshape(-1, embedding_dim),
+        embeddings=StoredVectors(
+            embedding.values.to_numpy(zero_copy_only=True).reshape(-1, embedding_dim),
+            # Only int8 vectors have one.
+            batch.column("scale").to_numpy(zero_copy_only=True) if "scale" in batch.schema.names else None,
+        ),
     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgdd_engine.data.vectors import StoredVectors
+
 Vector = npt.NDArray[np.float64]
 
 _BLOCK_ROWS = 4096
@@ -21,12 +23,12 @@ class Moments:
     squares: Vector
 
     @classmethod
-    def of(cls, vectors: npt.NDArray[np.floating]) -> "Moments":
-        """The moments of vectors `[N, D]`; blocks keep the float64 copies small."""
-        dim = vectors.shape[1]
+    def of(cls, vectors: StoredVectors) -> "Moments":
+        """The moments of vectors as they are stored; blocks keep the float64 copies small."""
+        dim = vectors.values.shape[1]
         result = cls(0, np.zeros(dim), np.zeros(dim))
         for start in range(0, len(vectors), _BLOCK_ROWS):
-            block = vectors[start : start + _BLOCK_ROWS].astype(np.float64)
+            block = vectors.rows(slice(start, start + _BLOCK_ROWS)).astype(np.float64)
             mean = block.mean(axis=0)
             result = result.joined(cls(len(block), mean, np.square(block - mean).sum(axis=0)))
         return result

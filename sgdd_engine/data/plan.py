@@ -9,6 +9,7 @@ from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rej
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.sources import Source
 from sgdd_engine.data.staging import MIN_SENTENCES, too_few
+from sgdd_engine.data.vectors import vector_bytes
 
 SAMPLE_LINES = 10_000
 
@@ -103,5 +104,4 @@ def _bytes_on_disk(
         return None
     text = sum(len(sentence.encode()) for sentence in kept) / len(kept)
     tokens = _TOKENS_PER_WORD * sum(len(sentence.split()) for sentence in kept) / len(kept)
-    vector = embedding_dim * (2 if config.embedding_dtype == "fp16" else 4)
-    return round(sentences * (text + 4 * tokens + vector + 8))
+    return round(sentences * (text + 4 * tokens + vector_bytes(embedding_dim, config.embedding_dtype) + 8))

@@ -2,32 +2,47 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import check_size
-from sgdd_engine.data.manifest import MANIFEST, SPLITS, TOKENIZER, WORK, Manifest
+from sgdd_engine.data.encoding import EncodingProgress, ShardMaker
+from sgdd_engine.data.groups import grouped
+from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
+from sgdd_engine.data.memory import give_back_memory
 from sgdd_engine.data.request import Request, make_request, refuse_differences, request_of
-from sgdd_engine.data.shards import Group, ShardRecord, grouped, write_shard, write_statistics
 from sgdd_engine.data.sources import Source
 from sgdd_engine.data.staging import MIN_SENTENCES, Staged, stage_sentences, staged_sentences, too_few
-from sgdd_engine.data.workspace import INPUT, STATE, clear, locked, read_state, refuse_foreign
+from sgdd_engine.data.totals import Totals, write_statistics
+from sgdd_engine.data.workspace import (
+    INPUT,
+    STATE,
+    clear,
+    disk_errors,
+    locked,
+    read_state,
+    refuse_foreign,
+)
+from sgdd_engine.distributed import ALONE, LostProcessError, World
 from sgdd_engine.errors import SgddError
-from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.storage import flush, sha256_of, write_json
+from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
+from sgdd_engine.storage import flush, write_json
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 
-ENCODING = "encoding"
+Result = TypeVar("Result")
+
 TOKENIZING = "tokenizer"
 
-# Sentences that a trained vocabulary is learnt from; more change the pieces little and cost much memory.
-_TOKENIZER_SAMPLE = 500_000
+# Sentences that a trained vocabulary is learnt from; five times as many of the same novels gave no shorter texts.
+_TOKENIZER_SAMPLE = 100_000
 
 
 def prepare(
@@ -39,8 +54,13 @@ def prepare(
     tokenizer: TokenizerConfig,
     overwrite: bool = False,
     on_event: Listener = ignore,
+    world: World = ALONE,
 ) -> Manifest:
     """Prepare a corpus in `out`, going on where an earlier call with the same settings stopped.
+
+    Several processes that see one file system share the encoding: rank 0 reads the source and trains the
+    vocabulary, each makes every `world.size`-th shard, and rank 0 writes the manifest. The corpus is the same as
+    from one process.
 
     Args:
         source: Where the text comes from.
@@ -49,36 +69,50 @@ def prepare(
         config: Filters, splits, storage.
         tokenizer: The encoder's own vocabulary, or one trained on this corpus.
         overwrite: Drop what an earlier preparation left in `out`.
-        on_event: Told of the stages `reading` (lines), `tokenizer` and `encoding` (sentences).
+        on_event: Told of the stages `reading` (lines), `tokenizer` and `encoding` (sentences), on rank 0.
+        world: The processes that work on it.
 
     Raises:
         DataError: If the source is unreadable or leaves too little, if `out` holds something else, or if it
             is being prepared by another process.
         EncoderError: If the encoder cannot be loaded.
+        LostProcessError: On the other ranks, where rank 0 raises one of these before or after encoding.
     """
-    with locked(out):
-        refuse_foreign(out)
-        complete = Manifest.read(out) if (out / MANIFEST).exists() and not overwrite else None
-        state = {} if overwrite else read_state(out) if complete is None else request_of(complete)
-        try:
-            (out / WORK / INPUT).mkdir(parents=True, exist_ok=True)
-            source.settle(out / WORK / INPUT)
-            description = source.describe(state.get("source"))
-            loaded = encoder if isinstance(encoder, SentenceEncoder) else encoder()
-            request = make_request(description, loaded.reference, tokenizer, config)
-            if complete is not None:
-                return _keep(out, complete, request, on_event)
-            if overwrite:  # not before source and encoder are known to be there
-                clear(out, keep_input=True)
-            preparation = _Preparation(source, out, loaded, config, tokenizer, request, on_event)
-            staged = preparation.stage(state)
-        except SgddError:
-            if not read_state(out).get("staged"):  # an unfinished first pass leaves nothing to go on from
-                shutil.rmtree(out / WORK, ignore_errors=True)
-            raise
-        pieces = preparation.make_tokenizer(staged)
-        records = preparation.encode(staged, pieces)
-        return preparation.finish(staged, pieces, records)
+    with ExitStack() as stack:
+        stack.enter_context(disk_errors(out))
+        preparation = _Preparation(source, out, config, tokenizer, on_event if world.is_main else ignore)
+
+        def begin() -> Manifest | SentenceEncoder:
+            stack.enter_context(locked(out))
+            return preparation.begin(encoder, overwrite)
+
+        begun = _on_main(world, begin)
+        if isinstance(begun, Manifest) or (begun is None and (out / MANIFEST).exists()):
+            return begun or Manifest.read(out)
+        loaded = begun or (encoder if isinstance(encoder, SentenceEncoder) else encoder())
+        maker, staged = preparation.maker(loaded, world)
+        names = maker.make(
+            grouped(staged_sentences(preparation.sentences), staged, config.shard_sentences), world
+        )
+        world.barrier()
+        finished = _on_main(world, lambda: preparation.finish(maker, staged, names))
+        return finished or Manifest.read(out)
+
+
+def _on_main(world: World, work: Callable[[], Result]) -> Result | None:
+    """What rank 0 does while the others wait; None on those.
+
+    Raises:
+        LostProcessError: On the others if it fails; rank 0 says why.
+    """
+    try:
+        result = work() if world.is_main else None
+    except Exception:
+        world.any(True)
+        raise
+    if world.any(False):
+        raise LostProcessError("Rank 0 could not go on, and says why.")
+    return result
 
 
 def _keep(out: Path, complete: Manifest, request: Request, on_event: Listener) -> Manifest:
@@ -97,10 +131,8 @@ class _Preparation:
 
     source: Source
     out: Path
-    encoder: SentenceEncoder
     config: DataConfig
     tokenizer: TokenizerConfig
-    request: Request
     on_event: Listener
 
     @property
@@ -108,7 +140,8 @@ class _Preparation:
         return self.out / WORK
 
     @property
-    def _sentences(self) -> Path:
+    def sentences(self) -> Path:
+        """Where the distinct sentences lie between the two passes."""
         return self._work / "sentences"
 
     @property
@@ -116,41 +149,66 @@ class _Preparation:
         name = self.source.name
         return name[0].upper() + name[1:] if " " in name else f"`{name}`"
 
-    def stage(self, state: Request) -> Staged:
+    def begin(
+        self, encoder: SentenceEncoder | Callable[[], SentenceEncoder], overwrite: bool
+    ) -> Manifest | SentenceEncoder:
+        """All that one process does before encoding; the manifest where the corpus is complete already."""
+        out = self.out
+        refuse_foreign(out)
+        complete = Manifest.read(out) if (out / MANIFEST).exists() and not overwrite else None
+        state = {} if overwrite else read_state(out) if complete is None else request_of(complete)
+        try:
+            (self._work / INPUT).mkdir(parents=True, exist_ok=True)
+            self.source.settle(self._work / INPUT)
+            description = self.source.describe(state.get("source"))
+            loaded = encoder if isinstance(encoder, SentenceEncoder) else encoder()
+            request = make_request(description, loaded.reference, self.tokenizer, self.config)
+            if complete is not None:
+                return _keep(out, complete, request, self.on_event)
+            if overwrite:  # not before source and encoder are known to be there
+                clear(out, keep_input=True)
+            staged = self._stage(state, request)
+        except SgddError:
+            if not read_state(out).get("staged"):  # an unfinished first pass leaves nothing to go on from
+                shutil.rmtree(self._work, ignore_errors=True)
+            raise
+        self._make_tokenizer(staged, loaded)
+        return loaded
+
+    def _stage(self, state: Request, request: Request) -> Staged:
         """The first pass, or its result where an earlier run finished it."""
         if state.get("staged"):
-            refuse_differences(self.out, state, self.request)
+            refuse_differences(self.out, state, request)
             staged = Staged(**state["staged"])
             self.on_event(Notice(f"Going on with {staged.unique:,} sentences that were read before."))
             return staged
         # Written before reading too, so that a commit of the hub stays the same when reading starts again.
-        write_json(self._work / STATE, self.request)
+        write_json(self._work / STATE, request)
         staged = stage_sentences(
             self.source.lines(),
-            self._sentences,
+            self.sentences,
             name=self._source_name,
             config=self.config,
             total=self.config.limit or self.source.estimated_lines(),
             on_event=self.on_event,
         )
-        write_json(self._work / STATE, {**self.request, "staged": asdict(staged)})
+        write_json(self._work / STATE, {**request, "staged": asdict(staged)})
         return staged
 
-    def make_tokenizer(self, staged: Staged) -> TextTokenizer:
-        """The decoder's tokenizer, stored in the corpus folder; an earlier run's is used again."""
+    def _make_tokenizer(self, staged: Staged, encoder: SentenceEncoder) -> None:
+        """Store the decoder's tokenizer in the corpus folder; an earlier run's is used again."""
         folder = self.out / TOKENIZER
         if folder.is_dir():
-            return TextTokenizer.load(folder)
+            return
         self.on_event(StageStarted(TOKENIZING, 1, "vocabularies"))
         if self.tokenizer.kind == "encoder":
-            pieces = TextTokenizer.from_encoder(self.encoder)
+            pieces = TextTokenizer.from_encoder(encoder)
         else:
             # Hashed buckets: the first sentences are a random sample. Held-out ones stay unseen.
-            training = (
-                text for text in staged_sentences(self._sentences) if staged.split_of(text) == "train"
-            )
+            training = (text for text in staged_sentences(self.sentences) if staged.split_of(text) == "train")
             sample = islice(training, _TOKENIZER_SAMPLE)
             pieces = train_unigram(sample, self.tokenizer.vocab_size)
+            give_back_memory()
         unfinished = self._work / TOKENIZER
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -158,99 +216,72 @@ class _Preparation:
             flush(path)
         unfinished.replace(folder)
         self.on_event(StageFinished(TOKENIZING, f"{pieces.vocab_size:,} pieces ({pieces.kind})."))
-        return pieces
 
-    def encode(self, staged: Staged, pieces: TextTokenizer) -> list[ShardRecord]:
-        """Write every shard that is not there yet."""
-        self.on_event(StageStarted(ENCODING, staged.unique))
-        records: list[ShardRecord] = []
-        done = 0
+    def maker(self, encoder: SentenceEncoder, world: World) -> tuple[ShardMaker, Staged]:
+        """What `begin` left on the disk, ready for the second pass on every rank.
 
-        def on_batch(sentences: int) -> None:
-            nonlocal done
-            done += sentences
-            self.on_event(StageProgress(ENCODING, done))
+        Raises:
+            DataError: If this rank's encoder is not the one that rank 0 has.
+        """
+        state = read_state(self.out)
+        refuse_differences(self.out, state, {**state, "encoder": encoder.reference.to_dict()})
+        staged = Staged(**state["staged"])
+        progress = EncodingProgress(staged.unique, world, self.on_event)
+        progress.start()
+        pieces = TextTokenizer.load(self.out / TOKENIZER)
+        return ShardMaker(self.out, self._work, encoder, pieces, self.config, progress), staged
 
-        groups = grouped(staged_sentences(self._sentences), staged, self.config.shard_sentences)
-        for group in groups:
-            before = done
-            record = self._finished(group)
-            if record is None:
-                record = write_shard(
-                    group,
-                    self.out,
-                    self._work,
-                    encoder=self.encoder,
-                    tokenizer=pieces,
-                    config=self.config,
-                    on_batch=on_batch,
-                )
-                record.write(self._work / f"{group.name}.json")
-            records.append(record)
-            done = before + len(group.sentences)
-            self.on_event(StageProgress(ENCODING, done, group.name))
-        return records
-
-    def _finished(self, group: Group) -> ShardRecord | None:
-        """The record of a shard that an earlier run completed, if its file is still what it was."""
-        record = ShardRecord.read(self._work / f"{group.name}.json")
-        if record is None or record.candidates != len(group.sentences):
-            return None
-        if record.shard is not None:
-            path = self.out / record.shard.file
-            if not path.is_file() or sha256_of(path) != record.shard.sha256:
-                return None
-        return record
-
-    def finish(self, staged: Staged, pieces: TextTokenizer, records: list[ShardRecord]) -> Manifest:
+    def finish(self, maker: ShardMaker, staged: Staged, names: list[str]) -> Manifest:
         """Statistics, then the manifest; the working files go last."""
-        manifest = self._manifest(staged, pieces, records)
+        totals = Totals.of(maker.records(names))
+        manifest = self._manifest(maker, staged, totals)
         kept = manifest.counts["kept"]
-        if kept < MIN_SENTENCES or not all(manifest.splits.values()):
+        if totals.moments is None or kept < MIN_SENTENCES or not all(manifest.splits.values()):
             clear(self.out)  # shards without a manifest would stand in the way of the next try
             left_out = describe_rejections(manifest.counts["left_out"], self.config)
             raise too_few(self._source_name, kept, staged.read, left_out)
-        write_statistics(records, self.out)
+        write_statistics(totals.moments, self.out)
         manifest.write(self.out)
         shutil.rmtree(self._work, ignore_errors=True)
-        self._report(manifest)
+        self._report(manifest, maker.progress)
         return manifest
 
-    def _manifest(self, staged: Staged, pieces: TextTokenizer, records: list[ShardRecord]) -> Manifest:
-        shards = tuple(record.shard for record in records if record.shard is not None)
-        splits = {split: sum(shard.rows for shard in shards if shard.split == split) for split in SPLITS}
+    def _manifest(self, maker: ShardMaker, staged: Staged, totals: Totals) -> Manifest:
+        request, pieces, splits = read_state(self.out), maker.tokenizer, totals.splits
         left_out = dict(staged.rejected)
-        if too_long := sum(record.too_long for record in records):
-            left_out[Rejection.TOO_MANY_TOKENS.value] = too_long
+        if totals.too_long:
+            left_out[Rejection.TOO_MANY_TOKENS.value] = totals.too_long
         return Manifest(
-            source=self.request["source"],
-            encoder=self.request["encoder"],
+            source=request["source"],
+            encoder=request["encoder"],
             tokenizer={
                 "kind": pieces.kind,
                 "vocab_size": pieces.vocab_size,
                 "fingerprint": pieces.fingerprint(),
-                "asked": self.request["tokenizer"],
+                "asked": request["tokenizer"],
             },
-            settings=self.request["data"],
+            settings=request["data"],
             counts={
                 "read": staged.read,
                 "kept": sum(splits.values()),
-                "tokens": sum(record.tokens for record in records),
-                "unknown_tokens": sum(record.unknown_tokens for record in records),
+                "tokens": totals.tokens,
+                "unknown_tokens": totals.unknown_tokens,
                 "left_out": left_out,
             },
             splits=splits,
-            shards=shards,
-            max_tokens=max(record.max_tokens for record in records),
+            shards=totals.shards,
+            max_tokens=totals.max_tokens,
             embedding={
-                "dim": self.encoder.dim,
+                "dim": maker.encoder.dim,
                 "dtype": self.config.embedding_dtype,
-                "truncated": sum(record.truncated for record in records),
+                "truncated": totals.truncated,
+                "cosine_mean": totals.cosine_mean,
+                "cosine_lowest": totals.cosine_lowest,
             },
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _report(self, manifest: Manifest) -> None:
+    def _report(self, manifest: Manifest, progress: EncodingProgress) -> None:
         counts, truncated = manifest.counts, manifest.embedding["truncated"]
         if truncated:
             text = f"The encoder read only the beginning of {truncated:,} sentences (encoder.max_tokens)."
@@ -258,5 +289,4 @@ class _Preparation:
         if unknown := counts["unknown_tokens"]:
             text = f"{unknown:,} of {counts['tokens']:,} tokens are unknown to the vocabulary."
             self.on_event(Notice(text, warning=unknown > counts["tokens"] / 100))
-        summary = f"{counts['kept']:,} sentences, {counts['tokens']:,} tokens in `{self.out}`."
-        self.on_event(StageFinished(ENCODING, summary))
+        progress.finish(f"{counts['kept']:,} sentences, {counts['tokens']:,} tokens in `{self.out}`.")

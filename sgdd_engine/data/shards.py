@@ -1,7 +1,7 @@
 """One shard of a prepared corpus: sentences, token ids and vectors in an Arrow file, with its own record."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
-from safetensors.torch import save
 
-from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
+from sgdd_engine.data.config import EmbeddingDtype
+from sgdd_engine.data.groups import TokenisedGroup
+from sgdd_engine.data.manifest import Shard
 from sgdd_engine.data.moments import Moments
-from sgdd_engine.data.staging import Staged
+from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored
 from sgdd_engine.errors import DataError
-from sgdd_engine.storage import publish, sha256_of, write_bytes, write_json
+from sgdd_engine.storage import publish, sha256_of, write_json
 from sgdd_engine.text.encoder import SentenceEncoder
-from sgdd_engine.text.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class ShardRecord:
         max_tokens: Tokens of the longest row.
         unknown_tokens: Pieces that the vocabulary does not know.
         truncated: Sentences that the encoder had to cut.
+        cosine_lost: Sum over all rows of one minus the cosine between the encoder's vector and the stored one.
+        cosine_lost_most: The largest of these.
         mean: Mean of the stored vectors, `[D]`.
         squares: Sums of their squared distances from the mean, `[D]`.
     """
@@ -45,18 +45,20 @@ class ShardRecord:
     max_tokens: int
     unknown_tokens: int
     truncated: int
+    cosine_lost: float
+    cosine_lost_most: float
     mean: list[float]
     squares: list[float]
 
-    def write(self, path: Path) -> None:
-        """Store the record atomically."""
-        write_json(path, asdict(self))
+    def write(self, work: Path, name: str) -> None:
+        """Store the record atomically in the folder of the unfinished files."""
+        write_json(work / f"{name}.json", asdict(self))
 
     @classmethod
-    def read(cls, path: Path) -> "ShardRecord | None":
+    def read(cls, work: Path, name: str) -> "ShardRecord | None":
         """A stored record, or None where there is none or it is damaged."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
             shard = Shard(**value.pop("shard")) if value["shard"] else value.pop("shard")
             return cls(shard=shard, **value)
         except (OSError, ValueError, TypeError, KeyError):
@@ -64,156 +66,112 @@ class ShardRecord:
 
 
 @dataclass(frozen=True)
-class Group:
-    """The sentences that become one shard."""
+class EncodedGroup:
+    """A group with everything that its shard will hold.
 
-    split: str
-    number: int
-    sentences: list[str]
+    Attributes:
+        group: Sentences and token ids.
+        vectors: Their vectors as stored, `[N, D]`.
+        cosine_lost: One minus the cosine between the encoder's vector and the stored one, `[N]`.
+    """
 
-    @property
-    def name(self) -> str:
-        """The shard's name without its ending, for example `train-00000`."""
-        return f"{self.split}-{self.number:05d}"
-
-
-def grouped(sentences: Iterator[str], staged: Staged, shard_sentences: int) -> Iterator[Group]:
-    """Deal sentences to splits and cut each split into shards; the same groups every time."""
-    waiting: dict[str, list[str]] = {split: [] for split in SPLITS}
-    numbers = dict.fromkeys(SPLITS, 0)
-    for sentence in sentences:
-        split = staged.split_of(sentence)
-        waiting[split].append(sentence)
-        if len(waiting[split]) == shard_sentences:
-            yield Group(split, numbers[split], waiting[split])
-            waiting[split] = []
-            numbers[split] += 1
-    for split in SPLITS:
-        if waiting[split]:
-            yield Group(split, numbers[split], waiting[split])
+    group: TokenisedGroup
+    vectors: StoredVectors
+    cosine_lost: npt.NDArray[np.float32]
 
 
-def write_shard(
-    group: Group,
-    out: Path,
-    work: Path,
-    *,
-    encoder: SentenceEncoder,
-    tokenizer: TextTokenizer,
-    config: DataConfig,
-    on_batch: Callable[[int], None],
-) -> ShardRecord:
-    """Tokenise, sort by length, encode and store one group.
+def encode(
+    group: TokenisedGroup, encoder: SentenceEncoder, dtype: EmbeddingDtype, on_batch: Callable[[int], None]
+) -> EncodedGroup:
+    """Make the vectors of a group; they become small where they are made, and only then come to the CPU.
 
     Args:
-        group: The sentences.
-        out: The corpus folder; the shard appears there complete or not at all.
-        work: A folder on the same file system for the unfinished file.
+        group: Ready for the encoder.
         encoder: Makes the vectors.
-        tokenizer: Makes the token ids.
-        config: `max_tokens` and `embedding_dtype`.
+        dtype: How they are stored.
         on_batch: Passed on to the encoder.
 
     Raises:
         DataError: If a vector is not finite as stored.
     """
-    pairs = [
-        (sentence, ids)
-        for sentence, ids in zip(group.sentences, tokenizer.encode_batch(group.sentences), strict=True)
-        if 1 <= len(ids) <= config.max_tokens
-    ]
-    # Rows of one length lie side by side, so a batch touches few pages of the file.
-    pairs.sort(key=lambda pair: len(pair[1]))
-    texts, tokens = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    truncated_before = encoder.truncated
-    vectors = _stored_vectors(encoder, texts, config, on_batch)
+    vectors = StoredVectors.empty(len(group.texts), encoder.dim, dtype)
+    lost = np.empty(len(group.texts), np.float32)
+    for rows, part in encoder.encode_parts(group.cut, on_batch):
+        values, scale = stored(part, dtype)
+        lost[rows] = lost_cosine(part, values, scale).cpu().numpy()
+        if not np.isfinite(lost[rows]).all():
+            text = group.texts[rows[np.flatnonzero(~np.isfinite(lost[rows]))[0]]]
+            raise DataError(
+                f'The encoder\'s vector of "{text[:80]}" is not finite as {dtype}.',
+                "Store the vectors with --embedding-dtype fp32, or encode with --set encoder.precision=fp32.",
+            )
+        vectors.values[rows] = values.cpu().numpy()
+        if vectors.scale is not None and scale is not None:
+            vectors.scale[rows] = scale.cpu().numpy()
+    return EncodedGroup(group, vectors, lost)
+
+
+def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
+    """Store an encoded group, and its record once the shard stands on the disk.
+
+    Args:
+        encoded: What to store.
+        out: The corpus folder; the shard appears there complete or not at all.
+        work: A folder on the same file system for the unfinished file and the record.
+    """
+    group, vectors = encoded.group, encoded.vectors
     moments = Moments.of(vectors)
-    return ShardRecord(
-        shard=_write_arrow(group, out, work, texts=texts, tokens=tokens, vectors=vectors) if texts else None,
-        candidates=len(group.sentences),
-        too_long=len(group.sentences) - len(texts),
-        tokens=sum(map(len, tokens)),
-        max_tokens=max(map(len, tokens), default=0),
-        unknown_tokens=sum(ids.count(tokenizer.unk_id) for ids in tokens),
-        truncated=encoder.truncated - truncated_before,
+    record = ShardRecord(
+        shard=_write_arrow(group, vectors, out, work) if group.texts else None,
+        candidates=group.candidates,
+        too_long=group.candidates - len(group.texts),
+        tokens=len(group.tokens),
+        max_tokens=int(group.lengths.max(initial=0)),
+        unknown_tokens=group.unknown_tokens,
+        truncated=group.cut.truncated,
+        cosine_lost=float(encoded.cosine_lost.sum(dtype=np.float64)),
+        cosine_lost_most=float(encoded.cosine_lost.max(initial=0)),
         mean=moments.mean.tolist(),
         squares=moments.squares.tolist(),
     )
+    record.write(work, group.name)
+    return record
 
 
-def _stored_vectors(
-    encoder: SentenceEncoder, texts: Sequence[str], config: DataConfig, on_batch: Callable[[int], None]
-) -> npt.NDArray[Any]:
-    """Vectors `[N, D]` in the type that goes to disk."""
-    dtype = torch.float16 if config.embedding_dtype == "fp16" else torch.float32
-    if not texts:
-        return torch.empty(0, encoder.dim, dtype=dtype).numpy()
-    vectors = encoder.encode(texts, on_batch).to(dtype)
-    finite = torch.isfinite(vectors).all(dim=1)
-    if not finite.all():
-        text = texts[int((~finite).nonzero()[0])]
-        raise DataError(
-            f'The encoder\'s vector of "{text[:80]}" is not finite as {config.embedding_dtype}.',
-            "Store the vectors with --set data.embedding_dtype=fp32, or encode with "
-            "--set encoder.precision=fp32.",
-        )
-    return vectors.numpy()
-
-
-def _write_arrow(
-    group: Group,
-    out: Path,
-    work: Path,
-    *,
-    texts: list[str],
-    tokens: list[list[int]],
-    vectors: npt.NDArray[Any],
-) -> Shard:
+def _write_arrow(group: TokenisedGroup, vectors: StoredVectors, out: Path, work: Path) -> Shard:
     # Loading `datasets` takes 0.7 s, and what only reads a corpus needs none of it.
-    from datasets import Features, List, Value  # noqa: PLC0415
+    from datasets import Features  # noqa: PLC0415
     from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
 
-    dim = vectors.shape[1]
-    features = Features(
-        {
-            "text": Value("string"),
-            "tokens": List(Value("int32")),
-            "embedding": List(Value(str(vectors.dtype)), length=dim),
-        }
-    )
-    starts = np.cumsum([0, *map(len, tokens)], dtype=np.int32)
-    table = pa.table(
-        [
-            pa.array(texts, pa.string()),
-            pa.ListArray.from_arrays(starts, np.concatenate(tokens, dtype=np.int32)),
-            pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim),
-        ],
-        names=list(features),
-    )
+    columns = _columns(group, vectors)
     temporary, final = work / f"{group.name}.arrow.tmp", out / f"{group.name}.arrow"
     with temporary.open("wb") as stream:
+        features = Features({name: kind for name, (kind, _) in columns.items()})
         writer = ArrowWriter(stream=stream, features=features)
         # One record batch per shard: a reader then sees one array per column.
-        writer.write_table(table, writer_batch_size=len(texts))
+        table = pa.table({name: array for name, (_, array) in columns.items()})
+        writer.write_table(table, writer_batch_size=len(group.texts))
         writer.finalize(close_stream=False)
     sha256, size = sha256_of(temporary), temporary.stat().st_size
     publish(temporary, final)
-    return Shard(final.name, group.split, len(texts), size, sha256)
+    return Shard(final.name, group.split, len(group.texts), size, sha256)
 
 
-def write_statistics(records: Sequence[ShardRecord], folder: Path) -> None:
-    """Store mean and standard deviation of the training vectors, float32 `[D]` each.
+def _columns(group: TokenisedGroup, vectors: StoredVectors) -> dict[str, tuple[Any, pa.Array]]:
+    """Each column of a shard: what `datasets` calls its type, and what it holds."""
+    from datasets import List, Value  # noqa: PLC0415
 
-    They are those of the vectors as stored, so that what the model standardises is what they were taken from.
-    """
-    total: Moments | None = None
-    for record in records:
-        if record.shard is not None and record.shard.split == "train":
-            part = Moments(record.shard.rows, np.asarray(record.mean), np.asarray(record.squares))
-            total = part if total is None else total.joined(part)
-    assert total is not None, "a corpus without training sentences was refused before"
-    tensors = {
-        "mean": torch.from_numpy(total.mean).float(),
-        "std": torch.from_numpy(total.std()).float(),
+    dim = vectors.values.shape[1]
+    starts = np.cumsum([0, *group.lengths], dtype=np.int32)
+    numbers = pa.array(vectors.values.reshape(-1))
+    columns: dict[str, tuple[Any, pa.Array]] = {
+        "text": (Value("string"), pa.array(group.texts, pa.string())),
+        "tokens": (List(Value("int32")), pa.ListArray.from_arrays(starts, pa.array(group.tokens))),
+        "embedding": (
+            List(Value(str(vectors.values.dtype)), length=dim),
+            pa.FixedSizeListArray.from_arrays(numbers, dim),
+        ),
     }
-    write_bytes(folder / STATISTICS, save(tensors))
+    if vectors.scale is not None:
+        columns["scale"] = (Value("float32"), pa.array(vectors.scale))
+    return columns

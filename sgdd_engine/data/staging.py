@@ -2,7 +2,8 @@
 
 Sentences go to 256 bucket files by the hash of their content. Equal sentences meet in one bucket, so exact
 de-duplication needs one bucket in memory and not the corpus; and the walk over the buckets is a shuffle that
-does not depend on the order of the source.
+does not depend on the order of the source. Buckets of a source so large that they are too large themselves are
+dealt out again by the next digit of the hash.
 """
 
 import hashlib
@@ -17,12 +18,14 @@ from sgdd_engine.data.config import DataConfig
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
-BUCKETS = 256
 MIN_SENTENCES = 20
 READING = "reading"
 
 _HASH_RANGE = 1 << 64
-_BUFFER_CHARACTERS = 16_000_000  # held before a flush; 256 open files would exceed the limit of macOS
+_BUCKET_DIGITS = 2  # of the hash, in hex
+_BUCKET_BYTES = 32_000_000  # a larger one is dealt out again; in memory it takes some three times as much
+_MOST_DIGITS = 16  # half of the hash: what is still too large then is one sentence again and again
+_BUFFER_CHARACTERS = 4_000_000  # held before a flush; 256 open files would exceed the limit of macOS
 _PROGRESS_EVERY = 5_000
 _EXACT_SPLITS_BELOW = 20_000
 
@@ -76,8 +79,8 @@ def stage_sentences(
         raise DataError(f"{name} is empty: it holds no line of text.", "Give a source with text in it.")
     keys: list[int] | None = []
     unique = 0
-    for number in range(BUCKETS):
-        distinct, duplicates = _deduplicate(_bucket(folder, number))
+    for bucket in _small_buckets(folder):
+        distinct, duplicates = _deduplicate(bucket)
         unique += len(distinct)
         rejected[Rejection.DUPLICATE] += duplicates
         keys = keys + [_split_key(digest) for digest in distinct] if keys is not None else None
@@ -105,50 +108,75 @@ def too_few(name: str, kept: int, read: int, left_out: str) -> DataError:
 
 def staged_sentences(folder: Path) -> Iterator[str]:
     """The distinct sentences, bucket by bucket."""
-    for number in range(BUCKETS):
-        path = _bucket(folder, number)
-        if path.exists():
-            with path.open(encoding="utf-8", newline="\n") as stream:
-                for line in stream:
-                    yield line.rstrip("\n")
+    for path in sorted(folder.glob("*.txt")):
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            for line in stream:
+                yield line.rstrip("\n")
+
+
+class _Buckets:
+    """Sentences on their way to files that are named by the first digits of their hash."""
+
+    def __init__(self, folder: Path, digits: int) -> None:
+        self._folder, self._digits = folder, digits
+        self._waiting: dict[str, list[str]] = {}
+        self._characters = 0
+
+    def add(self, sentence: str) -> None:
+        bucket = _digest(sentence).hex()[: self._digits]
+        self._waiting.setdefault(bucket, []).append(sentence)
+        self._characters += len(sentence)
+        if self._characters >= _BUFFER_CHARACTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        for bucket, sentences in self._waiting.items():
+            with (self._folder / f"{bucket}.txt").open("a", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(sentence + "\n" for sentence in sentences)
+        self._waiting.clear()
+        self._characters = 0
 
 
 def _fill_buckets(
     lines: Iterable[str], folder: Path, config: DataConfig, rejected: Counter[str], on_event: Listener
 ) -> int:
-    waiting: dict[int, list[str]] = {}
-    characters = read = 0
+    buckets = _Buckets(folder, _BUCKET_DIGITS)
+    read = 0
     for line in lines:
         read += 1
         sentence = clean(line)
         reason = rejection(sentence, config)
         if reason is None:
-            waiting.setdefault(_digest(sentence)[0], []).append(sentence)
-            characters += len(sentence)
+            buckets.add(sentence)
         else:
             rejected[reason] += 1
-        if characters >= _BUFFER_CHARACTERS:
-            _flush(waiting, folder)
-            characters = 0
         if read % _PROGRESS_EVERY == 0:
             on_event(StageProgress(READING, read))
         if read == config.limit:
             break
-    _flush(waiting, folder)
+    buckets.flush()
     return read
 
 
-def _flush(waiting: dict[int, list[str]], folder: Path) -> None:
-    for number, sentences in waiting.items():
-        with _bucket(folder, number).open("a", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(sentence + "\n" for sentence in sentences)
-    waiting.clear()
+def _small_buckets(folder: Path) -> Iterator[Path]:
+    """The buckets by name; those too large for memory are dealt out to smaller ones first."""
+    waiting = sorted(folder.glob("*.txt"), reverse=True)
+    while waiting:
+        path = waiting.pop()
+        if path.stat().st_size <= _BUCKET_BYTES or len(path.stem) >= _MOST_DIGITS:
+            yield path
+            continue
+        smaller = _Buckets(folder, len(path.stem) + 1)
+        with path.open(encoding="utf-8", newline="\n") as stream:
+            for line in stream:
+                smaller.add(line.rstrip("\n"))
+        smaller.flush()
+        path.unlink()
+        waiting += sorted(folder.glob(f"{path.stem}?.txt"), reverse=True)
 
 
 def _deduplicate(path: Path) -> tuple[list[bytes], int]:
     """Keep the first of equal sentences in a bucket; the digests of what stays, and how many went."""
-    if not path.exists():
-        return [], 0
     kept: dict[bytes, str] = {}
     count = 0
     with path.open(encoding="utf-8", newline="\n") as stream:
@@ -183,7 +211,3 @@ def _digest(sentence: str) -> bytes:
 def _split_key(digest: bytes) -> int:
     # Other bytes than the one that chose the bucket, so that every bucket has sentences of every split.
     return int.from_bytes(digest[8:], "big")
-
-
-def _bucket(folder: Path, number: int) -> Path:
-    return folder / f"{number:02x}.txt"

@@ -39,9 +39,8 @@ def locked(out: Path) -> Iterator[None]:
     except OSError as error:
         raise _disk_error(out, error) from error
     try:
-        yield
-    except OSError as error:
-        raise _disk_error(out, error) from error
+        with disk_errors(out):
+            yield
     finally:
         lock.release()
         with suppress(OSError):
@@ -49,6 +48,19 @@ def locked(out: Path) -> Iterator[None]:
         with suppress(OSError):  # not empty: then it holds something worth keeping
             for folder in made:
                 folder.rmdir()
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a sentence.
+
+    Raises:
+        DataError: Instead of such an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _disk_error(out, error) from error
 
 
 def read_state(out: Path) -> dict[str, Any]:

@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from sgdd_engine.errors import EncoderError
+from sgdd_engine.text.batches import batches_in_parts
 from sgdd_engine.text.config import MINILM, EncoderConfig
+from sgdd_engine.text.cutting import Cutter, CutText
 from sgdd_engine.text.loading import find_files, hash_weights, load_model, load_tokenizer
 from sgdd_engine.text.pooling import ModuleChain, pool, read_module_chain
 
@@ -88,10 +92,9 @@ class SentenceEncoder:
         self._chain = chain
         self._batch_tokens = batch_tokens
         self._pad_id: int = tokenizer.pad_token_id or 0
-        # A copy: transformers changes truncation and padding of its own whenever it is called.
-        self._cutter = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-        self._cutter.no_padding()
-        self._cutter.enable_truncation(max_length=reference.max_tokens)
+        self._cutter = Cutter(
+            tokenizer, prompt=chain.prompt, max_tokens=reference.max_tokens, pad_id=self._pad_id
+        )
 
     def encode(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None) -> torch.Tensor:
         """Encode sentences in batches of similar length.
@@ -106,46 +109,89 @@ class SentenceEncoder:
         Raises:
             EncoderError: If an item is not text, or a vector is not finite.
         """
-        rows = self._cut(texts)
-        vectors = torch.empty(len(rows), self.dim)
-        for batch in _batches([len(row) for row in rows], self._batch_tokens):
-            found = self._forward([rows[index] for index in batch])
-            if not torch.isfinite(found).all():
-                raise EncoderError(
-                    f"The encoder {self.reference.name} gave vectors that are not finite "
-                    f"(arithmetic: {self.reference.dtype}).",
-                    "Try --set encoder.precision=fp32",
-                )
-            vectors[batch] = found
-            if on_batch is not None:
-                on_batch(len(batch))
+        text = self.cut(texts)
+        vectors = torch.empty(len(text), self.dim)
+        for rows, part in self.encode_parts(text, on_batch):
+            vectors[torch.from_numpy(rows)] = part.cpu()
         return vectors
+
+    def cut(self, texts: Sequence[str]) -> CutText:
+        """Tokenise sentences for `encode_parts`; another thread may do it while this encoder computes.
+
+        Raises:
+            EncoderError: If an item is not text.
+        """
+        cut = self._cutter(texts)
+        self.truncated += cut.truncated
+        return cut
+
+    def encode_parts(
+        self, text: CutText, on_batch: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[npt.NDArray[np.int64], torch.Tensor]]:
+        """Encode in batches of similar length, and hand over several batches at a time.
+
+        Args:
+            text: What `cut` gave.
+            on_batch: Called after each batch with the number of sentences in it.
+
+        Yields:
+            Row numbers `[M]` in `text`, and their vectors `[M, dim]`, float32 on the encoder's device.
+
+        Raises:
+            EncoderError: If a vector is not finite.
+        """
+        order = np.argsort(-text.lengths, kind="stable")
+        lengths = text.lengths[order]
+        ids, ends = self._moved(text.ids), self._moved(np.cumsum(text.lengths)[order])
+        sizes = self._moved(lengths)
+        for batches in batches_in_parts(lengths, self._batch_tokens):
+            first, last = batches[0][0], batches[-1][1]
+            # Made before the batches: small tensors that outlive large ones leave the heap full of holes.
+            part = torch.empty(last - first, self.dim, device=self.device)
+            for start, stop in batches:
+                # Known here, so that nobody has to look at a mask on a GPU: without one, attention is faster too.
+                padded = bool(lengths[start] != lengths[stop - 1])
+                width = int(lengths[start])
+                part[start - first : stop - first] = self._forward(
+                    ids, ends[start:stop], sizes[start:stop], width, padded
+                )
+                if on_batch is not None:
+                    on_batch(stop - start)
+            yield order[first:last], self._finite(part)
 
     def word_table(self) -> torch.Tensor:
         """The encoder's input embeddings, `[V, d_word]` float32 on the CPU (a copy)."""
         table: torch.Tensor = self._model.get_input_embeddings().weight  # type: ignore[operator]
         return table.detach().to("cpu", torch.float32, copy=True)
 
-    def _cut(self, texts: Sequence[str]) -> list[list[int]]:
-        if isinstance(texts, str):
-            raise EncoderError("encode() takes a list of sentences, not one string.", "Write encode([text]).")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise EncoderError(f"Sentence {index} is {type(text).__name__}, not text.")
-        # Lone surrogates (bytes that were not UTF-8) would fail deep inside the tokenizer.
-        clean = [self._chain.prompt + text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        cut = self._cutter.encode_batch_fast(clean, add_special_tokens=True)
-        self.truncated += sum(bool(row.overflowing) for row in cut)
-        return [row.ids or [self._pad_id] for row in cut]
+    def _moved(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":  # from pinned memory the copy does not wait for what is computed
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     @torch.no_grad()
-    def _forward(self, rows: list[list[int]]) -> torch.Tensor:
-        width = max(map(len, rows))
-        ids = torch.tensor([row + [self._pad_id] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        vectors = pool(self._model(input_ids=ids, attention_mask=mask)[0], mask, self._chain.pooling)
-        return (F.normalize(vectors, dim=-1) if self._chain.normalize else vectors).cpu()
+    def _forward(
+        self, ids: torch.Tensor, ends: torch.Tensor, lengths: torch.Tensor, width: int, padded: bool
+    ) -> torch.Tensor:
+        """Vectors `[B, dim]` of the sentences that end before `ends [B]` in `ids`; `width` is the longest."""
+        columns = torch.arange(width, device=self.device)
+        mask = columns < lengths[:, None]
+        # The last sentence of the text may be padded beyond its end.
+        places = (ends - lengths)[:, None] + columns
+        rows = torch.where(mask, ids[places.clamp(max=len(ids) - 1)].long(), self._pad_id)
+        states = self._model(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
+        vectors = pool(states, mask, self._chain.pooling)
+        return F.normalize(vectors, dim=-1) if self._chain.normalize else vectors
+
+    def _finite(self, vectors: torch.Tensor) -> torch.Tensor:
+        if not torch.isfinite(vectors).all():
+            raise EncoderError(
+                f"The encoder {self.reference.name} gave vectors that are not finite "
+                f"(arithmetic: {self.reference.dtype}).",
+                "Try --set encoder.precision=fp32",
+            )
+        return vectors
 
 
 def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> SentenceEncoder:
@@ -222,16 +268,6 @@ def _precision(dtype: str, device: torch.device) -> Literal["fp32", "bf16", "fp1
     if dtype == "float16" and device.type != "cpu":
         return "fp16"
     return "bf16" if dtype == "bfloat16" else "fp32"
-
-
-def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group indices by length, longest first, so that rows times the longest row stay within the budget."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    start = 0
-    while start < len(order):
-        rows = max(1, batch_tokens // lengths[order[start]])
-        yield order[start : start + rows]
-        start += rows
 
 
 def _positions(model: torch.nn.Module) -> int:

@@ -229,19 +229,18 @@ class TextTokenizer:
         return words
 
 
-def train_unigram(sentences: Iterable[str], vocab_size: int, seed: int = 0) -> TextTokenizer:
+def train_unigram(sentences: Iterable[str], vocab_size: int) -> TextTokenizer:
     """Train a cased Unigram vocabulary that gives cleaned text (NFC, single spaces) back unchanged.
 
     Args:
-        sentences: The text to learn from. Up to a million sentences are held in memory and their order does
-            not matter: the same sentences give the same vocabulary.
+        sentences: The text to learn from; only its distinct words and their counts are held in memory, and the
+            order does not matter.
         vocab_size: Pieces wanted, special ones included; a small text may give fewer.
-        seed: Which million is taken of a longer text.
 
     Raises:
         DataError: If there is no text, or too little to learn a piece from.
     """
-    tokenizer = build_unigram(sentences, vocab_size, seed)
+    tokenizer = build_unigram(sentences, vocab_size)
     specials = SpecialIds(mask_id=_id_of(tokenizer, MASK), bos_id=0, pad_id=1, eos_id=2, unk_id=3)
     return TextTokenizer(tokenizer, specials, "unigram")
 

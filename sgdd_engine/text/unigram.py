@@ -6,10 +6,9 @@ one way, so that `,"` before a space is none; and cut at punctuation ("didn't" t
 The result is a `tokenizers` model: only training needs `sentencepiece`.
 """
 
-import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -24,46 +23,66 @@ _WITH_BYTES = 1024
 _PUNCTUATION = r"▁?(?:[^\p{L}\p{M}\p{N}▁'’]|(?<!\p{L})['’]|['’](?!\p{L}))+"
 _LONGEST_PIECE = 24
 _LONGEST_SENTENCE = 1 << 20
-_MOST_SENTENCES = 1_000_000
+_MOST_WORDS = 1_000_000
+_MERGED_WORDS = 4_000_000
+_WORDS_PER_LINE = 1000
+
+# How often each distinct word stands in the text.
+Words = dict[str, int]
 
 
-def build_unigram(sentences: Iterable[str], vocab_size: int, seed: int = 0) -> Tokenizer:
+def build_unigram(sentences: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train the tokenizer: `<s> <pad> </s> <unk>`, 256 bytes (from 1,024 pieces on), pieces, `<mask>` last.
 
     Characters beyond the most frequent `vocab_size // 4` are left to the bytes, so that any text can be
     written and given back; without the bytes (below 1,024 pieces) they become `<unk>`.
 
+    Args:
+        sentences: The text to learn from; only its distinct words and their counts are held in memory.
+        vocab_size: Pieces wanted, special ones included; a small text may give fewer.
+
     Raises:
         DataError: If there is no text, or too little to learn a piece from.
     """
-    sample = _draw((sentence for sentence in sentences if sentence.strip()), seed)
-    if not sample:
+    words = _count_words(sentences)
+    if not words:
         raise DataError("There is no text to train a vocabulary on.")
-    kept = _frequent_characters(sample, vocab_size // 4)
-    sample = ["".join(c if c in kept else " " for c in sentence) for sentence in sample]
-    return _assemble(_pieces(sample, vocab_size - 1), with_bytes=vocab_size >= _WITH_BYTES)
+    words = _spelled_with(_frequent_characters(words, vocab_size // 4), words)
+    return _assemble(_pieces(words, vocab_size - 1), with_bytes=vocab_size >= _WITH_BYTES)
 
 
-def _draw(sentences: Iterable[str], seed: int) -> list[str]:
-    """All sentences, or a uniform sample of a million of them (reservoir sampling)."""
-    generator, sample = random.Random(seed), list[str]()
-    for index, sentence in enumerate(sentences):
-        if index < _MOST_SENTENCES:
-            sample.append(sentence)
-        elif (place := generator.randrange(index + 1)) < _MOST_SENTENCES:
-            sample[place] = sentence
-    return sample
-
-
-def _frequent_characters(sample: list[str], most: int) -> set[str]:
+def _count_words(sentences: Iterable[str]) -> Words:
+    """How often each word stands in the text, as white space divides it; the rarest may be forgotten."""
     counts = Counter[str]()
-    for sentence in sample:
-        counts.update(sentence)
-    # By count, then by code point: ties must not depend on the order of the text. The space always stays; tabs
-    # and line ends go, which would break the table of candidates.
-    solid = (character for character in counts if not character.isspace())
-    ranked = sorted(solid, key=lambda character: (-counts[character], character))
-    return {" ", *ranked[: most - 1]}
+    least = 1
+    for sentence in sentences:
+        counts.update(sentence.split())
+        if len(counts) > _MOST_WORDS:
+            least += 1
+            counts = Counter({word: count for word, count in counts.items() if count >= least})
+    return dict(counts)
+
+
+def _frequent_characters(words: Words, most: int) -> set[str]:
+    counts = Counter[str]()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    # By count, then by code point: ties must not depend on the order of the text.
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    return set(ranked[: most - 1])
+
+
+def _spelled_with(characters: set[str], words: Words) -> Words:
+    """The words where all other characters are spaces, in an order that does not depend on the text's."""
+    counts = Counter[str]()
+    for word, count in words.items():
+        if characters.issuperset(word):
+            counts[word] += count
+        else:
+            for part in "".join(c if c in characters else " " for c in word).split():
+                counts[part] += count
+    return dict(sorted(counts.items()))
 
 
 def _splitter() -> pre_tokenizers.PreTokenizer:
@@ -75,19 +94,30 @@ def _splitter() -> pre_tokenizers.PreTokenizer:
     )
 
 
-def _merges(sample: list[str], size: int) -> list[str]:
+def _merges(words: Words, size: int) -> list[str]:
     """Every character, and the byte-pair merges in the order in which they were made."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = _splitter()
     trainer = trainers.BpeTrainer(
         vocab_size=size, min_frequency=2, max_token_length=_LONGEST_PIECE, show_progress=False
     )
-    tokenizer.train_from_iterator(sample, trainer)
+    tokenizer.train_from_iterator(_written_out(words), trainer)
     vocabulary = tokenizer.get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def _pieces(sample: list[str], size: int) -> list[tuple[str, float]]:
+def _written_out(words: Words) -> Iterator[str]:
+    """The words as often as they stand in the text, or as a text of four million words would have them."""
+    share = min(1.0, _MERGED_WORDS / max(1, sum(words.values())))
+    for word, count in words.items():
+        # A word that was seen twice may still become a merge.
+        often = max(min(count, 2), round(count * share))
+        while often > 0:
+            yield " ".join([word] * min(often, _WORDS_PER_LINE))
+            often -= _WORDS_PER_LINE
+
+
+def _pieces(words: Words, size: int) -> list[tuple[str, float]]:
     """The special pieces, the bytes and the trained pieces, `size` or fewer, with log-probabilities."""
     import sentencepiece  # noqa: PLC0415 - whoever only uses a vocabulary does not wait for it
 
@@ -95,12 +125,13 @@ def _pieces(sample: list[str], size: int) -> list[tuple[str, float]]:
     with tempfile.TemporaryDirectory(prefix="sgdd-") as folder:
         candidates = Path(folder) / "candidates.tsv"
         # Their counts are only where training starts, so Zipf's law will do: the count falls as the rank rises.
-        merges = enumerate(_merges(sample, 2 * size), start=10)
+        merges = enumerate(_merges(words, 2 * size), start=10)
         lines = (f"{piece}\t{max(10_000_000 // rank, 1)}\n" for rank, piece in merges)
         candidates.write_text("".join(lines), encoding="utf-8", newline="\n")
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sample),
+                sentence_iterator=(f"{word}\t{count}" for word, count in words.items()),
+                input_format="tsv",
                 model_writer=model,
                 model_type="unigram",
                 vocab_size=size,

@@ -1,0 +1,156 @@
+"""The second pass: groups of staged sentences become shards, several steps and several processes side by side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
+from sgdd_engine.data.memory import give_back_memory
+from sgdd_engine.data.overlap import Look, run_overlapped
+from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_shard
+from sgdd_engine.distributed import World
+from sgdd_engine.errors import DataError
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
+from sgdd_engine.storage import sha256_of
+from sgdd_engine.text.encoder import SentenceEncoder
+from sgdd_engine.text.tokenizer import TextTokenizer
+
+ENCODING = "encoding"
+
+
+@dataclass
+class EncodingProgress:
+    """Reports how far encoding is, in sentences of all processes.
+
+    What the others have done is not known meanwhile: each is taken to be as far as this one.
+
+    Attributes:
+        total: Sentences of the corpus, before too long ones are left out.
+        world: The processes that share them.
+        on_event: Told of the stage `encoding`.
+    """
+
+    total: int
+    world: World
+    on_event: Listener
+    _done: int = field(default=0, init=False)
+
+    def start(self) -> None:
+        """Announce the stage."""
+        self.on_event(StageStarted(ENCODING, self.total))
+
+    def add(self, sentences: int, note: str = "") -> None:
+        """This process is done with so many more sentences."""
+        self._done += sentences
+        shown = min(self.total, self._done * self.world.size)
+        self.on_event(StageProgress(ENCODING, shown, note))
+
+    def finish(self, summary: str) -> None:
+        """Every process is done."""
+        if self.world.size > 1:
+            self.on_event(StageProgress(ENCODING, self.total))
+        self.on_event(StageFinished(ENCODING, summary))
+
+
+@dataclass(frozen=True)
+class ShardMaker:
+    """Makes the shards of one preparation that are not there yet.
+
+    Attributes:
+        out: The corpus folder.
+        work: Its folder of unfinished files.
+        encoder: Makes the vectors.
+        tokenizer: Makes the token ids.
+        config: `max_tokens` and `embedding_dtype`.
+        progress: Told of every batch.
+    """
+
+    out: Path
+    work: Path
+    encoder: SentenceEncoder
+    tokenizer: TextTokenizer
+    config: DataConfig
+    progress: EncodingProgress
+
+    def make(self, groups: Iterator[Group], world: World) -> list[str]:
+        """Make this process's share of the shards, every `world.size`-th one.
+
+        Args:
+            groups: Every group of the corpus.
+            world: The processes that share them.
+
+        Returns:
+            The names of all shards, the others' included; `records` finds what became of them.
+
+        Raises:
+            DataError: If a vector is not finite as stored.
+        """
+        names: list[str] = []
+
+        def share() -> Iterator[Group]:
+            for index, group in enumerate(groups):
+                names.append(group.name)
+                if index % world.size == world.rank:
+                    yield group
+
+        run_overlapped(share(), self._get_ready, self._compute, self._store, self._report)
+        return names
+
+    def records(self, names: list[str]) -> Iterator[ShardRecord]:
+        """The records of shards, read from the disk one at a time.
+
+        Raises:
+            DataError: If one is missing.
+        """
+        for name in names:
+            record = ShardRecord.read(self.work, name)
+            if record is None:
+                raise DataError(
+                    f"`{self.out}` lacks the record of its shard {name}.",
+                    "Run the same command again; it goes on where it stopped.",
+                )
+            yield record
+
+    def _get_ready(self, group: Group) -> TokenisedGroup | ShardRecord:
+        record = self._finished(group)
+        if record is not None:
+            return record
+        return tokenise(
+            group, encoder=self.encoder, tokenizer=self.tokenizer, max_tokens=self.config.max_tokens
+        )
+
+    def _finished(self, group: Group) -> ShardRecord | None:
+        """The record of a shard that an earlier run completed, if its file is still what it was."""
+        record = ShardRecord.read(self.work, group.name)
+        if record is None or record.candidates != len(group.sentences):
+            return None
+        if record.shard is not None:
+            path = self.out / record.shard.file
+            if not path.is_file() or sha256_of(path) != record.shard.sha256:
+                return None
+        return record
+
+    def _compute(self, ready: TokenisedGroup | ShardRecord, look: Look) -> EncodedGroup | ShardRecord:
+        if isinstance(ready, ShardRecord):
+            self.progress.add(ready.candidates)
+            return ready
+
+        def on_batch(sentences: int) -> None:
+            self.progress.add(sentences)
+            look()
+            if self.encoder.device.type == "cpu":
+                give_back_memory()
+
+        encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch)
+        self.progress.add(ready.candidates - len(ready.texts))
+        return encoded
+
+    def _store(self, encoded: EncodedGroup | ShardRecord) -> ShardRecord:
+        if isinstance(encoded, ShardRecord):
+            return encoded
+        return write_shard(encoded, self.out, self.work)
+
+    def _report(self, record: ShardRecord) -> None:
+        if record.shard is not None:
+            self.progress.add(0, Path(record.shard.file).stem)

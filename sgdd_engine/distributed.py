@@ -1,0 +1,117 @@
+"""Which of several processes this one is, and what they do together.
+
+A process that works alone is a world of one: the same code runs either way. The processes themselves are started by
+PyTorch's elastic launcher (`torchrun`), which says in the environment who is who; `join` reads it through PyTorch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from sgdd_engine.errors import ConfigError, SgddError
+
+# The others wait this long for a process that is behind; rank 0 reads a whole source before the rest can begin.
+PATIENCE = timedelta(days=7)
+CPU = torch.device("cpu")
+
+
+class LostProcessError(SgddError):
+    """Another process of the same world ended, so this one cannot go on; the other one knows why."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process's place among those that work together.
+
+    Attributes:
+        rank: Number of this process, from 0. size: Number of processes.
+        local_rank: Number of this process on its machine.
+        device: Where tensors lie that are exchanged.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    device: torch.device = CPU
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The element-wise sum of every process's `tensor`, the same on all; in place."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """Rank 0's `tensor`, on all; in place."""
+        if self.size > 1:
+            distributed.broadcast(tensor, src=0)
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so; every process must ask."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)))
+
+    def agree(self, text: str) -> str:
+        """Rank 0's `text`, on all; nothing is pickled on the way."""
+        if self.size == 1:
+            return text
+        written = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        length = int(self.share(torch.tensor(len(written), device=self.device)))
+        letters = torch.zeros(length, dtype=torch.uint8) if self.rank else written
+        return bytes(self.share(letters.to(self.device)).tolist()).decode()
+
+
+ALONE = World()
+
+
+@contextmanager
+def join(device: torch.device, local_rank: int, patience: timedelta = PATIENCE) -> Iterator[World]:
+    """While entered, this process is one of those that the elastic launcher started.
+
+    All of them leave together, unless one fails.
+
+    Args:
+        device: Where this process computes; CUDA devices talk through NCCL, CPUs through gloo.
+        local_rank: This process's number on its machine.
+        patience: How long a process waits for one that is behind before it fails.
+
+    Raises:
+        ConfigError: processes cannot work together on such a device.
+        LostProcessError: another one ended.
+    """
+    if device.type not in {"cpu", "cuda"}:
+        raise ConfigError(f"Several processes cannot share a device of type `{device.type}`.", "Use one.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        distributed.init_process_group("nccl", timeout=patience, device_id=device)
+    else:
+        distributed.init_process_group("gloo", timeout=patience)
+    try:
+        world = World(distributed.get_rank(), distributed.get_world_size(), local_rank, device)
+        yield world
+        world.barrier()
+    except RuntimeError as error:
+        if _tells_of_another(error):
+            raise LostProcessError("Another process of this run ended, so this one cannot go on.") from error
+        raise
+    distributed.destroy_process_group()
+
+
+def _tells_of_another(error: RuntimeError) -> bool:
+    # gloo has no class of its own for a connection that the other side closed.
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)

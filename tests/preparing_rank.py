@@ -1,0 +1,50 @@
+"""One of several processes that prepare a corpus together; `torchrun` starts it for tests."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.sources import open_source
+from sgdd_engine.distributed import LostProcessError, join
+from sgdd_engine.errors import SgddError
+from sgdd_engine.events import StageProgress
+from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
+from sgdd_engine.text.encoder import load_encoder
+
+CONFIG = DataConfig(shard_sentences=256, validation_share=0.05)
+
+
+def main(book: str, out: str, encoder: str, seconds_per_batch: str = "0") -> None:
+    torch.set_num_threads(1)
+
+    def on_event(event: object) -> None:
+        time.sleep(float(seconds_per_batch))
+        if isinstance(event, StageProgress) and event.stage == "encoding":
+            print(f"rank {world.rank}: {event.done}", flush=True)
+
+    with join(torch.device("cpu"), int(os.environ["LOCAL_RANK"])) as world:
+        try:
+            manifest = prepare(
+                open_source(book, CONFIG),
+                Path(out),
+                encoder=lambda: load_encoder(EncoderConfig(name=encoder)),
+                config=CONFIG,
+                tokenizer=TokenizerConfig(),
+                on_event=on_event,
+                world=world,
+            )
+        except LostProcessError:
+            raise SystemExit(1) from None
+        except SgddError as error:
+            print(f"rank {world.rank} says: {error.message}", flush=True)
+            raise SystemExit(1) from None
+        print(f"rank {world.rank} has {manifest.counts['kept']} sentences", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
