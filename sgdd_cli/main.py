@@ -18,20 +18,22 @@ from sgdd_cli.commands.prepare_data import prepare_data
 from sgdd_cli.commands.sample import sample
 from sgdd_cli.commands.train import train
 from sgdd_cli.console import Leave, discard, emit, manners, say, show_error
+from sgdd_cli.explaining import explain
 from sgdd_cli.group import SgddGroup
 from sgdd_engine import __version__
-from sgdd_engine.errors import ConfigError, SgddError
+from sgdd_engine.errors import ConfigError
 
 _SIGNALLED = {130: "Interrupted.", 143: "Terminated."}
 
 app = typer.Typer(
     name="sgdd",
     cls=SgddGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
-    rich_markup_mode="rich",
+    # Plain text: Typer's panels take longer to load than all of `sgdd --help`, with Markdown and highlighters.
+    rich_markup_mode=None,
 )
 app.command("prepare-data", cls=SgddCommand)(prepare_data)
 app.command("train", cls=SgddCommand)(train)
@@ -58,7 +60,7 @@ def root(
 ) -> None:
     """A sentence becomes one vector, and the vector becomes a sentence again.
 
-    New here? [bold]sgdd demo[/bold] shows the whole way on any machine, in a few minutes.
+    New here? `sgdd demo` shows the whole way on any machine, in a few minutes.
     """
     manners.quiet, manners.debug = quiet, debug or "SGDD_DEBUG" in os.environ
 
@@ -72,6 +74,8 @@ def main() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # A console that lacks a character shows its code instead of failing on it.
             stream.reconfigure(errors="backslashreplace")
+    # Read by PyTorch on Linux: large tensors then come in large pages, and far less time goes into fetching them.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
     sys.exit(_run())
@@ -96,7 +100,7 @@ def _run() -> int:
     except BaseException as error:
         if manners.debug:
             traceback.print_exception(error)
-        show_error(*_explain(error))
+        show_error(*explain(error))
         return 2 if isinstance(error, ConfigError) else 1
     return 0
 
@@ -108,22 +112,3 @@ def _flushed(code: int) -> int:
         discard(sys.stdout)
         return 0
     return code
-
-
-def _explain(error: BaseException) -> tuple[str, str | None]:
-    """The sentence for an exception and what to do about it."""
-    if isinstance(error, SgddError):
-        return error.message, error.hint
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename or 'no file was named'}.", None
-    # torch's own class of this name is not imported for the sake of one message.
-    out_of_memory = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text
-    if isinstance(error, MemoryError) or out_of_memory:
-        return (
-            f"There is not enough memory. {text}".strip(),
-            "Use smaller batches, such as --set train.batch_tokens=2048 (or encoder.batch_tokens while preparing).",
-        )
-    shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    where = "" if manners.debug else "Run it again with --debug for the traceback, and report both."
-    return f"This is a bug in sgdd: {shown}", where or None

@@ -53,19 +53,6 @@ def test_rows_of_one_length_are_cut_evenly():
     assert sorted(map(len, epoch_of(batches))) == [50, 51]
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 7])
-def test_ranks_share_an_epoch_and_take_equally_many_steps(world_size):
-    lengths = np.random.default_rng(1).integers(3, 12, 300)
-    ranks = [
-        ExactLengthBatches(lengths, batch_tokens=50, seed=0, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    assert len({len(rank) for rank in ranks}) == 1
-    rows = [tuple(batch) for rank in ranks for batch in epoch_of(rank)]
-    assert set(np.concatenate(rows)) == set(range(300))
-    assert len(rows) - len(set(rows)) < world_size
-
-
 def test_no_rows_is_an_error_with_a_sentence():
     with pytest.raises(DataError, match="no sentences"):
         ExactLengthBatches(np.empty(0, np.int32), batch_tokens=100, seed=0)

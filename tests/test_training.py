@@ -3,24 +3,35 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import TINY, tiny
 
-from sgdd_engine.checkpoint import checkpoints_of, resolve_checkpoint
+from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
+from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.distributed import ALONE, CPU
 from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, TrainingProgress, Validated
 from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.feed import Feed
+from sgdd_engine.training.log import Meter
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
+from sgdd_engine.training.parallel import SharedModel
+from sgdd_engine.training.start import model_config, new_model
+from sgdd_engine.training.state import Progress
+from sgdd_engine.training.step import batch_loss, step_generator
+from sgdd_engine.training.update import Update
 
 PROGRAM = Path(__file__).with_name("tiny_training.py")
 
@@ -236,6 +247,105 @@ def test_whitening_and_no_bottleneck_train_too(corpus, tmp_path):
         assert train(corpus, tmp_path / kind, spec, device="cpu").step == 4
 
 
+def test_pieces_of_a_step_add_up_to_its_gradient(corpus):
+    spec = tiny(micro_batches=3, table_init="random", grad_clip=1e9)
+    split, order = corpus.split("train"), order_of(corpus, 256 // 3)
+    model = model_of(corpus, spec)
+    with Feed(split, order, CPU, first=0, stride=1) as feed:
+        update = Update(
+            SharedModel(model, ALONE, "ddp", CPU),
+            None,
+            None,
+            feed,
+            spec,
+            pieces=3,
+            device=CPU,
+            dtype=torch.float32,
+        )
+        sound, sentences = update.gradient(step=0, meter=Meter())
+    assert sound
+    assert sentences == sum(len(order.batch(position)) for position in range(3))
+    other = model_of(corpus, spec)
+    sum(
+        loss_of(other, *split.batch(order.batch(position)), spec, position).total for position in range(3)
+    ).backward()
+    for (name, ours), theirs in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["vib", "whitening", "none"])
+@pytest.mark.parametrize("memory_tokens", [0, 2])
+def test_every_parameter_has_a_gradient_even_where_nothing_is_masked(corpus, kind, memory_tokens):
+    spec = replace(
+        TINY,
+        bottleneck=replace(TINY.bottleneck, kind=kind),
+        decoder=replace(TINY.decoder, memory_tokens=memory_tokens),
+        train=replace(TINY.train, table_init="random", condition_dropout=0.0, length_weight=0.0),
+    )
+    model = model_of(corpus, spec)
+    x, e = corpus.split("train").batch(np.array([0]))
+    losses = (loss_of(model, x[:, :1], e, spec, position) for position in range(100))
+    loss = next(loss for loss in losses if not len(loss.nll))
+    loss.total.backward()
+    # DDP waits for each of them.
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def model_of(corpus, spec):
+    config = model_config(corpus, spec.bottleneck, spec.decoder)
+    return new_model(corpus, config, spec.train, CPU, lambda event: None).train()
+
+
+def order_of(corpus, batch_tokens):
+    return ExactLengthBatches(corpus.split("train").lengths, batch_tokens=batch_tokens, seed=0)
+
+
+def loss_of(model, x, e, spec, position):
+    generator = step_generator(spec.train.seed, position, CPU)
+    return batch_loss(model, x, e, config=spec.train, diffusion=spec.diffusion, step=0, generator=generator)
+
+
+def test_the_feed_gives_every_other_piece_in_order(corpus):
+    split, order = corpus.split("train"), order_of(corpus, 64)
+    first = len(order) - 3  # across the end of an epoch
+    with Feed(split, order, CPU, first=first, stride=2) as feed:
+        pieces = [feed.next() for _ in range(4)]
+    assert [piece.position for piece in pieces] == [first, first + 2, first + 4, first + 6]
+    for piece in pieces:
+        x, e = split.batch(order_of(corpus, 64).batch(piece.position))
+        assert torch.equal(piece.x, x)
+        assert torch.equal(piece.e, e)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("feed")]
+
+
+def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
+    with (
+        Feed(corpus.split("validation"), order_of(corpus, 4096), CPU, first=0, stride=1) as feed,
+        pytest.raises(IndexError),  # its order is that of another, larger split
+    ):
+        feed.next()
+
+
+def test_a_checkpoint_from_before_there_were_pieces_goes_on_at_its_step():
+    progress = Progress.from_dict({"step": 5, "seconds": 1.0, "sentences": 9, "best_loss": None})
+    assert (progress.position, progress.micro_batches) == (5, 1)
+    progress.recut(4)
+    assert (progress.position, progress.micro_batches) == (20, 4)
+    assert Progress.from_dict(progress.to_dict()) == progress
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own code
+def test_a_compiled_decoder_trains_alike(corpus, tmp_path):
+    losses = []
+    for compiled in (False, True):
+        result = train(corpus, tmp_path / str(compiled), tiny(max_steps=3, compile=compiled), device="cpu")
+        losses.append(read_info(result.checkpoint).validation_loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    again = train(corpus, tmp_path / "True", tiny(max_steps=4), device="cpu", resume=True)
+    assert again.step == 4
+
+
 def test_learning_rate_warms_up_and_decays_to_its_floor():
     config = TrainConfig(learning_rate=1.0, warmup_steps=10, min_learning_rate_share=0.1, max_steps=100)
     assert learning_rate(0, 0.0, config) == pytest.approx(0.1)
@@ -254,16 +364,6 @@ def test_the_average_moves_in_float32_even_for_bf16_weights():
     expected = 1 + 2**-7 * (1 - 0.9999**100)
     # A hundred roundings of a number near 1; an average in bf16 would not have moved at all, 8e-5 away.
     assert ema.weights["weight"].item() == pytest.approx(expected, abs=100 * 2**-24)
-
-
-def test_applying_the_average_gives_the_raw_weights_back():
-    model = torch.nn.Linear(3, 3)
-    ema = Ema.of(model, 0.5)
-    raw = torch.randn(3, 3)
-    model.weight.data.copy_(raw)
-    with ema.applied_to(model):
-        assert torch.equal(model.weight, ema.weights["weight"])
-    assert torch.equal(model.weight, raw)
 
 
 def test_only_matrices_decay():

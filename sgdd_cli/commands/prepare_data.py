@@ -1,17 +1,19 @@
 """`sgdd prepare-data`: text in, a prepared corpus out."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sgdd_cli import figures
 from sgdd_cli.console import emit, emit_table, new_table, say, warn
-from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpu, device_name
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names
 
 if TYPE_CHECKING:
     from sgdd_cli.schema import Settings
     from sgdd_engine.data.plan import Plan
+    from sgdd_engine.distributed import World
 
 
 def prepare_data(
@@ -38,10 +40,16 @@ def prepare_data(
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Leave out sentences of more tokens.")
     ] = None,
+    embedding_dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--embedding-dtype", help="How vectors are stored: int8 (with a scale each), fp16 or fp32."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Read at most so many lines.")] = None,
     column: Annotated[str | None, typer.Option("--column", help="Column that holds the text.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of a hub data set.")] = None,
-    gpu: Gpu = None,
+    gpu: Gpus = None,
     device: Device = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, from the first lines; write nothing.")
@@ -53,12 +61,15 @@ def prepare_data(
 ) -> None:
     """Clean, split, tokenise and encode text into a corpus folder.
 
-    Goes on where an interrupted preparation stopped. Prints the folder.
+    Goes on where an interrupted preparation stopped. Several GPUs encode side by side; on several machines, start it
+    with torchrun. Prints the folder.
 
     Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
     """
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.ranks import hush_others, join_others, launch, launched  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - as above
 
+    hush_others()
     if vocab_size is not None and tokenizer == "encoder":
         raise typer.BadParameter("--vocab-size trains a vocabulary; --tokenizer encoder wants none trained.")
     trained = "unigram" if vocab_size is not None and tokenizer is None else tokenizer
@@ -70,6 +81,7 @@ def prepare_data(
             ("--tokenizer" if tokenizer else "--vocab-size", "tokenizer.kind", trained),
             ("--vocab-size", "tokenizer.vocab_size", vocab_size),
             ("--max-tokens", "data.max_tokens", max_tokens),
+            ("--embedding-dtype", "data.embedding_dtype", embedding_dtype),
             ("--limit", "data.limit", limit),
             ("--column", "data.column", column),
             ("--split", "data.split", split),
@@ -79,13 +91,19 @@ def prepare_data(
     from sgdd_cli.places import corpus_folder  # noqa: PLC0415 - as above
 
     folder = out or corpus_folder(source)
+    places = device_names(gpu, device)
     if dry_run:
         _plan(source, settings, folder)
-    else:
-        _prepare(source, settings, folder, device_name(gpu, device), overwrite)
+        return
+    if len(places) > 1 and not launched():
+        raise typer.Exit(launch(places))
+    with join_others(places) as (world, place):
+        _prepare(source, settings, folder, place, overwrite, world)
 
 
-def _prepare(source: str, settings: "Settings", folder: Path, device: str, overwrite: bool) -> None:
+def _prepare(
+    source: str, settings: "Settings", folder: Path, device: str, overwrite: bool, world: "World"
+) -> None:
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.data.prepare import prepare  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
@@ -105,11 +123,22 @@ def _prepare(source: str, settings: "Settings", folder: Path, device: str, overw
             tokenizer=settings.tokenizer,
             overwrite=overwrite,
             on_event=display,
+            world=world,
         )
     splits = ", ".join(f"{count:,} {name}" for name, count in manifest.splits.items())
     say(f"{splits} sentences; vocabulary of {manifest.tokenizer['vocab_size']:,} pieces.")
+    say(_effect_of_storing(manifest.embedding))
     say(f"Next: sgdd train {folder}")
     emit(str(folder))
+
+
+def _effect_of_storing(embedding: Mapping[str, Any]) -> str:
+    """How far the stored vectors are from the encoder's; corpora of older versions do not know it."""
+    text = f"Vectors are stored as {embedding['dtype']}"
+    if "cosine_lowest" not in embedding:
+        return f"{text}."
+    mean, lowest = embedding["cosine_mean"], embedding["cosine_lowest"]
+    return f"{text}; their cosine with the encoder's is {mean:.6f} on average and {lowest:.6f} at the lowest."
 
 
 def _plan(source: str, settings: "Settings", folder: Path) -> None:

@@ -1,17 +1,23 @@
 """`sgdd train`: a prepared corpus in, a run with checkpoints out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sgdd_cli.console import emit, say
-from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpu, device_name
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names
 
 if TYPE_CHECKING:
     from sgdd_cli.schema import Settings
+    from sgdd_engine.distributed import World
     from sgdd_engine.training.loop import TrainResult
+
+# A machine that is gone must not hold the others for days; a slow disk may take its time with a checkpoint.
+_PATIENCE = timedelta(hours=1)
 
 
 def train(
@@ -26,7 +32,7 @@ def train(
             help="Go on with the run --out, or the newest, under the settings it was started with.",
         ),
     ] = False,
-    gpu: Gpu = None,
+    gpu: Gpus = None,
     device: Device = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="Optimiser steps.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Training time.")] = None,
@@ -38,29 +44,70 @@ def train(
 ) -> None:
     """Train a decoder on a prepared corpus.
 
-    Ctrl-C saves and stops; --resume goes on as if nothing had happened. Prints the run folder.
+    Ctrl-C saves and stops; --resume goes on as if nothing had happened. Several GPUs train one model together;
+    on several machines, start it with torchrun. Prints the run folder.
 
     Example: sgdd train data/tales --gpu 0 --max-minutes 60
     """
-    from sgdd_cli.places import corpus_of_run, new_run, newest_corpus, newest_run  # noqa: PLC0415 - for quick help
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415
+    from sgdd_cli.ranks import hush_others, join_others, launch, launched  # noqa: PLC0415 - for quick help
 
-    place = device_name(gpu, device)
-    run = out or newest_run() if resume else out
-    settings = load_settings(
-        _with_the_runs_own(run, files or ()) if resume and run else files or (),
-        assignments or (),
-        [
-            ("--max-steps", "train.max_steps", max_steps),
-            ("--max-minutes", "train.max_minutes", max_minutes),
-            ("--seed", "train.seed", seed),
-        ],
-    ).settings
-    if data is None:
-        data = corpus_of_run(run) if resume and run else newest_corpus()
-    run = run or new_run(data)
-    result = _run(data, run, settings, place, resume)
-    _report(result, run)
+    hush_others()
+    flags: list[tuple[str, str, object]] = [
+        ("--max-steps", "train.max_steps", max_steps),
+        ("--max-minutes", "train.max_minutes", max_minutes),
+        ("--seed", "train.seed", seed),
+    ]
+    wish = _Wish(data, out, resume, files or (), assignments or (), flags)
+    places = device_names(gpu, device)
+    # A wrong setting is said before anything is loaded or started.
+    plan = None if launched() else wish.settle()
+    if plan and len(places) > 1:
+        raise typer.Exit(launch(places))
+    with join_others(places, patience=_PATIENCE) as (world, place):
+        plan = plan or wish.settle(world)
+        result = _run(plan, place, world)
+        _report(result, plan.run)
+    if result.signal is not None:
+        raise typer.Exit(128 + result.signal)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A run whose every choice is made."""
+
+    data: Path
+    run: Path
+    resume: bool
+    settings: "Settings"
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A run as it was asked for."""
+
+    data: Path | None
+    out: Path | None
+    resume: bool
+    files: Sequence[Path]
+    assignments: Sequence[str]
+    flags: Sequence[tuple[str, str, object]]
+
+    def settle(self, world: "World | None" = None) -> _Plan:
+        """Fill in what was not named; in a world, all take rank 0's choice."""
+        from sgdd_cli.places import corpus_of_run, new_run, newest_corpus, newest_run  # noqa: PLC0415 - for quick help
+        from sgdd_cli.settings import load_settings  # noqa: PLC0415
+
+        def chosen(choice: Callable[[], Path]) -> Path:
+            if world is None:
+                return choice()
+            return Path(world.agree(str(choice()) if world.is_main else ""))
+
+        before = chosen(lambda: self.out or newest_run()) if self.resume else None
+        files = _with_the_runs_own(before, self.files) if before else self.files
+        settings = load_settings(files, self.assignments, self.flags).settings
+        data = chosen(lambda: self.data or (corpus_of_run(before) if before else newest_corpus()))
+        run = chosen(lambda: before or self.out or new_run(data))
+        return _Plan(data, run, self.resume, settings)
 
 
 def _with_the_runs_own(run: Path, files: Sequence[Path]) -> list[Path]:
@@ -75,30 +122,32 @@ def _with_the_runs_own(run: Path, files: Sequence[Path]) -> list[Path]:
     return [own, *files]
 
 
-def _run(data: Path, run: Path, settings: "Settings", device: str, resume: bool) -> "TrainResult":
+def _run(plan: _Plan, device: str, world: "World") -> "TrainResult":
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
     from sgdd_cli.settings_toml import to_toml  # noqa: PLC0415
     from sgdd_engine.data.corpus import Corpus  # noqa: PLC0415
     from sgdd_engine.training.loop import TrainSpec  # noqa: PLC0415
     from sgdd_engine.training.loop import train as run_training  # noqa: PLC0415
 
+    settings = plan.settings
     spec = TrainSpec(
         train=settings.train,
         bottleneck=settings.bottleneck,
         decoder=settings.decoder,
         diffusion=settings.diffusion,
     )
-    corpus = Corpus.open(data)
-    say(f"{'Going on with' if resume else 'Training'} {run} on the corpus {data}.")
+    corpus = Corpus.open(plan.data)
+    say(f"{'Going on with' if plan.resume else 'Training'} {plan.run} on the corpus {plan.data}.")
     with ProgressDisplay() as display:
         return run_training(
             corpus,
-            run,
+            plan.run,
             spec,
             device=device,
-            resume=resume,
+            resume=plan.resume,
             settings_text=to_toml(settings),
             on_event=display,
+            world=world,
         )
 
 
@@ -107,7 +156,7 @@ def _report(result: "TrainResult", run: Path) -> None:
         say(f"Stopped at step {result.step:,} and saved {result.checkpoint}.")
         say(f"Go on: sgdd train --resume --out {run}")
         emit(str(run))
-        raise typer.Exit(128 + result.signal)
+        return
     say(f"Done after {result.step:,} steps; the best checkpoint is {result.best}.")
     say(f"Next: sgdd eval {run}")
     say(f'      sgdd sample "Some text." --checkpoint {run}')

@@ -15,7 +15,21 @@ class TrainConfig:
     max_minutes: float | None = option(
         None, "minutes of training steps after which the run ends; saving and validation are not counted"
     )
-    batch_tokens: int = option(4096, "tokens per batch")
+    batch_tokens: int = option(4096, "tokens of one optimiser step, over all devices")
+    micro_batches: int | None = option(
+        None,
+        "pieces that a step's batch is computed in, one after the other, their gradients added up (gradient "
+        "accumulation): more pieces take less memory; by default one per device",
+    )
+    parallel: Literal["ddp", "fsdp"] = option(
+        "ddp",
+        "how several devices share the work: ddp keeps the whole model on each; fsdp shards weights, gradients and "
+        "moments, for decoders that outgrow a GPU",
+    )
+    compile: bool = option(False, "compile the decoder with torch.compile; pays on a GPU")
+    optimizer: Literal["adamw", "muon"] = option(
+        "adamw", "muon orthogonalises the updates of the blocks' matrices; the rest stays with AdamW"
+    )
     learning_rate: float = option(1e-3, "peak learning rate")
     min_learning_rate_share: float = option(0.05, "the cosine decays to this share of the peak")
     warmup_steps: int = option(200, "steps of linear warm-up")
@@ -52,6 +66,7 @@ class TrainConfig:
             "max_steps",
             "max_minutes",
             "batch_tokens",
+            "micro_batches",
             "learning_rate",
             "grad_clip",
             "log_every",
@@ -62,6 +77,15 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             require(value is None or value > 0, f"train.{name} is {value}; it must be positive.")
+        require(
+            self.batch_tokens >= (self.micro_batches or 1),
+            f"train.micro_batches is {self.micro_batches}, more than the {self.batch_tokens} of train.batch_tokens.",
+        )
+        require(
+            (self.optimizer, self.parallel) != ("muon", "fsdp"),
+            "train.optimizer=muon works on whole matrices, which train.parallel=fsdp shards.",
+            "Choose --set train.parallel=ddp or --set train.optimizer=adamw.",
+        )
         for name in ("warmup_steps", "weight_decay", "length_weight"):
             require(
                 getattr(self, name) >= 0, f"train.{name} is {getattr(self, name)}; it must not be negative."

@@ -13,7 +13,7 @@ from sgdd_engine.checkpoint import CheckpointInfo
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
-from sgdd_engine.models.head import CHUNK_ELEMENTS, MIN_CHUNK_ROWS
+from sgdd_engine.models.cross_entropy import rows_at_once
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.shape import encoder_shape
@@ -164,14 +164,14 @@ def _forward_flops(model: SemanticDecoder, tokens: int) -> float:
 
 
 def _activation_bytes(config: ModelConfig, train: TrainConfig, masked: float) -> int:
-    """What one batch keeps for its backward pass, and the head's working chunk.
+    """What one piece of a batch keeps for its backward pass, and the head's working memory.
 
-    Per position and layer about `14 + 4 · mlp_ratio` vectors of the width are kept in fp32; the head holds one
-    chunk of logits in fp32 with a copy in the product's dtype, and the table's copy and gradient.
+    Per position and layer about `14 + 4 · mlp_ratio` vectors of the width are kept in fp32; the head holds the
+    exponentials of some rows, and the table's copy and gradient.
     """
     decoder, vocabulary = config.decoder, config.vocabulary.size
-    kept = train.batch_tokens * decoder.layers * decoder.width * (14 + 4 * decoder.mlp_ratio) * 4
-    rows = min(max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // vocabulary), masked * train.batch_tokens)
-    chunk = 2 * rows * vocabulary * 4
+    tokens = train.batch_tokens // (train.micro_batches or 1)
+    kept = tokens * decoder.layers * decoder.width * (14 + 4 * decoder.mlp_ratio) * 4
+    chunk = rows_at_once(round(masked * tokens), vocabulary, 4) * vocabulary * 4
     table = 2 * vocabulary * decoder.width * 4
     return int(kept + chunk + table)

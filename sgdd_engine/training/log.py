@@ -6,40 +6,50 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from sgdd_engine.diffusion.objective import AccuracyByMaskRatio
+from sgdd_engine.diffusion.objective import RATIO_BUCKETS, AccuracyByMaskRatio, ratio_bucket
+from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.events import Event, TrainingProgress, Validated
 from sgdd_engine.training.step import BatchLoss
 
 
 class Meter:
-    """Averages over the steps since the last report."""
+    """Averages over the steps since the last report.
 
-    def __init__(self) -> None:
+    Sums stay on the device until a report asks for them: reading one would make the host wait for the device.
+
+    Args:
+        world: Whose steps are counted; every process reports at the same steps.
+    """
+
+    def __init__(self, world: World = ALONE) -> None:
+        self._world = world
         self.reset()
 
     def reset(self) -> None:
         """Start a new interval."""
-        self.steps = self.sentences = self.tokens = 0
-        self.sums: dict[str, float] = {}
-        self.accuracy = AccuracyByMaskRatio()
+        self.steps = self.pieces = self.sentences = self.tokens = 0
+        self.terms: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.guesses: Tensor | None = None
         self.began = time.perf_counter()
 
-    def add(self, loss: BatchLoss, grad_norm: float) -> None:
-        """Count one step."""
-        self.steps += 1
+    def add_piece(self, loss: BatchLoss) -> None:
+        """Count one piece of a batch."""
+        self.pieces += 1
         self.sentences += loss.masked.shape[0]
         self.tokens += loss.masked.numel()
-        self.accuracy.add(loss.masked, loss.correct)
-        terms = {
-            "masked_nll": float(loss.nll.mean()) if len(loss.nll) else 0.0,
-            "length_nats": float(loss.length_nats),
-            "kl_nats": float(loss.kl_nats),
-            "grad_norm": grad_norm,
-        }
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        nll = loss.nll.sum() / max(1, len(loss.nll))
+        self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats]))
+        guesses = _guesses(loss)
+        self.guesses = guesses if self.guesses is None else self.guesses + guesses
+
+    def add_step(self, grad_norm: Tensor) -> None:
+        """Count one step, of which every piece has been counted."""
+        self.steps += 1
+        self.norms.append(grad_norm)
 
     def report(
         self,
@@ -50,22 +60,46 @@ class Meter:
         seconds_left: float | None,
         device: torch.device,
     ) -> TrainingProgress:
-        """The interval's averages; `loss` is nats per masked token."""
-        terms = {name: total / max(1, self.steps) for name, total in self.sums.items()}
+        """The interval's averages over all processes; `loss` is nats per masked token."""
         elapsed = max(1e-9, time.perf_counter() - self.began)
+        sentences, tokens, pieces, nll, length, kl, *guesses = self._sums()
+        right, total = torch.tensor(guesses, dtype=torch.float64).view(2, -1)
+        norm = float(torch.stack(self.norms).mean()) if self.norms else float("nan")
         return TrainingProgress(
             step=step,
             max_steps=max_steps,
             fraction=fraction,
-            loss=terms.pop("masked_nll", float("nan")),
-            accuracy_by_mask_ratio=self.accuracy.result(),
-            sentences_per_second=self.sentences / elapsed,
-            tokens_per_second=self.tokens / elapsed,
+            loss=nll / max(1.0, pieces),
+            accuracy_by_mask_ratio=AccuracyByMaskRatio(right, total).result(),
+            sentences_per_second=sentences / elapsed,
+            tokens_per_second=tokens / elapsed,
             learning_rate=learning_rate,
             memory_bytes=memory_bytes(device),
             seconds_left=seconds_left,
-            terms=terms,
+            terms={
+                "length_nats": length / max(1.0, pieces),
+                "kl_nats": kl / max(1.0, pieces),
+                "grad_norm": norm,
+            },
         )
+
+    def _sums(self) -> list[float]:
+        """Sentences, tokens and pieces; nats of tokens, of lengths and KL; right and all guesses by mask ratio."""
+        counts = torch.tensor([self.sentences, self.tokens, self.pieces], dtype=torch.float64)
+        terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(3).double()
+        guesses = torch.zeros(2, len(RATIO_BUCKETS)) if self.guesses is None else self.guesses.cpu()
+        own = torch.cat([counts, terms, guesses.double().flatten()])
+        sums: list[float] = self._world.sum(own.to(self._world.device)).tolist()
+        return sums
+
+
+def _guesses(loss: BatchLoss) -> Tensor:
+    """Right and all guesses [2, buckets] of a piece, by the share of the canvas that was masked."""
+    bucket = ratio_bucket(loss.masked).index_select(0, loss.places // loss.masked.shape[1])
+    counts = torch.zeros(2, len(RATIO_BUCKETS), dtype=torch.long, device=bucket.device)
+    counts[0].index_add_(0, bucket, loss.correct.long())
+    counts[1].index_add_(0, bucket, torch.ones_like(bucket))
+    return counts
 
 
 def memory_bytes(device: torch.device) -> int:

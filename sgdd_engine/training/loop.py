@@ -1,77 +1,35 @@
 """The training run: steps, validations, checkpoints, and stopping well."""
 
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import NoReturn
 
 import torch
-from filelock import FileLock, Timeout
-from torch import Tensor
 
-from sgdd_engine.checkpoint import (
-    Checkpoint,
-    CheckpointInfo,
-    checkpoints_of,
-    load_checkpoint,
-    load_training_state,
-    resolve_checkpoint,
-    save_checkpoint,
-)
+from sgdd_engine.checkpoint import checkpoints_of
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import TrainingError
-from sgdd_engine.events import CheckpointSaved, Event, Listener, Notice, Validated, ignore
-from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
+from sgdd_engine.events import Event, Listener, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
-from sgdd_engine.storage import damage, remove_leftovers, write_text
+from sgdd_engine.storage import remove_leftovers, write_text
 from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.feed import Feed
+from sgdd_engine.training.keeping import Keeper
 from sgdd_engine.training.log import Meter, TensorBoardLog
-from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
-from sgdd_engine.training.saving import (
-    SETTINGS,
-    Origin,
-    check_fits,
-    checkpoint_folder,
-    newest_sound,
-    prune,
-)
+from sgdd_engine.training.optim import learning_rate
+from sgdd_engine.training.parallel import pieces_per_step
+from sgdd_engine.training.saving import SETTINGS, locked
+from sgdd_engine.training.setup import Place, set_up
 from sgdd_engine.training.signals import StopSignals
-from sgdd_engine.training.start import model_config, new_model
-from sgdd_engine.training.state import Progress, restore, training_state
-from sgdd_engine.training.step import BatchLoss, batch_loss, dropout_noise, step_generator
+from sgdd_engine.training.spec import Ending, TrainResult, TrainSpec
+from sgdd_engine.training.update import Update, agree
 from sgdd_engine.training.validation import Validation, ValidationFigures
 
-LOCK = ".lock"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        step: Optimiser steps taken.
-        checkpoint: The newest checkpoint. best: The one of the lowest held-out loss.
-        stopped: Why it ended. signal: The signal's number, when it was one.
-    """
-
-    step: int
-    checkpoint: Path
-    best: Path
-    stopped: Literal["steps", "minutes", "signal"]
-    signal: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSpec:
-    """Everything a run is made from, besides its corpus and its folder."""
-
-    train: TrainConfig = field(default_factory=TrainConfig)
-    bottleneck: BottleneckConfig = field(default_factory=BottleneckConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+__all__ = ["TrainResult", "TrainSpec", "train"]
 
 
 def train(
@@ -83,134 +41,151 @@ def train(
     resume: bool = False,
     settings_text: str = "",
     on_event: Listener = ignore,
+    world: World = ALONE,
 ) -> TrainResult:
     """Train a decoder on a prepared corpus.
 
     Killed at any moment and resumed, a run of so many steps on a CPU ends with the weights of a run that was never
     stopped. (The learning rate of a run of so many minutes follows the clock, so no two of them are alike.)
 
+    Several processes that call this together train one model; rank 0 writes the run and reports.
+
     Args:
         corpus: The prepared corpus.
-        run: The run's folder; made if missing.
+        run: The run's folder; made if missing. All processes see the same one.
         spec: Settings.
         device: See `resolve_device`.
         resume: Go on from the newest sound checkpoint of `run`.
         settings_text: The resolved settings as TOML, kept in the run's folder.
         on_event: Told of progress, validations and checkpoints.
+        world: The processes that train together.
 
     Raises:
         TrainingError: the run is in use, has checkpoints already, or the loss is not finite.
         CheckpointError: nothing sound to resume from, or it does not fit the corpus or the settings.
-        DataError, EncoderError, ConfigError: the corpus, the encoder or the device cannot be used.
+        DataError, EncoderError, ConfigError: the corpus, the encoder, the device or the number of processes cannot
+            be used.
     """
-    place = resolve_device(device)
-    made = not run.exists()
-    run.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run / LOCK, timeout=0):
-            return _Run(corpus, run, spec, place, on_event).go(resume, settings_text)
-    except Timeout:
-        raise TrainingError(
-            f"The run `{run}` is being trained by another process.",
-            "Wait for it, or name another folder with --out.",
-        ) from None
-    finally:
-        if made:
-            _remove_if_unused(run)
-
-
-def _remove_if_unused(run: Path) -> None:
-    """A run that could not start leaves no folder behind."""
-    if [path.name for path in run.iterdir()] == [LOCK]:
-        (run / LOCK).unlink()
-        run.rmdir()
+    place = Place(run, resolve_device(device), world)
+    pieces_per_step(spec.train.micro_batches, None, world)
+    if not world.is_main:
+        return _Run(corpus, spec, place, ignore).go(resume, settings_text)
+    with locked(run):
+        return _Run(corpus, spec, place, on_event).go(resume, settings_text)
 
 
 class _Run:
-    """One run in progress."""
+    """One run in progress, in one of its processes."""
 
-    def __init__(
-        self, corpus: Corpus, run: Path, spec: TrainSpec, device: torch.device, on_event: Listener
-    ) -> None:
-        self.corpus, self.folder, self.spec, self.device, self.on_event = corpus, run, spec, device, on_event
-        self.config = spec.train
-        self.dtype = compute_dtype(self.config.precision, device)
-        self.progress = Progress()
-        self.split = corpus.split("train")
+    def __init__(self, corpus: Corpus, spec: TrainSpec, place: Place, on_event: Listener) -> None:
+        self.corpus, self.spec, self.place, self.world = corpus, spec, place, place.world
+        self.config: TrainConfig = spec.train
+        self.dtype = compute_dtype(self.config.precision, place.device)
         self.listeners: list[Listener] = [on_event]
+        self.stop_asked: int | None = None
         self.validated: tuple[int, ValidationFigures] | None = None
 
     def go(self, resume: bool, settings_text: str) -> TrainResult:
         """Start or resume, train to the end, save."""
-        remove_leftovers(self.folder, SETTINGS)
-        remove_leftovers(self.folder / "checkpoints", "step-*")
-        self._start(resume)
-        if settings_text:
-            write_text(self.folder / SETTINGS, settings_text)
-        self.batches = ExactLengthBatches(
-            self.split.lengths, batch_tokens=self.config.batch_tokens, seed=self.config.seed
-        )
+        if self.world.is_main:
+            remove_leftovers(self.place.run, SETTINGS)
+            remove_leftovers(self.place.run / "checkpoints", "step-*")
+        self.training = set_up(self.corpus, self.spec, self.place, resume=resume, tell=self._tell)
+        self.progress = self.training.progress
+        self.clock = self.progress.seconds
+        if settings_text and self.world.is_main:
+            write_text(self.place.run / SETTINGS, settings_text)
+        self.piece_tokens = self.config.batch_tokens // self.progress.micro_batches
+        self.keeper = Keeper(self.corpus, self.spec, self.place, self.dtype)
         self.validation = Validation(
             self.corpus.split("validation"),
             self.config.validation_sentences,
-            self.config.batch_tokens,
+            self.piece_tokens,
             self.spec.diffusion,
         )
-        log = TensorBoardLog(self.folder, self.progress.step)
+        with self._drawn(), StopSignals() as signals, self._feed() as feed:
+            stopped = self._train_until_done(signals, self._update(feed))
+            self._save(validate=stopped != "signal")
+        newest, best = self.keeper.newest_and_best()
+        return TrainResult(self.progress.step, newest, best, stopped, self.stop_asked)
+
+    @contextmanager
+    def _drawn(self) -> Iterator[None]:
+        """While entered, rank 0 draws the run's curves."""
+        if not self.world.is_main:
+            yield
+            return
+        log = TensorBoardLog(self.place.run, self.progress.step)
         self.listeners.append(log)
         try:
-            with StopSignals() as signals:
-                stopped = self._train_until_done(signals)
-            self._save(validate=stopped != "signal")
+            yield
         finally:
             log.close()
-        newest = checkpoints_of(self.folder)[-1]
-        return TrainResult(
-            self.progress.step, newest, resolve_checkpoint(self.folder), stopped, signals.received
+
+    def _feed(self) -> Feed:
+        split = self.corpus.split("train")
+        order = ExactLengthBatches(
+            split.lengths,
+            batch_tokens=self.piece_tokens,
+            seed=self.config.seed,
+        )
+        first = self.progress.position + self.world.rank
+        return Feed(split, order, self.place.device, first=first, stride=self.world.size)
+
+    def _update(self, feed: Feed) -> Update:
+        return Update(
+            self.training.shared,
+            self.training.optimizer,
+            self.training.ema,
+            feed,
+            self.spec,
+            pieces=self.progress.micro_batches // self.world.size,
+            device=self.place.device,
+            dtype=self.dtype,
         )
 
-    def _start(self, resume: bool) -> None:
-        config = model_config(self.corpus, self.spec.bottleneck, self.spec.decoder)
-        if resume:
-            found = newest_sound(self.folder, self.on_event)
-            check_fits(found, self.corpus, config, self.spec.diffusion, self.config, self.on_event)
-            self.model = load_checkpoint(found, self.device).model.train()
-        else:
-            if checkpoints_of(self.folder):
-                raise TrainingError(
-                    f"The run `{self.folder}` has checkpoints already.",
-                    "Go on with --resume, or name another folder with --out.",
-                )
-            self.model = new_model(self.corpus, config, self.config, self.device, self.on_event).train()
-        self.optimizer = build_optimizer(self.model, self.config)
-        self.ema = Ema.of(self.model, self.config.ema_decay)
-        if resume:
-            self.progress = restore(load_training_state(found), self.model, self.optimizer, self.ema)
-            self._tell(Notice(f"Going on from step {self.progress.step:,} of `{found}`."))
-
-    def _train_until_done(self, signals: StopSignals) -> Literal["steps", "minutes", "signal"]:
-        meter = Meter()
+    def _train_until_done(self, signals: StopSignals, update: Update) -> Ending:
+        meter = Meter(self.world)
         while True:
-            if signals.received is not None:
+            if self.world.size == 1:
+                self.stop_asked = signals.received
+            if self.stop_asked is not None:
                 return "signal"
             if self.config.max_steps is not None and self.progress.step >= self.config.max_steps:
                 return "steps"
             if self.config.max_minutes is not None and self.progress.seconds >= 60 * self.config.max_minutes:
                 return "minutes"
             began = time.perf_counter()
-            rate = learning_rate(self.progress.step, self._fraction(), self.config)
-            loss, norm = self._step(rate)
-            self.progress.step += 1
-            self.progress.seconds += time.perf_counter() - began
-            meter.add(loss, norm)
+            rate = self._step(update, meter, signals)
+            self.clock += time.perf_counter() - began
+            if self.world.size == 1:
+                self.progress.seconds = self.clock
             self._after_step(meter, rate)
+
+    def _step(self, update: Update, meter: Meter, signals: StopSignals) -> float:
+        """One optimiser step; returns its learning rate."""
+        sound, sentences = update.gradient(self.progress.step, meter)
+        agreed = agree(
+            self.world, sound=sound, sentences=sentences, seconds=self.clock, signal=signals.received
+        )
+        if not agreed.sound:
+            self._refuse_step()
+        # Every process goes by rank 0's clock, and stops at the same step.
+        self.progress.seconds = agreed.seconds
+        self.stop_asked = agreed.signal
+        rate = learning_rate(self.progress.step, self._fraction(), self.config)
+        update.apply(self.progress.step, rate)
+        self.progress.step += 1
+        self.progress.position += self.progress.micro_batches
+        self.progress.sentences += agreed.sentences
+        return rate
 
     def _after_step(self, meter: Meter, rate: float) -> None:
         step = self.progress.step
         if step % self.config.log_every == 0:
             fraction = self._fraction()
             left = self.progress.seconds * (1 - fraction) / fraction if fraction > 0 else None
-            self._tell(meter.report(step, self.config.max_steps, fraction, rate, left, self.device))
+            self._tell(meter.report(step, self.config.max_steps, fraction, rate, left, self.place.device))
             meter.reset()
         if step % self.config.validate_every == 0:
             self._validate()
@@ -228,38 +203,8 @@ class _Run:
             shares.append(self.progress.seconds / (60 * self.config.max_minutes))
         return min(1.0, max(shares))
 
-    def _step(self, rate: float) -> tuple[BatchLoss, float]:
-        x, e = self.split.batch(self.batches.batch(self.progress.step))
-        x, e = x.to(self.device, non_blocking=True), e.to(self.device, non_blocking=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        noise = (self.config.seed, self.progress.step, self.device)
-        with (
-            torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
-            dropout_noise(*noise) if self.spec.decoder.dropout else nullcontext(),
-        ):
-            loss = batch_loss(
-                self.model,
-                x,
-                e,
-                config=self.config,
-                diffusion=self.spec.diffusion,
-                step=self.progress.step,
-                generator=step_generator(*noise),
-            )
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self._refuse_non_finite(loss.total, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.model, self.progress.step)
-        self.progress.sentences += len(x)
-        return loss, float(norm)
-
-    def _refuse_non_finite(self, loss: Tensor, norm: Tensor) -> None:
-        if torch.isfinite(loss) and torch.isfinite(norm):
-            return
-        kept = checkpoints_of(self.folder)
+    def _refuse_step(self) -> NoReturn:
+        kept = checkpoints_of(self.place.run)
         last = f"The last good checkpoint is `{kept[-1]}`." if kept else "There is no checkpoint yet."
         raise TrainingError(
             f"The loss or its gradient is not finite at step {self.progress.step + 1}; the step was not taken. {last}",
@@ -269,10 +214,15 @@ class _Run:
     def _validate(self) -> ValidationFigures:
         if self.validated is not None and self.validated[0] == self.progress.step:
             return self.validated[1]
-        with self.ema.applied_to(self.model):
-            figures = self.validation(self.model, self.dtype)
-        best = figures.loss < self.progress.best_loss
-        self.progress.best_loss = min(self.progress.best_loss, figures.loss)
+        figures = self.training.shared.evaluate(
+            lambda model: self.validation(model, self.dtype), self.training.ema.weights
+        )
+        # Devices of different makes may differ in the last digit; which checkpoint is best is decided once.
+        loss = float(
+            self.world.share(torch.tensor(figures.loss, dtype=torch.float64, device=self.world.device))
+        )
+        best = loss < self.progress.best_loss
+        self.progress.best_loss = min(self.progress.best_loss, loss)
         self.validated = (self.progress.step, figures)
         self._tell(
             Validated(
@@ -286,28 +236,10 @@ class _Run:
         return figures
 
     def _save(self, validate: bool) -> None:
-        began = time.perf_counter()
-        folder = checkpoint_folder(self.folder, self.progress.step)
-        if folder.exists() and not damage(folder):
+        if self.keeper.has(self.progress.step):
             return
         figures = self._validate() if validate else None
-        state = training_state(self.model, self.optimizer, self.progress)
-        info = self._info(figures)
-        with self.ema.applied_to(self.model):
-            save_checkpoint(folder, Checkpoint(info, self.model, self.corpus.tokenizer), state)
-        self._tell(CheckpointSaved(self.progress.step, folder, time.perf_counter() - began))
-        prune(self.folder, self.config.keep_checkpoints)
-
-    def _info(self, figures: ValidationFigures | None) -> CheckpointInfo:
-        origin = Origin(self.corpus, self.config, self.device, self.dtype)
-        return CheckpointInfo(
-            model=self.model.config,
-            diffusion=self.spec.diffusion,
-            encoder=self.corpus.encoder_reference,
-            trained_null=self.config.condition_dropout > 0,
-            step=self.progress.step,
-            facts=origin.facts(self.progress, figures),
-        )
+        self.keeper.save(self.training, figures, self._tell)
 
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:

@@ -1,24 +1,45 @@
-"""Which checkpoints a run keeps, which one it goes on from, and what each one says of its origin."""
+"""A run's folder: who may write it, which checkpoints it keeps, and which one it goes on from."""
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import torch
+from filelock import FileLock, Timeout
 
 from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.errors import CheckpointError, DataError
+from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.storage import damage, remove_folder
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.state import Progress
-from sgdd_engine.training.validation import ValidationFigures
 
 SETTINGS = "settings.toml"
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """While entered, the run's folder is there and nobody else writes it; one that stays unused is removed.
+
+    Raises:
+        TrainingError: another process is writing it.
+    """
+    made = not run.exists()
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(
+            f"The run `{run}` is being trained by another process.",
+            "Wait for it, or name another folder with --out.",
+        ) from None
+    finally:
+        if made and [path.name for path in run.iterdir()] == [LOCK]:
+            (run / LOCK).unlink()
+            run.rmdir()
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -88,37 +109,3 @@ def prune(run: Path, keep: int) -> None:
     for folder in old:
         if folder != best:
             remove_folder(folder)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a checkpoint comes from."""
-
-    corpus: Corpus
-    config: TrainConfig
-    device: torch.device
-    dtype: torch.dtype
-
-    def facts(self, progress: Progress, figures: ValidationFigures | None) -> dict[str, Any]:
-        """Corpus, training and held-out figures as JSON values."""
-        manifest = self.corpus.manifest
-        facts: dict[str, Any] = {
-            "corpus": {
-                "name": self.corpus.folder.name,
-                "folder": str(self.corpus.folder.resolve()),
-                "source": manifest.source,
-                "fingerprint": manifest.fingerprint(),
-                "train_sentences": len(self.corpus.split("train")),
-            },
-            "training": {
-                "seconds": round(progress.seconds, 1),
-                "sentences_seen": progress.sentences,
-                "device": str(self.device),
-                "precision": str(self.dtype).removeprefix("torch."),
-                "torch": torch.__version__,
-            },
-            "settings": dataclasses.asdict(self.config),
-        }
-        if figures is not None:
-            facts["validation"] = dataclasses.asdict(figures)
-        return facts

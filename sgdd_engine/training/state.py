@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.optim import Ema
+from sgdd_engine.training.parallel import shard_like, whole
 
 
 @dataclass
@@ -15,45 +16,90 @@ class Progress:
     """Where a run stands.
 
     Attributes:
-        step: Optimiser steps taken; also the position in the order of batches, and the seed of the next noise.
+        step: Optimiser steps taken.
         seconds: Training time, earlier sessions included.
         sentences: Sentences seen.
         best_loss: Lowest held-out loss so far.
+        position: Pieces of batches taken; the place in their order, and the seed of the next noise.
+        micro_batches: Pieces per step, which say how large a piece is.
     """
 
     step: int = 0
     seconds: float = 0.0
     sentences: int = 0
     best_loss: float = float("inf")
+    position: int = 0
+    micro_batches: int = 1
+
+    def recut(self, micro_batches: int) -> None:
+        """Go on with another number of pieces per step, at about the same place of the epoch."""
+        self.position = self.position * micro_batches // self.micro_batches
+        self.micro_batches = micro_batches
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        plain = asdict(self)
+        plain["best_loss"] = None if self.best_loss == float("inf") else self.best_loss
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Progress":
+        """From what `to_dict` gave; before there were pieces, a step was one."""
+        plain = {"position": plain["step"], **plain}
+        if plain["best_loss"] is None:
+            plain["best_loss"] = float("inf")
+        return cls(**plain)
 
 
 def training_state(
-    model: SemanticDecoder, optimizer: torch.optim.Optimizer, progress: Progress
+    model: SemanticDecoder, optimizer: torch.optim.Optimizer, progress: Progress, *, keep: bool = True
 ) -> dict[str, Any]:
     """Raw weights, optimiser moments and progress, as files of a checkpoint's `training/` folder.
 
-    The averaged weights need no place here: they are the checkpoint's `model.safetensors`.
+    The averaged weights need no place here: they are the checkpoint's `model.safetensors`. Shards are gathered, so
+    every process must ask, though only one has to `keep` the result.
     """
     names = {id(p): name for name, p in model.named_parameters()}
+    weights: dict[str, Tensor] = {}
     moments: dict[str, Tensor] = {}
+    for name, weight in model.named_parameters():
+        weights[name] = _gathered(weight, keep)
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            moments[f"{names[id(parameter)]}:{key}"] = torch.as_tensor(value)
-    plain = asdict(progress)
-    plain["best_loss"] = None if progress.best_loss == float("inf") else progress.best_loss
-    # A copy: the averaged weights stand in the model while the checkpoint is written.
-    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-    return {"weights.safetensors": weights, "optimizer.safetensors": moments, "progress.json": plain}
+            moments[f"{names[id(parameter)]}:{key}"] = _gathered(torch.as_tensor(value), keep)
+    return {
+        "weights.safetensors": weights,
+        "optimizer.safetensors": moments,
+        "progress.json": progress.to_dict(),
+    }
+
+
+def averaged_model(model: SemanticDecoder, ema: Ema, *, keep: bool = True) -> SemanticDecoder:
+    """A model of the averaged weights, gathered as in `training_state`; without `keep` it holds no numbers."""
+    numbers = {
+        name: _gathered(tensor, keep) for name, tensor in (*ema.weights.items(), *model.named_buffers())
+    }
+    with torch.device("meta"):
+        averaged = SemanticDecoder(model.config)
+    if keep:
+        averaged.load_state_dict(numbers, assign=True)
+    return averaged
+
+
+def _gathered(tensor: Tensor, keep: bool) -> Tensor:
+    # One after the other to the host: all of a sharded model at once may not fit on a device.
+    gathered = whole(tensor.detach())
+    return gathered.cpu() if keep else torch.empty(0)
 
 
 @torch.no_grad()
 def restore(
     state: dict[str, Any], model: SemanticDecoder, optimizer: torch.optim.Optimizer, ema: Ema
-) -> Progress:
+) -> None:
     """Put a saved state back; `model` holds the averaged weights when called and the raw ones afterwards."""
     for name, parameter in model.named_parameters():
         ema.weights[name].copy_(parameter)
-        parameter.copy_(state["weights.safetensors"][name])
+        parameter.copy_(shard_like(state["weights.safetensors"][name], parameter))
     moments: dict[str, dict[str, Tensor]] = {}
     for label, value in state["optimizer.safetensors"].items():
         name, key = label.rsplit(":", 1)
@@ -61,10 +107,4 @@ def restore(
     for name, parameter in model.named_parameters():
         # `step` stays a float32 scalar on the parameter's device, as the fused optimiser keeps it. A copy: what
         # was loaded is a map of the file, which Windows could then not delete when the checkpoint is pruned.
-        optimizer.state[parameter] = {
-            k: v.to(parameter.device, copy=True) for k, v in moments.get(name, {}).items()
-        }
-    plain = dict(state["progress.json"])
-    if plain["best_loss"] is None:
-        plain["best_loss"] = float("inf")
-    return Progress(**plain)
+        optimizer.state[parameter] = {k: shard_like(v, parameter) for k, v in moments.get(name, {}).items()}

@@ -1,4 +1,4 @@
-"""The loss of one batch: joins bottleneck, corruption, decoder, head and objective."""
+"""The loss of one piece of a batch: joins bottleneck, corruption, decoder, head and objective."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +19,13 @@ from sgdd_engine.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss of one batch and what it is made of.
+    """The loss of one piece of a batch and what it is made of.
 
     Attributes:
         total: Scalar to differentiate: masked cross-entropy + length + beta · KL, each in nats over a fixed
-            number of tokens.
+            number of tokens, so that the pieces of a batch add up to its loss.
         nll: nats of each masked token [M]. correct: whether it was guessed [M]. masked: [B, n].
+        places: Where the masked tokens stand in the flattened `masked` [M].
         length_nats: Mean cross-entropy of the length, per sentence.
         kl_nats: KL per sentence, summed over dimensions; 0 where the bottleneck has none.
     """
@@ -33,6 +34,7 @@ class BatchLoss:
     nll: Tensor
     correct: Tensor
     masked: Tensor
+    places: Tensor
     length_nats: Tensor
     kl_nats: Tensor
 
@@ -47,10 +49,11 @@ def batch_loss(
     step: int,
     generator: torch.Generator,
 ) -> BatchLoss:
-    """Score one batch of clean tokens `x` [B, n] with their vectors `e` [B, D].
+    """Score one piece of clean tokens `x` [B, n] with their vectors `e` [B, D].
 
-    All noise (posterior, dropped conditions, times, masks) comes from `generator`, but for `decoder.dropout`,
-    which PyTorch draws from its global state: see `dropout_noise`.
+    Every parameter takes part, in a piece without a masked token too: DDP waits for each one's gradient. All noise
+    (posterior, dropped conditions, times, masks) comes from `generator`, but for `decoder.dropout`, which PyTorch
+    draws from its global state: see `dropout_noise`.
     """
     rows, n = x.shape
     schedule = build_schedule(diffusion.schedule)
@@ -59,10 +62,13 @@ def batch_loss(
     z = model.drop_condition(latent.z, dropped)
     t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator)
     z_t, masked = q_sample(x, t, schedule, model.config.vocabulary.mask_id, generator)
-
-    hidden = model.hidden(z_t, t, model.condition(z))
+    # A GPU has to tell how many are masked. It is asked before the decoder's work is queued, and once.
+    places = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
-    scores = model.head.cross_entropy(hidden[masked].to(_product_dtype(x.device)), x[masked], weights)
+
+    hidden = model.hidden(z_t, t, model.condition(z)).flatten(0, 1).index_select(0, places)
+    targets = x.flatten().index_select(0, places)
+    scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
 
     length_nats = F.cross_entropy(model.length_logits(z), torch.full_like(x[:, 0], n - 1))
     bottleneck = model.config.bottleneck
@@ -72,7 +78,9 @@ def batch_loss(
     beta = bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps))
     sentences = rows / config.batch_tokens
     total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats)
-    return BatchLoss(total, scores.nll, scores.correct, masked, length_nats.detach(), kl_nats.detach())
+    return BatchLoss(
+        total, scores.nll, scores.correct, masked, places, length_nats.detach(), kl_nats.detach()
+    )
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
@@ -80,22 +88,25 @@ def _product_dtype(device: torch.device) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
-def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """The noise of one step, from (seed, step) alone, so that a resumed run draws what it would have drawn."""
-    return torch.Generator(device=device).manual_seed(_step_seed(seed, step))
+def step_generator(seed: int, position: int, device: torch.device) -> torch.Generator:
+    """The noise of one piece, from (seed, position) alone.
+
+    So a resumed run draws what it would have drawn, and it is the same whichever process computes the piece.
+    """
+    return torch.Generator(device=device).manual_seed(_piece_seed(seed, position))
 
 
 @contextmanager
-def dropout_noise(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """While entered, PyTorch's global random state, which dropout draws from, follows from (seed, step) alone.
+def dropout_noise(seed: int, position: int, device: torch.device) -> Iterator[None]:
+    """While entered, PyTorch's global random state, which dropout draws from, follows from (seed, position) alone.
 
     The process's own state is put back afterwards (on CPU and CUDA).
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(_step_seed(seed, step))
+        torch.manual_seed(_piece_seed(seed, position))
         yield
 
 
-def _step_seed(seed: int, step: int) -> int:
+def _piece_seed(seed: int, position: int) -> int:
     # An odd multiplier spreads neighbouring seeds far apart in the 63-bit seed space.
-    return (seed * 0x9E3779B97F4A7C15 + step) % (1 << 63)
+    return (seed * 0x9E3779B97F4A7C15 + position) % (1 << 63)

@@ -49,7 +49,8 @@ class Validation:
         self._diffusion = diffusion
         self._schedule = build_schedule(diffusion.schedule)
 
-    @torch.inference_mode()
+    # Inference mode would leave tensors behind that a sharded model could not train with.
+    @torch.no_grad()
     def __call__(self, model: SemanticDecoder, dtype: torch.dtype) -> ValidationFigures:
         """Score the model (put into evaluation mode meanwhile) in the given product dtype."""
         device = model.head.table.device
