@@ -44,5 +44,7 @@ class SgddCommand(TyperCommand):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - passed on
         super().__init__(*arguments, **named)
+        # In full: left alone, a list of commands shows as much of the first sentence as fits on one line.
+        self.short_help = self.short_help or (self.help or "").partition("\n\n")[0]
         own = {name for parameter in self.params for name in parameter.opts}
         self.params += [option for option in _manner_options() if own.isdisjoint(option.opts)]

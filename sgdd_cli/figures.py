@@ -1,8 +1,10 @@
 """Numbers as people read them: times, sizes, rates, and one line of training figures."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from sgdd_engine.events import TrainingProgress, Validated
+if TYPE_CHECKING:
+    from sgdd_engine.events import TrainingProgress, Validated
 
 
 def duration(seconds: float) -> str:
@@ -36,13 +38,13 @@ def accuracy(by_mask_ratio: Mapping[str, float]) -> str:
     return ", ".join(f"{bucket} % {share(value)}" for bucket, value in by_mask_ratio.items())
 
 
-def steps(event: TrainingProgress) -> str:
+def steps(event: "TrainingProgress") -> str:
     """How far training is."""
     total = "" if event.max_steps is None else f" of {event.max_steps:,}"
     return f"step {event.step:,}{total} ({event.fraction:.0%})"
 
 
-def training_line(event: TrainingProgress) -> str:
+def training_line(event: "TrainingProgress") -> str:
     """All figures of a training report on one line."""
     parts = [
         steps(event),
@@ -57,7 +59,7 @@ def training_line(event: TrainingProgress) -> str:
     return "; ".join(parts)
 
 
-def validation_line(event: Validated) -> str:
+def validation_line(event: "Validated") -> str:
     """Held-out figures on one line; of the accuracies the one that decoding starts from."""
     parts = [f"held-out loss {event.loss:.3f}", f"NELBO {event.nelbo_nats_per_token:.3f} nats/token"]
     if "100" in event.accuracy_by_mask_ratio:

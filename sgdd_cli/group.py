@@ -29,7 +29,7 @@ class PluginCommand(TyperCommand):
     """Stands for a plugin in lists; becomes the real command when it is called."""
 
     def __init__(self, plugin: Plugin) -> None:
-        super().__init__(plugin.name, help=plugin.short_help(), rich_help_panel="Plugins")
+        super().__init__(plugin.name, short_help=plugin.short_help())
         self._plugin = plugin
 
     def make_context(

@@ -1,15 +1,15 @@
 """The plugin door: entry points of the group `sgdd.commands`, each a function or a `typer.Typer`."""
 
 import contextlib
+import functools
 import inspect
 import re
 import sys
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-import rich.markup
 import typer
 
 from sgdd_cli.command import SgddCommand
@@ -67,7 +67,7 @@ class Plugin:
         """One line for `sgdd --help`; others' packages speak for themselves, since importing them may be slow."""
         if self.package == "sgdd" and self.problem() is None:
             return (inspect.getdoc(self.entry_point.load()) or self.summary).partition("\n")[0]
-        return rich.markup.escape(f"{self.summary} ({self.package} {self.version})")
+        return f"{self.summary} ({self.package} {self.version})"
 
     def problem(self) -> str | None:
         """Why it cannot be used, or None; imports it."""
@@ -85,7 +85,7 @@ def _command_of(name: str, found: object) -> Any:  # noqa: ANN401 - as above
         return typer.main.get_group(found)
     if not callable(found) or isinstance(found, type):
         raise TypeError(f"it is a {type(found).__name__}, neither a function nor a typer.Typer")
-    shell = typer.Typer(add_completion=False)
+    shell = typer.Typer(add_completion=False, rich_markup_mode=None)
     shell.command(name, cls=SgddCommand)(found)
     return typer.main.get_command(shell)
 
@@ -93,16 +93,18 @@ def _command_of(name: str, found: object) -> Any:  # noqa: ANN401 - as above
 def find_plugins(built_in: Container[str]) -> list[Plugin]:
     """All installed plugins by name, without importing any; names that clash are marked as refused."""
     found: list[Plugin] = []
-    for point in sorted(
-        entry_points(group=GROUP), key=lambda p: (p.name, _package(p)[0] != "sgdd", _package(p))
-    ):
-        package, version, summary = _package(point)
-        plugin = Plugin(point.name, package, version, summary, point.value, point)
+    for plugin in _installed():
         if any((p.name, p.target, p.package) == (plugin.name, plugin.target, plugin.package) for p in found):
             continue  # the same distribution seen twice, as with a checkout that is installed as well
-        refused = _refusal(plugin, built_in, found)
-        found.append(Plugin(point.name, package, version, summary, point.value, point, refused))
+        found.append(replace(plugin, refused=_refusal(plugin, built_in, found)))
     return found
+
+
+@functools.cache
+def _installed() -> list[Plugin]:
+    """By name, our own first. Reading every distribution's metadata takes longer than everything else in `--help`."""
+    plugins = [Plugin(p.name, *_package(p), p.value, p) for p in entry_points(group=GROUP)]
+    return sorted(plugins, key=lambda p: (p.name, p.package != "sgdd", p.package, p.version, p.summary))
 
 
 def _refusal(plugin: Plugin, built_in: Container[str], earlier: list[Plugin]) -> str | None:
@@ -125,4 +127,4 @@ def _package(point: EntryPoint) -> tuple[str, str, str]:
         return "an unknown package", "", ""
     metadata = point.dist.metadata
     name = metadata["Name"] or "an unknown package"
-    return name, point.dist.version or "", metadata["Summary"] or f"from {name}"
+    return name, metadata["Version"] or "", metadata["Summary"] or f"from {name}"

@@ -89,31 +89,69 @@ def sgdd(environment: dict[str, str], tmp_path: Path):
     return run
 
 
-@pytest.mark.parametrize(
-    "arguments", [None, ["--help"], ["config", "show"], ["train", "--no-such"], ["sample", "-h"]]
+COMMANDS = (
+    "prepare-data",
+    "train",
+    "eval",
+    "sample",
+    "param-count",
+    "config show",
+    "plugins",
+    "bench",
+    "demo",
 )
-def test_what_needs_no_model_loads_no_library(arguments, environment, tmp_path):
+# With the exit code of each.
+WITHOUT_A_MODEL = {
+    "-h": 0,
+    "--version": 0,
+    **{f"{name} --help": 0 for name in COMMANDS},
+    "config show": 0,
+    "config show --json": 0,
+    "plugins": 0,
+    "no-such-command": 2,
+    "train --no-such-option": 2,
+    "sample": 2,
+    "sample text --cfg high": 2,
+    "sample text --set sample.steps=0": 2,
+    "eval --config gone.toml": 2,
+    "config show --set train.lr=1": 2,
+    "train --max-steps -3": 2,
+    "prepare-data x.txt --vocab-size 99 --tokenizer encoder": 2,
+    "param-count --set decoder.heads=7": 2,
+}
+
+
+def loaded_by(arguments, environment, tmp_path) -> tuple[int, set[str]]:
+    """The exit code of a command, and the packages that its process has loaded at its end."""
     script = (
         "import sys\n"
         "from sgdd_cli.main import main\n"
-        f"sys.argv = ['sgdd', *{arguments or []}]\n"
+        f"sys.argv = ['sgdd', *{arguments.split()}]\n"
+        "code = 0\n"
         "try:\n"
-        f"    {'main()' if arguments is not None else 'pass'}\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        f"loaded = [name for name in {HEAVY} if name in sys.modules]\n"
-        "sys.exit(', '.join(loaded) or 0)\n"
+        "    main()\n"
+        "except SystemExit as leaving:\n"
+        "    code = leaving.code\n"
+        "print(code or 0, *sorted(sys.modules), file=open('loaded.txt', 'w'))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env=environment,
-        cwd=tmp_path,
-    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, check=False, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    code, *names = (tmp_path / "loaded.txt").read_text().split()
+    return int(code), set(names)
+
+
+@pytest.mark.parametrize("arguments", WITHOUT_A_MODEL)
+def test_what_needs_no_model_loads_no_library(arguments, environment, tmp_path):
+    code, names = loaded_by(arguments, environment, tmp_path)
+    assert code == WITHOUT_A_MODEL[arguments]
+    assert names.isdisjoint(HEAVY)
+
+
+def test_the_overview_loads_not_even_what_draws_or_validates(environment, tmp_path):
+    _, names = loaded_by("--help", environment, tmp_path)
+    assert {"typer", "sgdd_cli.commands.sample", "sgdd_cli.commands.demo"} <= names
+    assert names.isdisjoint({"rich.console", "rich.markdown", "pygments", "pydantic", "yaml", "asyncio"})
 
 
 def test_version_and_help_go_to_stdout(sgdd):
@@ -407,6 +445,16 @@ def test_sample_prints_one_line_per_sample(workplace):
     assert all(-1 <= row["cosine"] <= 1 for row in rows)
     piped, _ = call("sample", "-", *arguments, stdin=("\n\n".join(texts) + "\n").encode())
     assert [json.loads(line) for line in piped.splitlines()] == [rows[0], rows[2]]
+
+
+def test_sample_loads_nothing_that_only_corpora_training_or_scores_need(workplace, environment):
+    checkpoint = next((workplace / "checkpoints").glob("step-*")).resolve()
+    code, names = loaded_by(f"sample words --checkpoint {checkpoint} --device cpu", environment, Path.cwd())
+    assert code == 0
+    assert {"torch", "transformers"} <= names
+    assert names.isdisjoint(
+        {"datasets", "pyarrow", "pandas", "sacrebleu", "tensorboard", "sgdd_engine.data.corpus"}
+    )
 
 
 def test_sample_shows_its_canvas_when_asked(workplace):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from sgdd_cli.console import Leave, manners, say, stderr
 
@@ -87,7 +86,7 @@ def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str
 
 def _announce(text: str, style: str) -> None:
     if not manners.quiet:
-        stderr().print(Text(text, style=style), soft_wrap=True)
+        stderr().print(text, style=style, soft_wrap=True)
 
 
 def _run(command: list[str]) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli import figures
 from sgdd_cli.console import emit, emit_json, emit_table, new_table
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles, Device, Gpu, device_name
 
@@ -97,6 +96,8 @@ def _held_out(
 
 
 def _draw(result: dict[str, Any], folder: Path) -> None:
+    from sgdd_cli import figures  # noqa: PLC0415 - as above
+
     sampling = result["settings"]["sampling"]
     emit(
         f"{folder}: {result['sentences']:,} sentences from a full mask, {sampling['steps']} steps, "

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli import figures
 from sgdd_cli.console import emit, emit_json, emit_table, new_table
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
 
@@ -71,6 +70,8 @@ def _as_dict(cost: "Cost") -> dict[str, Any]:
 
 
 def _draw(cost: "Cost") -> None:
+    from sgdd_cli import figures  # noqa: PLC0415 - as above
+
     table = new_table("part", "parameters", "", numbers=("parameters",))
     for part in cost.components:
         table.add_row(part.name, f"{part.parameters:,}", "trained" if part.trainable else "frozen")
