@@ -36,6 +36,8 @@ def build(encoder, sentences, *, steps=0, kind="none", trained_null=True) -> SGD
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.0)
     train, diffusion = TrainConfig(batch_tokens=100), DiffusionConfig(full_mask_share=0.4)
     for step in range(steps):
+        # The second half slows down, so that the end does not depend on the last step's luck.
+        optimiser.param_groups[0]["lr"] = 5e-3 * min(1.0, 2 * (1 - step / steps))
         optimiser.zero_grad()
         for number, (x, e) in enumerate(batches):
             generator = step_generator(number, step, torch.device("cpu"))
