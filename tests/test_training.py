@@ -70,8 +70,13 @@ def test_a_resumed_run_ends_bit_identical_to_one_never_stopped(corpus, straight,
     assert_same_weights(result.checkpoint, straight[1].checkpoint)
 
 
-def test_a_resumed_run_with_dropout_draws_the_same_noise(corpus, tmp_path):
-    spec = replace(TINY, decoder=replace(TINY.decoder, dropout=0.2))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_with_dropout_draws_the_same_noise(corpus, tmp_path, optimizer):
+    spec = replace(
+        TINY,
+        train=replace(TINY.train, optimizer=optimizer),
+        decoder=replace(TINY.decoder, dropout=0.2),
+    )
     torch.manual_seed(1)
     straight = train(corpus, tmp_path / "straight", spec, device="cpu")
     torch.manual_seed(2)
@@ -219,6 +224,11 @@ def test_resuming_with_another_model_is_refused(corpus, straight):
     other = replace(TINY, decoder=replace(TINY.decoder, layers=2))
     with pytest.raises(CheckpointError, match="another model"):
         train(corpus, straight[0], other, device="cpu", resume=True)
+
+
+def test_resuming_with_another_optimizer_is_refused(corpus, straight):
+    with pytest.raises(CheckpointError, match=r"train\.optimizer=adamw"):
+        train(corpus, straight[0], tiny(optimizer="muon"), device="cpu", resume=True)
 
 
 def test_resuming_on_another_corpus_is_refused(corpus, straight, monkeypatch):

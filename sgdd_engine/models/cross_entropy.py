@@ -117,21 +117,26 @@ def _score_rows(
     hidden: Tensor, cast: Tensor, bias: Tensor, targets: Tensor, kept: Tensor, width: int, wants_grad: bool
 ) -> _Rows:
     rows = len(hidden)
-    work = torch.empty(rows * width, device=hidden.device)
-    best, picked = torch.full_like(work[:rows], -torch.inf), torch.zeros_like(work[:rows])
+    in_place = hidden.dtype == torch.float32
+    work = torch.empty(0 if in_place else rows * width, device=hidden.device)
+    best = torch.full((rows,), -torch.inf, device=hidden.device)
+    picked = torch.zeros_like(best)
     blocks: list[_Block] = []
     sums: list[Tensor] = []
     for columns in _slices(len(cast), width):
         products = _shaped(kept[rows * columns.start if wants_grad else 0 :], rows, columns)
         torch.mm(hidden, cast[columns].T, out=products)
-        # In two steps: a sum of mixed dtypes is slow on a CPU.
-        logits = _shaped(work, rows, columns).copy_(products).add_(bias[columns])
+        # A sum of mixed dtypes is slow on a CPU, hence the copy; fp32 needs none.
+        logits = products if in_place else _shaped(work, rows, columns).copy_(products)
+        logits.add_(bias[columns])
         peak = logits.amax(dim=1)
         best = torch.maximum(best, peak)
         picked += _at(logits, targets - columns.start)
         exps = logits.sub_(peak[:, None]).exp_()
         sums.append(exps.sum(dim=1))
-        blocks.append(_Block(columns, products.copy_(exps) if wants_grad else products, peak))
+        if wants_grad and not in_place:
+            products.copy_(exps)
+        blocks.append(_Block(columns, products, peak))
     peaks = torch.stack([block.peak for block in blocks])
     return _Rows((peaks + torch.stack(sums).log()).logsumexp(dim=0), picked, best, blocks)
 

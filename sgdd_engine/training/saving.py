@@ -75,7 +75,7 @@ def check_fits(
 
     Raises:
         DataError: it was trained on another corpus.
-        CheckpointError: it has another model or noise process.
+        CheckpointError: it has another model, noise process or optimiser.
     """
     info, run = read_info(checkpoint), checkpoint.parents[1]
     if info.facts.get("corpus", {}).get("fingerprint") != corpus.manifest.fingerprint():
@@ -89,6 +89,12 @@ def check_fits(
             f"Use the run's own settings: --config {run / SETTINGS}",
         )
     then = info.facts.get("settings", {})
+    if then.get("optimizer", "adamw") != train.optimizer:
+        raise CheckpointError(
+            f"The run `{run}` was trained with train.optimizer={then.get('optimizer', 'adamw')}, whose moments are of "
+            f"no use to {train.optimizer}.",
+            f"Use the run's own settings: --config {run / SETTINGS}",
+        )
     for name in ("seed", "batch_tokens"):
         before, now = then.get(name), getattr(train, name)
         if before != now:
