@@ -21,7 +21,7 @@ class DataConfig:
     max_words: int = option(64, "longer sentences are left out (words)")
     max_tokens: int = option(64, "longer sentences are left out (tokens of the decoder)")
     validation_share: float = option(0.01, "share of sentences held out for validation, and again for test")
-    shard_sentences: int = option(65_536, "sentences per shard; bounds the memory of preparation")
+    shard_sentences: int = option(32_768, "sentences per shard; bounds the memory of preparation")
     embedding_dtype: EmbeddingDtype = option(  # noqa: RUF009 - ruff does not see the Literal behind the name
         "fp16", "how vectors are stored; int8 has a scale each"
     )
