@@ -9,7 +9,7 @@ from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 
 @pytest.fixture(scope="module")
 def trained(sentences):
-    return train_unigram(iter(sentences), 1500, 0)
+    return train_unigram(iter(sentences), 1500)
 
 
 def test_the_table_is_the_principal_components_of_the_word_table(tiny_encoder):
