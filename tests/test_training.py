@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,8 @@ def test_a_resumed_run_with_dropout_draws_the_same_noise(corpus, tmp_path, optim
 def test_a_resumed_run_draws_every_step_of_its_curves_once(corpus, tmp_path):
     run = tmp_path / "run"
     stop_after(corpus, run, 7)
+    # TensorBoard reads its files in the order of their names: of one second, the tenth before the ninth.
+    time.sleep(1.1)
     train(corpus, run, TINY, device="cpu", resume=True)
     board = EventAccumulator(str(run / "tensorboard"))
     board.Reload()

@@ -79,6 +79,21 @@ def ratio_bucket(masked: Tensor) -> Tensor:
     return masked.sum(dim=1) * 4 // masked.shape[1]
 
 
+def guesses_by_mask_ratio(masked: Tensor, places: Tensor, correct: Tensor) -> Tensor:
+    """How many masked tokens were guessed right, and how many there are, by `RATIO_BUCKETS`: [2, buckets].
+
+    Args:
+        masked: Where tokens are masked [B, n].
+        places: Where the masked tokens stand in the flattened `masked` [M].
+        correct: Whether each was guessed [M].
+    """
+    bucket = ratio_bucket(masked).index_select(0, places // masked.shape[1])
+    counts = torch.zeros(2, len(RATIO_BUCKETS), dtype=torch.long, device=bucket.device)
+    counts[0].index_add_(0, bucket, correct.long())
+    counts[1].index_add_(0, bucket, torch.ones_like(bucket))
+    return counts
+
+
 @dataclass(slots=True)
 class AccuracyByMaskRatio:
     """Running share of masked tokens guessed right, by the share of the canvas that was masked."""
@@ -89,9 +104,10 @@ class AccuracyByMaskRatio:
 
     def add(self, masked: Tensor, correct: Tensor) -> None:
         """Count the M masked tokens of `masked` [B, n], of which `correct` [M] were guessed."""
-        bucket = ratio_bucket(masked)[:, None].expand(masked.shape)[masked].cpu()
-        self.right.index_add_(0, bucket, correct.cpu().double())
-        self.total.index_add_(0, bucket, torch.ones(len(bucket), dtype=torch.float64))
+        places = masked.flatten().nonzero().squeeze(1)
+        right, total = guesses_by_mask_ratio(masked, places, correct).cpu().double()
+        self.right += right
+        self.total += total
 
     def result(self) -> Mapping[str, float]:
         """Accuracy in 0–1 by bucket; buckets without a token are left out."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from sgdd_engine.diffusion.objective import RATIO_BUCKETS, AccuracyByMaskRatio, ratio_bucket
+from sgdd_engine.diffusion.objective import RATIO_BUCKETS, AccuracyByMaskRatio, guesses_by_mask_ratio
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.events import Event, TrainingProgress, Validated
 from sgdd_engine.training.step import BatchLoss
@@ -43,7 +43,7 @@ class Meter:
         self.tokens += loss.masked.numel()
         nll = loss.nll.sum() / max(1, len(loss.nll))
         self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats]))
-        guesses = _guesses(loss)
+        guesses = guesses_by_mask_ratio(loss.masked, loss.places, loss.correct)
         self.guesses = guesses if self.guesses is None else self.guesses + guesses
 
     def add_step(self, grad_norm: Tensor) -> None:
@@ -91,15 +91,6 @@ class Meter:
         own = torch.cat([counts, terms, guesses.double().flatten()])
         sums: list[float] = self._world.sum(own.to(self._world.device)).tolist()
         return sums
-
-
-def _guesses(loss: BatchLoss) -> Tensor:
-    """Right and all guesses [2, buckets] of a piece, by the share of the canvas that was masked."""
-    bucket = ratio_bucket(loss.masked).index_select(0, loss.places // loss.masked.shape[1])
-    counts = torch.zeros(2, len(RATIO_BUCKETS), dtype=torch.long, device=bucket.device)
-    counts[0].index_add_(0, bucket, loss.correct.long())
-    counts[1].index_add_(0, bucket, torch.ones_like(bucket))
-    return counts
 
 
 def memory_bytes(device: torch.device) -> int:
