@@ -19,13 +19,19 @@ from sgdd_engine.text.encoder import load_encoder
 CONFIG = DataConfig(shard_sentences=256, validation_share=0.05)
 
 
+def say(line: str) -> None:
+    # In one piece: the launcher's processes are not buffered and share one pipe.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main(book: str, out: str, encoder: str, seconds_per_batch: str = "0") -> None:
     torch.set_num_threads(1)
 
     def on_event(event: object) -> None:
         time.sleep(float(seconds_per_batch))
         if isinstance(event, StageProgress) and event.stage == "encoding":
-            print(f"rank {world.rank}: {event.done}", flush=True)
+            say(f"rank {world.rank}: {event.done}")
 
     with join(torch.device("cpu"), int(os.environ["LOCAL_RANK"])) as world:
         try:
@@ -41,9 +47,9 @@ def main(book: str, out: str, encoder: str, seconds_per_batch: str = "0") -> Non
         except LostProcessError:
             raise SystemExit(1) from None
         except SgddError as error:
-            print(f"rank {world.rank} says: {error.message}", flush=True)
+            say(f"rank {world.rank} says: {error.message}")
             raise SystemExit(1) from None
-        print(f"rank {world.rank} has {manifest.counts['kept']} sentences", flush=True)
+        say(f"rank {world.rank} has {manifest.counts['kept']} sentences")
 
 
 if __name__ == "__main__":
