@@ -115,7 +115,13 @@ def test_only_what_is_needed_is_scored(options, rows):
 
 
 def test_what_is_kept_for_many_steps_says_the_same():
-    for decoder in ({}, {"memory_tokens": 0}, {"anchors": False}):
+    for decoder in (
+        {},
+        {"memory_tokens": 0},
+        {"anchors": False},
+        {"modulation": "shared"},
+        {"modulation": "none"},
+    ):
         model, canvas = tiny_model(**decoder), torch.full((2, 6), MASK)
         condition = model.condition(latents(2))
         with torch.no_grad():

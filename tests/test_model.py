@@ -22,6 +22,8 @@ from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.step import batch_loss
 
+MODULATIONS = ("block", "shared", "none")
+
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")
 
@@ -72,8 +74,9 @@ def test_one_written_token_tells_positions_apart():
     assert (logits[:, 0] - logits[:, 5]).abs().max() > 1e-2
 
 
-def test_at_the_start_of_training_blocks_do_nothing_and_logits_are_those_of_the_table():
-    model = tiny_model(scattered=False)
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_at_the_start_of_training_blocks_do_nothing_and_logits_are_those_of_the_table(modulation):
+    model = tiny_model(scattered=False, modulation=modulation)
     canvas = torch.where(torch.rand(3, 5, generator=generator()) < 0.5, MASK, random_tokens(3, 5))
     with torch.no_grad():
         hidden = model.hidden(canvas, torch.ones(3), model.condition(latents()))
@@ -81,9 +84,10 @@ def test_at_the_start_of_training_blocks_do_nothing_and_logits_are_those_of_the_
     torch.testing.assert_close(hidden, embedded)
 
 
+@pytest.mark.parametrize("modulation", MODULATIONS)
 @pytest.mark.parametrize("change", ["canvas", "time", "meaning", "length"])
-def test_everything_the_decoder_is_told_matters(change):
-    model, canvas, z = tiny_model(), random_tokens(3, 6), latents()
+def test_everything_the_decoder_is_told_matters(change, modulation):
+    model, canvas, z = tiny_model(modulation=modulation), random_tokens(3, 6), latents()
     canvas[:, 1:3] = MASK
     base = logits_of(model, canvas, z, 0.5)[:, 1]
     if change == "canvas":
@@ -97,20 +101,38 @@ def test_everything_the_decoder_is_told_matters(change):
     else:
         before = model.denoiser.length.weight[6].clone()
         with torch.no_grad():
-            model.denoiser.length.weight[6] += 1.0
+            model.denoiser.length.weight[6] += torch.randn(16, generator=generator())
         other = logits_of(model, canvas, z, 0.5)[:, 1]
         with torch.no_grad():
             model.denoiser.length.weight[6] = before
     assert (other - base).abs().amax(dim=1).min() > 1e-3
 
 
-def test_rows_know_nothing_of_each_other():
-    model, canvas, z = tiny_model(), random_tokens(4, 6), latents(4)
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_rows_know_nothing_of_each_other(modulation):
+    model, canvas, z = tiny_model(modulation=modulation), random_tokens(4, 6), latents(4)
     canvas[:, ::2] = MASK
     together = logits_of(model, canvas, z)
     for row in range(4):
         alone = logits_of(model, canvas[row : row + 1], z[row : row + 1])[0]
         torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_shared_modulation_takes_the_place_of_one_matrix_per_block():
+    own, shared = (
+        sum(p.numel() for p in tiny_model(layers=3, modulation=kind).parameters())
+        for kind in ("block", "shared")
+    )
+    matrix = 16 * 6 * 16 + 6 * 16
+    assert own - shared == 3 * matrix - (matrix + 3 * 6 * 16)
+
+
+def test_memory_tokens_follow_the_meaning_along_a_curve_with_a_hidden_layer():
+    for hidden, straight in ((0, True), (12, False)):
+        z, model = latents(2), tiny_model(memory_hidden=hidden)
+        with torch.no_grad():
+            ends, middle = model.condition(z).memory, model.condition(z.mean(dim=0, keepdim=True)).memory
+        assert torch.allclose(ends.mean(dim=0, keepdim=True), middle, atol=1e-4) == straight
 
 
 def test_vectors_are_standardised():

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 from sgdd_engine.models.config import DecoderConfig
 
+# Shift, scale and gate, for attention and for the feed-forward.
+SHIFTS = 6
+
 
 class TimeEmbedding(nn.Module):
     """Diffusion time to a vector: sinusoids of `1000 t`, then a two-layer network.
@@ -105,12 +108,32 @@ class Attention(nn.Module):
         return x.view(rows, length, self.heads, self.head_dim).transpose(1, 2)
 
 
+class Offset(nn.Module):
+    """A learned vector, added to what is given; it starts at zero. Shapes: [..., size] → [..., size]."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.offset
+
+
+def zero_modulation(width: int, parts: int) -> nn.Sequential:
+    """A condition [B, width] to `parts` vectors of that width [B, parts · width], all zero at the start."""
+    modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, parts * width))
+    for parameter in modulation[1].parameters():
+        nn.init.zeros_(parameter)
+    return modulation
+
+
 class AdaLNZeroBlock(nn.Module):
     """Attention and feed-forward, each shifted, scaled and gated by the condition.
 
-    The modulation starts at zero, so every block starts as the identity.
-    Shapes: x [B, L, width], condition [B, width], memory [B, K, width], or what `read` made of it, or None
-    → [B, L, width].
+    The modulation starts at zero, so every block starts as the identity. Where it is shared the block adds an offset
+    of its own (adaLN-single, arXiv 2310.00426 §2.3); where there is none the offset is all there is.
+    Shapes: x [B, L, width], condition [B, width], or [B, 6 · width] of a shared modulation, or a zero [1, 1],
+    memory [B, K, width], or what `read` made of it, or None → [B, L, width].
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -123,9 +146,9 @@ class AdaLNZeroBlock(nn.Module):
             nn.Linear(width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, width)
         )
         self.memory_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        own = config.modulation == "block"
+        self.modulation = zero_modulation(width, SHIFTS) if own else Offset(SHIFTS * width)
         self.dropout = nn.Dropout(config.dropout)
-        zero(self.modulation[1])
 
     def forward(
         self,
@@ -134,9 +157,8 @@ class AdaLNZeroBlock(nn.Module):
         angles: tuple[Tensor, Tensor],
         memory: Tensor | KeysValues | None,
     ) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None, :].chunk(
-            6, dim=-1
-        )
+        parts = self.modulation(condition).unsqueeze(-2).chunk(SHIFTS, dim=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
         if isinstance(memory, Tensor):
             memory = self.memory_norm(memory)
         h = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), angles, memory)
@@ -153,9 +175,3 @@ class AdaLNZeroBlock(nn.Module):
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`x · (1 + scale) + shift`."""
     return x * (1 + scale) + shift
-
-
-def zero(module: nn.Module) -> None:
-    """Set a module's parameters to zero, as AdaLN-Zero asks of its last layers."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)

@@ -42,13 +42,20 @@ class DecoderConfig:
     width: int = option(256, "hidden size")
     heads: int = option(4, "attention heads")
     mlp_ratio: float = option(4.0, "feed-forward width over hidden size")
+    modulation: Literal["block", "shared", "none"] = option(
+        "block",
+        "where AdaLN-Zero's shift, scale and gate come from: a matrix of each block, one that all share (with an "
+        "offset per block; fewer parameters), or no condition at all, which is then read as a memory token",
+    )
     memory_tokens: int = option(8, "vectors made from z that attention can read; 0 for none")
+    memory_hidden: int = option(0, "hidden width of the network that makes them; 0 makes it one matrix")
     anchors: bool = option(
         True, "visible <s> and </s> around the canvas; without them RoPE cannot tell positions apart"
     )
     dropout: float = option(0.0, "dropout in attention and feed-forward outputs")
 
     def __post_init__(self) -> None:
+        check_choices(self, "decoder")
         require(self.layers >= 1, f"decoder.layers is {self.layers}; it must be at least 1.")
         require(self.width >= 1, f"decoder.width is {self.width}; it must be at least 1.")
         require(
@@ -63,10 +70,9 @@ class DecoderConfig:
             self.mlp_ratio * self.width >= 1,
             f"decoder.mlp_ratio is {self.mlp_ratio}; the feed-forward width must be at least 1.",
         )
-        require(
-            self.memory_tokens >= 0,
-            f"decoder.memory_tokens is {self.memory_tokens}; it must not be negative.",
-        )
+        for name in ("memory_tokens", "memory_hidden"):
+            value = getattr(self, name)
+            require(value >= 0, f"decoder.{name} is {value}; it must not be negative.")
         require(0 <= self.dropout < 1, f"decoder.dropout is {self.dropout}; it must lie in [0, 1).")
 
 

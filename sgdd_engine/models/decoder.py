@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from sgdd_engine.models.blocks import (
+    SHIFTS,
     AdaLNZeroBlock,
     KeysValues,
+    Offset,
     TimeEmbedding,
     modulate,
     rotary_angles,
-    zero,
+    zero_modulation,
 )
 from sgdd_engine.models.config import DecoderConfig, VocabularyConfig
 from sgdd_engine.models.head import VocabularyHead
@@ -40,7 +42,8 @@ class Denoiser(nn.Module):
 
     The canvas is read between visible `<s>` and `</s>`. Without them, and without memory, an all-mask canvas
     is position-blind: all values are equal, so rotary attention returns the same vector everywhere, whatever
-    the weights.
+    the weights. Where nothing is modulated, a token made of meaning, time and length stands before it (in-context
+    conditioning, arXiv 2212.09748 §3.2).
     """
 
     def __init__(self, config: DecoderConfig, vocabulary: VocabularyConfig, max_tokens: int) -> None:
@@ -52,13 +55,18 @@ class Denoiser(nn.Module):
         self.length = nn.Embedding(max_tokens + 1, config.width)
         self.blocks = nn.ModuleList(AdaLNZeroBlock(config) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
-        self.final_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 2 * config.width))
+        self.in_context = config.modulation == "none"
+        self.final_modulation = (
+            Offset(2 * config.width) if self.in_context else zero_modulation(config.width, 2)
+        )
+        shared = config.modulation == "shared"
+        self.shared_modulation = zero_modulation(config.width, SHIFTS) if shared else None
         nn.init.normal_(self.length.weight, std=0.02)
-        zero(self.final_modulation[1])
 
     def keep(self, condition: Condition, length: int) -> Condition:
         """The condition with all that stays the same while canvases of `length` positions fill in, computed once."""
-        angles = self._angles(length + 2 * self.config.anchors, condition.vector.device)
+        around = 2 * self.config.anchors + self.in_context
+        angles = self._angles(length + around, condition.vector.device)
         if condition.memory is None:
             return replace(condition, angles=angles)
         # Not in training: a block whose weights are spread over devices has them only while it runs.
@@ -70,14 +78,25 @@ class Denoiser(nn.Module):
         n = z_t.shape[1]
         x = self.head.embed(self._with_anchors(z_t))
         signal = condition.vector + self.time(t) + self.length.weight[n]
+        if self.in_context:
+            x = torch.cat([signal[:, None], x], dim=1)
+        modulation, final = self._modulations(signal)
         angles = condition.angles or self._angles(x.shape[1], x.device)
         memories = condition.kept or (condition.memory,) * len(self.blocks)
         for block, memory in zip(self.blocks, memories, strict=True):
-            x = block(x, signal, angles, memory)
-        if self.config.anchors:
-            x = x[:, 1:-1]
-        shift, scale = self.final_modulation(signal)[:, None, :].chunk(2, dim=-1)
-        return modulate(self.final_norm(x), shift, scale)
+            x = block(x, modulation, angles, memory)
+        first = self.config.anchors + self.in_context
+        shift, scale = final.unsqueeze(-2).chunk(2, dim=-1)
+        return modulate(self.final_norm(x[:, first : first + n]), shift, scale)
+
+    def _modulations(self, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """What the blocks and the last norm make their shifts, scales and gates from."""
+        if self.in_context:
+            # One row and no number in it: what is left is each module's own offset.
+            nothing = signal.new_zeros(1, 1)
+            return nothing, self.final_modulation(nothing)
+        shared = self.shared_modulation
+        return (signal if shared is None else shared(signal)), self.final_modulation(signal)
 
     def _angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         return rotary_angles(length, self.config.width // self.config.heads, device)

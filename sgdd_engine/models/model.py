@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
-from sgdd_engine.models.config import ModelConfig
+from sgdd_engine.models.config import DecoderConfig, ModelConfig
 from sgdd_engine.models.decoder import Condition, Denoiser
 from sgdd_engine.models.head import VocabularyHead
 
@@ -27,16 +27,23 @@ class Standardize(nn.Module):
         return (e.float() - self.mean) / self.std
 
 
+def _projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, outputs))
+
+
 class Conditioner(nn.Module):
     """Latent vectors [B, latent_dim] to what the decoder reads."""
 
-    def __init__(self, latent_dim: int, width: int, memory_tokens: int) -> None:
+    def __init__(self, latent_dim: int, config: DecoderConfig) -> None:
         super().__init__()
-        self.memory_shape = (memory_tokens, width)
-        self.vector = nn.Sequential(
-            nn.Linear(latent_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
-        )
-        self.memory = nn.Linear(latent_dim, memory_tokens * width) if memory_tokens else None
+        width, tokens, hidden = config.width, config.memory_tokens, config.memory_hidden
+        self.memory_shape = (tokens, width)
+        self.vector = _projector(latent_dim, width, width)
+        self.memory: nn.Module | None = None
+        if tokens and hidden:
+            self.memory = _projector(latent_dim, hidden, tokens * width)
+        elif tokens:
+            self.memory = nn.Linear(latent_dim, tokens * width)
 
     def forward(self, z: Tensor) -> Condition:
         memory = None if self.memory is None else self.memory(z).unflatten(-1, self.memory_shape)
@@ -58,10 +65,8 @@ class SemanticDecoder(nn.Module):
         self.bottleneck = build_bottleneck(config.embedding_dim, config.bottleneck)
         latent_dim = self.bottleneck.output_dim
         self.null = nn.Parameter(torch.zeros(latent_dim))
-        self.conditioner = Conditioner(latent_dim, width, config.decoder.memory_tokens)
-        self.length_head = nn.Sequential(
-            nn.Linear(latent_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, config.max_tokens)
-        )
+        self.conditioner = Conditioner(latent_dim, config.decoder)
+        self.length_head = _projector(latent_dim, width, config.max_tokens)
         self.denoiser = Denoiser(config.decoder, config.vocabulary, config.max_tokens)
 
     @property

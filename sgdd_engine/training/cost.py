@@ -136,10 +136,11 @@ def mean_mask_share(diffusion: DiffusionConfig) -> float:
 
 def _components(model: SemanticDecoder) -> list[Component]:
     denoiser = model.denoiser
+    shared = [module for module in (denoiser.shared_modulation,) if module is not None]
     parts: list[tuple[str, list[nn.Module | nn.Parameter]]] = [
         ("token table (tied with the head)", [denoiser.head.table]),
         ("vocabulary bias", [denoiser.head.bias]),
-        ("trunk", [denoiser.blocks, denoiser.final_modulation]),
+        ("trunk", [denoiser.blocks, denoiser.final_modulation, *shared]),
         ("time and length embeddings", [denoiser.time, denoiser.length]),
         (f"bottleneck ({model.config.bottleneck.kind})", [model.bottleneck]),
         ("condition (projector, memory tokens, null)", [model.conditioner, model.null]),
