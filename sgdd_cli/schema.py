@@ -17,7 +17,7 @@ from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.config import FeedbackConfig, TrainConfig
 
 
 class Settings(BaseSettings):
@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     decoder: DecoderConfig = DecoderConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     train: TrainConfig = TrainConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
     sample: SamplingConfig = SamplingConfig()
     eval: EvalConfig = EvalConfig()
 

@@ -49,6 +49,11 @@ def scatter(model: torch.nn.Module, seed: int = 0, std: float = 0.4):
     return model
 
 
+def latents(rows: int = 3, seed: int = 0) -> torch.Tensor:
+    """Latents [rows, 6] for the default bottleneck."""
+    return torch.randn(rows, 6, generator=generator(seed))
+
+
 def random_tokens(rows: int, n: int, seed: int = 0) -> torch.Tensor:
     """Ordinary tokens [rows, n] of `VOCABULARY`, no special one among them."""
     return torch.randint(4, 39, (rows, n), generator=generator(seed))

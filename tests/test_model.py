@@ -10,6 +10,7 @@ from models_for_tests import (
     SPECIALS,
     VOCABULARY,
     generator,
+    latents,
     random_tokens,
     tiny_model,
 )
@@ -26,10 +27,6 @@ MODULATIONS = ("block", "shared", "none")
 
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")
-
-
-def latents(rows=3, seed=0):
-    return torch.randn(rows, 6, generator=generator(seed))
 
 
 @torch.no_grad()

@@ -135,6 +135,7 @@ def _run(plan: _Plan, device: str, world: "World") -> "TrainResult":
         bottleneck=settings.bottleneck,
         decoder=settings.decoder,
         diffusion=settings.diffusion,
+        feedback=settings.feedback,
     )
     corpus = Corpus.open(plan.data)
     say(f"{'Going on with' if plan.resume else 'Training'} {plan.run} on the corpus {plan.data}.")

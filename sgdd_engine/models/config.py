@@ -49,6 +49,11 @@ class DecoderConfig:
     )
     memory_tokens: int = option(8, "vectors made from z that attention can read; 0 for none")
     memory_hidden: int = option(0, "hidden width of the network that makes them; 0 makes it one matrix")
+    feedback: bool = option(
+        False,
+        "can also read a draft of the sentence and how the draft's meaning differs from the one asked for",
+    )
+    feedback_hidden: int = option(128, "hidden width of the network that reads the two meanings")
     anchors: bool = option(
         True, "visible <s> and </s> around the canvas; without them RoPE cannot tell positions apart"
     )
@@ -73,6 +78,10 @@ class DecoderConfig:
         for name in ("memory_tokens", "memory_hidden"):
             value = getattr(self, name)
             require(value >= 0, f"decoder.{name} is {value}; it must not be negative.")
+        require(
+            self.feedback_hidden >= 1,
+            f"decoder.feedback_hidden is {self.feedback_hidden}; it must be at least 1.",
+        )
         require(0 <= self.dropout < 1, f"decoder.dropout is {self.dropout}; it must lie in [0, 1).")
 
 

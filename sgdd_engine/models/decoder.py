@@ -1,40 +1,24 @@
 """The denoiser: a bidirectional Transformer that reads the canvas, the time, the length and the meaning."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sgdd_engine.models.blocks import (
     SHIFTS,
     AdaLNZeroBlock,
-    KeysValues,
     Offset,
     TimeEmbedding,
     modulate,
     rotary_angles,
     zero_modulation,
 )
+from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.config import DecoderConfig, VocabularyConfig
 from sgdd_engine.models.head import VocabularyHead
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What the decoder is told of the meaning.
-
-    Attributes:
-        vector: [B, width], modulates every block.
-        memory: [B, K, width], read by attention; None without memory tokens.
-        kept: What each block makes of the memory, where that is wanted for more than one step.
-        angles: The rotary angles of the canvas for which it is kept.
-    """
-
-    vector: Tensor
-    memory: Tensor | None
-    kept: tuple[KeysValues, ...] = ()
-    angles: tuple[Tensor, Tensor] | None = None
 
 
 class Denoiser(nn.Module):
@@ -76,7 +60,7 @@ class Denoiser(nn.Module):
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         n = z_t.shape[1]
-        x = self.head.embed(self._with_anchors(z_t))
+        x = self._embedded(z_t, condition.draft)
         signal = condition.vector + self.time(t) + self.length.weight[n]
         if self.in_context:
             x = torch.cat([signal[:, None], x], dim=1)
@@ -100,6 +84,13 @@ class Denoiser(nn.Module):
 
     def _angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         return rotary_angles(length, self.config.width // self.config.heads, device)
+
+    def _embedded(self, z_t: Tensor, draft: Tensor | None) -> Tensor:
+        x = self.head.embed(self._with_anchors(z_t))
+        if draft is None:
+            return x
+        # The anchors are no part of a draft.
+        return x + F.pad(draft, (0, 0, 1, 1)) if self.config.anchors else x + draft
 
     def _with_anchors(self, z_t: Tensor) -> Tensor:
         if not self.config.anchors:

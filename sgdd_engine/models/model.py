@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
+from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.config import DecoderConfig, ModelConfig
-from sgdd_engine.models.decoder import Condition, Denoiser
+from sgdd_engine.models.decoder import Denoiser
+from sgdd_engine.models.feedback import Draft, DraftReader
 from sgdd_engine.models.head import VocabularyHead
+from sgdd_engine.models.projector import projector
 
 
 class Standardize(nn.Module):
@@ -27,10 +30,6 @@ class Standardize(nn.Module):
         return (e.float() - self.mean) / self.std
 
 
-def _projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, outputs))
-
-
 class Conditioner(nn.Module):
     """Latent vectors [B, latent_dim] to what the decoder reads."""
 
@@ -38,10 +37,10 @@ class Conditioner(nn.Module):
         super().__init__()
         width, tokens, hidden = config.width, config.memory_tokens, config.memory_hidden
         self.memory_shape = (tokens, width)
-        self.vector = _projector(latent_dim, width, width)
+        self.vector = projector(latent_dim, width, width)
         self.memory: nn.Module | None = None
         if tokens and hidden:
-            self.memory = _projector(latent_dim, hidden, tokens * width)
+            self.memory = projector(latent_dim, hidden, tokens * width)
         elif tokens:
             self.memory = nn.Linear(latent_dim, tokens * width)
 
@@ -66,7 +65,8 @@ class SemanticDecoder(nn.Module):
         latent_dim = self.bottleneck.output_dim
         self.null = nn.Parameter(torch.zeros(latent_dim))
         self.conditioner = Conditioner(latent_dim, config.decoder)
-        self.length_head = _projector(latent_dim, width, config.max_tokens)
+        self.length_head = projector(latent_dim, width, config.max_tokens)
+        self.draft_reader = DraftReader(latent_dim, config.decoder) if config.decoder.feedback else None
         self.denoiser = Denoiser(config.decoder, config.vocabulary, config.max_tokens)
 
     @property
@@ -87,10 +87,14 @@ class SemanticDecoder(nn.Module):
         """`z` [B, latent_dim] with the rows of `dropped` [B] replaced by the null latent."""
         return torch.where(dropped[:, None], self.null, z)
 
-    def condition(self, z: Tensor) -> Condition:
-        """What the decoder reads of latents [B, latent_dim]."""
+    def condition(self, z: Tensor, draft: Draft | None = None) -> Condition:
+        """What the decoder reads of latents [B, latent_dim], and of drafts if it is shown any."""
         condition: Condition = self.conditioner(z)
-        return condition
+        if draft is None:
+            return condition
+        assert self.draft_reader is not None, "the decoder has not learnt to read drafts"
+        with_draft: Condition = self.draft_reader(condition, z, draft, self.head.embed(draft.tokens))
+        return with_draft
 
     def length_logits(self, z: Tensor) -> Tensor:
         """Logits [B, max_tokens] in float32; entry `i` stands for a sentence of `i + 1` tokens."""

@@ -41,6 +41,10 @@ class TrainConfig:
         1.0, "weight of the length's nats per sentence, over its tokens, as the KL's"
     )
     ema_decay: float = option(0.999, "decay of the fp32 average of the weights")
+    start_from: str | None = option(
+        None,
+        "checkpoint whose weights a new run starts from; decoder.feedback may be new, all else must be its own",
+    )
     table_init: Literal["encoder", "random"] = option(
         "encoder", "start the token table from the encoder's word table by PCA, or at random"
     )
@@ -99,3 +103,15 @@ class TrainConfig:
             require(
                 0 <= getattr(self, name) < 1, f"train.{name} is {getattr(self, name)}; it must lie in [0, 1)."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackConfig:
+    """The second stage of training: drafts that the decoder learns to correct (decoder.feedback)."""
+
+    sentences: int = option(100_000, "training sentences of which the starting checkpoint writes a draft")
+    share: float = option(0.8, "share of rows that are shown their draft; the others are trained as before")
+
+    def __post_init__(self) -> None:
+        require(self.sentences >= 1, f"feedback.sentences is {self.sentences}; it must be at least 1.")
+        require(0 <= self.share <= 1, f"feedback.share is {self.share}; it must lie in [0, 1].")

@@ -146,6 +146,8 @@ def _components(model: SemanticDecoder) -> list[Component]:
         ("condition (projector, memory tokens, null)", [model.conditioner, model.null]),
         ("length head", [model.length_head]),
     ]
+    if model.draft_reader is not None:
+        parts.append(("reader of drafts", [model.draft_reader]))
     return [Component(name, sum(map(_size, modules)), trainable=True) for name, modules in parts]
 
 

@@ -1,7 +1,7 @@
 """Pieces of batches, each read while the one before it computes."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import CorpusSplit
+from sgdd_engine.training.drafts import DraftRows, Drafts
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Piece:
     Attributes:
         position: Where it stands in the order of pieces; its noise follows from this.
         x: Clean tokens [B, n]. e: Their sentence vectors [B, D].
+        drafts: What another model wrote from these vectors, where a run learns to correct it.
     """
 
     position: int
     x: Tensor
     e: Tensor
+    drafts: DraftRows | None = None
 
 
 class Feed:
@@ -32,10 +35,11 @@ class Feed:
 
     Args:
         split: The sentences.
-        order: Which rows stand at each position.
+        order: Which rows of the split stand at each position, or which drafts.
         device: Where the pieces are computed.
         first: Position of the first piece.
         stride: Distance to the next one; the other positions are other processes'.
+        drafts: Only their rows are read, with them.
 
     Example:
         >>> with Feed(split, order, device, first=rank, stride=world_size) as feed:
@@ -43,9 +47,16 @@ class Feed:
     """
 
     def __init__(
-        self, split: CorpusSplit, order: ExactLengthBatches, device: torch.device, *, first: int, stride: int
+        self,
+        split: CorpusSplit,
+        order: ExactLengthBatches,
+        device: torch.device,
+        *,
+        first: int,
+        stride: int,
+        drafts: Drafts | None = None,
     ) -> None:
-        self._split, self._order, self._device = split, order, device
+        self._split, self._order, self._device, self._drafts = split, order, device, drafts
         self._positions: Iterator[int] = itertools.count(first, stride)
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
         self._ahead: Future[Piece] = self._reader.submit(self._read)
@@ -55,18 +66,16 @@ class Feed:
         piece = self._ahead.result()
         self._ahead = self._reader.submit(self._read)
         # From pinned memory this only queues the copy, and the host goes on.
-        return Piece(
-            piece.position,
-            piece.x.to(self._device, non_blocking=True),
-            piece.e.to(self._device, non_blocking=True),
-        )
+        return _each(piece, lambda tensor: tensor.to(self._device, non_blocking=True))
 
     def _read(self) -> Piece:
         position = next(self._positions)
-        x, e = self._split.batch(self._order.batch(position))
-        if self._device.type == "cuda":
-            x, e = x.pin_memory(), e.pin_memory()
-        return Piece(position, x, e)
+        which = self._order.batch(position)
+        rows = which if self._drafts is None else self._drafts.rows[which]
+        piece = Piece(
+            position, *self._split.batch(rows), None if self._drafts is None else self._drafts.batch(which)
+        )
+        return _each(piece, Tensor.pin_memory) if self._device.type == "cuda" else piece
 
     def __enter__(self) -> "Feed":
         return self
@@ -75,3 +84,8 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reader.shutdown(wait=True, cancel_futures=True)
+
+
+def _each(piece: Piece, move: Callable[[Tensor], Tensor]) -> Piece:
+    drafts = None if piece.drafts is None else DraftRows(*map(move, piece.drafts))
+    return Piece(piece.position, move(piece.x), move(piece.e), drafts)

@@ -17,6 +17,7 @@ from sgdd_engine.events import Event, Listener, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.storage import remove_leftovers, write_text
 from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.drafting import drafts_of_run
 from sgdd_engine.training.feed import Feed
 from sgdd_engine.training.keeping import Keeper
 from sgdd_engine.training.log import Meter, TensorBoardLog
@@ -97,11 +98,13 @@ class _Run:
             write_text(self.place.run / SETTINGS, settings_text)
         self.piece_tokens = self.config.batch_tokens // self.progress.micro_batches
         self.keeper = Keeper(self.corpus, self.spec, self.place, self.dtype)
+        self.drafts = drafts_of_run(self.corpus, self.spec, self.place, self._tell)
         self.validation = Validation(
             self.corpus.split("validation"),
             self.config.validation_sentences,
             self.piece_tokens,
             self.spec.diffusion,
+            None if self.drafts is None else self.drafts.validation,
         )
         with self._drawn(), StopSignals() as signals, self._feed() as feed:
             stopped = self._train_until_done(signals, self._update(feed))
@@ -124,13 +127,14 @@ class _Run:
 
     def _feed(self) -> Feed:
         split = self.corpus.split("train")
+        drafts = None if self.drafts is None else self.drafts.train
         order = ExactLengthBatches(
-            split.lengths,
+            split.lengths if drafts is None else split.lengths[drafts.rows],
             batch_tokens=self.piece_tokens,
             seed=self.config.seed,
         )
         first = self.progress.position + self.world.rank
-        return Feed(split, order, self.place.device, first=first, stride=self.world.size)
+        return Feed(split, order, self.place.device, first=first, stride=self.world.size, drafts=drafts)
 
     def _update(self, feed: Feed) -> Update:
         return Update(

@@ -1,11 +1,14 @@
 """Before the first step: a model shaped by the corpus, its input statistics, its token table."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from sgdd_engine.checkpoint import load_checkpoint, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
-from sgdd_engine.errors import DataError, EncoderError
+from sgdd_engine.errors import CheckpointError, DataError, EncoderError
 from sgdd_engine.events import Listener, StageFinished, StageStarted
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
@@ -37,6 +40,7 @@ def new_model(
     Raises:
         DataError: the corpus has no training or no validation sentences.
         EncoderError: the table is to start from the encoder's, and the encoder cannot be loaded.
+        CheckpointError: the run is to start from a checkpoint that is missing, damaged, or of another shape.
     """
     for name in ("train", "validation"):
         if not len(corpus.split(name)):
@@ -45,6 +49,9 @@ def new_model(
                 "Prepare more text, or raise data.validation_share.",
             )
     model = _seeded(config, train.seed)
+    if train.start_from is not None:
+        _take_weights(model, starting_checkpoint(train.start_from), corpus)
+        return model.to(device)
     mean, std = corpus.statistics()
     needs_covariance = config.bottleneck.kind == "whitening"
     model.fit_inputs(mean, std, covariance(corpus.split("train"), mean) if needs_covariance else None)
@@ -53,6 +60,40 @@ def new_model(
         model.start_table(_encoder_table(corpus, config.decoder.width))
         on_event(StageFinished("token table from the encoder's word table"))
     return model.to(device)
+
+
+def starting_checkpoint(name: str) -> Path:
+    """The checkpoint folder that `train.start_from` names.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return resolve_checkpoint(Path(name))
+
+
+def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus) -> None:
+    """Start from another model's weights and statistics; what that model lacks starts as it is."""
+    found = load_checkpoint(folder)
+    if found.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
+        raise CheckpointError(
+            f"`{folder}` writes with another vocabulary than the corpus `{corpus.folder}` has.",
+            "Start from a checkpoint that was trained on this corpus, or prepare the corpus with its tokenizer.",
+        )
+    if found.info.encoder.weights_sha256 != corpus.encoder_reference.weights_sha256:
+        raise CheckpointError(
+            f"`{folder}` reads vectors of `{found.info.encoder.name}`; the corpus `{corpus.folder}` holds those of "
+            f"`{corpus.encoder_reference.name}`.",
+            "Start from a checkpoint that was trained with this encoder.",
+        )
+    ours, theirs = model.state_dict(), found.model.state_dict()
+    new = {name for name in ours if name not in theirs and not name.startswith("draft_reader.")}
+    other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
+    if new or other:
+        raise CheckpointError(
+            f"`{folder}` has other networks than the settings ask for ({sorted(new | other)[0]} differs).",
+            "Use its own settings for bottleneck and decoder; its run folder has them in settings.toml.",
+        )
+    model.load_state_dict(theirs, strict=False)
 
 
 def _seeded(config: ModelConfig, seed: int) -> SemanticDecoder:

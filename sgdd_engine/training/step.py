@@ -13,8 +13,10 @@ from sgdd_engine.diffusion.corruption import q_sample, training_times
 from sgdd_engine.diffusion.objective import token_weights
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.models.bottleneck import kl_nats_per_sentence
+from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.drafts import DraftRows
 
 
 @dataclass(frozen=True)
@@ -48,25 +50,32 @@ def batch_loss(
     diffusion: DiffusionConfig,
     step: int,
     generator: torch.Generator,
+    drafts: DraftRows | None = None,
+    draft_share: float = 1.0,
 ) -> BatchLoss:
     """Score one piece of clean tokens `x` [B, n] with their vectors `e` [B, D].
 
     Every parameter takes part, in a piece without a masked token too: DDP waits for each one's gradient. All noise
-    (posterior, dropped conditions, times, masks) comes from `generator`, but for `decoder.dropout`, which PyTorch
-    draws from its global state: see `dropout_noise`.
+    (posterior, dropped conditions and drafts, times, masks) comes from `generator`, but for `decoder.dropout`, which
+    PyTorch draws from its global state: see `dropout_noise`. Of `drafts`, a share of the rows is shown; a row whose
+    condition is dropped is shown none.
     """
     rows, n = x.shape
     schedule = build_schedule(diffusion.schedule)
     latent = model.latent(e, generator)
     dropped = torch.rand(rows, generator=generator, device=x.device) < config.condition_dropout
     z = model.drop_condition(latent.z, dropped)
-    t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator)
+    t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator, diffusion.times)
     z_t, masked = q_sample(x, t, schedule, model.config.vocabulary.mask_id, generator)
     # A GPU has to tell how many are masked. It is asked before the decoder's work is queued, and once.
     places = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
 
-    hidden = model.hidden(z_t, t, model.condition(z)).flatten(0, 1).index_select(0, places)
+    draft = None
+    if drafts is not None:
+        shown = torch.rand(rows, generator=generator, device=x.device) < draft_share
+        draft = Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, shown & ~dropped)
+    hidden = model.hidden(z_t, t, model.condition(z, draft)).flatten(0, 1).index_select(0, places)
     targets = x.flatten().index_select(0, places)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
 

@@ -123,5 +123,7 @@ class Update:
                     diffusion=self._spec.diffusion,
                     step=step,
                     generator=step_generator(*noise),
+                    drafts=piece.drafts,
+                    draft_share=self._spec.feedback.share,
                 )
             )

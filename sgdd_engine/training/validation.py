@@ -13,9 +13,11 @@ from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.diffusion.corruption import q_sample, stratified_times
 from sgdd_engine.diffusion.objective import AccuracyByMaskRatio
 from sgdd_engine.diffusion.schedule import build_schedule, elbo_weight
-from sgdd_engine.models.decoder import Condition
+from sgdd_engine.models.condition import Condition
+from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.head import TokenScores
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.training.drafts import DraftRows, Drafts
 
 # Another number than any training seed uses by default; the noise set is the same for every run.
 NOISE_SEED = 20_110_411
@@ -38,14 +40,34 @@ class ValidationFigures:
 
 
 class Validation:
-    """A fixed sample of held-out sentences with its noise."""
+    """A fixed sample of held-out sentences with its noise.
+
+    Args:
+        split: Where they are taken from.
+        sentences: How many.
+        batch_tokens: Tokens scored at once.
+        diffusion: The noise.
+        drafts: Of rows of the split; only these are scored then, each in sight of its draft.
+    """
 
     def __init__(
-        self, split: CorpusSplit, sentences: int, batch_tokens: int, diffusion: DiffusionConfig
+        self,
+        split: CorpusSplit,
+        sentences: int,
+        batch_tokens: int,
+        diffusion: DiffusionConfig,
+        drafts: Drafts | None = None,
     ) -> None:
-        chosen = np.random.default_rng(NOISE_SEED).permutation(len(split))[:sentences]
-        batches = ExactLengthBatches(split.lengths[chosen], batch_tokens=batch_tokens, seed=NOISE_SEED)
-        self._batches = [split.batch(chosen[batches.batch(i)]) for i in range(len(batches))]
+        available = np.arange(len(split)) if drafts is None else drafts.rows
+        chosen = np.random.default_rng(NOISE_SEED).permutation(len(available))[:sentences]
+        batches = ExactLengthBatches(
+            split.lengths[available[chosen]], batch_tokens=batch_tokens, seed=NOISE_SEED
+        )
+        numbers = [chosen[batches.batch(i)] for i in range(len(batches))]
+        self._batches = [
+            (*split.batch(available[which]), None if drafts is None else drafts.batch(which))
+            for which in numbers
+        ]
         self._diffusion = diffusion
         self._schedule = build_schedule(diffusion.schedule)
 
@@ -59,8 +81,9 @@ class Validation:
         was_training = model.training
         model.eval()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for x, e in self._batches:
-                totals += self._score(model, x.to(device), e.to(device), dtype, accuracy, generator)
+            for x, e, drafts in self._batches:
+                condition = _condition(model, e.to(device), drafts)
+                totals += self._score(model, x.to(device), condition, dtype, accuracy, generator)
         model.train(was_training)
         nats, masked, bound, tokens = totals.tolist()
         return ValidationFigures(nats / max(1.0, masked), bound / tokens, accuracy.result())
@@ -69,13 +92,12 @@ class Validation:
         self,
         model: SemanticDecoder,
         x: Tensor,
-        e: Tensor,
+        condition: Condition,
         dtype: torch.dtype,
         accuracy: AccuracyByMaskRatio,
         generator: torch.Generator,
     ) -> Tensor:
         """Sums over the batch: nats at masked tokens, masked tokens, the bound's nats, tokens."""
-        condition = model.condition(model.latent(e).z)
         times = stratified_times(len(x) * TIMES_PER_SENTENCE, self._diffusion.num_steps, generator).view(
             -1, len(x)
         )
@@ -103,3 +125,12 @@ class Validation:
         z_t, masked = q_sample(x, t, self._schedule, model.config.vocabulary.mask_id, generator)
         hidden = model.hidden(z_t, t, condition)[masked].to(dtype)
         return masked, model.head.cross_entropy(hidden, x[masked], torch.ones(len(hidden), device=x.device))
+
+
+def _condition(model: SemanticDecoder, e: Tensor, drafts: DraftRows | None) -> Condition:
+    z = model.latent(e).z
+    if drafts is None:
+        return model.condition(z)
+    tokens, vectors = (tensor.to(e.device) for tensor in drafts)
+    shown = torch.ones(len(e), dtype=torch.bool, device=e.device)
+    return model.condition(z, Draft(tokens, model.latent(vectors).z, shown))

@@ -1,0 +1,154 @@
+"""Writing the drafts that a run learns to correct.
+
+A corrector must see the mistakes it is to correct: the drafts are what the model that the run starts from writes from
+the sentences' vectors, at their true lengths. Half of them are its best guess, half are drawn with some chance, since
+later rounds meet drafts of either kind.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from sgdd_engine.checkpoint import load_checkpoint
+from sgdd_engine.data.corpus import Corpus, CorpusSplit
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.errors import TrainingError
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
+from sgdd_engine.generation import SGDD
+from sgdd_engine.storage import write_bytes
+from sgdd_engine.training.drafts import Drafts, RunDrafts
+from sgdd_engine.training.setup import Place
+from sgdd_engine.training.spec import TrainSpec
+from sgdd_engine.training.start import starting_checkpoint
+
+DRAFTS = "drafts"
+# Sentences of one file: some minutes of writing, so an interrupted run loses little.
+PART = 4096
+STEPS = 8
+# Guidance as it is used, and none; greedy, and with chance.
+STYLES = (SamplingConfig(steps=STEPS), SamplingConfig(steps=STEPS, cfg=1.0, temperature=0.7))
+
+
+def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener) -> RunDrafts | None:
+    """The drafts that a run learns from, written by rank 0 where they are missing; None where it reads none.
+
+    Raises:
+        TrainingError: drafts on disk are damaged.
+        CheckpointError, EncoderError: the model that writes them, or its encoder, cannot be loaded.
+    """
+    if not spec.decoder.feedback:
+        return None
+    assert spec.train.start_from is not None, "checked with the settings"
+    counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
+
+    @cache
+    def writer() -> SGDD:
+        folder = starting_checkpoint(str(spec.train.start_from))
+        return SGDD(load_checkpoint(folder, place.device), place.device)
+
+    def all_drafts() -> RunDrafts:
+        return RunDrafts(
+            **{
+                name: prepare_drafts(
+                    writer,
+                    corpus.split(name),
+                    place.run / DRAFTS / name,
+                    sentences=count,
+                    seed=spec.train.seed,
+                    tell=tell,
+                )
+                for name, count in counts.items()
+            }
+        )
+
+    # Rank 0 writes, the others read what it wrote.
+    drafts = all_drafts() if place.world.is_main else None
+    place.world.barrier()
+    return drafts or all_drafts()
+
+
+def prepare_drafts(
+    writer: Callable[[], SGDD], split: CorpusSplit, folder: Path, *, sentences: int, seed: int, tell: Listener
+) -> Drafts:
+    """The drafts of so many random rows of a split: those in the folder, and the missing ones written now.
+
+    Args:
+        writer: Gives the model that writes them; asked only where some are missing.
+        split: Rows with their vectors.
+        folder: One file per 4,096 sentences, each written whole or not at all.
+        sentences: How many; at most the split's size.
+        seed: Which rows.
+        tell: Told of progress.
+
+    Raises:
+        TrainingError: a file in the folder is damaged.
+        EncoderError: the encoder, which re-encodes the drafts, cannot be loaded.
+    """
+    chosen = np.random.default_rng([seed, 1]).permutation(len(split))[:sentences]
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = f"drafts ({folder.name})"
+    tell(StageStarted(stage, len(chosen)))
+    parts = []
+    for start in range(0, len(chosen), PART):
+        path = folder / f"part-{start // PART:05d}.safetensors"
+        rows = np.sort(chosen[start : start + PART])
+        if not path.is_file():
+            write_bytes(path, save(_written(writer(), split, rows, seed)))
+        parts.append(_read(path, rows))
+        tell(StageProgress(stage, start + len(rows)))
+    tell(StageFinished(stage))
+    lengths = np.concatenate([part["lengths"] for part in parts])
+    return Drafts(
+        np.concatenate([part["rows"] for part in parts]),
+        np.concatenate([part["tokens"] for part in parts]),
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
+        np.concatenate([part["vectors"] for part in parts]),
+    )
+
+
+def _written(
+    model: SGDD, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int
+) -> dict[str, npt.NDArray[Any]]:
+    vectors, lengths = split.embeddings(rows), split.lengths[rows]
+    tokens: list[tuple[int, ...]] = [()] * len(rows)
+    texts = [""] * len(rows)
+    for number, sampling in enumerate(STYLES):
+        which = np.arange(number, len(rows), len(STYLES))
+        if not len(which):
+            continue
+        written = model.generate(
+            vectors[torch.from_numpy(which)],
+            sampling=sampling if model.info.trained_null else SamplingConfig(steps=STEPS, cfg=1.0),
+            lengths=lengths[which].tolist(),
+            seed=seed,
+        )
+        for place, item in zip(which.tolist(), written, strict=True):
+            tokens[place], texts[place] = item.tokens, item.text
+    again = model.encoder.encode([text or "." for text in texts])
+    return {
+        "rows": rows,
+        "lengths": lengths.astype(np.int64),
+        "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
+        "vectors": again.numpy().astype(np.float16),
+    }
+
+
+def _read(path: Path, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+    try:
+        part: dict[str, npt.NDArray[Any]] = load_file(path)
+        sound = np.array_equal(part["rows"], rows)
+    except (OSError, SafetensorError, KeyError):
+        sound = False
+    if not sound:
+        raise TrainingError(
+            f"The drafts in `{path}` are damaged, or of other sentences.",
+            f"Remove `{path.parent}`, and they are written anew.",
+        )
+    return part

@@ -1,0 +1,151 @@
+"""The second stage of training: a decoder learns to correct drafts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from models_for_tests import VOCABULARY, latents, random_tokens, scatter, tiny_model
+from safetensors.torch import load_file
+from tiny_training import TINY, tiny
+
+from sgdd_engine.checkpoint import resolve_checkpoint
+from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
+from sgdd_engine.events import CheckpointSaved, StageProgress, Validated
+from sgdd_engine.models.feedback import Draft
+from sgdd_engine.training.config import FeedbackConfig
+from sgdd_engine.training.drafting import PART, prepare_drafts
+from sgdd_engine.training.loop import train
+
+EVERY = torch.ones(3, dtype=torch.bool)
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus_folder):
+    return Corpus.open(tiny_corpus_folder)
+
+
+@pytest.fixture(scope="module")
+def first(corpus, tmp_path_factory):
+    """A trained decoder that knows no drafts."""
+    run = tmp_path_factory.mktemp("first") / "run"
+    train(corpus, run, TINY, device="cpu")
+    return run
+
+
+def second(first, **changes):
+    return replace(
+        tiny(start_from=str(first), **changes),
+        decoder=replace(TINY.decoder, feedback=True, feedback_hidden=8),
+        feedback=FeedbackConfig(sentences=60),
+    )
+
+
+def weights(run):
+    return load_file(resolve_checkpoint(run) / "model.safetensors")
+
+
+def hidden(model, z, draft=None):
+    canvas = torch.full((3, 5), VOCABULARY.mask_id)
+    with torch.no_grad():
+        return model.hidden(canvas, torch.ones(3), model.condition(z, draft))
+
+
+def a_draft(given=EVERY, seed=1):
+    return Draft(random_tokens(3, 5, seed), latents(3, seed=seed), given)
+
+
+@pytest.mark.parametrize("anchors", [True, False])
+def test_a_draft_says_nothing_before_it_is_learnt_and_something_after(anchors):
+    model, z = tiny_model(feedback=True, anchors=anchors), latents()
+    for parameter in (*model.draft_reader.meaning[-1].parameters(), model.draft_reader.words.weight):
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(hidden(model, z, a_draft()), hidden(model, z))
+    scatter(model.draft_reader)
+    assert not torch.allclose(hidden(model, z, a_draft()), hidden(model, z), atol=1e-2)
+
+
+def test_its_words_and_its_meaning_matter():
+    model, z = tiny_model(feedback=True), latents()
+    one, other = a_draft(seed=1), a_draft(seed=2)
+    base = hidden(model, z, one)
+    assert not torch.allclose(hidden(model, z, one._replace(tokens=other.tokens)), base, atol=1e-2)
+    assert not torch.allclose(hidden(model, z, one._replace(z=other.z)), base, atol=1e-2)
+
+
+def test_a_row_that_is_shown_no_draft_is_written_as_without():
+    model, z = tiny_model(feedback=True), latents()
+    with_some = hidden(model, z, a_draft(torch.tensor([True, False, True])))
+    torch.testing.assert_close(with_some[1], hidden(model, z)[1])
+    assert not torch.allclose(with_some[0], hidden(model, z)[0], atol=1e-2)
+
+
+def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus, first, tmp_path):
+    before = weights(first)
+    train(corpus, tmp_path / "none", second(first, max_steps=1, learning_rate=1e-12), device="cpu")
+    started = weights(tmp_path / "none")
+    for name, tensor in before.items():
+        torch.testing.assert_close(started[name], tensor)
+    events = []
+    train(corpus, tmp_path / "run", second(first), device="cpu", on_event=events.append)
+    learnt = weights(tmp_path / "run")
+    assert learnt["draft_reader.words.weight"].abs().max() > 0
+    assert learnt["draft_reader.meaning.2.weight"].abs().max() > 0
+    assert any(isinstance(event, Validated) for event in events)
+
+
+def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first, tmp_path):
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    train(corpus, straight, second(first), device="cpu")
+
+    def stop_at_8(event):
+        if isinstance(event, CheckpointSaved) and event.step == 8:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(corpus, cut, second(first), device="cpu", on_event=stop_at_8)
+    drafts = {path: path.stat().st_mtime_ns for path in (cut / "drafts").rglob("*.safetensors")}
+    train(corpus, cut, second(first), device="cpu", resume=True)
+    assert {path: path.stat().st_mtime_ns for path in (cut / "drafts").rglob("*.safetensors")} == drafts
+    for name, tensor in weights(straight).items():
+        assert torch.equal(weights(cut)[name], tensor), name
+
+
+def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
+    from sgdd_engine.generation import SGDD
+
+    split, told = corpus.split("train"), []
+    model = SGDD.from_pretrained(first, "cpu")
+    drafts = prepare_drafts(lambda: model, split, tmp_path, sentences=40, seed=0, tell=told.append)
+    assert len(drafts) == len(set(drafts.rows.tolist())) == 40 < PART
+    assert [event.done for event in told if isinstance(event, StageProgress)] == [40]
+    same = [
+        number
+        for number, row in enumerate(drafts.rows)
+        if split.lengths[row] == split.lengths[drafts.rows[0]]
+    ]
+    batch = drafts.batch(torch.tensor(same).numpy())
+    assert batch.tokens.shape == (len(same), split.lengths[drafts.rows[0]])
+    texts = model.tokenizer.decode_batch(batch.tokens.tolist())
+    torch.testing.assert_close(batch.vectors, model.encoder.encode(texts), atol=2e-3, rtol=0)
+
+    def nobody():
+        raise AssertionError("all drafts are there")
+
+    again = prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+    assert (again.tokens == drafts.tokens).all()
+    next(tmp_path.glob("part-*")).write_bytes(b"broken")
+    with pytest.raises(TrainingError, match="damaged"):
+        prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+
+
+def test_it_needs_a_first_stage():
+    with pytest.raises(ConfigError, match="needs a trained decoder"):
+        replace(TINY, decoder=replace(TINY.decoder, feedback=True))
+
+
+def test_another_network_is_no_start(corpus, first, tmp_path):
+    spec = second(first)
+    wider = replace(spec, decoder=replace(spec.decoder, width=48))
+    with pytest.raises(CheckpointError, match="other networks"):
+        train(corpus, tmp_path / "run", wider, device="cpu")
