@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored, vector_bytes
+from sgdd_engine.data.vectors import StoredVectors, is_finer, lost_cosine, stored, stored_again, vector_bytes
 
 
 @pytest.fixture
@@ -64,3 +64,28 @@ def test_what_cannot_be_stored_is_seen_in_the_cosine(vectors):
 
 def test_the_bytes_of_a_vector():
     assert [vector_bytes(1024, dtype) for dtype in ("int8", "fp16", "fp32")] == [1028, 2048, 4096]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp16", "fp32"])
+def test_stored_again_in_the_same_type_no_bit_changes(vectors, dtype):
+    kept = as_stored(vectors, dtype)
+    again, lost = stored_again(kept, dtype)
+    assert (again.values == kept.values).all()
+    assert again.scale is None or (again.scale == kept.scale).all()
+    assert again.dtype == dtype
+    assert (lost == 0).all()
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [("fp32", "fp16"), ("fp32", "int8"), ("fp16", "int8")])
+def test_stored_again_in_a_coarser_type_is_stored_from_what_is_read(vectors, fine, coarse):
+    assert is_finer(fine, coarse)
+    assert not is_finer(coarse, fine)
+    assert not is_finer(fine, fine)
+    kept = as_stored(vectors, fine)
+    again, lost = stored_again(kept, coarse)
+    read = torch.from_numpy(kept.rows(slice(None))).float()
+    expected = as_stored(read, coarse)
+    assert (again.values == expected.values).all()
+    assert (again.rows(slice(None)) == expected.rows(slice(None))).all()
+    torch.testing.assert_close(lost, lost_cosine(read, *stored(read, coarse)))
+    assert lost[:-1].min() > 0

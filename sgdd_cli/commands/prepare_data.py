@@ -1,6 +1,7 @@
 """`sgdd prepare-data`: text in, a prepared corpus out."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names
 
 if TYPE_CHECKING:
     from sgdd_cli.schema import Settings
+    from sgdd_cli.settings import Resolved
     from sgdd_engine.data.plan import Plan
     from sgdd_engine.distributed import World
 
@@ -46,6 +48,12 @@ def prepare_data(
             "--embedding-dtype", help="How vectors are stored: int8 (with a scale each), fp16 or fp32."
         ),
     ] = None,
+    vectors_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--vectors-from", help="Prepared corpus; vectors of its sentences are taken, not made again."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Read at most so many lines.")] = None,
     column: Annotated[str | None, typer.Option("--column", help="Column that holds the text.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of a hub data set.")] = None,
@@ -62,7 +70,8 @@ def prepare_data(
     """Clean, split, tokenise and encode text into a corpus folder.
 
     Goes on where an interrupted preparation stopped. Several GPUs encode side by side; on several machines, start it
-    with torchrun. Prints the folder.
+    with torchrun. For another vocabulary, or a longer text, --vectors-from spares the encoder what a corpus holds
+    already. Prints the folder.
 
     Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
     """
@@ -73,7 +82,7 @@ def prepare_data(
     if vocab_size is not None and tokenizer == "encoder":
         raise typer.BadParameter("--vocab-size trains a vocabulary; --tokenizer encoder wants none trained.")
     trained = "unigram" if vocab_size is not None and tokenizer is None else tokenizer
-    settings = load_settings(
+    resolved = load_settings(
         files or (),
         assignments or (),
         [
@@ -82,23 +91,46 @@ def prepare_data(
             ("--vocab-size", "tokenizer.vocab_size", vocab_size),
             ("--max-tokens", "data.max_tokens", max_tokens),
             ("--embedding-dtype", "data.embedding_dtype", embedding_dtype),
+            ("--vectors-from", "data.vectors_from", None if vectors_from is None else str(vectors_from)),
             ("--limit", "data.limit", limit),
             ("--column", "data.column", column),
             ("--split", "data.split", split),
             ("--seed", "data.seed", seed),
         ],
-    ).settings
+    )
     from sgdd_cli.places import corpus_folder  # noqa: PLC0415 - as above
 
     folder = out or corpus_folder(source)
     places = device_names(gpu, device)
+    if len(places) > 1 and not dry_run and not launched():
+        raise typer.Exit(launch(places))
+    settings = _with_encoder_of_vectors(resolved)
     if dry_run:
         _plan(source, settings, folder)
         return
-    if len(places) > 1 and not launched():
-        raise typer.Exit(launch(places))
     with join_others(places) as (world, place):
         _prepare(source, settings, folder, place, overwrite, world)
+
+
+def _with_encoder_of_vectors(resolved: "Resolved") -> "Settings":
+    """The settings; where vectors are taken and nobody names an encoder, with the one that made them."""
+    from sgdd_cli.settings import DEFAULT  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    settings = resolved.settings
+    if settings.data.vectors_from is None or resolved.origin("encoder.name") != DEFAULT:
+        return settings
+    from sgdd_engine.data.manifest import Manifest  # noqa: PLC0415 - as above
+    from sgdd_engine.text.deferred import config_like  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.text.encoder import EncoderReference  # noqa: PLC0415
+
+    made_by = EncoderReference.from_dict(Manifest.read(Path(settings.data.vectors_from)).encoder)
+    recorded = {
+        name: value
+        for name, value in asdict(config_like(made_by)).items()
+        if resolved.origin(f"encoder.{name}") == DEFAULT and name != "batch_tokens"
+    }
+    say(f"Encoder: {made_by.name}, as in `{settings.data.vectors_from}`.")
+    return settings.model_copy(update={"encoder": replace(settings.encoder, **recorded)})
 
 
 def _prepare(
@@ -108,8 +140,11 @@ def _prepare(
     from sgdd_engine.data.prepare import prepare  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
     from sgdd_engine.models.device import resolve_device  # noqa: PLC0415
+    from sgdd_engine.text.deferred import defer_encoder  # noqa: PLC0415
     from sgdd_engine.text.encoder import load_encoder  # noqa: PLC0415
 
+    # Perhaps every vector is there: then the weights are not needed.
+    load = load_encoder if settings.data.vectors_from is None else defer_encoder
     place = resolve_device(device)
     opened = open_source(source, settings.data)
     if source == "builtin":
@@ -118,7 +153,7 @@ def _prepare(
         manifest = prepare(
             opened,
             folder,
-            encoder=lambda: load_encoder(settings.encoder, place),
+            encoder=lambda: load(settings.encoder, place),
             config=settings.data,
             tokenizer=settings.tokenizer,
             overwrite=overwrite,
@@ -142,11 +177,14 @@ def _effect_of_storing(embedding: Mapping[str, Any]) -> str:
 
 
 def _plan(source: str, settings: "Settings", folder: Path) -> None:
-    from sgdd_engine.data.plan import plan  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.data.known import open_origin  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.data.plan import plan  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
     from sgdd_engine.errors import EncoderError  # noqa: PLC0415
     from sgdd_engine.text.shape import encoder_shape  # noqa: PLC0415
 
+    if known := settings.data.vectors_from:
+        open_origin(Path(known), folder, settings.data.embedding_dtype)
     dim = None
     try:
         dim = encoder_shape(settings.encoder).dim
@@ -172,6 +210,8 @@ def _draw(forecast: "Plan", settings: "Settings", folder: Path) -> None:
     on_disk = forecast.estimated_bytes
     table.add_row("size on disk", "unknown" if on_disk is None else f"about {figures.size(on_disk)}")
     table.add_row("encoder", settings.encoder.name)
+    if origin := settings.data.vectors_from:
+        table.add_row("known vectors are taken from", origin)
     kind = settings.tokenizer.kind
     table.add_row(
         "tokenizer", kind if kind == "encoder" else f"{kind}, {settings.tokenizer.vocab_size:,} pieces"

@@ -26,6 +26,9 @@ class DataConfig:
         "fp16", "how vectors are stored; int8 has a scale each"
     )
     seed: int = option(0, "seed of the built-in corpus")
+    vectors_from: str | None = option(
+        None, "folder of a prepared corpus; vectors of sentences that stand in it are taken from there"
+    )
 
     def __post_init__(self) -> None:
         check_choices(self, "data")

@@ -162,6 +162,19 @@ class CorpusSplit:
             result[where] = segment.embeddings.rows(rows)
         return torch.from_numpy(result)
 
+    def stored(self, indices: npt.NDArray[np.integer]) -> StoredVectors:
+        """The vectors of the rows in the numbers that are on the disk (a copy)."""
+        dtype = self._segments[0].embeddings.dtype
+        result = StoredVectors.empty(len(indices), self._embedding_dim, dtype)
+        for segment, rows, where in self._located(indices):
+            result.put(where, segment.embeddings.chosen(rows))
+        return result
+
+    def texts(self) -> Iterator[list[str]]:
+        """The cleaned sentences of all rows in order, one shard's at a time."""
+        for segment in self._segments:
+            yield segment.texts.to_pylist()
+
     def tokens(self, index: int) -> list[int]:
         """The token ids of one row."""
         segment, row = self._locate(index)

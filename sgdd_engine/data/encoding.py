@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
+from sgdd_engine.data.known import KnownVectors
 from sgdd_engine.data.memory import give_back_memory
 from sgdd_engine.data.overlap import Look, run_overlapped
 from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_shard
@@ -64,6 +65,7 @@ class ShardMaker:
         tokenizer: Makes the token ids.
         config: `max_tokens` and `embedding_dtype`.
         progress: Told of every batch.
+        known: Vectors that need not be made.
     """
 
     out: Path
@@ -72,6 +74,7 @@ class ShardMaker:
     tokenizer: TextTokenizer
     config: DataConfig
     progress: EncodingProgress
+    known: KnownVectors | None = None
 
     def make(self, groups: Iterator[Group], world: World) -> list[str]:
         """Make this process's share of the shards, every `world.size`-th one.
@@ -117,7 +120,11 @@ class ShardMaker:
         if record is not None:
             return record
         return tokenise(
-            group, encoder=self.encoder, tokenizer=self.tokenizer, max_tokens=self.config.max_tokens
+            group,
+            encoder=self.encoder,
+            tokenizer=self.tokenizer,
+            max_tokens=self.config.max_tokens,
+            known=self.known,
         )
 
     def _finished(self, group: Group) -> ShardRecord | None:
@@ -142,7 +149,7 @@ class ShardMaker:
             if self.encoder.device.type == "cpu":
                 give_back_memory()
 
-        encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch)
+        encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch, self.known)
         self.progress.add(ready.candidates - len(ready.texts))
         return encoded
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgdd_engine.data.known import KnownVectors
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.staging import Staged
 from sgdd_engine.text.cutting import CutText
@@ -42,7 +43,10 @@ class TokenisedGroup:
         tokens: Their token ids side by side, int32 `[sum of lengths]`.
         lengths: Tokens of each, `[N]`.
         unknown_tokens: Pieces that the vocabulary does not know.
-        cut: The same sentences as the encoder reads them.
+        cut: The sentences that are to be encoded, as the encoder reads them; all of them where none is known.
+        places: Where the vectors of the others stand among the known ones, -1 for those that are to be encoded,
+            `[N]`; None where none is known.
+        known_truncated: Sentences among the others that the encoder had to cut.
     """
 
     name: str
@@ -53,6 +57,13 @@ class TokenisedGroup:
     lengths: npt.NDArray[np.int64]
     unknown_tokens: int
     cut: CutText
+    places: npt.NDArray[np.int64] | None = None
+    known_truncated: int = 0
+
+    @property
+    def truncated(self) -> int:
+        """Sentences that the encoder has to cut, or had to."""
+        return self.cut.truncated + self.known_truncated
 
 
 def grouped(sentences: Iterator[str], staged: Staged, shard_sentences: int) -> Iterator[Group]:
@@ -72,9 +83,17 @@ def grouped(sentences: Iterator[str], staged: Staged, shard_sentences: int) -> I
 
 
 def tokenise(
-    group: Group, *, encoder: SentenceEncoder, tokenizer: TextTokenizer, max_tokens: int
+    group: Group,
+    *,
+    encoder: SentenceEncoder,
+    tokenizer: TextTokenizer,
+    max_tokens: int,
+    known: KnownVectors | None = None,
 ) -> TokenisedGroup:
-    """Tokenise a group for the decoder and for the encoder; sentences of too many tokens (or none) are left out."""
+    """Tokenise a group for the decoder, and what is not known of it for the encoder.
+
+    Sentences of too many tokens (or none) are left out.
+    """
     texts: list[str] = []
     rows: list[npt.NDArray[np.int32]] = []
     lengths: list[int] = []
@@ -89,6 +108,7 @@ def tokenise(
     order = np.argsort(lengths, kind="stable")
     tokens = np.concatenate([np.empty(0, np.int32), *(rows[index] for index in order)])
     texts = [texts[index] for index in order]
+    places = None if known is None else known.find(texts)
     return TokenisedGroup(
         name=group.name,
         split=group.split,
@@ -97,5 +117,13 @@ def tokenise(
         tokens=tokens,
         lengths=np.asarray(lengths, np.int64)[order],
         unknown_tokens=int(np.count_nonzero(tokens == tokenizer.unk_id)),
-        cut=encoder.cut(texts),
+        cut=encoder.cut(texts if places is None else _chosen(texts, places < 0)),
+        places=places,
+        known_truncated=0
+        if known is None or places is None or known.all_read_whole
+        else encoder.cut(_chosen(texts, places >= 0)).truncated,
     )
+
+
+def _chosen(texts: list[str], which: npt.NDArray[np.bool_]) -> list[str]:
+    return [texts[row] for row in np.flatnonzero(which)]

@@ -41,7 +41,9 @@ class Manifest:
         splits: Sentences by split.
         shards: The Arrow files in order.
         max_tokens: The longest sentence there is, in tokens.
-        embedding: `dim`, `dtype`, and how many sentences the encoder had to cut (`truncated`).
+        embedding: `dim`, `dtype`, how many sentences the encoder had to cut (`truncated`), mean and lowest cosine
+            between its vectors and the stored ones; and in `origin`, where vectors were taken from another corpus,
+            how many were (`taken`, by that corpus's fingerprint) and how many were made anew (`encoded`).
         created: When the corpus was finished, UTC, ISO 8601.
     """
 
@@ -95,9 +97,10 @@ class Manifest:
         return asdict(self)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of what the corpus holds, the same wherever and whenever it was made."""
+        """A SHA-256 of what the corpus holds, the same wherever, whenever and from whichever vectors it was made."""
         value = identity(self.to_dict())
         del value["created"]
+        value["embedding"] = {key: item for key, item in self.embedding.items() if key != "origin"}
         return sha256_of_json(value)
 
 

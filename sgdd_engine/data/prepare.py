@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.corpus import check_size
+from sgdd_engine.data.corpus import Corpus, check_size
 from sgdd_engine.data.encoding import EncodingProgress, ShardMaker
 from sgdd_engine.data.groups import grouped
+from sgdd_engine.data.known import KnownVectors, open_origin, refuse_other_encoder
+from sgdd_engine.data.leading import on_main
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
 from sgdd_engine.data.memory import give_back_memory
 from sgdd_engine.data.request import Request, make_request, refuse_differences, request_of
@@ -29,15 +30,13 @@ from sgdd_engine.data.workspace import (
     read_state,
     refuse_foreign,
 )
-from sgdd_engine.distributed import ALONE, LostProcessError, World
+from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.storage import flush, write_json
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
-
-Result = TypeVar("Result")
 
 TOKENIZING = "tokenizer"
 
@@ -66,15 +65,16 @@ def prepare(
         source: Where the text comes from.
         out: The corpus folder; it is a corpus once `manifest.json` stands in it.
         encoder: Makes the vectors. A function that loads it is called once the source was found to be there.
-        config: Filters, splits, storage.
+        config: Filters, splits, storage; and where vectors lie that were made before.
         tokenizer: The encoder's own vocabulary, or one trained on this corpus.
         overwrite: Drop what an earlier preparation left in `out`.
-        on_event: Told of the stages `reading` (lines), `tokenizer` and `encoding` (sentences), on rank 0.
+        on_event: Told of the stages `reading` (lines), `tokenizer`, `vectors` (known sentences, where there are
+            any) and `encoding` (sentences), on rank 0.
         world: The processes that work on it.
 
     Raises:
         DataError: If the source is unreadable or leaves too little, if `out` holds something else, or if it
-            is being prepared by another process.
+            is being prepared by another process; if `data.vectors_from` is no corpus of the same encoder.
         EncoderError: If the encoder cannot be loaded.
         LostProcessError: On the other ranks, where rank 0 raises one of these before or after encoding.
     """
@@ -86,33 +86,18 @@ def prepare(
             stack.enter_context(locked(out))
             return preparation.begin(encoder, overwrite)
 
-        begun = _on_main(world, begin)
+        begun = on_main(world, begin)
         if isinstance(begun, Manifest) or (begun is None and (out / MANIFEST).exists()):
             return begun or Manifest.read(out)
         loaded = begun or (encoder if isinstance(encoder, SentenceEncoder) else encoder())
-        maker, staged = preparation.maker(loaded, world)
+        known = on_main(world, lambda: preparation.known(verify=True)) or preparation.known(verify=False)
+        maker, staged = preparation.maker(loaded, known, world)
         names = maker.make(
             grouped(staged_sentences(preparation.sentences), staged, config.shard_sentences), world
         )
         world.barrier()
-        finished = _on_main(world, lambda: preparation.finish(maker, staged, names))
+        finished = on_main(world, lambda: preparation.finish(maker, staged, names))
         return finished or Manifest.read(out)
-
-
-def _on_main(world: World, work: Callable[[], Result]) -> Result | None:
-    """What rank 0 does while the others wait; None on those.
-
-    Raises:
-        LostProcessError: On the others if it fails; rank 0 says why.
-    """
-    try:
-        result = work() if world.is_main else None
-    except Exception:
-        world.any(True)
-        raise
-    if world.any(False):
-        raise LostProcessError("Rank 0 could not go on, and says why.")
-    return result
 
 
 def _keep(out: Path, complete: Manifest, request: Request, on_event: Listener) -> Manifest:
@@ -157,11 +142,14 @@ class _Preparation:
         refuse_foreign(out)
         complete = Manifest.read(out) if (out / MANIFEST).exists() and not overwrite else None
         state = {} if overwrite else read_state(out) if complete is None else request_of(complete)
+        origin = self._origin() if complete is None else None
         try:
             (self._work / INPUT).mkdir(parents=True, exist_ok=True)
             self.source.settle(self._work / INPUT)
             description = self.source.describe(state.get("source"))
             loaded = encoder if isinstance(encoder, SentenceEncoder) else encoder()
+            if origin is not None:
+                refuse_other_encoder(origin, loaded.reference)
             request = make_request(description, loaded.reference, self.tokenizer, self.config)
             if complete is not None:
                 return _keep(out, complete, request, self.on_event)
@@ -217,7 +205,22 @@ class _Preparation:
         unfinished.replace(folder)
         self.on_event(StageFinished(TOKENIZING, f"{pieces.vocab_size:,} pieces ({pieces.kind})."))
 
-    def maker(self, encoder: SentenceEncoder, world: World) -> tuple[ShardMaker, Staged]:
+    def _origin(self) -> Corpus | None:
+        folder = self.config.vectors_from
+        return None if folder is None else open_origin(Path(folder), self.out, self.config.embedding_dtype)
+
+    def known(self, *, verify: bool) -> KnownVectors | None:
+        """The vectors that need not be made, on every rank.
+
+        Raises:
+            DataError: If their corpus is damaged.
+        """
+        origin = self._origin()
+        return None if origin is None else KnownVectors.of(origin, verify=verify, on_event=self.on_event)
+
+    def maker(
+        self, encoder: SentenceEncoder, known: KnownVectors | None, world: World
+    ) -> tuple[ShardMaker, Staged]:
         """What `begin` left on the disk, ready for the second pass on every rank.
 
         Raises:
@@ -229,7 +232,7 @@ class _Preparation:
         progress = EncodingProgress(staged.unique, world, self.on_event)
         progress.start()
         pieces = TextTokenizer.load(self.out / TOKENIZER)
-        return ShardMaker(self.out, self._work, encoder, pieces, self.config, progress), staged
+        return ShardMaker(self.out, self._work, encoder, pieces, self.config, progress, known), staged
 
     def finish(self, maker: ShardMaker, staged: Staged, names: list[str]) -> Manifest:
         """Statistics, then the manifest; the working files go last."""
@@ -271,13 +274,7 @@ class _Preparation:
             splits=splits,
             shards=totals.shards,
             max_tokens=totals.max_tokens,
-            embedding={
-                "dim": maker.encoder.dim,
-                "dtype": self.config.embedding_dtype,
-                "truncated": totals.truncated,
-                "cosine_mean": totals.cosine_mean,
-                "cosine_lowest": totals.cosine_lowest,
-            },
+            embedding=totals.embedding(maker.encoder.dim, self.config.embedding_dtype),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -289,4 +286,8 @@ class _Preparation:
         if unknown := counts["unknown_tokens"]:
             text = f"{unknown:,} of {counts['tokens']:,} tokens are unknown to the vocabulary."
             self.on_event(Notice(text, warning=unknown > counts["tokens"] / 100))
-        progress.finish(f"{counts['kept']:,} sentences, {counts['tokens']:,} tokens in `{self.out}`.")
+        summary = f"{counts['kept']:,} sentences, {counts['tokens']:,} tokens in `{self.out}`"
+        if origin := manifest.embedding.get("origin"):
+            taken = sum(origin["taken"].values())
+            summary += f"; {taken:,} vectors were taken over, {origin['encoded']:,} encoded"
+        progress.finish(f"{summary}.")

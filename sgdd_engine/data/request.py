@@ -19,14 +19,17 @@ Request = dict[str, Any]
 def make_request(
     source: Mapping[str, Any], encoder: EncoderReference, tokenizer: TokenizerConfig, config: DataConfig
 ) -> Request:
-    """All that shapes a corpus; equal requests give equal shards."""
+    """All that shapes a corpus; equal requests give equal shards.
+
+    `data.vectors_from` is no part of it: it changes what a corpus costs, and not what it holds.
+    """
     pieces: dict[str, Any] = {"kind": tokenizer.kind}
     if tokenizer.kind == "unigram":
         pieces["vocab_size"] = tokenizer.vocab_size
+    data = asdict(config)
+    del data["vectors_from"]
     request: Request = json.loads(
-        json.dumps(
-            {"source": source, "encoder": encoder.to_dict(), "tokenizer": pieces, "data": asdict(config)}
-        )
+        json.dumps({"source": source, "encoder": encoder.to_dict(), "tokenizer": pieces, "data": data})
     )
     return request
 

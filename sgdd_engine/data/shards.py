@@ -1,6 +1,7 @@
 """One shard of a prepared corpus: sentences, token ids and vectors in an Arrow file, with its own record."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,15 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.groups import TokenisedGroup
+from sgdd_engine.data.known import KnownVectors
 from sgdd_engine.data.manifest import Shard
 from sgdd_engine.data.moments import Moments
-from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored
+from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored, stored_again
 from sgdd_engine.errors import DataError
 from sgdd_engine.storage import publish, sha256_of, write_json
 from sgdd_engine.text.encoder import SentenceEncoder
+
+# Vectors taken at once: another type is made of them in float32, like those of an encoder's batches.
+_TAKEN_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class ShardRecord:
         cosine_lost_most: The largest of these.
         mean: Mean of the stored vectors, `[D]`.
         squares: Sums of their squared distances from the mean, `[D]`.
+        taken: Rows whose vectors were taken from another corpus.
+        taken_from: The fingerprint of that corpus; None where none was asked.
     """
 
     shard: Shard | None
@@ -49,6 +57,8 @@ class ShardRecord:
     cosine_lost_most: float
     mean: list[float]
     squares: list[float]
+    taken: int = 0
+    taken_from: str | None = None
 
     def write(self, work: Path, name: str) -> None:
         """Store the record atomically in the folder of the unfinished files."""
@@ -72,43 +82,92 @@ class EncodedGroup:
     Attributes:
         group: Sentences and token ids.
         vectors: Their vectors as stored, `[N, D]`.
-        cosine_lost: One minus the cosine between the encoder's vector and the stored one, `[N]`.
+        cosine_lost: One minus the cosine between the encoder's vector and the stored one, `[N]`; that between the
+            vector of the other corpus and the stored one where it was taken from there.
+        known: The corpus that the vectors at `group.places` were taken from.
     """
 
     group: TokenisedGroup
     vectors: StoredVectors
     cosine_lost: npt.NDArray[np.float32]
+    known: KnownVectors | None = None
+
+    def losses(self) -> tuple[float, float]:
+        """Sum and largest of what is missing to a cosine of 1, with what the other corpus had lost before.
+
+        Of single vectors this is not known there: each counts as its mean, and the most is a bound, for angles add
+        up at the most: `1 - cos(a + b) <= (sqrt(1 - cos a) + sqrt(1 - cos b))²`.
+        """
+        total = float(self.cosine_lost.sum(dtype=np.float64))
+        most = float(self.cosine_lost.max(initial=0))
+        taken = self.taken_rows
+        if self.known is None or not len(taken):
+            return total, most
+        again = float(self.cosine_lost[taken].max())
+        before = self.known.lost_most
+        bound = before if again == 0 else (math.sqrt(again) + math.sqrt(max(before, 0))) ** 2
+        return total + len(taken) * self.known.lost_mean, max(bound, most)
+
+    @property
+    def taken_rows(self) -> npt.NDArray[np.int64]:
+        """The rows whose vectors were taken from the other corpus."""
+        places = self.group.places
+        return np.empty(0, np.int64) if places is None else np.flatnonzero(places >= 0)
 
 
 def encode(
-    group: TokenisedGroup, encoder: SentenceEncoder, dtype: EmbeddingDtype, on_batch: Callable[[int], None]
+    group: TokenisedGroup,
+    encoder: SentenceEncoder,
+    dtype: EmbeddingDtype,
+    on_batch: Callable[[int], None],
+    known: KnownVectors | None = None,
 ) -> EncodedGroup:
     """Make the vectors of a group; they become small where they are made, and only then come to the CPU.
 
     Args:
         group: Ready for the encoder.
-        encoder: Makes the vectors.
+        encoder: Makes the vectors that are not known.
         dtype: How they are stored.
-        on_batch: Passed on to the encoder.
+        on_batch: Told how many more are there.
+        known: Has the others, at `group.places`.
 
     Raises:
         DataError: If a vector is not finite as stored.
     """
-    vectors = StoredVectors.empty(len(group.texts), encoder.dim, dtype)
-    lost = np.empty(len(group.texts), np.float32)
-    for rows, part in encoder.encode_parts(group.cut, on_batch):
-        values, scale = stored(part, dtype)
-        lost[rows] = lost_cosine(part, values, scale).cpu().numpy()
-        if not np.isfinite(lost[rows]).all():
-            text = group.texts[rows[np.flatnonzero(~np.isfinite(lost[rows]))[0]]]
-            raise DataError(
-                f'The encoder\'s vector of "{text[:80]}" is not finite as {dtype}.',
-                "Store the vectors with --embedding-dtype fp32, or encode with --set encoder.precision=fp32.",
-            )
-        vectors.values[rows] = values.cpu().numpy()
-        if vectors.scale is not None and scale is not None:
-            vectors.scale[rows] = scale.cpu().numpy()
-    return EncodedGroup(group, vectors, lost)
+    rows_of_group = len(group.texts)
+    vectors = StoredVectors.empty(rows_of_group, encoder.dim, dtype)
+    result = EncodedGroup(group, vectors, np.empty(rows_of_group, np.float32), known)
+    taken = result.taken_rows
+    if known is not None and group.places is not None:
+        for start in range(0, len(taken), _TAKEN_ROWS):
+            rows = taken[start : start + _TAKEN_ROWS]
+            part, lost = stored_again(known.vectors(group.places[rows]), dtype)
+            _put(result, rows, part, lost)
+            on_batch(len(rows))
+    missing = np.setdiff1d(np.arange(rows_of_group), taken, assume_unique=True)
+    for places, made in encoder.encode_parts(group.cut, on_batch):
+        values, scale = stored(made, dtype)
+        lost = lost_cosine(made, values, scale).cpu()
+        numbers = StoredVectors(values.cpu().numpy(), None if scale is None else scale.cpu().numpy())
+        _put(result, missing[places], numbers, lost)
+    return result
+
+
+def _put(result: EncodedGroup, rows: npt.NDArray[np.int64], part: StoredVectors, lost: torch.Tensor) -> None:
+    """Put some of the vectors in their rows.
+
+    Raises:
+        DataError: If one is not finite.
+    """
+    finite = torch.isfinite(lost)
+    if not finite.all():
+        text = result.group.texts[rows[int((~finite).nonzero()[0])]]
+        raise DataError(
+            f'The encoder\'s vector of "{text[:80]}" is not finite as {part.dtype}.',
+            "Store the vectors with --embedding-dtype fp32, or encode with --set encoder.precision=fp32.",
+        )
+    result.vectors.put(rows, part)
+    result.cosine_lost[rows] = lost.numpy()
 
 
 def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
@@ -121,6 +180,7 @@ def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
     """
     group, vectors = encoded.group, encoded.vectors
     moments = Moments.of(vectors)
+    cosine_lost, cosine_lost_most = encoded.losses()
     record = ShardRecord(
         shard=_write_arrow(group, vectors, out, work) if group.texts else None,
         candidates=group.candidates,
@@ -128,11 +188,13 @@ def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
         tokens=len(group.tokens),
         max_tokens=int(group.lengths.max(initial=0)),
         unknown_tokens=group.unknown_tokens,
-        truncated=group.cut.truncated,
-        cosine_lost=float(encoded.cosine_lost.sum(dtype=np.float64)),
-        cosine_lost_most=float(encoded.cosine_lost.max(initial=0)),
+        truncated=group.truncated,
+        cosine_lost=cosine_lost,
+        cosine_lost_most=cosine_lost_most,
         mean=moments.mean.tolist(),
         squares=moments.squares.tolist(),
+        taken=len(encoded.taken_rows),
+        taken_from=None if encoded.known is None else encoded.known.fingerprint,
     )
     record.write(work, group.name)
     return record

@@ -6,7 +6,6 @@ does not depend on the order of the source. Buckets of a source so large that th
 dealt out again by the next digit of the hash.
 """
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.digests import digest
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
@@ -42,7 +42,7 @@ class Staged:
 
     def split_of(self, sentence: str) -> str:
         """The split that a sentence belongs to, by its content alone."""
-        key = _split_key(_digest(sentence))
+        key = _split_key(digest(sentence))
         if key < self.validation_below:
             return "validation"
         return "test" if key >= self.test_from else "train"
@@ -83,7 +83,7 @@ def stage_sentences(
         distinct, duplicates = _deduplicate(bucket)
         unique += len(distinct)
         rejected[Rejection.DUPLICATE] += duplicates
-        keys = keys + [_split_key(digest) for digest in distinct] if keys is not None else None
+        keys = keys + [_split_key(content) for content in distinct] if keys is not None else None
         if keys is not None and len(keys) >= _EXACT_SPLITS_BELOW:
             keys = None
     left_out = describe_rejections(rejected, config)
@@ -123,7 +123,7 @@ class _Buckets:
         self._characters = 0
 
     def add(self, sentence: str) -> None:
-        bucket = _digest(sentence).hex()[: self._digits]
+        bucket = digest(sentence).hex()[: self._digits]
         self._waiting.setdefault(bucket, []).append(sentence)
         self._characters += len(sentence)
         if self._characters >= _BUFFER_CHARACTERS:
@@ -182,7 +182,7 @@ def _deduplicate(path: Path) -> tuple[list[bytes], int]:
     with path.open(encoding="utf-8", newline="\n") as stream:
         for line in stream:
             count += 1
-            kept.setdefault(_digest(line.rstrip("\n")), line)
+            kept.setdefault(digest(line.rstrip("\n")), line)
     if len(kept) < count:
         with path.open("w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(kept.values())
@@ -204,10 +204,6 @@ def _split_bounds(unique: int, share: float, keys: list[int] | None) -> tuple[in
     return keys[count], keys[-count]
 
 
-def _digest(sentence: str) -> bytes:
-    return hashlib.blake2b(sentence.encode(), digest_size=16).digest()
-
-
-def _split_key(digest: bytes) -> int:
+def _split_key(content: bytes) -> int:
     # Other bytes than the one that chose the bucket, so that every bucket has sentences of every split.
-    return int.from_bytes(digest[8:], "big")
+    return int.from_bytes(content[8:], "big")

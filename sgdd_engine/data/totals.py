@@ -1,13 +1,17 @@
 """What all shards of a corpus are together, taken from their records one at a time."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
 
+from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
 from sgdd_engine.data.moments import Moments
 from sgdd_engine.data.shards import ShardRecord
@@ -28,6 +32,7 @@ class Totals:
         cosine_mean: Mean cosine between the encoder's vectors and the stored ones.
         cosine_lowest: The lowest of these.
         moments: Of the training vectors as stored; None where there is none.
+        taken: Vectors taken from other corpora, by the corpus's fingerprint.
     """
 
     shards: tuple[Shard, ...]
@@ -39,12 +44,14 @@ class Totals:
     cosine_mean: float
     cosine_lowest: float
     moments: Moments | None
+    taken: dict[str, int]
 
     @classmethod
     def of(cls, records: Iterable[ShardRecord]) -> "Totals":
         """Add up records; each is let go before the next, since two vectors stand in every one of them."""
         shards: list[Shard] = []
         moments: Moments | None = None
+        taken: Counter[str] = Counter()
         too_long = tokens = max_tokens = unknown_tokens = truncated = 0
         lost = lost_most = 0.0
         for record in records:
@@ -53,6 +60,8 @@ class Totals:
             if record.shard is not None and record.shard.split == "train":
                 part = Moments(record.shard.rows, np.asarray(record.mean), np.asarray(record.squares))
                 moments = part if moments is None else moments.joined(part)
+            if record.taken_from is not None:
+                taken[record.taken_from] += record.taken
             too_long += record.too_long
             tokens += record.tokens
             max_tokens = max(max_tokens, record.max_tokens)
@@ -70,12 +79,23 @@ class Totals:
             cosine_mean=1 - lost / max(1, sum(shard.rows for shard in shards)),
             cosine_lowest=1 - lost_most,
             moments=moments,
+            taken=dict(taken),
         )
 
     @property
     def splits(self) -> dict[str, int]:
         """Sentences by split."""
         return {split: sum(shard.rows for shard in self.shards if shard.split == split) for split in SPLITS}
+
+    def embedding(self, dim: int, dtype: EmbeddingDtype) -> dict[str, Any]:
+        """What a manifest says about the vectors."""
+        result: dict[str, Any] = {"dim": dim, "dtype": dtype, "truncated": self.truncated}
+        if math.isfinite(self.cosine_mean):  # vectors from a corpus of an older version do not know it
+            result |= {"cosine_mean": self.cosine_mean, "cosine_lowest": self.cosine_lowest}
+        if self.taken:
+            encoded = sum(self.splits.values()) - sum(self.taken.values())
+            result["origin"] = {"taken": self.taken, "encoded": encoded}
+        return result
 
 
 def write_statistics(moments: Moments, folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from sgdd_engine.data.config import EmbeddingDtype
 
+# From the coarsest to the finest.
 _TORCH: dict[EmbeddingDtype, torch.dtype] = {
     "int8": torch.int8,
     "fp16": torch.float16,
@@ -39,6 +40,21 @@ class StoredVectors:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def dtype(self) -> EmbeddingDtype:
+        """The type of the numbers, as the settings call it."""
+        return next(name for name, kind in _NUMPY.items() if self.values.dtype == kind)
+
+    def chosen(self, which: npt.NDArray[np.integer] | slice) -> "StoredVectors":
+        """Some of the vectors, in the same numbers."""
+        return StoredVectors(self.values[which], None if self.scale is None else self.scale[which])
+
+    def put(self, where: npt.NDArray[np.integer] | slice, vectors: "StoredVectors") -> None:
+        """Overwrite the vectors at `where` with others of the same type."""
+        self.values[where] = vectors.values
+        if self.scale is not None and vectors.scale is not None:
+            self.scale[where] = vectors.scale
+
     def rows(self, which: npt.NDArray[np.integer] | slice) -> npt.NDArray[np.floating]:
         """Some of the vectors as numbers, `[M, D]`; float32 where they are scaled, as stored otherwise."""
         chosen = self.values[which]
@@ -49,6 +65,26 @@ def vector_bytes(dim: int, dtype: EmbeddingDtype) -> int:
     """Bytes that one vector takes on disk."""
     room = StoredVectors.empty(1, dim, dtype)
     return room.values.nbytes + (0 if room.scale is None else room.scale.nbytes)
+
+
+def is_finer(dtype: EmbeddingDtype, than: EmbeddingDtype) -> bool:
+    """Whether a type keeps digits that another one drops."""
+    order = list(_TORCH)
+    return order.index(dtype) > order.index(than)
+
+
+def stored_again(vectors: StoredVectors, dtype: EmbeddingDtype) -> tuple[StoredVectors, torch.Tensor]:
+    """Stored vectors in a type that is not finer; those that have it already stay as they are, bit by bit.
+
+    Returns:
+        The vectors, and one minus the cosine that another type costs, float32 `[N]`.
+    """
+    if vectors.dtype == dtype:
+        return vectors, torch.zeros(len(vectors))
+    before = torch.from_numpy(vectors.rows(slice(None))).float()
+    values, scale = stored(before, dtype)
+    numbers = StoredVectors(values.numpy(), None if scale is None else scale.numpy())
+    return numbers, lost_cosine(before, values, scale)
 
 
 def stored(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -1,0 +1,111 @@
+"""An encoder that is known at once and loaded when the first vector is needed, which may be never."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from sgdd_engine.errors import EncoderError
+from sgdd_engine.text.config import EncoderConfig
+from sgdd_engine.text.encoder import (
+    _DTYPES,
+    EncoderReference,
+    SentenceEncoder,
+    _add_lowercase,
+    _positions,
+)
+from sgdd_engine.text.hub import weight_files
+from sgdd_engine.text.loading import (
+    find_files,
+    hash_weights,
+    load_config,
+    load_model,
+    load_tokenizer,
+    without_pooler,
+)
+from sgdd_engine.text.pooling import read_module_chain
+
+_PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
+    "float32": "fp32",
+    "bfloat16": "bf16",
+    "float16": "fp16",
+}
+
+
+def defer_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> SentenceEncoder:
+    """What `load_encoder` gives, without its weights: they are hashed now, and loaded with the first batch.
+
+    Raises:
+        EncoderError: If it cannot be found or honoured; damaged weights are only noticed when they are loaded.
+    """
+    device = torch.device(device)
+    files = find_files(config)
+    chain = read_module_chain(files.folder, config)
+    folder = chain.transformer
+    tokenizer = load_tokenizer(folder)
+    if chain.lowercase:
+        _add_lowercase(tokenizer)
+    automatic = "fp16" if device.type == "cuda" else "fp32"
+    dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
+    if not weight_files(folder):
+        raise EncoderError(f"The encoder folder {folder} holds no weights (model.safetensors).")
+    outline = _outline(load_config(folder))
+    reference = EncoderReference(
+        name=files.name,
+        revision=files.revision,
+        pooling=chain.pooling,
+        normalize=chain.normalize,
+        dim=int(outline.config.hidden_size),
+        parameters=sum(parameter.numel() for parameter in outline.parameters()),
+        max_tokens=min(
+            config.max_tokens, chain.max_tokens or int(tokenizer.model_max_length), _positions(outline)
+        ),
+        weights_sha256=hash_weights(folder),
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    model = _Deferred(lambda: load_model(folder, dtype, device))
+    return SentenceEncoder(
+        model, tokenizer, chain, reference, device=device, batch_tokens=config.batch_tokens
+    )
+
+
+def config_like(reference: EncoderReference) -> EncoderConfig:
+    """The settings that name an encoder which made vectors, and have it compute as it did then."""
+    return EncoderConfig(
+        name=reference.name,
+        revision=reference.revision,
+        pooling="cls" if reference.pooling == "cls" else "mean",
+        max_tokens=max(reference.max_tokens, 8),
+        precision=_PRECISIONS.get(reference.dtype, "auto"),
+    )
+
+
+class _Deferred(torch.nn.Module):
+    """Stands in for a Transformer until it is called."""
+
+    def __init__(self, load: Callable[[], torch.nn.Module]) -> None:
+        super().__init__()
+        self._load = load
+        self._model: Any = None
+
+    def forward(self, **inputs: Any) -> Any:  # noqa: ANN401 - what transformers' models take and give
+        """What the Transformer gives."""
+        return self._loaded()(**inputs)
+
+    def get_input_embeddings(self) -> Any:  # noqa: ANN401
+        """Those of the Transformer."""
+        return self._loaded().get_input_embeddings()
+
+    def _loaded(self) -> Any:  # noqa: ANN401
+        if self._model is None:
+            self._model = self._load()
+        return self._model
+
+
+def _outline(config: Any) -> Any:  # noqa: ANN401 - transformers' own classes
+    """The Transformer of a configuration on the meta device: shapes and no numbers."""
+    from transformers import AutoModel  # noqa: PLC0415 - transformers takes seconds to import
+
+    with torch.device("meta"):
+        build: Any = AutoModel.from_config  # untyped in transformers
+        return build(config, trust_remote_code=False, **without_pooler(config))
