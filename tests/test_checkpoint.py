@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from tiny_sgdd import build
+from tiny_training import tiny
 
 from sgdd_engine import SGDD
 from sgdd_engine.checkpoint import (
@@ -17,10 +18,15 @@ from sgdd_engine.checkpoint import (
     load_training_state,
     newest_checkpoint,
     read_info,
+    record_sampling,
     resolve_checkpoint,
     save_checkpoint,
 )
-from sgdd_engine.errors import CheckpointError
+from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.errors import CheckpointError, SgddError
+from sgdd_engine.storage import damage
+from sgdd_engine.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +50,22 @@ def test_what_is_saved_is_what_is_loaded(model, folder):
 
 
 def test_what_is_shared_does_not_tell_where_the_corpus_lay(model, tmp_path):
-    facts = {"corpus": {"name": "tales", "folder": "/home/somebody/tales"}}
+    files = [{"path": "/home/somebody/tales.txt", "bytes": 3}, {"path": "C:\\texts\\more.txt", "bytes": 4}]
+    source = {"kind": "files", "path": "/home/somebody/", "files": files}
+    facts = {"corpus": {"name": "tales", "folder": "/home/somebody/tales", "source": source}, "settings": {}}
     told = SGDD(replace(model._checkpoint, info=replace(model.info, facts=facts)), model.device)
     told.save_pretrained(tmp_path / "shared")
-    assert read_info(tmp_path / "shared").facts == {"corpus": {"name": "tales"}}
+    assert read_info(tmp_path / "shared").facts == {
+        "corpus": {
+            "name": "tales",
+            "source": {
+                "kind": "files",
+                "path": "somebody",
+                "files": [{"path": "tales.txt", "bytes": 3}, {"path": "more.txt", "bytes": 4}],
+            },
+        },
+        "settings": {},
+    }
     assert told.info.facts == facts
 
 
@@ -111,7 +129,7 @@ def test_a_full_disk_is_said_whoever_notices_it(model, tmp_path, monkeypatch):
     def no_room(*_):
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr("sgdd_engine.checkpoint.save_file", no_room)
+    monkeypatch.setattr("sgdd_engine.checkpoint.weights.save_file", no_room)
     with pytest.raises(CheckpointError, match="No space left"):
         model.save_pretrained(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
@@ -168,8 +186,146 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(model, folder, monkeypatch)
     def no_room(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sgdd_engine.checkpoint.save_file", no_room)
+    monkeypatch.setattr("sgdd_engine.checkpoint.weights.save_file", no_room)
     with pytest.raises(OSError, match="No space left"):
         model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+# --- half precision -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whitened(tiny_encoder, sentences):
+    """A model whose bottleneck is a fitted matrix, trained for a moment."""
+    return build(tiny_encoder, sentences[:20], steps=5, kind="whitening")
+
+
+def test_half_precision_halves_matrices_and_nothing_else(whitened, tmp_path):
+    whitened.save_pretrained(tmp_path / "whole")
+    whitened.save_pretrained(tmp_path / "half", dtype="fp16")
+    loaded = load_checkpoint(tmp_path / "half").model.state_dict()
+    for name, tensor in whitened.model.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        if tensor.ndim < 2:
+            assert torch.equal(loaded[name], tensor), name
+        elif name == "bottleneck.inverse":
+            # Not in the file: it follows from the matrix, whose error it shares.
+            assert (loaded[name] - tensor).norm() < 1e-3 * tensor.norm()
+        else:
+            # Half a unit in the last of 11 places, or half of the smallest number there is.
+            torch.testing.assert_close(loaded[name], tensor, rtol=2**-11, atol=2**-25)
+    whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.55 * whole
+
+
+def test_a_vector_means_the_same_in_half_precision(whitened, sentences, tmp_path):
+    whitened.save_pretrained(tmp_path / "half", dtype="fp16")
+    vectors = whitened.encode(sentences[20:40])
+    before = whitened.model.latent(vectors).z
+    after = SGDD.from_pretrained(tmp_path / "half", "cpu").model.latent(vectors).z
+    assert (after - before).norm() < 1e-3 * before.norm()
+
+
+def test_what_is_halved_once_is_not_changed_again(whitened, tmp_path):
+    whitened.save_pretrained(tmp_path / "once", dtype="fp16")
+    SGDD.from_pretrained(tmp_path / "once", "cpu").save_pretrained(tmp_path / "twice", dtype="fp16")
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("once", "twice"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("factor", "sentence"),
+    [(1e7, r"ends at 65,504, and `length_head\.0\.weight` holds"), (1e-7, "too small")],
+)
+def test_weights_that_half_precision_cannot_hold_are_refused(model, tmp_path, factor, sentence):
+    weight = model.model.length_head[0].weight
+    original = weight.detach().clone()
+    try:
+        weight.data.mul_(factor)
+        with pytest.raises(CheckpointError, match=sentence) as caught:
+            model.save_pretrained(tmp_path / "half", dtype="fp16")
+        assert "--dtype fp32" in caught.value.hint
+        assert list(tmp_path.iterdir()) == []
+        model.save_pretrained(tmp_path / "whole")
+    finally:
+        weight.data.copy_(original)
+
+
+def test_a_card_that_is_given_is_carried_and_sealed(model, tmp_path):
+    model.save_pretrained(tmp_path / "carded", card="# Mine\n")
+    assert (tmp_path / "carded" / "README.md").read_text(encoding="utf-8") == "# Mine\n"
+    assert damage(tmp_path / "carded") is None
+
+
+# --- what it records of sampling ------------------------------------------------------------------------
+
+
+def test_what_is_recorded_is_how_it_samples_where_nobody_says_otherwise(folder, sentences):
+    assert read_info(folder).sampling == {}
+    assert SGDD.from_pretrained(folder, "cpu").recommended_sampling == SamplingConfig()
+    record_sampling(folder, {"steps": 4})
+    record_sampling(folder, {"cfg": 3.0})
+    record_sampling(folder, {"cfg": 2.5})
+    assert damage(folder) is None
+    loaded = SGDD.from_pretrained(folder, "cpu")
+    assert loaded.info.sampling == {"steps": 4, "cfg": 2.5}
+    assert loaded.recommended_sampling == SamplingConfig(steps=4, cfg=2.5)
+    assert "steps 4, cfg 2.5" not in (folder / "README.md").read_text(encoding="utf-8")
+    loaded.save_pretrained(folder)
+    assert "steps 4, cfg 2.5" in (folder / "README.md").read_text(encoding="utf-8")
+    vectors = loaded.encode(sentences[:3])
+    by_itself = loaded.generate(vectors)
+    assert by_itself == loaded.generate(vectors, sampling=SamplingConfig(steps=4, cfg=2.5))
+
+
+def test_a_checkpoint_from_before_there_were_records_loads(folder):
+    plain = json.loads((folder / "config.json").read_text())
+    del plain["sampling"]
+    (folder / "config.json").write_text(json.dumps(plain))
+    assert read_info(folder).sampling == {}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "sentence"), [({"guidence": 2}, "guidence"), ({"cfg": -1}, "must not be negative")]
+)
+def test_a_record_that_cannot_be_is_refused_both_ways(folder, sampling, sentence):
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(CheckpointError, match=sentence):
+        record_sampling(folder, sampling)
+    assert (folder / "config.json").read_bytes() == before
+    plain = json.loads(before)
+    (folder / "config.json").write_text(json.dumps({**plain, "sampling": sampling}))
+    with pytest.raises(CheckpointError, match=sentence):
+        read_info(folder)
+
+
+def test_no_guidance_is_recorded_for_a_model_without_a_null_condition(model):
+    with pytest.raises(SgddError, match="null condition"):
+        replace(model.info, trained_null=False, sampling={"cfg": 2.0})
+    assert replace(model.info, trained_null=False, sampling={"cfg": 1.0}).sampling == {"cfg": 1.0}
+
+
+def test_damage_is_not_blessed_by_a_record(folder):
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"max_tokens": 24', '"max_tokens": 23'))
+    with pytest.raises(CheckpointError, match=r"`config\.json` is damaged"):
+        record_sampling(folder, {"cfg": 2.0})
+
+
+def test_a_record_does_not_make_its_run_the_newest(folder):
+    os.utime(folder, (1e9, 1e9))
+    record_sampling(folder, {"cfg": 2.0})
+    assert folder.stat().st_mtime == 1e9
+
+
+def test_a_run_goes_on_from_a_checkpoint_with_a_record(tiny_corpus_folder, tmp_path):
+    corpus = Corpus.open(tiny_corpus_folder)
+    first = train(corpus, tmp_path / "run", tiny(max_steps=4), device="cpu")
+    record_sampling(first.best, {"cfg": 2.0})
+    second = train(corpus, tmp_path / "run", tiny(max_steps=8), device="cpu", resume=True)
+    assert second.step == 8
+    steps = {read_info(path).step: read_info(path).sampling for path in checkpoints_of(tmp_path / "run")}
+    # What suits the later weights is not known yet.
+    assert steps == {4: {"cfg": 2.0}, 8: {}}

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from sgdd_engine import storage
 from sgdd_engine.storage import (
     MANIFEST,
     damage,
     remove_folder,
     remove_leftovers,
+    replace_file,
     sha256_of,
     write_folder,
     write_json,
@@ -166,3 +168,46 @@ def test_several_parts_can_be_asked_for(sealed):
     (sealed / "training" / "state.json").write_text("[]", encoding="utf-8")
     assert damage(sealed, ("weights", "nothing")) is None
     assert damage(sealed, ("weights", "training/")) == "`training/state.json` is damaged"
+
+
+def test_one_file_of_a_sealed_folder_can_change(sealed):
+    replace_file(sealed, "training/state.json", "[1]")
+    assert (sealed / "training" / "state.json").read_text(encoding="utf-8") == "[1]"
+    assert damage(sealed) is None
+    assert json.loads((sealed / MANIFEST).read_text())["training/state.json"] == sha256_of(
+        sealed / "training" / "state.json"
+    )
+    (sealed / "training" / "state.json").write_text("[2]", encoding="utf-8")
+    assert damage(sealed) == "`training/state.json` is damaged"
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_a_change_that_is_killed_leaves_the_old_file_or_the_new(sealed, monkeypatch, write, after):
+    publish, count = storage.publish, 0
+
+    def dies(temporary, final):
+        nonlocal count
+        count += 1
+        if count == write and not after:
+            raise KeyboardInterrupt
+        publish(temporary, final)
+        if count == write:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "publish", dies)
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(sealed, "training/state.json", "[1]")
+    monkeypatch.undo()
+    assert damage(sealed) is None
+    written = (sealed / "training" / "state.json").read_text(encoding="utf-8")
+    assert written == ("[1]" if (write, after) >= (2, True) else "{}")
+    # Neither of the two contents that were accepted, and so damage even then.
+    (sealed / "training" / "state.json").write_text("[2]", encoding="utf-8")
+    assert damage(sealed) == "`training/state.json` is damaged"
+    # Changed again, it is as if nothing had happened.
+    (sealed / "training" / "state.json").write_text(written, encoding="utf-8")
+    replace_file(sealed, "training/state.json", "[3]")
+    assert json.loads((sealed / MANIFEST).read_text())["training/state.json"] == sha256_of(
+        sealed / "training" / "state.json"
+    )

@@ -1,6 +1,5 @@
 """`sgdd param-count`: what the model is made of, counted from real modules."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
 
 def param_count(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="Checkpoint or run folder. Default: what the settings describe.")
+        str | None,
+        typer.Argument(help="Checkpoint or run folder, or `mini`. Default: what the settings describe."),
     ] = None,
     as_json: AsJson = False,
     files: ConfigFiles = None,
@@ -34,7 +34,7 @@ def param_count(
         _draw(cost)
 
 
-def _cost(checkpoint: Path | None, settings: "Settings") -> "Cost":
+def _cost(checkpoint: str | None, settings: "Settings") -> "Cost":
     from sgdd_engine.checkpoint import read_info, resolve_checkpoint  # noqa: PLC0415 - loads torch
     from sgdd_engine.training.cost import cost_of, encoder_component, planned_model  # noqa: PLC0415
 

@@ -1,0 +1,163 @@
+"""The model card of `mini`: a template, filled with figures of the checkpoint and of `sgdd eval --json`.
+
+python examples/mini/card.py CHECKPOINT "Held-out novels=report.json" ["TITLE=REPORT" ...] > card.md
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint
+
+TEMPLATE = Path(__file__).with_name("card.template.md")
+CONDITIONS = {
+    "true": "its own vector",
+    "unguided": "its own vector, no guidance",
+    "nearest": "*control:* nearest training sentence",
+    "shuffled": "*control:* another sentence's vector",
+    "null": "*control:* no vector",
+}
+# Key of a score, its name, digits behind the point.
+SCORES = (
+    ("exact_match", "exact", 3),
+    ("token_f1", "token F1", 3),
+    ("set_f1", "set F1", 3),
+    ("bleu", "BLEU", 1),
+    ("corpus_bleu", "corpus BLEU", 1),
+    ("chrf", "chrF", 1),
+    ("cosine", "cosine", 3),
+    ("repetition", "repeated", 3),
+)
+BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
+
+
+def card(checkpoint: Path, reports: dict[str, dict[str, Any]]) -> str:
+    """The whole card as Markdown."""
+    loaded = load_checkpoint(checkpoint)
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    scores = "\n\n".join(section(title, report) for title, report in reports.items())
+    facts = recipe(loaded.info)
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        facts, parameters=f"{parameters / 1e6:.2f}", scores=scores
+    )
+
+
+def recipe(info: CheckpointInfo) -> dict[str, str]:
+    """What the checkpoint knows of itself, by the names in the template."""
+    model, decoder = info.model, info.model.decoder
+    corpus, training = info.facts["corpus"], info.facts["training"]
+    sampling = ", ".join(f"{name} {value:g}" for name, value in info.sampling.items())
+    return {
+        "max_tokens": str(model.max_tokens),
+        "dim": str(info.encoder.dim),
+        "encoder_sha256": info.encoder.weights_sha256,
+        "train_sentences": f"{corpus['train_sentences']:,}",
+        "layers": str(decoder.layers),
+        "width": str(decoder.width),
+        "heads": str(decoder.heads),
+        "memory_tokens": str(decoder.memory_tokens),
+        "bottleneck": model.bottleneck.kind,
+        "vocabulary": f"{model.vocabulary.size:,}",
+        "training": f"{info.step:,} steps over {training['sentences_seen']:,} sentences, "
+        f"{training['seconds'] / 3600:.1f} hours on {training['device']} ({training['precision']}, "
+        f"PyTorch {training['torch']})",
+        "sampling": sampling or "the defaults of sgdd",
+    }
+
+
+def section(title: str, report: dict[str, Any]) -> str:
+    """One report: its settings, all scores beside their controls, by length, and the verdicts."""
+    sampling, settings = report["settings"]["sampling"], report["settings"]["eval"]
+    parts = [f"{report['sentences']:,} sentences", f"{sampling['steps']} steps", f"cfg {sampling['cfg']:g}"]
+    if settings["candidates"] > 1:
+        parts.append(f"best of {settings['candidates']} candidates")
+    if settings.get("refine"):
+        parts.append(f"{settings['refine']} rounds of refining")
+    if calls := report.get("encoder_calls"):
+        parts.append(f"{calls:.1f} encoder calls per sentence")
+    blocks = [conditions(report["conditions"]), by_length(report.get("by_length") or []), lines(report)]
+    return "\n\n".join(
+        [f"### {title}", f"{', '.join(parts)}.", *("\n".join(block) for block in blocks if block)]
+    )
+
+
+def conditions(found: dict[str, dict[str, Any]]) -> list[str]:
+    shown = [score for score in SCORES if score[0] in found["true"]]
+    rows = header("decoded from", [name for _, name, _ in shown])
+    for key, label in CONDITIONS.items():
+        if scores := found.get(key):
+            rows.append(row(label, [interval(scores.get(score), digits) for score, _, digits in shown]))
+    return rows
+
+
+def by_length(buckets: list[dict[str, Any]]) -> list[str]:
+    if not buckets:
+        return []
+    shown = [score for score in SCORES if score[0] in BY_LENGTH and score[0] in buckets[0]]
+    rows = header("tokens", ["sentences", *(name for _, name, _ in shown)])
+    for bucket in buckets:
+        cells = [interval(bucket[score], digits) for score, _, digits in shown]
+        rows.append(row(bucket["tokens"], [f"{bucket['sentences']:,}", *cells]))
+    return rows
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    return [f"- {line}" for line in _lines(report)]
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    if pair := report.get("random_pair_cosine"):
+        yield f"cosine of two random sentences: {interval(pair, 3)}"
+    if bound := report.get("likelihood"):
+        yield (
+            f"NELBO: {bound['nelbo_nats_per_token']:.3f} ± {bound['standard_error']:.3f} nats per token; "
+            f"{bound['bits_per_byte']:.3f} bits per byte"
+        )
+    if calibration := report.get("calibration"):
+        yield f"expected calibration error of token confidence: {calibration['ece']:.3f}"
+    if copied := report.get("memorisation"):
+        yield (
+            f"outputs that are training sentences: {share(copied['outputs'])} "
+            f"(of the sources themselves: {share(copied['sources'])})"
+        )
+    yield from (verdict["sentence"] for verdict in report.get("verdicts", []))
+
+
+def header(first: str, names: list[str]) -> list[str]:
+    return [row(first, names), row("---", ["---:"] * len(names))]
+
+
+def row(first: str, cells: list[str]) -> str:
+    return f"| {' | '.join([first, *cells])} |"
+
+
+def interval(value: dict[str, float] | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
+
+
+def share(value: dict[str, float] | float) -> str:
+    """A share in percent, with its interval where there is one."""
+    if isinstance(value, dict):
+        return f"{value['mean']:.1%} ({value['low']:.1%}–{value['high']:.1%})"
+    return f"{value:.1%}"
+
+
+def main(checkpoint: str, *named: str) -> None:
+    reports = {}
+    for argument in named:
+        title, equals, path = argument.rpartition("=")
+        if not equals:
+            sys.exit(f"`{argument}` is no TITLE=REPORT.")
+        reports[title] = json.loads(Path(path).read_text(encoding="utf-8"))
+    sys.stdout.write(card(Path(checkpoint), reports))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

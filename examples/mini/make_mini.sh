@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Makes `mini`, the model that comes with sgdd, with the commands that made it:
+#
+#   bash examples/mini/make_mini.sh fiction.train.txt fiction.valid.txt tinystories.valid.txt mini-work
+#
+# One sentence per line in each file. Interrupted, the same command goes on where it stopped. What is to be shipped
+# stands in mini-work/mini in the end: its content goes into sgdd_engine/mini/checkpoint.
+set -euo pipefail
+if [ $# -ne 4 ]; then
+    sed -n '2,7p' "$0" >&2
+    exit 2
+fi
+train=$1 fiction=$2 stories=$3 work=$4
+here=$(dirname "$0")
+export SGDD_CONFIG="$here/mini.toml"
+
+sgdd prepare-data "$train" --out "$work/data"
+if [ ! -d "$work/run/checkpoints" ]; then
+    sgdd train "$work/data" --out "$work/run"
+else
+    sgdd train "$work/data" --out "$work/run" --resume
+fi
+
+# Half precision first: every figure of the card is measured on the weights that are shipped.
+rm -rf "$work/exported" "$work/mini"
+sgdd export "$work/run" "$work/exported"
+score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
+# The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
+score --data "$fiction" --find-cfg > "$work/fiction.json"
+score --data "$fiction" --candidates 8 > "$work/candidates.json"
+score --data "$fiction" --refine 7 > "$work/refined.json"
+score --data "$stories" > "$work/stories.json"
+
+python "$here/card.py" "$work/exported" \
+    "Held-out novels, one shot=$work/fiction.json" \
+    "Held-out novels, best of 8 candidates=$work/candidates.json" \
+    "Held-out novels, 7 rounds of refining=$work/refined.json" \
+    "TinyStories, one shot=$work/stories.json" > "$work/card.md"
+sgdd export "$work/exported" "$work/mini" --card "$work/card.md"

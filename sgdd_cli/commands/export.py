@@ -1,0 +1,54 @@
+"""`sgdd export`: a checkpoint as others may have it. It arrives through the door of the plugins."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sgdd_cli.console import emit, say
+from sgdd_cli.figures import size
+from sgdd_engine.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from sgdd_engine.generation import SGDD
+
+
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything yet.")],
+    dtype: Annotated[
+        Literal["fp16", "fp32"], typer.Option("--dtype", help="Precision of the matrices.")
+    ] = "fp16",
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", help="Markdown file to carry as README.md. Default: one made from its facts."),
+    ] = None,
+) -> None:
+    """Write a checkpoint to share: half precision, no training state, no folders of this machine.
+
+    Example: sgdd export runs/tales tales-model
+    """
+    from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"`{out}` holds something already.", "Name a new folder.")
+    text = None if card is None else _text(card)
+    model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
+    model.save_pretrained(out, dtype=dtype, card=text)
+    _say_what_it_needs(model)
+    say(f"{size(sum(path.stat().st_size for path in out.iterdir()))} in all.")
+    emit(str(out))
+
+
+def _text(card: Path) -> str:
+    try:
+        return card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The model card `{card}` cannot be read: {error}.") from None
+
+
+def _say_what_it_needs(model: "SGDD") -> None:
+    name = model.info.encoder.name
+    if Path(name).is_absolute():
+        say(f"Whoever uses it needs the encoder in the same place: {name}.")

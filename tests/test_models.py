@@ -1,0 +1,206 @@
+"""Which checkpoint a command takes, how it samples from it, and what `sgdd export` leaves out."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_sgdd import build
+from typer.testing import CliRunner
+
+from sgdd_cli.main import app
+from sgdd_cli.models import checkpoint_name, find_checkpoint, text_to_score
+from sgdd_engine import SGDD, mini
+from sgdd_engine.checkpoint import (
+    load_checkpoint,
+    load_training_state,
+    read_info,
+    record_sampling,
+    save_checkpoint,
+)
+from sgdd_engine.errors import CheckpointError, DataError
+from sgdd_engine.storage import damage
+
+SENTENCE = "Tom sold a letter."
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder, sentences):
+    return build(tiny_encoder, sentences[:20])
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    facts = {"corpus": {"name": "tales", "folder": "/home/somebody/tales", "fingerprint": "none"}}
+    checkpoint = replace(model._checkpoint, info=replace(model.info, facts=facts))
+    save_checkpoint(folder, checkpoint, {"progress.json": {"step": 3}})
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def packaged(saved, tmp_path_factory, monkeypatch):
+    """The tiny model in the place of the one that comes with sgdd."""
+    folder = tmp_path_factory.mktemp("package") / "checkpoint"
+    shutil.copytree(saved, folder)
+    monkeypatch.setattr(mini, "CHECKPOINT", folder)
+    return folder
+
+
+def call(*arguments: object, code: int = 0, **environment: str) -> tuple[str, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env=environment)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+# --- which one ------------------------------------------------------------------------------------------
+
+
+def test_without_a_name_and_without_a_run_it_is_mini(here, packaged, capsys):
+    assert find_checkpoint(None) == packaged
+    said = capsys.readouterr().err
+    assert "Checkpoint: mini, " in said
+    assert "no run stands in `runs`" in said
+    assert checkpoint_name(packaged) == "mini"
+
+
+def test_without_a_name_the_newest_run_comes_first(here, packaged, saved, capsys):
+    own = Path("runs") / "mine" / "checkpoints" / "step-0000001"
+    shutil.copytree(saved, own)
+    assert find_checkpoint(None) == own
+    assert capsys.readouterr().err == f"Checkpoint: {own}, of the newest run.\n"
+    assert find_checkpoint("mini") == packaged
+    (own / "model.safetensors").write_bytes(b"")
+    # What is damaged is said; nobody is given another model than the one they trained without a word.
+    with pytest.raises(CheckpointError, match="sound checkpoint"):
+        find_checkpoint(None)
+
+
+def test_a_folder_called_mini_that_holds_a_model_is_meant_and_said(here, packaged, saved, capsys):
+    Path("mini").mkdir()
+    assert find_checkpoint("mini") == packaged  # notes on mini skirts, say
+    shutil.copytree(saved, "mini", dirs_exist_ok=True)
+    capsys.readouterr()
+    assert find_checkpoint("mini") == Path("mini")
+    assert "from the folder `mini` here" in capsys.readouterr().err
+    assert SGDD.from_pretrained("mini", "cpu").info.facts["corpus"]["name"] == "tales"
+
+
+def test_a_path_is_never_the_name(here, packaged, saved, capsys):
+    for path in ("./mini", Path("mini"), str(here / "mini")):
+        with pytest.raises(CheckpointError, match="There is no checkpoint"):
+            find_checkpoint(path)
+    shutil.copytree(saved, "mini")
+    assert find_checkpoint("./mini") == Path("mini")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_installation_without_mini_says_so(here, monkeypatch):
+    monkeypatch.setattr(mini, "CHECKPOINT", here / "nothing")
+    with pytest.raises(CheckpointError, match="does not carry the model `mini`"):
+        find_checkpoint("mini")
+    with pytest.raises(CheckpointError, match="`runs` holds no run"):
+        find_checkpoint(None)
+
+
+def test_mini_is_a_name_for_the_commands_and_for_python(here, packaged):
+    out, err = call("sample", SENTENCE, "--checkpoint", "mini", "--steps", 2, "--device", "cpu")
+    assert len(out.splitlines()) == 1
+    assert "Checkpoint: mini, " in err
+    assert call("sample", SENTENCE, "--steps", 2, "--device", "cpu")[0] == out
+    assert json.loads(call("param-count", "mini", "--json")[0])["trainable"] > 0
+    assert SGDD.from_pretrained("mini", "cpu").info == read_info(packaged)
+
+
+def test_mini_is_never_written_to(here, packaged):
+    before = {path.name: path.read_bytes() for path in packaged.iterdir() if path.is_file()}
+    with pytest.raises(CheckpointError, match="part of the installation") as caught:
+        record_sampling(packaged, {"cfg": 2.0})
+    assert "sgdd export mini my-mini" in caught.value.hint
+    assert {path.name: path.read_bytes() for path in packaged.iterdir() if path.is_file()} == before
+
+
+# --- what it is scored on -------------------------------------------------------------------------------
+
+
+def test_mini_is_scored_on_the_sentences_that_come_with_it(here, packaged, saved, capsys):
+    facts = read_info(packaged).facts
+    assert text_to_score(packaged, facts) == mini.SENTENCES
+    assert "200 sentences that come with sgdd" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"\(tales\) was not found"):
+        text_to_score(saved, facts)
+
+
+# --- how it samples -------------------------------------------------------------------------------------
+
+
+def test_the_recorded_weight_holds_until_somebody_names_another(here, saved):
+    shutil.copytree(saved, "model")
+    record_sampling(Path("model"), {"cfg": 2.25})
+
+    def weight(*arguments: object, **environment: str) -> float:
+        common = ("--checkpoint", "model", "--steps", 2, "--json", "--device", "cpu")
+        return json.loads(call("sample", SENTENCE, *common, *arguments, **environment)[0])["cfg"]
+
+    assert weight() == 2.25
+    assert weight("--cfg", 1.25) == 1.25
+    assert weight("--set", "sample.cfg=1") == 1
+    assert weight(SGDD_SAMPLE__CFG="3") == 3
+    Path("sgdd.toml").write_text("[sample]\ncfg = 1.5\n")  # the default, but somebody's
+    assert weight() == 1.5
+
+
+# --- export ---------------------------------------------------------------------------------------------
+
+
+def test_export_leaves_out_what_others_have_no_use_for(here, saved):
+    out, err = call("export", saved, "shared/model")
+    assert out == f"{Path('shared/model')}\n"
+    assert re.search(r"\d kB in all", err)
+    shared = Path("shared/model")
+    assert damage(shared) is None
+    assert not (shared / "training").exists()
+    with pytest.raises(CheckpointError):
+        load_training_state(shared)
+    assert read_info(shared).facts == {"corpus": {"name": "tales", "fingerprint": "none"}}
+    assert call("sample", SENTENCE, "--checkpoint", shared, "--steps", 2, "--device", "cpu")[0]
+    assert (shared / "model.safetensors").stat().st_size < 0.56 * (saved / "model.safetensors").stat().st_size
+
+
+def test_export_in_full_precision_changes_no_number(here, saved):
+    call("export", saved, "whole", "--dtype", "fp32")
+    assert Path("whole/model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
+
+
+def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
+    Path("card.md").write_text("# Tales\n", encoding="utf-8")
+    _, err = call("export", saved, "carded", "--card", "card.md")
+    assert Path("carded/README.md").read_text(encoding="utf-8") == "# Tales\n"
+    assert f"needs the encoder in the same place: {load_checkpoint(saved).info.encoder.name}" in err
+    with pytest.raises(DataError, match=r"card `gone\.md` cannot be read"):
+        call("export", saved, "other", "--card", "gone.md")
+    assert not Path("other").exists()
+
+
+def test_export_never_replaces_anything(here, saved):
+    Path("full").mkdir()
+    Path("full/thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match="holds something already"):
+        call("export", saved, "full")
+    with pytest.raises(CheckpointError, match="holds something already"):
+        call("export", saved, "full/thesis.txt")
+    assert Path("full/thesis.txt").read_text() == "years of work"
+    Path("empty").mkdir()
+    call("export", saved, "empty")
+    assert damage(Path("empty")) is None
