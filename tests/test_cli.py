@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -390,21 +391,67 @@ def test_resuming_takes_corpus_and_settings_from_the_run(workplace):
     assert "Done after 10 steps" in err
 
 
-def test_eval_shows_the_controls(workplace):
+def test_eval_shows_the_controls_and_judges(workplace):
     out, _ = call("eval", "--limit", 6, "--device", "cpu")
-    for part in ("its own vector", "another sentence's", "no vector", "100 %", "NELBO"):
+    for part in (
+        "its own vector",
+        "w = 1",
+        "nearest training text",
+        "another sentence's",
+        "no vector",
+        "% masked",
+    ):
         assert part in out
+    for part in ("NELBO", "bits per byte", "Calibration", "Memorisation", "Diversity", "Latent (vib)"):
+        assert part in out
+    assert max(map(len, out.splitlines()[:30])) <= 100
+    # The verdicts come last, each with its mark.
+    assert {line[:3] for line in out.rstrip().splitlines()[-7:]} <= {"ok ", "!  ", "?  "}
     out, _ = call(
         "eval", workplace, "--data", "tales.txt", "--limit", 4, "--cfg", 1, "--device", "cpu", "--json", "-q"
     )
     report = json.loads(out)
     assert report["sentences"] == 4
     assert report["settings"]["sampling"]["cfg"] == 1
-    for part in ("reconstruction", "shuffled", "null"):
-        assert {"exact_match", "token_f1", "bleu", "cosine"} <= report[part].keys()
-        assert 0 <= report[part]["token_f1"] <= 1
-    assert report["nelbo_nats_per_token"] > 0
-    assert "100" in report["accuracy_by_mask_ratio"]
+    assert list(report["conditions"]) == ["true", "nearest", "shuffled", "null"]
+    for scores in report["conditions"].values():
+        assert 0 <= scores["token_f1"]["low"] <= scores["token_f1"]["mean"] <= scores["token_f1"]["high"] <= 1
+    # The text is the very one that the corpus was made of.
+    assert report["settings"]["training"]["trained_on"]
+    assert report["memorisation"]["sources"]["mean"] > 0.5
+    assert report["likelihood"]["nelbo_nats_per_token"] > 0
+    assert report["by_mask_ratio"][-1]["masked"] == "100"
+
+
+def test_eval_finds_a_guidance_weight_records_it_and_writes_a_page(workplace):
+    arguments = ["--limit", 4, "--find-cfg", "--set", "eval.diversity_samples=0", "--device", "cpu"]
+    out, err = call("eval", workplace, *arguments, "--report", "reports/page.html")
+    best = re.search(r"The best guidance weight, ([\d.]+), is recorded", err).group(1)
+    assert out.splitlines()[0].endswith(f"cfg {best}")
+    assert "guidance w" in out
+    assert "</html>" in Path("reports/page.html").read_text(encoding="utf-8")
+    out, _ = call("sample", "Tom sold a letter.", "--json", "--device", "cpu", "--checkpoint", workplace)
+    assert json.loads(out)["cfg"] == float(best)
+    with pytest.raises(DataError, match="none is left to find the guidance weight on") as caught:
+        call("eval", workplace, *arguments, "--limit", 1000, "--data", "tales.txt")
+    assert "--limit" in caught.value.hint
+
+
+def test_eval_of_text_without_the_training_corpus_leaves_its_controls_out(workplace):
+    Path("elsewhere").mkdir(exist_ok=True)
+    Path("data/tales").rename("elsewhere/hidden")
+    arguments = ["eval", workplace, "--data", "tales.txt", "--limit", 4, "--json", "--device", "cpu"]
+    try:
+        out, err = call(*arguments)
+        assert "--train-corpus" in err
+        report = json.loads(out)
+        assert "nearest" not in report["conditions"]
+        assert report["memorisation"] is None
+        out, _ = call(*arguments, "--train-corpus", "elsewhere/hidden")
+        assert "nearest" in json.loads(out)["conditions"]
+    finally:
+        Path("elsewhere/hidden").rename("data/tales")
+        Path("elsewhere").rmdir()
 
 
 def test_the_corpus_of_a_run_is_found_again_also_beside_it(workplace):

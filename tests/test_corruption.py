@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
-from sgdd_engine.diffusion.corruption import q_sample, stratified_times, training_times
+from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.diffusion.corruption import TIMES, q_sample, stratified_times, training_times
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.errors import ConfigError
 
 MASK = VOCABULARY.mask_id
 both = pytest.mark.parametrize("name", ["cosine", "linear"])
@@ -82,3 +84,59 @@ def test_a_share_of_the_rows_stands_at_one(share):
     expected = share + (1 - share) / num_steps
     assert at_one == pytest.approx(expected, abs=4 * (share * (1 - share) / rows) ** 0.5 + 1e-4)
     assert t.dtype == torch.float32
+
+
+@pytest.mark.parametrize("times", TIMES)
+@given(rows=st.integers(1, 40), num_steps=st.integers(2, 2000), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_however_times_are_drawn_they_lie_on_the_grid(times, rows, num_steps, seed):
+    t = training_times(rows, num_steps, 0.0, generator(seed), times).double() * num_steps
+    assert t.shape == (rows,)
+    torch.testing.assert_close(t, t.round(), atol=1e-3, rtol=0)
+    assert t.min().round() >= 1
+    assert t.max().round() <= num_steps
+
+
+def distance(t, cdf):
+    """Kolmogorov and Smirnov's: the largest distance of the sample's distribution function to `cdf`."""
+    x = t.double().sort().values
+    ranks = torch.arange(1, len(x) + 1, dtype=torch.float64) / len(x)
+    return (ranks - cdf(x)).abs().max().item()
+
+
+def uniform(t):
+    return t
+
+
+def logit_normal(t):
+    return torch.special.ndtr(t.clamp(1e-9, 1 - 1e-9).logit())
+
+
+@pytest.mark.parametrize(
+    ("times", "cdf", "other"),
+    [
+        ("stratified", uniform, logit_normal),
+        ("uniform", uniform, logit_normal),
+        ("bell", logit_normal, uniform),
+    ],
+)
+def test_times_have_the_distribution_that_their_name_says(times, cdf, other):
+    rows, num_steps = 20_000, 100_000
+    t = TIMES[times](rows, num_steps, generator(1))
+    # Twice the 5 % point of the statistic of independent draws; stratified ones come far closer.
+    assert distance(t, cdf) < 2 * 1.36 / rows**0.5
+    assert distance(t, other) > 0.1
+
+
+@pytest.mark.parametrize("times", ["stratified", "bell"])
+def test_stratified_draws_scatter_less_than_independent_ones(times):
+    means = {
+        name: torch.stack([TIMES[name](64, 1000, generator(s)).mean() for s in range(100)]).std().item()
+        for name in (times, "uniform")
+    }
+    assert means[times] < 0.2 * means["uniform"]
+
+
+def test_a_bell_is_no_bound():
+    with pytest.raises(ConfigError, match=r"diffusion\.times=bell"):
+        DiffusionConfig(weighting="elbo", times="bell")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ from tiny_sgdd import as_set, build
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
+from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.diversity import diversity_of_samples
 from sgdd_engine.evaluation.evaluate import evaluate
-from sgdd_engine.evaluation.likelihood import latent_figures, likelihood
-from sgdd_engine.evaluation.metrics import Interval
-from sgdd_engine.evaluation.reconstruction import Scores, derangement
-from sgdd_engine.evaluation.report import choose_samples, scores_by_length
+from sgdd_engine.evaluation.guidance_search import GRID, search_guidance
+from sgdd_engine.evaluation.latent import latent_figures
+from sgdd_engine.evaluation.likelihood import likelihood
+from sgdd_engine.evaluation.scores import score
+from sgdd_engine.evaluation.verdicts import posterior_verdict
+from sgdd_engine.events import Notice
 from sgdd_engine.generation import SGDD
 
 PLAIN = SamplingConfig(cfg=1.0, steps=8)
@@ -43,34 +48,76 @@ def report(overfitted, eight):
 
 def test_overfitted_model_is_exact_with_its_own_vectors_and_falls_with_others(report):
     found = report.to_dict()
-    own, shuffled, null = (found[name] for name in ("reconstruction", "shuffled", "null"))
+    own, shuffled, null = (found["conditions"][name] for name in ("true", "shuffled", "null"))
     # The sentences have capitals and the vocabulary has none, so this also shows what the reference is.
-    assert own["exact_match"] == own["token_f1"] == own["length_exact"] == own["retrieval_top1"] == 1
-    assert own["bleu"] == pytest.approx(100)
-    assert own["length_error"] == own["repetition"] == 0
-    assert own["cosine"] == pytest.approx(1, abs=1e-5)
-    assert shuffled["exact_match"] == 0
-    assert shuffled["token_f1"] < 0.7
-    assert shuffled["cosine"] == pytest.approx(found["random_pair_cosine"], abs=1e-5)
-    assert null["exact_match"] <= 1 / 8
+    for name in ("exact_match", "token_f1", "set_f1", "length_exact", "retrieval_top1", "retrieval_mrr"):
+        assert own[name] == {"mean": 1, "low": 1, "high": 1}
+    for name in ("bleu", "corpus_bleu", "chrf", "corpus_chrf"):
+        assert own[name]["low"] == pytest.approx(100)
+    assert own["retrieval_median_rank"]["high"] == 1
+    assert own["length_error"]["mean"] == own["repetition"]["mean"] == 0
+    assert own["cosine"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert shuffled["exact_match"]["mean"] == 0
+    assert shuffled["token_f1"]["high"] < 0.7
+    assert shuffled["cosine"]["mean"] == pytest.approx(found["random_pair_cosine"]["mean"], abs=1e-5)
+    # Another sentence is written exactly, so the source is never the first by meaning.
+    assert shuffled["retrieval_top1"]["mean"] == 0
+    assert null["exact_match"]["mean"] <= 1 / 8
     assert report.vector_used
-    assert report.verdict.startswith("The vector is used: token F1 1.00 with it")
-    assert found["accuracy_by_mask_ratio"]["100"] > 0.95
-    assert 0 < found["nelbo_nats_per_token"] < 1
+    assert report.verdicts[0].ok
+    assert report.verdicts[0].sentence.startswith("The vector is used: token F1 1.00 with it")
+    assert found["by_mask_ratio"][-1]["masked"] == "100"
+    assert found["by_mask_ratio"][-1]["accuracy"] > 0.95
+    assert 0 < found["likelihood"]["nelbo_nats_per_token"] < 1
+
+
+def test_differences_are_those_of_the_conditions_and_as_sure_as_the_pairs(report):
+    for other, scores in report.differences.items():
+        for name, difference in scores.items():
+            own = report.conditions["true"][name]
+            assert difference.mean == pytest.approx(own.mean - report.conditions[other][name].mean)
+    # Every sentence is exact, so what is unsure of the difference is what is unsure of the control.
+    gain, control = report.differences["shuffled"]["token_f1"], report.conditions["shuffled"]["token_f1"]
+    assert gain.high - gain.low == pytest.approx(control.high - control.low)
+
+
+def intervals_within(value):
+    """Every {"mean", "low", "high"} somewhere in a JSON value."""
+    if isinstance(value, dict):
+        if value.keys() == {"mean", "low", "high"}:
+            yield value
+        for part in value.values():
+            yield from intervals_within(part)
+    if isinstance(value, list):
+        for part in value:
+            yield from intervals_within(part)
 
 
 def test_json_form_has_the_promised_keys_and_no_surprises(report):
     found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    for condition in ("reconstruction", "shuffled", "null"):
-        assert {"exact_match", "token_f1", "bleu", "cosine"} <= found[condition].keys()
-        assert all(0 <= found[condition][key] <= 1 for key in ("exact_match", "token_f1"))
+    assert set(found) == {
+        *("sentences", "verdicts", "conditions", "differences", "random_pair_cosine", "encoder_calls"),
+        *("by_length", "by_mask_ratio", "likelihood", "calibration", "latent", "diversity", "memorisation"),
+        *("guidance_search", "samples", "settings"),
+    }
+    # w = 1 was asked for and no corpus was given.
+    assert list(found["conditions"]) == ["true", "shuffled", "null"]
+    assert list(found["differences"]) == ["shuffled", "null"]
+    assert found["memorisation"] is found["guidance_search"] is None
+    assert [verdict["name"] for verdict in found["verdicts"]] == ["vector_used", "calibration", "repetition"]
+    scores = list(intervals_within(found))
+    assert len(scores) > 40
+    assert all(
+        score["low"] <= score["mean"] + 1e-9 and score["mean"] <= score["high"] + 1e-9 for score in scores
+    )
     assert found["sentences"] == 8
-    assert isinstance(found["nelbo_nats_per_token"], float)
+    assert found["encoder_calls"] == 0
     assert found["settings"]["eval"]["seed"] == 0
     assert found["settings"]["sampling"]["steps"] == 8
     assert "decode(encode(source))" in found["settings"]["scoring"]["references"]
     assert {sample["group"] for sample in found["samples"]} == {"best", "median", "worst"}
     assert sum(row["sentences"] for row in found["by_length"]) == 8
+    assert found["by_length"][0]["token_f1"]["mean"] == 1 > found["by_length"][0]["shuffled_token_f1"]["mean"]
 
 
 def test_same_seed_gives_the_same_report(untrained, sentences):
@@ -81,7 +128,7 @@ def test_same_seed_gives_the_same_report(untrained, sentences):
         for seed in (5, 5, 6)
     )
     assert first == again
-    assert first["nelbo_nats_per_token"] != other["nelbo_nats_per_token"]
+    assert first["likelihood"] != other["likelihood"]
 
 
 def test_untrained_model_is_told_that_its_vector_is_not_used(untrained, sentences):
@@ -93,8 +140,9 @@ def test_untrained_model_is_told_that_its_vector_is_not_used(untrained, sentence
         torch.nn.init.zeros_(parameter)
     found = evaluate(blind, as_set(blind, sentences[:12]), config=EvalConfig(nelbo_samples=1), sampling=PLAIN)
     assert not found.vector_used
-    assert found.verdict.startswith("The vector is NOT used, as far as 12 sentences can tell")
-    assert found.difference == Interval(0, 0, 0)
+    assert found.verdicts[0].ok is False
+    assert found.verdicts[0].sentence.startswith("The vector is NOT used, as far as 12 sentences can tell")
+    assert found.differences["shuffled"]["token_f1"] == Interval(0, 0, 0)
 
 
 def test_uniform_head_costs_log_v_nats_per_token(untrained, sentences):
@@ -102,6 +150,12 @@ def test_uniform_head_costs_log_v_nats_per_token(untrained, sentences):
     torch.nn.init.zeros_(uniform.model.head.table)
     found = likelihood(uniform, as_set(uniform, sentences[:200]), samples=16, seed=1)
     expected = math.log(uniform.info.model.vocabulary.size)
+    assert [row["masked"] for row in found.by_mask_ratio][-2:] == ["90-100", "100"]
+    # Whatever is masked: every token costs the same.
+    assert [row["nll_nats"] for row in found.by_mask_ratio] == pytest.approx(
+        [expected] * len(found.by_mask_ratio)
+    )
+    assert found.by_mask_ratio[-1]["tokens"] == sum(map(len, as_set(uniform, sentences[:200]).token_ids))
     assert abs(found.nelbo_nats_per_token - expected) < 4 * found.standard_error
     assert 0 < found.standard_error < 0.1 * expected
 
@@ -118,20 +172,40 @@ def test_bits_per_byte_and_full_mask_accuracy_by_hand(untrained, sentences):
         condition = untrained.model.condition(untrained.model.latent(data.vectors[[row]]).z)
         hidden = untrained.model.hidden(canvas, torch.ones(1), condition)[0]
         right += int((untrained.model.head.logits(hidden).argmax(-1) == torch.tensor(ids)).sum())
-    assert found.accuracy_by_mask_ratio["100"] == pytest.approx(right / tokens)
+    assert found.by_mask_ratio[-1]["accuracy"] == pytest.approx(right / tokens)
+    assert found.bits_per_byte_standard_error > 0
 
 
-def test_latent_figures(tiny_encoder, untrained, sentences):
+def test_spectrum_counts_the_directions_of_the_latent(tiny_encoder, untrained, sentences):
     vectors = tiny_encoder.encode(sentences[:40])
-    assert latent_figures(untrained, vectors) is None
+    found = latent_figures(untrained, vectors)
+    z = untrained.model.latent(vectors).z.double()
+    assert found["kind"] == "none"
+    assert "collapsed" not in found
+    assert len(found["spectrum"]) == found["dimensions"] == tiny_encoder.dim
+    assert sum(found["spectrum"]) == pytest.approx(float(z.var(dim=0).sum()))
+    assert found["spectrum"] == sorted(found["spectrum"], reverse=True)
+    # Two vectors differ in one direction, whatever the dimensions.
+    assert latent_figures(untrained, vectors[:2])["effective_rank"] == pytest.approx(1)
+    assert 1 < found["effective_rank"] < tiny_encoder.dim
+
+
+def test_a_collapsed_posterior_is_told_from_a_working_one(tiny_encoder, sentences):
+    vectors = tiny_encoder.encode(sentences[:40])
     vib = build(tiny_encoder, sentences[:40], kind="vib")
     found = latent_figures(vib, vectors)
-    kl = vib.model.bottleneck.posterior(vib.model.standardize(vectors)).kl()
-    assert found["kl_nats_per_sentence"] == pytest.approx(float(kl.detach().sum() / 40), rel=1e-5)
+    kl = vib.model.bottleneck.posterior(vib.model.standardize(vectors)).kl().detach()
+    assert found["kl_nats_per_sentence"] == pytest.approx(float(kl.sum() / 40), rel=1e-5)
+    assert found["kl_nats_by_dimension"] == pytest.approx(sorted(kl.mean(0).tolist(), reverse=True), rel=1e-5)
     assert 0 < found["active_units"] <= found["dimensions"] == 8
+    assert not found["collapsed"]
+    assert posterior_verdict(found).ok
     for parameter in vib.model.bottleneck.parameters():
         torch.nn.init.zeros_(parameter)
-    assert latent_figures(vib, vectors) == {"dimensions": 8, "active_units": 0, "kl_nats_per_sentence": 0.0}
+    dead = latent_figures(vib, vectors)
+    assert (dead["active_units"], dead["kl_nats_per_sentence"], dead["collapsed"]) == (0, 0.0, True)
+    assert dead["effective_rank"] == 0
+    assert posterior_verdict(dead).ok is False
 
 
 def test_guidance_without_a_trained_null_condition_is_refused(tiny_encoder, sentences):
@@ -146,48 +220,79 @@ def test_candidates_are_chosen_by_the_vector_that_was_given(untrained, sentences
         evaluate(untrained, data, config=EvalConfig(nelbo_samples=1, candidates=n), sampling=PLAIN).to_dict()
         for n in (1, 4)
     )
-    assert four["reconstruction"]["cosine"] >= one["reconstruction"]["cosine"]
-    assert four["null"] == one["null"]
+    assert four["conditions"]["true"]["cosine"]["mean"] >= one["conditions"]["true"]["cosine"]["mean"]
+    assert four["conditions"]["null"] == one["conditions"]["null"]
+    assert one["encoder_calls"] == 0 < four["encoder_calls"] <= 4
 
 
-@pytest.mark.parametrize(
-    "texts", [["a"] * 1 + ["b"], ["a", "b", "a", "c"], list("abcdefghij"), ["a", "a", "a", "b", "c", "d"]]
-)
-def test_derangement_moves_every_row_to_another_sentence(texts):
-    other = derangement(texts, seed=3)
-    assert sorted(other.tolist()) == list(range(len(texts)))
-    assert all(texts[i] != texts[j] for i, j in enumerate(other))
+def test_rounds_of_feedback_are_counted_and_never_lower_the_cosine(untrained, sentences):
+    data = as_set(untrained, sentences[:4])
+    none, two = (
+        evaluate(
+            untrained, data, config=EvalConfig(nelbo_samples=1, refine=n, diversity_samples=0), sampling=PLAIN
+        )
+        for n in (0, 2)
+    )
+    assert (two.scores["true"]["cosine"] >= none.scores["true"]["cosine"] - 1e-6).all()
+    assert 1 <= two.to_dict()["encoder_calls"] <= 3
+    assert two.conditions["null"] == none.conditions["null"]
 
 
-def test_derangement_of_many_copies_still_moves_every_row():
-    other = derangement(["a"] * 4 + ["b"], seed=0)
-    assert sorted(other.tolist()) == list(range(5))
-    assert all(i != j for i, j in enumerate(other))
-    assert derangement(["a", "a"], seed=0).tolist() == [1, 0]
-    assert not np.array_equal(derangement(list("abcdefghij"), 0), derangement(list("abcdefghij"), 1))
+def test_guidance_is_compared_with_none_on_the_same_sentences(overfitted, eight):
+    data = as_set(overfitted, eight)
+    config = EvalConfig(nelbo_samples=1, diversity_samples=0)
+    found = evaluate(overfitted, data, config=config, sampling=SamplingConfig(cfg=2.0, steps=4))
+    plain = evaluate(overfitted, data, config=config, sampling=SamplingConfig(cfg=1.0, steps=4))
+    assert found.scores["unguided"].texts == plain.scores["true"].texts
+    assert "guidance" in {verdict.name for verdict in found.verdicts}
+    without = replace(config, compare_guidance=False)
+    assert (
+        "unguided" not in evaluate(overfitted, data, config=without, sampling=SamplingConfig(steps=4)).scores
+    )
 
 
-def scores(f1):
-    zeros = np.zeros(len(f1))
-    texts = [f"text {i}" for i in range(len(f1))]
-    return Scores(texts, texts, zeros, np.array(f1), zeros, zeros, zeros, zeros, zeros)
+def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, sentences):
+    config = EvalConfig(nelbo_samples=1, diversity_samples=0)
+    search_on = as_set(overfitted, sentences[100:106])
+    events = []
+    options = {"config": config, "sampling": SamplingConfig(cfg=1.5, steps=2), "search_on": search_on}
+    found = evaluate(overfitted, as_set(overfitted, eight), **options, on_event=events.append)
+    search = found.guidance_search
+    assert [point.cfg for point in search.points] == list(GRID)
+    values = [(point.figures["token_f1"].mean + point.figures["cosine"].mean) / 2 for point in search.points]
+    assert search.best == GRID[int(np.argmax(values))]
+    assert found.settings["sampling"]["cfg"] == search.best
+    assert sum(isinstance(event, Notice) and "cfg" in event.message for event in events) == len(GRID)
+    assert json.loads(json.dumps(found.to_dict()))["guidance_search"]["grid"][0]["cfg"] == 1
+    kept = evaluate(overfitted, as_set(overfitted, eight), **options, keep_cfg=True)
+    assert kept.settings["sampling"]["cfg"] == 1.5
+    assert kept.guidance_search == search
+    blind = build(overfitted.encoder, eight, trained_null=False)
+    with pytest.raises(GenerationError, match="null condition"):
+        search_guidance(blind, search_on, sampling=PLAIN, seed=0)
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5, 20, 21, 100])
-def test_samples_are_best_median_and_worst_and_none_twice(size):
-    f1 = np.random.default_rng(0).permutation(size) / size
-    found = choose_samples(scores(f1), [f"source {i}" for i in range(size)])
-    assert len({sample.source for sample in found}) == len(found) == min(size, 20)
-    by_group = {g: [s.token_f1 for s in found if s.group == g] for g in ("best", "median", "worst")}
-    assert max(by_group["best"]) == f1.max()
-    assert min(by_group["worst"]) == f1.min()
-    assert min(by_group["best"]) > max(by_group["worst"])
-    if size == 100:
-        assert all(0.45 <= value <= 0.55 for value in by_group["median"])
-    assert all(sample.source.replace("source", "text") == sample.text for sample in found)
+def test_samples_of_one_vector_are_alike_when_the_model_is_sure(overfitted, untrained, eight):
+    sure, unsure = (
+        diversity_of_samples(model, as_set(model, eight), samples=3, sampling=PLAIN, seed=0)
+        for model in (overfitted, untrained)
+    )
+    assert sure["self_bleu"] > 90 > unsure["self_bleu"]
+    assert sure["samples_distinct_2"] < unsure["samples_distinct_2"]
+    assert sure["samples_cosine"] > 0.95 > unsure["samples_cosine"]
+    assert (sure["sentences"], sure["samples_per_sentence"]) == (8, 3)
 
 
-def test_scores_by_length_edges():
-    found = scores_by_length(scores([0.0, 1.0, 0.5, 0.1]), [1, 8, 9, 64])
-    assert [(row["tokens"], row["sentences"]) for row in found] == [("1-8", 2), ("9-16", 1), ("33-64", 1)]
-    assert found[0]["token_f1"] == pytest.approx(0.5)
+def test_the_rank_of_the_source_is_its_place_among_all_sources(tiny_encoder, untrained, sentences):
+    data = as_set(untrained, sentences[:6])
+    # The first is itself, the second is another source, the third is closest to whatever it is.
+    texts = [sentences[0], sentences[4], "Some bread.", *sentences[3:6]]
+    found = score(untrained, data, texts, texts, [5] * 6)
+    again = torch.nn.functional.normalize(tiny_encoder.encode(texts), dim=-1)
+    table = again @ torch.nn.functional.normalize(data.vectors, dim=-1).T
+    expected = [1 + int((row > row[i] + 1e-5).sum()) for i, row in enumerate(table)]
+    assert found.ranks.tolist() == expected
+    assert found.ranks[[0, 3, 4, 5]].tolist() == [1, 1, 1, 1]
+    assert found.ranks[1] > 1
+    assert found["retrieval_mrr"].tolist() == [1 / rank for rank in expected]
+    assert found["retrieval_top1"].tolist() == [float(rank == 1) for rank in expected]

@@ -100,6 +100,24 @@ def test_corpus_choice_is_seeded_and_aligned(untrained, corpus):
     assert found["settings"]["data"]["split"] == "validation"
 
 
+def test_skipped_sentences_are_those_that_the_limit_takes(corpus):
+    first, second = from_corpus(corpus, "test", 3, 5), from_corpus(corpus, "test", 100, 5, skip=3)
+    every = from_corpus(corpus, "test", 100, 5)
+    assert set(first.sentences).isdisjoint(second.sentences)
+    assert set(first.sentences) | set(second.sentences) == set(every.sentences)
+    with pytest.raises(DataError, match="spoken for"):
+        from_corpus(corpus, "test", 3, 5, skip=len(every))
+
+
+def test_rows_of_a_set_stay_aligned(corpus):
+    data = from_corpus(corpus, "test", 6, 5)
+    part = data.rows([4, 1])
+    assert part.sentences == [data.sentences[4], data.sentences[1]]
+    assert torch.equal(part.vectors, data.vectors[[4, 1]])
+    assert part.token_ids == [data.token_ids[4], data.token_ids[1]]
+    assert part.origin["chosen"] == len(part) == 2
+
+
 def test_data_of_another_encoder_or_tokenizer_is_refused(untrained, tiny_xlmr, corpus):
     data = from_corpus(corpus, limit=4)
     for change, message in (
@@ -131,6 +149,7 @@ def test_sentences_that_the_model_cannot_write_are_left_out_and_said(untrained, 
         "shuffled",
         "null",
         "likelihood",
+        "diversity",
     }
     with pytest.raises(DataError, match="at least 2"):
         evaluate(untrained, replace(data, token_ids=[[5] * 25] * 4 + [data.token_ids[4]]), sampling=PLAIN)

@@ -1,19 +1,27 @@
 """Scores against hand-computed values and independent oracles."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from sgdd_engine.evaluation.metrics import (
-    bootstrap_interval,
+    bleu_of_counts,
+    bleu_of_sentence,
+    chrf_counts,
+    chrf_of_counts,
     corpus_bleu,
     corpus_chrf,
+    distinct,
     exact_match,
-    ratio_with_error,
     repetition,
     sentence_bleu,
+    set_f1,
     token_f1,
+    unigram_entropy_nats,
     words,
 )
 
@@ -122,20 +130,66 @@ def test_repetition(text, expected):
     assert repetition(text) == pytest.approx(expected)
 
 
-def test_bootstrap_interval_is_the_normal_one_for_many_values():
-    values = np.random.default_rng(1).normal(0.3, 0.2, size=400)
-    found = bootstrap_interval(values, seed=0)
-    half = 1.96 * values.std() / 20
-    assert found.mean == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half, abs=0.15 * half)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.15 * half)
-    assert found == bootstrap_interval(values, seed=0)
-    assert found != bootstrap_interval(values, seed=1)
+@pytest.mark.parametrize(
+    ("reference", "text", "expected"),
+    [
+        ("the cat sat", "sat cat the", 1.0),
+        # Repeating is free: 2 of 2 words, all of 2 right.
+        ("the cat", "the the the the cat", 1.0),
+        # 2 shared of 3 and of 2 different words.
+        ("the cat sat", "the cat cat", 0.8),
+        ("the cat sat", "dogs run", 0.0),
+        ("", "", 1.0),
+        ("", "a", 0.0),
+    ],
+)
+def test_set_f1(reference, text, expected):
+    assert set_f1(reference, text) == pytest.approx(expected)
+    assert set_f1(text, reference) == pytest.approx(expected)
 
 
-def test_ratio_with_error_of_equal_denominators_is_mean_and_standard_error():
-    values = np.array([1.0, 2.0, 4.0, 5.0])
-    ratio, error = ratio_with_error(values, np.full(4, 2.0))
-    assert ratio == pytest.approx(1.5)
-    assert error == pytest.approx(values.std(ddof=1) / 2 / 2)
-    assert ratio_with_error(np.array([3.0]), np.array([2.0])) == (1.5, 0.0)
+def some_pairs(sentences):
+    """Sentences against themselves, each other, halves of themselves, single words and nothing."""
+    pairs = [*pairwise(sentences[:40])]
+    pairs += [(a, a[: len(a) // 2]) for a in sentences[:20]] + [(a, a) for a in sentences[:5]]
+    return [*pairs, ("Go home.", "Go"), ("Go home.", "zebra"), ("Go home now, please.", ""), ("a", "b")]
+
+
+def test_bleu_of_summed_counts_is_sacrebleus_corpus_score(sentences):
+    pairs = some_pairs(sentences)
+    counts = np.array([bleu_of_sentence(*pair)[1] for pair in pairs], dtype=np.float64)
+    random = np.random.default_rng(0)
+    # Small sets have orders without a match (smoothed) and without an n-gram (no score at all).
+    choices = [random.integers(len(pairs), size=size) for size in (1, 1, 1, 1, 2, 2, 3, 5, 60)]
+    choices += [np.array([row]) for row in range(len(pairs))]
+    expected = []
+    for chosen in choices:
+        references, texts = zip(*(pairs[row] for row in chosen), strict=True)
+        expected.append(BLEU(force=True).corpus_score(list(texts), [list(references)]).score)
+    found = bleu_of_counts(np.stack([counts[chosen].sum(axis=0) for chosen in choices]))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    references, texts = zip(*pairs, strict=True)
+    assert corpus_bleu(references, texts) == pytest.approx(
+        BLEU(force=True).corpus_score(list(texts), [list(references)]).score
+    )
+
+
+def test_chrf_is_sacrebleus_for_sentences_and_corpora(sentences):
+    pairs = some_pairs(sentences)
+    counts = np.array([chrf_counts(*pair) for pair in pairs], dtype=np.float64)
+    expected = [CHRF().sentence_score(text, [reference]).score for reference, text in pairs]
+    np.testing.assert_allclose(chrf_of_counts(counts), expected, atol=1e-9)
+    references, texts = zip(*pairs, strict=True)
+    corpus = CHRF().corpus_score(list(texts), [list(references)]).score
+    assert corpus_chrf(references, texts) == pytest.approx(corpus)
+
+
+def test_distinct_and_entropy_by_hand():
+    texts = ["a b a b", "a c"]
+    assert distinct(texts, 1) == pytest.approx(3 / 6)
+    # ab ba ab, ac: pairs do not cross from one text to the next.
+    assert distinct(texts, 2) == pytest.approx(3 / 4)
+    assert distinct(["a"], 2) == 0
+    expected = -(3 / 6 * math.log(3 / 6) + 2 / 6 * math.log(2 / 6) + 1 / 6 * math.log(1 / 6))
+    assert unigram_entropy_nats(texts) == pytest.approx(expected)
+    assert unigram_entropy_nats(["a a", "a"]) == unigram_entropy_nats([]) == 0

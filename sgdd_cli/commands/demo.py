@@ -78,7 +78,7 @@ def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str
         ("Train a small decoder to write a sentence from its vector", train + ["--resume"] * started),
         (
             "Evaluate on sentences it has never seen, beside its controls",
-            ["eval", str(run), "--limit", "200", "--cfg", "2.0"],
+            ["eval", str(run), "--limit", "200", "--cfg", "2.0", "--set", "eval.diversity_samples=0"],
         ),
         ("Write two sentences of your own again, from their vectors alone", sample),
     ]

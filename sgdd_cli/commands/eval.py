@@ -1,37 +1,46 @@
 """`sgdd eval`: how much of the meaning comes back, beside the controls."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.console import emit, emit_json, emit_table, new_table
+from sgdd_cli.console import emit_json, say
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles, Device, Gpu, device_name
 
 if TYPE_CHECKING:
-    from sgdd_cli.progress import ProgressDisplay
-    from sgdd_cli.schema import Settings
-    from sgdd_engine.evaluation.data import EvaluationSet
-    from sgdd_engine.generation import SGDD
-
-_SCORES = ("exact_match", "token_f1", "bleu", "cosine")
+    from sgdd_engine.evaluation.guidance_search import GuidanceSearch
 
 
 def evaluate(
     checkpoint: Annotated[
-        Path | None,
-        typer.Argument(envvar="SGDD_CHECKPOINT", help="Checkpoint or run folder. Default: the newest run."),
+        str | None,
+        typer.Argument(
+            envvar="SGDD_CHECKPOINT",
+            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Corpus folder or text file. Default: test split of its own corpus."),
     ] = None,
+    train_corpus: Annotated[
+        Path | None,
+        typer.Option("--train-corpus", help="Corpus it was trained on. Default: found by its fingerprint."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Sentences evaluated.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of sentences, masks and sampler.")] = None,
     cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance weight; 1 is none.")] = None,
+    find_cfg: Annotated[
+        bool, typer.Option("--find-cfg", help="Find the best guidance weight first, and record it.")
+    ] = False,
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
     candidates: Annotated[
-        int | None, typer.Option("--candidates", help="Likeliest lengths tried per sentence.")
+        int | None, typer.Option("--candidates", help="Candidates per sentence; the closest is kept.")
+    ] = None,
+    refine: Annotated[int | None, typer.Option("--refine", help="Rounds of feedback per sentence.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
     gpu: Gpu = None,
     device: Device = None,
@@ -41,12 +50,13 @@ def evaluate(
 ) -> None:
     """Reconstruct held-out sentences from their vectors alone, beside controls.
 
-    Decoding starts from a full mask. `shuffled` is given another sentence's vector, `null` is given none.
+    Decoding starts from a full mask. The controls are another sentence's vector, none, and the nearest training
+    sentence. Verdicts in words come last.
 
-    Example: sgdd eval runs/tales --data unseen.txt --limit 500
+    Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
     """
-    from sgdd_cli.models import load_model, sampling_for  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415
+    from sgdd_cli.models import checkpoint_name, load_model, sampling_for  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.settings import DEFAULT, load_settings  # noqa: PLC0415
 
     resolved = load_settings(
         files or (),
@@ -55,73 +65,57 @@ def evaluate(
             ("--limit", "eval.limit", limit),
             ("--seed", "eval.seed", seed),
             ("--candidates", "eval.candidates", candidates),
+            ("--refine", "eval.refine", refine),
+            ("--find-cfg", "eval.find_cfg", find_cfg or None),
             ("--cfg", "sample.cfg", cfg),
             ("--steps", "sample.steps", steps),
         ],
     )
-    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+    from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
+    from sgdd_cli.held_out import held_out  # noqa: PLC0415
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
+    from sgdd_engine.evaluation.page import claim, write_page  # noqa: PLC0415
 
+    if page is not None:
+        claim(page)
     model, folder = load_model(checkpoint, device_name(gpu, device))
     sampling = sampling_for(resolved, model)
     with ProgressDisplay() as display:
+        text = held_out(data, train_corpus, model, folder, resolved.settings, display)
         report = run_evaluation(
             model,
-            _held_out(data, model, folder, resolved.settings, display),
+            text.scored,
             config=resolved.settings.eval,
             sampling=sampling,
+            training=text.training,
+            search_on=text.search_on,
+            keep_cfg=resolved.origin("sample.cfg") != DEFAULT,
             on_event=display,
         )
-    result = report.to_dict()
+    result = {"checkpoint": checkpoint_name(folder), **report.to_dict()}
     if as_json:
-        emit_json({"checkpoint": str(folder), **result}, indent=2)
+        emit_json(result, indent=2)
     else:
-        _draw(result, folder)
+        draw_evaluation(result)
+    if page is not None:
+        write_page(result, page)
+        say(f"Report: {page}")
+    if report.guidance_search is not None:
+        _record(report.guidance_search, folder)
 
 
-def _held_out(
-    data: Path | None, model: "SGDD", checkpoint: Path, settings: "Settings", display: "ProgressDisplay"
-) -> "EvaluationSet":
-    from sgdd_cli.places import corpus_of  # noqa: PLC0415 - the engine loads torch
-    from sgdd_engine.data.corpus import Corpus  # noqa: PLC0415
-    from sgdd_engine.data.manifest import MANIFEST  # noqa: PLC0415
-    from sgdd_engine.evaluation.data import from_corpus, from_text_file  # noqa: PLC0415
+def _record(search: "GuidanceSearch", folder: Path) -> None:
+    """Leave the weight that was found with the checkpoint, for `sgdd sample`; `mini` stays as it is."""
+    from sgdd_engine.checkpoint import record_sampling  # noqa: PLC0415 - as above
+    from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
-    limit, seed = settings.eval.limit, settings.eval.seed
-    if data is None:
-        data = corpus_of(checkpoint, model.info.facts, "Name it, or a text file, with --data.")
-    if (data / MANIFEST).is_file():
-        return from_corpus(Corpus.open(data), settings.eval.split, limit, seed)
-    return from_text_file(data, model, limit, seed, config=settings.data, on_event=display)
-
-
-def _draw(result: dict[str, Any], folder: Path) -> None:
-    from sgdd_cli import figures  # noqa: PLC0415 - as above
-
-    sampling = result["settings"]["sampling"]
-    emit(
-        f"{folder}: {result['sentences']:,} sentences from a full mask, {sampling['steps']} steps, "
-        f"cfg {sampling['cfg']:g}"
+    if is_mini(folder):
+        say(
+            f"The best guidance weight is {search.best:g}; what comes with sgdd stays as it is: --cfg {search.best:g}"
+        )
+        return
+    record_sampling(folder, {"cfg": search.best})
+    say(
+        f"The best guidance weight, {search.best:g}, is recorded in {folder}; it is used where --cfg is not given."
     )
-    scores = ("exact match", "token F1", "BLEU", "cosine")
-    table = new_table("decoded from", *scores, numbers=scores)
-    rows = {"reconstruction": "its own vector", "shuffled": "another sentence's", "null": "no vector"}
-    for part, label in rows.items():
-        table.add_row(label, *(_score(name, result[part].get(name)) for name in _SCORES))
-    emit_table(table)
-    ratios = result["accuracy_by_mask_ratio"]
-    masked = new_table(
-        "tokens masked", *(f"{ratio} %" for ratio in ratios), numbers=tuple(f"{ratio} %" for ratio in ratios)
-    )
-    masked.add_row("accuracy", *(figures.share(value) for value in ratios.values()))
-    emit_table(masked)
-    bound, error = result["nelbo_nats_per_token"], result.get("nelbo_standard_error")
-    emit(f"NELBO {bound:.3f}{'' if error is None else f' ± {error:.3f}'} nats per token")
-    if verdict := result.get("verdict"):
-        emit(verdict)
-
-
-def _score(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if name == "bleu" else f"{value:.3f}"

@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.console import emit, emit_json, warn
+from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles, Device, Gpu, device_name
 
 if TYPE_CHECKING:
@@ -28,8 +27,20 @@ def sample(
     steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
     candidates: Annotated[
         int,
-        typer.Option("--candidates", min=1, help="Likeliest lengths tried; the closest in meaning is kept."),
+        typer.Option(
+            "--candidates",
+            min=1,
+            help="Sentences tried, likeliest lengths first; the closest in meaning is kept.",
+        ),
     ] = 1,
+    refine: Annotated[
+        int,
+        typer.Option(
+            "--refine",
+            min=0,
+            help="Rounds that write doubtful words anew and keep what comes closer in meaning.",
+        ),
+    ] = 0,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0 takes the likeliest token.")
     ] = None,
@@ -41,11 +52,11 @@ def sample(
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False,
     checkpoint: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--checkpoint",
             envvar="SGDD_CHECKPOINT",
-            help="Checkpoint or run folder. Default: the newest run.",
+            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
         ),
     ] = None,
     gpu: Gpu = None,
@@ -57,7 +68,7 @@ def sample(
 
     One line per sample, in the order of the texts.
 
-    Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 8
+    Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
     from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
 
@@ -73,11 +84,13 @@ def sample(
     from sgdd_cli.models import load_model, sampling_for  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.events import ignore  # noqa: PLC0415
+    from sgdd_engine.generation import LENGTHS_TRIED  # noqa: PLC0415
 
     model, _ = load_model(checkpoint, device_name(gpu, device))
     sampling = sampling_for(resolved, model)
-    if count > 1 and not sampling.by_chance:
+    if count > 1 and not (sampling.by_chance or refine or candidates > LENGTHS_TRIED):
         warn(f"All {count} samples of a text will be alike; for different ones: --temperature 0.7")
+    sentences = calls = 0
     for chunk in _chunks(texts):
         with ProgressDisplay(watch=watch) as display:
             written = model.reconstruct(
@@ -85,13 +98,17 @@ def sample(
                 sampling=sampling,
                 lengths=length,
                 candidates=candidates,
+                refine=refine,
                 num_samples=count,
                 seed=seed,
                 score=as_json,
-                on_event=display if watch else ignore,
+                on_event=display if watch or refine else ignore,
             )
+        sentences, calls = sentences + len(written), calls + sum(item.encoder_calls for item in written)
         for item in written:
             _show(item, chunk[item.row], sampling.steps, sampling.cfg, as_json)
+    if candidates > 1 or refine:
+        say(f"Encoder calls: {calls:,}, {calls / max(1, sentences):.1f} per sentence.")
     if cut := model.encoder.truncated:
         warn(f"{cut:,} texts were longer than the encoder reads (encoder.max_tokens); their ends were cut.")
 
@@ -108,6 +125,7 @@ def _show(item: "Generation", source: str, steps: int, cfg: float, as_json: bool
             "steps": steps,
             "cfg": cfg,
             "seed": item.seed,
+            "encoder_calls": item.encoder_calls,
         }
     )
 

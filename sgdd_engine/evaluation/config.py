@@ -9,14 +9,19 @@ from sgdd_engine.options import check_choices, check_seed, option
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Held-out sentences and the noise they are measured under."""
+    """Held-out sentences, how they are written again, and what they are compared with."""
 
     split: Literal["test", "validation"] = option(
         "test", "split of a corpus; validation has chosen the best checkpoint, so its scores flatter"
     )
     limit: int = option(1000, "held-out sentences evaluated")
-    candidates: int = option(1, "likeliest lengths decoded per sentence, the closest kept")
-    nelbo_samples: int = option(8, "stratified times per sentence for the NELBO")
+    candidates: int = option(1, "candidates decoded per sentence, the closest kept")
+    refine: int = option(0, "rounds of feedback per sentence, each one encoder call")
+    nelbo_samples: int = option(8, "stratified times per sentence for the NELBO and the calibration")
+    compare_guidance: bool = option(True, "also decode without guidance, to see whether guidance helps")
+    find_cfg: bool = option(False, "first find the best guidance weight, on sentences that are not scored")
+    diversity_samples: int = option(4, "samples per sentence for diversity, of at most 100; 0 for none")
+    training_limit: int = option(1_000_000, "training sentences compared with; of more an evenly spread part")
     seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
 
     def __post_init__(self) -> None:
@@ -26,6 +31,11 @@ class EvalConfig:
             f"eval.limit is {self.limit}; it must be at least 2, since each sentence is also written from "
             "another one's vector.",
         )
-        for name in ("candidates", "nelbo_samples"):
+        for name in ("candidates", "nelbo_samples", "training_limit"):
             require(getattr(self, name) >= 1, f"eval.{name} is {getattr(self, name)}; it must be at least 1.")
+        require(self.refine >= 0, f"eval.refine is {self.refine}; it must not be negative.")
+        require(
+            self.diversity_samples == 0 or self.diversity_samples >= 2,
+            f"eval.diversity_samples is {self.diversity_samples}; it must be 0 or at least 2.",
+        )
         check_seed(self.seed, "eval.seed")

@@ -54,19 +54,39 @@ class EvaluationSet:
         """Number of sentences."""
         return len(self.sentences)
 
+    def rows(self, chosen: Sequence[int]) -> "EvaluationSet":
+        """Some of the sentences; their number is noted in the origin."""
+        return replace(
+            self,
+            sentences=[self.sentences[row] for row in chosen],
+            vectors=self.vectors[torch.tensor(chosen, dtype=torch.long)],
+            token_ids=[self.token_ids[row] for row in chosen],
+            origin={**self.origin, "chosen": len(chosen)},
+        )
 
-def from_corpus(corpus: Corpus, split: str = "test", limit: int = 1000, seed: int = 0) -> EvaluationSet:
+
+def from_corpus(
+    corpus: Corpus, split: str = "test", limit: int = 1000, seed: int = 0, *, skip: int = 0
+) -> EvaluationSet:
     """A random choice of a prepared corpus's held-out sentences, the same for the same seed.
 
     Whether the corpus fits a model is checked by `fitted`, which `evaluate` calls.
 
+    Args:
+        corpus: An open corpus.
+        split: `test` or `validation`.
+        limit: Sentences chosen.
+        seed: Seed of the choice.
+        skip: Passed over first: `skip=n` chooses none of those that `limit=n` chooses.
+
     Raises:
-        DataError: The corpus has no such split, or the split is empty.
+        DataError: The corpus has no such split, or nothing is left of it.
     """
     rows = corpus.split(split)
-    if len(rows) == 0:
-        raise DataError(f"The split `{split}` of `{corpus.folder}` is empty.", "Prepare a larger corpus.")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit])
+    if len(rows) <= skip:
+        what = "is empty" if not skip else f"holds {len(rows):,} sentences, and {skip:,} are spoken for"
+        raise DataError(f"The split `{split}` of `{corpus.folder}` {what}.", "Prepare a larger corpus.")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[skip : skip + limit])
     return EvaluationSet(
         sentences=[rows.text(i) for i in chosen.tolist()],
         vectors=rows.embeddings(chosen),
@@ -188,13 +208,8 @@ def _short_enough(data: EvaluationSet, longest: int, name: str, on_event: Listen
         return data
     on_event(Notice(f"Left out of `{name}`: {out:,} sentences above the model's {longest} tokens."))
     left_out = Counter(data.origin.get("left_out", {})) + Counter({Rejection.TOO_MANY_TOKENS.value: out})
-    return replace(
-        data,
-        sentences=[data.sentences[i] for i in kept],
-        vectors=data.vectors[torch.tensor(kept)],
-        token_ids=[data.token_ids[i] for i in kept],
-        origin={**data.origin, "left_out": dict(left_out), "chosen": len(kept)},
-    )
+    fitting = data.rows(kept)
+    return replace(fitting, origin={**fitting.origin, "left_out": dict(left_out)})
 
 
 def _usable(

@@ -1,25 +1,30 @@
-"""How probable the held-out sentences are under the model: the bound, and guesses by mask ratio."""
+"""How probable the held-out sentences are under the model: the bound, and its guesses by mask ratio."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.diffusion.objective import AccuracyByMaskRatio, nelbo_nats
+from sgdd_engine.diffusion.objective import nelbo_nats, ratio_bucket
+from sgdd_engine.evaluation.bootstrap import Figures, ratio_with_error
+from sgdd_engine.evaluation.calibration import Calibration
 from sgdd_engine.evaluation.data import EvaluationSet
-from sgdd_engine.evaluation.metrics import ratio_with_error
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD
-from sgdd_engine.models.decoder import Condition
+from sgdd_engine.models.condition import Condition
+from sgdd_engine.models.head import VocabularyHead
 from sgdd_engine.models.model import SemanticDecoder
 
 BATCH_TOKENS = 4096
-# A latent dimension whose mean varies less than this over sentences says nothing (arXiv 1509.00519).
-ACTIVE_VARIANCE = 0.01
+# Logits held at once, in elements: 16 MiB in fp32.
+CHUNK_ELEMENTS = 1 << 22
+# Ranges of the share of masked tokens; the full mask is counted apart.
+RATIO_PARTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +35,27 @@ class LikelihoodFigures:
         nelbo_nats_per_token: Negative evidence lower bound over all tokens.
         standard_error: Of that figure, over sentences and noise.
         bits_per_byte: The same bound per UTF-8 byte of the texts, as the tokenizer can write them.
-        accuracy_by_mask_ratio: Share of masked tokens guessed in one pass, by the share of the canvas that is
-            masked; "100" is the full mask, where decoding starts.
+        bits_per_byte_standard_error: Of that figure, over sentences and noise.
+        by_mask_ratio: `masked` (percent of the canvas; "100" is the full mask, where decoding starts), `accuracy`
+            (share of masked tokens guessed in one pass), `nll_nats` (per masked token) and `tokens`.
+        calibration: Confidence in the likeliest token of each masked position, and whether it is the right one.
     """
 
     nelbo_nats_per_token: float
     standard_error: float
     bits_per_byte: float
-    accuracy_by_mask_ratio: Mapping[str, float]
+    bits_per_byte_standard_error: float
+    by_mask_ratio: Sequence[dict[str, Any]]
+    calibration: Calibration
+
+    def to_dict(self) -> dict[str, float]:
+        """The bound as JSON values."""
+        return {
+            "nelbo_nats_per_token": self.nelbo_nats_per_token,
+            "standard_error": self.standard_error,
+            "bits_per_byte": self.bits_per_byte,
+            "bits_per_byte_standard_error": self.bits_per_byte_standard_error,
+        }
 
 
 @torch.inference_mode()
@@ -56,15 +74,14 @@ def likelihood(
     lengths = np.array([len(tokens) for tokens in data.token_ids], dtype=np.int64)
     batches = ExactLengthBatches(lengths, batch_tokens=BATCH_TOKENS, seed=seed)
     generator = torch.Generator(device=model.device).manual_seed(seed)
-    nats = np.empty(len(data), dtype=np.float64)
-    accuracy = AccuracyByMaskRatio()
+    nats, tally = np.empty(len(data), dtype=np.float64), _Tally()
     on_event(StageStarted("likelihood", len(data)))
     done = 0
     for position in range(len(batches)):
         rows = batches.batch(position)
         x = torch.tensor([list(data.token_ids[row]) for row in rows], device=model.device)
         z = model.model.latent(data.vectors[torch.from_numpy(rows)].to(model.device)).z
-        scorer = _Scorer(model.model, x, model.model.condition(z), accuracy)
+        scorer = _Scorer(model.model, x, model.model.condition(z), tally)
         mask_id = model.info.model.vocabulary.mask_id
         bounds = nelbo_nats(x, scorer, model.schedule, mask_id, samples, generator)
         # On the CPU first: Apple's GPUs have no float64.
@@ -73,57 +90,101 @@ def likelihood(
         done += len(rows)
         on_event(StageProgress("likelihood", done))
     per_token, error = ratio_with_error(nats, lengths.astype(np.float64))
-    on_event(StageFinished("likelihood", f"{per_token:.3f} ± {error:.3f} nats per token"))
     texts = model.tokenizer.decode_batch(data.token_ids)
-    size = sum(len(text.encode()) for text in texts)
-    return LikelihoodFigures(per_token, error, float(nats.sum()) / math.log(2) / size, accuracy.result())
+    sizes = np.array([len(text.encode()) for text in texts], dtype=np.float64)
+    on_event(StageFinished("likelihood", f"{per_token:.3f} ± {error:.3f} nats per token"))
+    return LikelihoodFigures(
+        per_token,
+        error,
+        *ratio_with_error(nats / math.log(2), sizes),
+        tally.by_mask_ratio(),
+        tally.calibration,
+    )
 
 
-@torch.inference_mode()
-def latent_figures(model: SGDD, vectors: Tensor) -> dict[str, float | int] | None:
-    """How much the variational bottleneck lets through; None where the bottleneck is deterministic.
+class Guesses(NamedTuple):
+    """M masked positions, each scored once; all [M].
 
-    Args:
-        model: A trained model.
-        vectors: [N, D].
-
-    Returns:
-        `dimensions`, `active_units` (whose mean varies over sentences) and `kl_nats_per_sentence`.
+    Attributes:
+        nll: Of the clean token, in nats.
+        correct: Whether no token is likelier than the clean one.
+        confidence: Probability of the likeliest token.
     """
-    latent = model.model.latent(vectors.to(model.device))
-    if latent.kl is None:
-        return None
-    return {
-        "dimensions": latent.z.shape[1],
-        "active_units": int((latent.z.var(dim=0) > ACTIVE_VARIANCE).sum()),
-        "kl_nats_per_sentence": float(latent.kl.sum(dim=1).mean()),
-    }
+
+    nll: Tensor
+    correct: Tensor
+    confidence: Tensor
+
+
+def guess(head: VocabularyHead, hidden: Tensor, targets: Tensor) -> Guesses:
+    """Score hidden states [M, width] against clean tokens [M], some rows of logits at a time."""
+    rows = max(1, CHUNK_ELEMENTS // head.table.shape[0])
+    parts = [
+        _guess(head.logits(states), clean)
+        for states, clean in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    ]
+    return Guesses(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _guess(logits: Tensor, targets: Tensor) -> Guesses:
+    normaliser, highest = logits.logsumexp(dim=1), logits.amax(dim=1)
+    clean = logits.gather(1, targets[:, None])[:, 0]
+    return Guesses(normaliser - clean, clean >= highest, (highest - normaliser).exp())
+
+
+class _Tally:
+    """Running sums of guesses by mask ratio and by confidence."""
+
+    def __init__(self) -> None:
+        # Tokens, right guesses, nats.
+        self._sums = np.zeros((3, RATIO_PARTS + 1))
+        nothing = np.zeros(0)
+        self.calibration = Calibration.of(nothing, nothing)
+
+    def add(self, buckets: Figures, guesses: Guesses) -> None:
+        """Count M guesses, each in its bucket [M]."""
+        nll, right, confidence = (part.float().cpu().double().numpy() for part in guesses)
+        for row, weights in enumerate((np.ones_like(nll), right, nll)):
+            self._sums[row] += np.bincount(buckets.astype(np.int64), weights, RATIO_PARTS + 1)
+        self.calibration += Calibration.of(confidence.clip(0, 1), right)
+
+    def by_mask_ratio(self) -> list[dict[str, Any]]:
+        """The figures of each bucket that holds a token."""
+        width = 100 // RATIO_PARTS
+        names = [*(f"{width * part}-{width * (part + 1)}" for part in range(RATIO_PARTS)), "100"]
+        return [
+            {"masked": name, "accuracy": right / tokens, "nll_nats": nats / tokens, "tokens": int(tokens)}
+            for name, tokens, right, nats in zip(names, *self._sums.tolist(), strict=True)
+            if tokens
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    """Scores the clean tokens `x` [B, n] at masked positions, and keeps count of right guesses."""
+    """Scores the clean tokens `x` [B, n] at masked positions, and keeps count of the guesses."""
 
     model: SemanticDecoder
     x: Tensor
     condition: Condition
-    accuracy: AccuracyByMaskRatio
+    tally: _Tally
 
     def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> Tensor:
-        nll, correct = self._scores(z_t, t, masked)
+        guesses = self._guesses(z_t, t, masked)
         # Full masks are counted once for every sentence in `guess_all`; chance would favour short ones.
         partly = (~masked.all(dim=1, keepdim=True)).expand(masked.shape)
-        self.accuracy.add(masked & partly, correct[partly[masked]])
-        return nll
+        self._count(masked & partly, Guesses(*(part[partly[masked]] for part in guesses)))
+        return guesses.nll
 
     def guess_all(self, mask_id: int) -> None:
         """Count the guesses from the full mask at t = 1."""
         masked = torch.ones_like(self.x, dtype=torch.bool)
         t = torch.ones(len(self.x), device=self.x.device)
-        self.accuracy.add(masked, self._scores(torch.full_like(self.x, mask_id), t, masked)[1])
+        self._count(masked, self._guesses(torch.full_like(self.x, mask_id), t, masked))
 
-    def _scores(self, z_t: Tensor, t: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
-        targets = self.x[masked]
+    def _count(self, masked: Tensor, guesses: Guesses) -> None:
+        buckets = ratio_bucket(masked, RATIO_PARTS)[:, None].expand(masked.shape)[masked]
+        self.tally.add(buckets.cpu().double().numpy(), guesses)
+
+    def _guesses(self, z_t: Tensor, t: Tensor, masked: Tensor) -> Guesses:
         hidden = self.model.hidden(z_t, t, self.condition)[masked]
-        scores = self.model.head.cross_entropy(hidden, targets, torch.ones_like(targets))
-        return scores.nll, scores.correct
+        return guess(self.model.head, hidden, self.x[masked])

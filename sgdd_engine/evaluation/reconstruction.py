@@ -1,7 +1,8 @@
-"""Sentences written from a full mask under three conditions, each scored against its own source.
+"""Sentences written from a full mask under several conditions, each scored against its own source.
 
-The conditions are the sentence's own vector, another sentence's vector (shuffled) and no vector (null). What
-the second and third score is what guessing scores: only the distance to them shows that the vector is used.
+The conditions are the sentence's own vector (true), the same without guidance (unguided), another sentence's vector
+(shuffled) and no vector (null). What the last two score is what guessing scores: only the distance to them shows
+that the vector is used.
 
 The reference of a sentence is what the decoder's tokenizer can write of it, `decode(encode(source))`: a
 vocabulary without capitals must not be scored on capitals. The cosine is, under every condition, between the
@@ -9,7 +10,7 @@ re-encoded text and the source's own original vector.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,84 +18,35 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.evaluation.bootstrap import Figures
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
-from sgdd_engine.evaluation.metrics import (
-    corpus_bleu,
-    corpus_chrf,
-    exact_match,
-    repetition,
-    sentence_bleu,
-    token_f1,
-)
+from sgdd_engine.evaluation.scores import Scores, score
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD, Generation
 
-Figures = npt.NDArray[np.float64]
-
 # Sentences between two reports of progress; a text does not depend on the batch it was written in.
 CHUNK = 64
-# Rows of the similarity table held at once.
-RANK_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Texts written under one condition, with their scores sentence by sentence [N].
-
-    Attributes:
-        texts: What was written.
-        references: What it is compared with.
-        exact: 1 where the two are the same string.
-        f1: Token F1 in 0–1.
-        bleu: sacreBLEU of the sentence, 0–100.
-        cosine: Of the re-encoded text with the source's own vector.
-        repeated: Share of repeated neighbouring words.
-        length_difference: Tokens written less tokens of the source.
-        ranked_first: 1 where no other source's vector is closer to the re-encoded text.
-    """
-
-    texts: Sequence[str]
-    references: Sequence[str]
-    exact: Figures
-    f1: Figures
-    bleu: Figures
-    cosine: Figures
-    repeated: Figures
-    length_difference: Figures
-    ranked_first: Figures
-
-    def summary(self) -> dict[str, float]:
-        """Means over the sentences; shares in 0–1, BLEU and chrF in 0–100, `length_error` in tokens."""
-        return {
-            "exact_match": float(self.exact.mean()),
-            "token_f1": float(self.f1.mean()),
-            "bleu": float(self.bleu.mean()),
-            "cosine": float(self.cosine.mean()),
-            "corpus_bleu": corpus_bleu(self.references, self.texts),
-            "chrf": corpus_chrf(self.references, self.texts),
-            "repetition": float(self.repeated.mean()),
-            "length_error": float(np.abs(self.length_difference).mean()),
-            "length_exact": float((self.length_difference == 0).mean()),
-            "retrieval_top1": float(self.ranked_first.mean()),
-        }
 
 
 @dataclass(frozen=True)
 class Controlled:
-    """The three conditions side by side.
+    """The conditions side by side.
 
     Attributes:
         true: Written from the sentence's own vector.
         shuffled: Written from another sentence's vector.
         null: Written from no vector.
-        random_pair_cosine: Mean cosine of the sentences' vectors with those they were shuffled with.
+        unguided: Written from the sentence's own vector without guidance; None where `true` has none, or where it
+            was not asked for.
+        random_pair_cosines: Of the sentences' vectors with those they were shuffled with [N].
     """
 
     true: Scores
     shuffled: Scores
     null: Scores
-    random_pair_cosine: float
+    unguided: Scores | None
+    random_pair_cosines: Figures
 
 
 def reconstruct_with_controls(
@@ -105,32 +57,44 @@ def reconstruct_with_controls(
     sampling: SamplingConfig,
     on_event: Listener = ignore,
 ) -> Controlled:
-    """Write every sentence from a full mask under the three conditions, with predicted lengths.
+    """Write every sentence from a full mask under the conditions, with predicted lengths.
 
     Args:
         model: A trained model.
         data: N ≥ 2 sentences that fit it.
-        config: Candidates and seed. Candidates are chosen by the vector that was given, so the null condition,
-            which has none, always has one.
+        config: Candidates, rounds of feedback, seed. Both are steered by the vector that was given, so the null
+            condition, which has none, has one candidate and no feedback.
         sampling: Steps, guidance, order, temperature.
         on_event: Told of progress.
 
     Raises:
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
-    references = model.tokenizer.decode_batch(data.token_ids)
+    references = references_of(model, data)
     other = derangement(references, config.seed)
-    shuffled = data.vectors[torch.from_numpy(other)]
-    lengths = np.array([len(tokens) for tokens in data.token_ids])
-    own = _write(model, data.vectors, lengths, "reconstruction", config, sampling, on_event)
-    others = _write(model, shuffled, lengths[other], "shuffled", config, sampling, on_event)
+    away = replace(
+        data,
+        vectors=data.vectors[torch.from_numpy(other)],
+        token_ids=[data.token_ids[row] for row in other.tolist()],
+    )
+    own = write(model, data, "reconstruction", config, sampling, on_event)
+    plain = None
+    if config.compare_guidance and sampling.cfg != 1:
+        plain = write(model, data, "unguided", config, replace(sampling, cfg=1.0), on_event)
+    others = write(model, away, "shuffled", config, sampling, on_event)
     nothing = _write_null(model, len(data), config.seed, sampling, on_event)
     return Controlled(
-        true=_scored(model, data, references, own),
-        shuffled=_scored(model, data, references, others),
-        null=_scored(model, data, references, nothing),
-        random_pair_cosine=float(torch.cosine_similarity(data.vectors, shuffled, dim=-1).mean()),
+        true=score_written(model, data, references, own),
+        shuffled=score_written(model, data, references, others),
+        null=score_written(model, data, references, nothing),
+        unguided=None if plain is None else score_written(model, data, references, plain),
+        random_pair_cosines=_cosines(data.vectors, away.vectors),
     )
+
+
+def references_of(model: SGDD, data: EvaluationSet) -> list[str]:
+    """What the decoder's tokenizer can write of each sentence."""
+    return model.tokenizer.decode_batch(data.token_ids)
 
 
 def derangement(sentences: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
@@ -151,29 +115,46 @@ def derangement(sentences: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     return other
 
 
-def _write(
+def write(
     model: SGDD,
-    vectors: Tensor,
-    lengths: npt.NDArray[np.int64],
+    data: EvaluationSet,
     stage: str,
     config: EvalConfig,
     sampling: SamplingConfig,
-    on_event: Listener,
+    on_event: Listener = ignore,
 ) -> list[Generation]:
-    """One text per vector, in order; `lengths` are those of the sentences that the vectors come from."""
+    """One text per vector of a set, in order."""
     written: dict[int, Generation] = {}
     # Sentences of like length are decoded together, so each chunk makes few and large batches.
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort([len(tokens) for tokens in data.token_ids], kind="stable")
     on_event(StageStarted(stage, len(order)))
     for start in range(0, len(order), CHUNK):
         rows = order[start : start + CHUNK]
         texts = model.generate(
-            vectors[torch.from_numpy(rows)], sampling=sampling, candidates=config.candidates, seed=config.seed
+            data.vectors[torch.from_numpy(rows)],
+            sampling=sampling,
+            candidates=config.candidates,
+            refine=config.refine,
+            seed=config.seed,
         )
         written.update(zip(rows.tolist(), texts, strict=True))
         on_event(StageProgress(stage, len(written)))
     on_event(StageFinished(stage))
     return [written[row] for row in range(len(order))]
+
+
+def score_written(
+    model: SGDD, data: EvaluationSet, references: Sequence[str], written: Sequence[Generation]
+) -> Scores:
+    """Score what was written for each sentence of a set."""
+    return score(
+        model,
+        data,
+        references,
+        [item.text for item in written],
+        [len(item.tokens) for item in written],
+        [item.encoder_calls for item in written],
+    )
 
 
 def _write_null(
@@ -189,42 +170,5 @@ def _write_null(
     return written if sampling.by_chance else written * count
 
 
-def _scored(
-    model: SGDD, data: EvaluationSet, references: Sequence[str], written: Sequence[Generation]
-) -> Scores:
-    texts = [item.text for item in written]
-    pairs = list(zip(references, texts, strict=True))
-    cosine, first = _compare_meaning(_encode_again(model, texts), data.vectors)
-    lengths = [len(tokens) for tokens in data.token_ids]
-    return Scores(
-        texts=texts,
-        references=references,
-        exact=np.array([exact_match(*pair) for pair in pairs], dtype=np.float64),
-        f1=np.array([token_f1(*pair) for pair in pairs]),
-        bleu=np.array([sentence_bleu(*pair) for pair in pairs]),
-        cosine=cosine,
-        repeated=np.array([repetition(text) for text in texts]),
-        length_difference=np.array([len(item.tokens) for item in written], dtype=np.float64) - lengths,
-        ranked_first=first,
-    )
-
-
-def _encode_again(model: SGDD, texts: Sequence[str]) -> Tensor:
-    """Vectors of written texts [N, D]; equal texts are encoded once."""
-    distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    # An empty text has no meaning to compare; a full stop stands for it, as in `SGDD.generate`.
-    vectors = model.encoder.encode([text or "." for text in distinct])
-    return vectors[torch.tensor([distinct[text] for text in texts])]
-
-
-def _compare_meaning(again: Tensor, vectors: Tensor) -> tuple[Figures, Figures]:
-    """Cosine of each text with its source [N], and whether no other source is closer to it [N]."""
-    again, sources = (torch.nn.functional.normalize(v.double(), dim=-1) for v in (again, vectors))
-    cosine = (again * sources).sum(dim=-1)
-    first = [
-        (again[start : start + RANK_ROWS] @ sources.T <= cosine[start : start + RANK_ROWS, None] + 1e-9).all(
-            dim=1
-        )
-        for start in range(0, len(again), RANK_ROWS)
-    ]
-    return cosine.numpy(), torch.cat(first).double().numpy()
+def _cosines(one: Tensor, other: Tensor) -> Figures:
+    return torch.cosine_similarity(one.double(), other.double(), dim=-1).numpy()

@@ -1,0 +1,106 @@
+"""The guidance weight that writes best, found on sentences that are not scored afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.errors import GenerationError
+from sgdd_engine.evaluation.bootstrap import Interval, Resampling
+from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.data import EvaluationSet
+from sgdd_engine.evaluation.reconstruction import references_of, score_written, write
+from sgdd_engine.evaluation.scores import intervals
+from sgdd_engine.events import Listener, Notice, ignore
+from sgdd_engine.generation import SGDD
+
+GRID = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+SENTENCES = 300
+_SHOWN = ("token_f1", "cosine", "bleu", "chrf", "exact_match")
+
+
+@dataclass(frozen=True)
+class GuidancePoint:
+    """How the model writes at one weight.
+
+    Attributes:
+        cfg: The weight w.
+        figures: Scores with their intervals.
+    """
+
+    cfg: float
+    figures: dict[str, Interval]
+
+    @property
+    def value(self) -> float:
+        """What is made as high as possible: the mean of token F1 and cosine."""
+        return (self.figures["token_f1"].mean + self.figures["cosine"].mean) / 2
+
+
+@dataclass(frozen=True)
+class GuidanceSearch:
+    """The curve over the weights.
+
+    Attributes:
+        points: In the order of their weights.
+        sentences: How many were written at each.
+    """
+
+    points: Sequence[GuidancePoint]
+    sentences: int
+
+    @property
+    def best(self) -> float:
+        """The weight of the highest mean of token F1 and cosine; of equals the smallest."""
+        return max(self.points, key=lambda point: point.value).cfg
+
+    def to_dict(self) -> dict[str, Any]:
+        """`best`, `sentences`, and the `grid` with its scores."""
+        grid = [
+            {
+                "cfg": point.cfg,
+                **{name: point.figures[name].to_dict() for name in _SHOWN},
+                "repetition": point.figures["repetition"].mean,
+            }
+            for point in self.points
+        ]
+        return {"best": self.best, "sentences": self.sentences, "grid": grid}
+
+
+def search_guidance(
+    model: SGDD,
+    data: EvaluationSet,
+    *,
+    sampling: SamplingConfig,
+    seed: int,
+    grid: Sequence[float] = GRID,
+    on_event: Listener = ignore,
+) -> GuidanceSearch:
+    """Write every sentence at every weight, one shot each, and compare.
+
+    Args:
+        model: A trained model with a null condition.
+        data: Sentences that fit it and are not scored afterwards.
+        sampling: All but the weight.
+        seed: Of the sampler and the bootstrap.
+        grid: The weights, ascending.
+        on_event: Told of progress and of each weight's scores.
+
+    Raises:
+        GenerationError: The model was trained without a null condition.
+    """
+    if not model.info.trained_null:
+        raise GenerationError(
+            "The best guidance weight was asked for, and this model was trained without a null condition.",
+            "Leave out --find-cfg, or train with train.condition_dropout above 0.",
+        )
+    references, resampling = references_of(model, data), Resampling(len(data), seed)
+    config = EvalConfig(seed=seed)
+    points = []
+    for weight in grid:
+        written = write(model, data, f"cfg {weight:g}", config, replace(sampling, cfg=weight), on_event)
+        scores = score_written(model, data, references, written)
+        points.append(GuidancePoint(weight, intervals(scores.figures(resampling))))
+        f1, cosine = points[-1].figures["token_f1"].mean, points[-1].figures["cosine"].mean
+        on_event(Notice(f"cfg {weight:g}: token F1 {f1:.3f}, cosine {cosine:.3f}"))
+    return GuidanceSearch(points, len(data))

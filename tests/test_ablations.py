@@ -1,0 +1,299 @@
+"""The runner of ablations, its table, and the causal yardstick."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models_for_tests import VOCABULARY, generator, random_tokens, scatter, tiny_model
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+PLAN = """
+[base]
+why = "small enough for a test"
+[base.encoder]
+name = "{encoder}"
+[base.bottleneck]
+kind = "none"
+[base.decoder]
+layers = 1
+width = 32
+heads = 2
+memory_tokens = 2
+[base.train]
+batch_tokens = 256
+warmup_steps = 2
+log_every = 5
+validate_every = 1000
+validation_sentences = 16
+save_every = 2
+keep_checkpoints = 1
+precision = "fp32"
+
+[[row]]
+group = "depth"
+name = "deeper"
+why = "one more layer"
+set = {{ "decoder.layers" = 2 }}
+
+[[row]]
+group = "guidance"
+name = "plain"
+set = {{ "sample.guidance" = "plain", "sample.cfg" = 2.0, "sample.steps" = 2 }}
+"""
+
+
+@pytest.fixture(autouse=True)
+def examples_on_the_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+@pytest.fixture
+def plan_file(tmp_path):
+    return write_plan(tmp_path / "plan.toml")
+
+
+def write_plan(path: Path, more: str = "", encoder: object = "minilm") -> Path:
+    path.write_text(PLAN.format(encoder=encoder) + more, encoding="utf-8")
+    return path
+
+
+def place_at(out: Path, **changes):
+    from ablation_plan import Place
+
+    common = {"corpus": Path("data/tales"), "text": None, "minutes": 1.0, "sentences": 8, "device": "cpu"}
+    return Place(out, **{**common, **changes})
+
+
+@pytest.mark.slow
+def test_two_rows_run_from_end_to_end_and_are_not_run_twice(
+    tmp_path, capsys, tiny_corpus_folder, tiny_encoder_folder
+):
+    from ablate import main
+
+    plan = write_plan(tmp_path / "plan.toml", encoder=tiny_encoder_folder.as_posix())
+    common = [plan, "--corpus", tiny_corpus_folder, "--out", tmp_path / "out"]
+    common += ["--minutes", "0.003", "--sentences", "8"]
+    assert main([*map(str, common)]) == 0
+    shown = capsys.readouterr().out
+    results = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [result["row"] for result in results] == ["base", "deeper", "plain"]
+    base, deeper, plain = results
+    # A second layer costs time, which is taken from its steps.
+    assert deeper["steps"] < base["steps"] == plain["steps"]
+    assert deeper["score"]["parameters"] > base["score"]["parameters"] == plain["score"]["parameters"]
+    for result in results:
+        assert all(len(result["score"][at]["f1"]) == 8 for at in ("plain", "best"))
+        assert np.isfinite(result["score"]["nelbo_nats_per_token"])
+    assert deeper["score"]["step"] == deeper["steps"]
+    assert plain["score"]["best_cfg"] == 2.0
+    assert str(base["score"]["best_cfg"]) in base["score"]["grid"]
+    assert "| deeper |" in shown
+    assert deeper["command"] in shown
+    assert deeper["command"].endswith("--set decoder.layers=2")
+    # The base's weights stay for rows that only sample; another's go.
+    assert list((tmp_path / "out" / "runs" / "base-0" / "checkpoints").iterdir())
+    assert not (tmp_path / "out" / "runs" / "deeper-0" / "checkpoints").exists()
+
+    assert main([*map(str, common)]) == 0
+    again = capsys.readouterr()
+    assert again.out == shown
+    assert "seed 0" not in again.err
+    assert main([*map(str, common[:-4]), "--minutes", "9", "--sentences", "8"]) == 1
+    assert "Name another folder" in capsys.readouterr().err
+
+
+def test_a_plan_names_every_mistake(tmp_path):
+    from ablation_plan import Plan
+
+    from sgdd_engine.errors import ConfigError
+
+    mistakes = {
+        '[[row]]\ngroup = "a"\nname = "b"\nset = { "decoder.layer" = 2 }\n': "decoder.layer",
+        '[[row]]\ngroup = "a"\nname = "deeper"\n': "two rows named deeper",
+        '[[row]]\ngroup = "a"\nname = "b"\nwhat = 1\n': "cannot be read",
+        "[more]\n": "unknown parts: more",
+    }
+    for more, said in mistakes.items():
+        with pytest.raises(ConfigError, match=said):
+            Plan.read(write_plan(tmp_path / "plan.toml", more))
+
+
+def test_rows_are_chosen_by_name_and_by_group_and_long_ones_only_so(tmp_path):
+    from ablation_plan import Plan
+
+    more = '[[row]]\ngroup = "size"\nname = "huge"\nlong = true\nset = { "decoder.layers" = 9 }\n'
+    plan = Plan.read(write_plan(tmp_path / "plan.toml", more))
+
+    def names(*chosen):
+        return [row.name for row in plan.chosen(list(chosen))]
+
+    assert names() == ["base", "deeper", "plain"]
+    assert names("guidance", "huge") == ["base", "plain", "huge"]
+
+
+def test_commands_say_what_a_row_changes(plan_file, tmp_path):
+    from ablation_plan import Plan, Row
+
+    from sgdd_engine.errors import ConfigError
+
+    place, (_, deeper, plain) = place_at(tmp_path / "out"), Plan.read(plan_file).rows
+    trained = place.train_command(deeper, 1, 40)
+    assert trained[-2:] == ["--set", "decoder.layers=2"]
+    assert trained[trained.index("--out") + 1].endswith("deeper-1")
+    assert place.shown_command(plain, 0, 40, None).startswith(f"sgdd eval {tmp_path}/out/runs/base-0 ")
+    cut = Row(name="small", group="vocabulary", set={"tokenizer.vocab_size": 500})
+    assert place.corpus_of(cut) == Path("data/tales-small")
+    with pytest.raises(ConfigError, match="text is not known"):
+        place.prepare_command(cut)
+    prepared = place_at(tmp_path, text="tales.txt").prepare_command(cut)
+    assert prepared[2] == "tales.txt"
+    assert "data.vectors_from=data/tales" in prepared
+    assert place.corpus_of(deeper) == place.corpus
+
+
+def made_up(f1, *, steps=10, cfg=1.5, **more) -> dict:
+    scores = {"f1": list(f1), "bleu": [100 * value for value in f1], "exact": [0.0] * len(f1)}
+    scores |= {"cosine": list(f1), "repetition": [0.0] * len(f1)}
+    score = {"parameters": 1000, "best_cfg": cfg, "plain": scores, "best": scores, "shuffled_f1": 0.1}
+    score |= {"nelbo_nats_per_token": 3.0, "bits_per_byte": 1.0}
+    return {"steps": steps, "command": "sgdd train x", "score": score, **more}
+
+
+def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
+    from ablation_plan import Plan
+    from ablation_table import Results, is_small, markdown
+
+    plan = Plan.read(plan_file)
+    base, deeper, plain = plan.rows
+    noise = np.random.default_rng(0)
+    f1 = noise.uniform(0, 1, 200)
+    results = Results.read(tmp_path)
+    results.add(base, 0, made_up(f1))
+    # Far below the spread between sentences, and yet certain, since every sentence gains.
+    results.add(deeper, 0, made_up(f1 + 0.01 + noise.normal(0, 0.005, 200)))
+    results.add(plain, 0, made_up(f1 + noise.normal(0, 0.05, 200)))
+    assert not is_small(results, deeper)
+    assert is_small(results, plain)
+    lines = {line.split(" | ")[0]: line for line in markdown(plan, place_at(tmp_path), results).splitlines()}
+    assert "▲" in lines["| deeper"]
+    assert "▲" not in lines["| plain"]
+    assert "▼" not in lines["| plain"]
+    assert "+0.010" in lines["| deeper"]
+    # A second seed on which it is as much worse takes the certainty away.
+    results.add(base, 1, made_up(f1))
+    results.add(deeper, 1, made_up(f1 - 0.01 + noise.normal(0, 0.005, 200)))
+    assert is_small(results, deeper)
+
+
+def test_results_survive_a_crash_and_refuse_other_settings(plan_file, tmp_path):
+    from ablation_plan import Plan, Row
+    from ablation_table import Results
+
+    from sgdd_engine.errors import ConfigError
+
+    base, deeper, plain = Plan.read(plan_file).rows
+    results = Results.read(tmp_path)
+    results.add(base, 0, made_up([0.5]))
+    with results.path.open("a") as file:
+        file.write('\n{"row": "deeper", "se')
+    again = Results.read(tmp_path)
+    assert again.has(base, 0)
+    assert not again.has(deeper, 0)
+    again.add(deeper, 0, {"error": "it failed"})
+    again.add(plain, 0, made_up([0.1]))
+    last = Results.read(tmp_path)
+    assert not last.has(deeper, 0)
+    assert last.has(plain, 0)
+    assert last.seeds("deeper") == []
+    with pytest.raises(ConfigError, match="was run with"):
+        last.has(Row(name="plain", group="guidance", set={"sample.cfg": 3.0}), 0)
+
+
+def test_the_plan_that_is_shipped_is_sound():
+    from ablation_plan import BASE, Plan
+
+    from sgdd_cli.settings import load_settings
+
+    plan = Plan.read(EXAMPLES / "ablations.toml")
+    base = [
+        f"{section}.{key}={value}"
+        for section, values in plan.settings.items()
+        for key, value in values.items()
+    ]
+    settings = {}
+    for row in plan.rows:
+        settings[row.name] = load_settings([], [*base, *row.assignments]).settings
+        assert row.why, row.name
+        # A row of the default guidance weight alone is the base itself.
+        assert row.name == BASE or not row.trains or settings[row.name] != settings[BASE]
+        assert row.script is None or (EXAMPLES / row.script).is_file()
+    assert settings["67M-12x512"].decoder.width == 512
+
+
+def causal(layers=2, seed=0):
+    from causal_model import CausalDecoder
+
+    config = tiny_model(memory_tokens=3).config
+    torch.manual_seed(seed)
+    model = scatter(CausalDecoder(config, layers), seed, std=0.6)
+    return model.eval(), torch.randn(5, config.embedding_dim, generator=generator(seed))
+
+
+def test_the_yardstick_learns_sentences_of_several_lengths_and_writes_them_with_and_without_a_cache():
+    from causal_model import CausalDecoder
+
+    config = tiny_model(memory_tokens=3).config
+    torch.manual_seed(0)
+    model, e = CausalDecoder(config, 2), torch.randn(6, config.embedding_dim, generator=generator(1))
+    sentences = [random_tokens(1, length, seed=length) for length in (1, 3, 4, 6, 9, 16)]
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(80):
+        for row, x in enumerate(sentences):
+            model.nll(e[row : row + 1], x, 0.1, torch.float32)[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    written = model.eval().write(e, (0, 1, 3, 39))
+    assert written == [x[0].tolist() for x in sentences]
+    # In between the six it is unsure, and writes what it has never seen.
+    between = (e + e.roll(1, dims=0)) / 2
+    cached = model.write(between, (0, 1, 3, 39))
+    assert len({len(row) for row in cached}) > 1
+    assert cached == model.write(between, (0, 1, 3, 39), cached=False)
+    assert cached == [model.write(row[None], (0, 1, 3, 39))[0] for row in between]
+    assert all(not {0, 1, 2, 3, 39} & set(row) for row in cached)
+
+
+def test_the_yardstick_is_causal_and_reads_the_vector():
+    model, e = causal()
+    x = random_tokens(5, 7)
+    hidden = model(e, x)
+    assert hidden.shape == (5, 8, model.config.decoder.width)
+    later = x.clone()
+    later[:, 4] = (later[:, 4] + 1) % 30 + 4
+    changed = model(e, later)
+    torch.testing.assert_close(hidden[:, :5], changed[:, :5])
+    assert not torch.allclose(hidden[:, 5:], changed[:, 5:])
+    assert not torch.allclose(hidden, model(e.roll(1, dims=0), x))
+
+
+def test_the_yardsticks_nats_are_those_of_its_logits():
+    model, e = causal()
+    x = random_tokens(5, 7)
+    loss, nats = model.nll(e, x, 0.5, torch.float32)
+    targets = torch.cat([x, torch.full((5, 1), VOCABULARY.eos_id)], dim=1)
+    logits = model.head.logits(model(e, x).flatten(0, 1))
+    expected = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view(5, 8)
+    torch.testing.assert_close(nats, expected.sum(dim=1))
+    torch.testing.assert_close(loss, 0.5 * expected.sum())
+
+
+def test_the_yardstick_is_given_as_many_parameters():
+    from causal_model import CausalDecoder, like
+
+    config = tiny_model().config
+    sizes = [sum(p.numel() for p in CausalDecoder(config, layers).parameters()) for layers in (3, 4)]
+    assert like(config, sizes[0] + 10) == 3
+    assert like(config, sizes[1] - 10) == 4

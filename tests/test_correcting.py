@@ -1,0 +1,101 @@
+"""A decoder that sees its draft: what it proposes, and that rows know nothing of each other."""
+
+import pytest
+import torch
+from models_for_tests import EMBEDDING_DIM, SPECIALS, VOCABULARY, generator, random_tokens, tiny_model
+
+from sgdd_engine.correcting import Correcting
+from sgdd_engine.decoding import Canvas, Sight, fill, noise_of
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.refining import Draft
+
+COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
+GUIDED = SamplingConfig(cfg=1.5, steps=4)
+LENGTHS = (5, 7, 5, 3)
+E_VECTORS = torch.randn(4, EMBEDDING_DIM, generator=generator(7))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(feedback=True)
+
+
+def drafts_of(seed=0):
+    vectors = torch.randn(4, EMBEDDING_DIM, generator=generator(seed + 50))
+    return [
+        Draft(row, 0, tuple(random_tokens(1, n, seed + row)[0].tolist()), "", vectors[row], 0.1, frozenset())
+        for row, n in enumerate(LENGTHS)
+    ]
+
+
+def proposer(model, **options):
+    return Correcting(model, E_VECTORS, sampling=GUIDED, schedule=COSINE, forbidden=SPECIALS, **options)
+
+
+def noise(count=4):
+    return [noise_of(seed) for seed in range(count)]
+
+
+def test_the_first_proposal_is_the_best_guess_and_the_next_ones_are_drawn(model):
+    propose, drafts = proposer(model, keep_length=True), drafts_of()
+    first = propose(drafts, noise())
+    assert [len(tokens) for tokens in first] == list(LENGTHS)
+    assert first == proposer(model, keep_length=True)(drafts, [noise_of(9) for _ in drafts])
+    assert propose(drafts, noise()) != first
+    # Another draft in its place is answered with the best guess again.
+    other = drafts_of(seed=20)
+    assert propose(other, noise()) == proposer(model, keep_length=True)(other, noise())
+
+
+def test_drafts_and_their_meanings_change_what_is_proposed(model):
+    drafts, others = drafts_of(), drafts_of(seed=20)
+    base = proposer(model)(drafts, noise())
+    swapped = [
+        Draft(d.row, d.seed, o.tokens, "", d.vector, d.cosine, d.tried)
+        for d, o in zip(drafts, others, strict=True)
+    ]
+    assert proposer(model)(swapped, noise()) != base
+    swapped = [
+        Draft(d.row, d.seed, d.tokens, "", o.vector, d.cosine, d.tried)
+        for d, o in zip(drafts, others, strict=True)
+    ]
+    assert proposer(model)(swapped, noise()) != base
+
+
+def test_a_proposal_does_not_depend_on_those_beside_it(model):
+    drafts, propose = drafts_of(), proposer(model)
+    together = [propose(drafts, noise()), propose(drafts, noise())]
+    for row, draft in enumerate(drafts):
+        alone = proposer(model)
+        assert alone([draft], [noise()[row]]) == [together[0][row]]
+        assert alone([draft], [noise()[row]]) == [together[1][row]]
+
+
+def test_lengths_change_by_one_at_most_and_not_where_they_are_kept(model):
+    for keep, allowed in ((True, {0}), (False, {-1, 0, 1})):
+        propose, drafts = proposer(model, keep_length=keep), drafts_of()
+        changes = set()
+        for seed in range(12):
+            written = propose(drafts, [noise_of(seed + 100 * row) for row in range(4)])
+            changes |= {len(tokens) - n for tokens, n in zip(written, LENGTHS, strict=True)}
+            assert not {token for tokens in written for token in tokens} & {*SPECIALS, MASK}
+        assert changes == allowed
+
+
+def test_the_null_branch_sees_no_draft(model):
+    z = model.latent(E_VECTORS).z
+    canvas = [MASK] * 5
+    unguided = SamplingConfig(cfg=0.0, steps=4)
+
+    def written(sight):
+        return fill(
+            model,
+            z,
+            [Canvas(0, canvas, noise_of(0), sight)],
+            sampling=unguided,
+            schedule=COSINE,
+            forbidden=SPECIALS,
+        )
+
+    assert written(Sight(random_tokens(1, 5)[0].tolist(), z[1])) == written(None)

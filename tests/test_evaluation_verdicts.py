@@ -1,0 +1,144 @@
+"""Calibration of known guesses, and verdicts that turn with the figures they rest on."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_sgdd import as_set, build
+
+from sgdd_engine.evaluation.bootstrap import Interval
+from sgdd_engine.evaluation.calibration import BINS, Calibration
+from sgdd_engine.evaluation.likelihood import guess, likelihood
+from sgdd_engine.evaluation.verdicts import (
+    MEASURES,
+    calibration_verdict,
+    guidance_verdict,
+    memorisation_verdict,
+    posterior_verdict,
+    repetition_verdict,
+    retrieval_verdict,
+    share,
+    vector_verdict,
+)
+from sgdd_engine.models.head import VocabularyHead
+
+
+def near(mean, width=0.01):
+    return Interval(mean, mean - width, mean + width)
+
+
+def test_guesses_that_are_right_as_often_as_they_are_sure_have_no_calibration_error():
+    random = np.random.default_rng(0)
+    confidence = random.random(200_000)
+    found = Calibration.of(confidence, (random.random(200_000) < confidence).astype(float))
+    assert found.expected_error < 0.01
+    assert abs(found.overconfidence) < 0.01
+    assert calibration_verdict(found).ok
+    bins = found.to_dict()["bins"]
+    assert [row["low"] for row in bins] == pytest.approx([part / BINS for part in range(BINS)])
+    assert sum(row["count"] for row in bins) == 200_000
+
+
+def test_constant_confidence_is_off_by_its_gap():
+    correct = np.array([1.0, 0.0, 0.0, 0.0] * 25)
+    found = Calibration.of(np.full(100, 0.9), correct)
+    assert found.expected_error == pytest.approx(0.65)
+    assert found.overconfidence == pytest.approx(0.65)
+    assert not calibration_verdict(found).ok
+    assert "too sure" in calibration_verdict(found).sentence
+    shy = Calibration.of(np.full(100, 0.1), correct)
+    assert shy.overconfidence == pytest.approx(-0.15)
+    assert "not sure enough" in calibration_verdict(shy).sentence
+
+
+def test_errors_of_different_bins_do_not_cancel():
+    sure, shy = (
+        Calibration.of(np.full(10, 0.9), np.full(10, 0.4)),
+        Calibration.of(np.full(10, 0.1), np.full(10, 0.6)),
+    )
+    both = sure + shy
+    assert both.expected_error == pytest.approx(0.5)
+    assert both.overconfidence == pytest.approx(0)
+    assert Calibration.of(np.ones(3), np.ones(3)).to_dict()["bins"][0]["high"] == 1
+
+
+def test_chunked_guesses_are_those_of_all_logits_at_once(monkeypatch):
+    from sgdd_engine.evaluation import likelihood as module
+
+    torch.manual_seed(0)
+    head, hidden, targets = VocabularyHead(50, 8), torch.randn(23, 8), torch.randint(0, 50, (23,))
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 200)
+    with torch.no_grad():
+        found = guess(head, hidden, targets)
+        probabilities = head.logits(hidden).softmax(dim=1)
+        scores = head.cross_entropy(hidden, targets, torch.ones(23))
+    torch.testing.assert_close(found.nll, scores.nll)
+    assert torch.equal(found.correct, scores.correct)
+    torch.testing.assert_close(found.confidence, probabilities.max(dim=1).values)
+    assert len(guess(head, hidden[:0], targets[:0]).nll) == 0
+
+
+def test_a_uniform_head_is_as_sure_as_it_can_be_right(tiny_encoder, sentences):
+    model = build(tiny_encoder, sentences[:20])
+    torch.nn.init.zeros_(model.model.head.table)
+    data = as_set(model, sentences[:20])
+    found = likelihood(model, data, samples=3, seed=0).calibration.to_dict()
+    (only,) = found["bins"]
+    assert only["confidence"] == pytest.approx(1 / model.info.model.vocabulary.size, rel=1e-4)
+    # The full mask alone has every token once.
+    assert found["tokens"] > sum(map(len, data.token_ids))
+
+
+def test_the_vector_is_used_only_if_the_whole_interval_says_so():
+    true, shuffled = {"token_f1": near(0.5)}, {"token_f1": near(0.1)}
+    used = vector_verdict(true, shuffled, {"token_f1": Interval(0.4, 0.3, 0.5)}, 100)
+    assert used.ok
+    assert ".30 to .50" in used.sentence
+    assert vector_verdict(true, shuffled, {"token_f1": Interval(0.1, -0.01, 0.2)}, 100).ok is False
+
+
+def test_guidance_helps_harms_both_or_cannot_be_told():
+    up, down, flat = near(0.1), near(-0.1), Interval(0.0, -0.1, 0.1)
+    cases = [(up, up, True), (up, flat, True), (flat, down, False), (up, down, None), (flat, flat, None)]
+    for f1, cosine, expected in cases:
+        found = guidance_verdict(2.0, {"token_f1": f1, "cosine": cosine})
+        assert found.ok is expected
+        assert "w = 2" in found.sentence
+
+
+def test_retrieval_has_to_be_beaten_on_every_measure():
+    high, low = dict.fromkeys(MEASURES, near(0.9)), dict.fromkeys(MEASURES, near(0.1))
+    ahead = dict.fromkeys(MEASURES, near(0.8))
+    assert retrieval_verdict(high, low, ahead).ok
+    behind = retrieval_verdict(high, low, {**ahead, "bleu": near(-0.5)})
+    assert behind.ok is False
+    assert "better in BLEU" in behind.sentence
+    assert retrieval_verdict(high, low, {**ahead, "bleu": Interval(0.1, -0.1, 0.3)}).ok is None
+
+
+def test_copying_is_judged_by_how_often_the_sources_are_training_sentences():
+    def found(outputs, sources, low):
+        figures = {"outputs": outputs, "sources": sources, "excess": outputs - sources}
+        plain = {name: {"mean": value, "low": value, "high": value} for name, value in figures.items()}
+        return memorisation_verdict({**plain, "excess": {"mean": outputs - sources, "low": low, "high": 1.0}})
+
+    assert found(0.10, 0.10, -0.01).ok
+    assert found(0.02, 0.00, 0.005).ok
+    copied = found(0.40, 0.01, 0.35)
+    assert copied.ok is False
+    assert "40.0 % of the outputs" in copied.sentence
+
+
+def test_repetition_is_judged_beside_the_sources():
+    assert repetition_verdict({"repetition": near(0.03)}, 0.02).ok
+    assert repetition_verdict({"repetition": near(0.09)}, 0.02).ok is False
+
+
+def test_only_a_posterior_can_collapse():
+    assert posterior_verdict({"kind": "whitening", "dimensions": 4}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.456, ".46"), (-0.02, "-.02"), (-0.001, ".00"), (0.999, "1.00"), (-1.0, "-1.00")]
+)
+def test_shares_are_written_without_their_zero(value, text):
+    assert share(value) == text

@@ -1,0 +1,273 @@
+"""Feedback: what is kept comes closer, costs what it says, and hangs on nothing but vector, settings and seed."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from models_for_tests import SPECIALS, VOCABULARY, generator, random_tokens, tiny_model
+from tiny_sgdd import build
+from typer.testing import CliRunner
+
+from sgdd_cli.main import app
+from sgdd_engine.certainty import STRIDE, certainty
+from sgdd_engine.decoding import Canvas, fill, noise_of
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.errors import GenerationError
+from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
+from sgdd_engine.refining import Reader, closest, refine
+from sgdd_engine.remasking import MOST, Remasking
+
+COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
+GUIDED = SamplingConfig(cfg=1.5, steps=8)
+
+
+@pytest.fixture(scope="module")
+def few(sentences):
+    return sentences[100:112]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder, few, sentences):
+    """Trained on other sentences, and not for long: much is left to correct."""
+    return build(tiny_encoder, sentences[:12], steps=60)
+
+
+@pytest.fixture(scope="module")
+def vectors(model, few):
+    return model.encode(few)
+
+
+@pytest.fixture
+def encoded(model, monkeypatch):
+    """All texts that the encoder was asked for."""
+    seen, encode = [], model.encoder.encode
+
+    def recording(texts, on_batch=None):
+        seen.extend(texts)
+        return encode(texts, on_batch)
+
+    monkeypatch.setattr(model.encoder, "encode", recording)
+    return seen
+
+
+def improved(model, vectors, **options):
+    return model.generate(vectors, **{"sampling": GUIDED, "score": True, **options})
+
+
+def test_no_round_takes_a_text_away_from_its_meaning(model, vectors):
+    rounds = [improved(model, vectors, refine=r) for r in (0, 1, 2, 4, 8)]
+    for before, after in pairwise(rounds):
+        for old, new in zip(before, after, strict=True):
+            assert new.cosine > old.cosine or new.tokens == old.tokens
+    assert sum(item.cosine for item in rounds[-1]) > sum(item.cosine for item in rounds[0]) + 0.1
+    again = model.encode([item.text or "." for item in rounds[-1]])
+    cosines = torch.cosine_similarity(again, vectors, dim=-1)
+    assert [item.cosine for item in rounds[-1]] == pytest.approx(cosines.tolist(), abs=1e-4)
+
+
+def test_no_rounds_change_nothing(model, vectors):
+    assert improved(model, vectors, refine=0) == improved(model, vectors)
+    written = model.generate(vectors, sampling=GUIDED)
+    assert [item.tokens for item in written] == [item.tokens for item in improved(model, vectors)]
+    assert {(item.cosine, item.encoder_calls) for item in written} == {(None, 0)}
+
+
+@pytest.mark.parametrize("options", [{"refine": 3}, {"candidates": 3, "refine": 2}, {"candidates": 11}])
+def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, vectors, options):
+    options = {"num_samples": 2, "seed": 5, **options}
+    together = improved(model, vectors, **options)
+    alone = [item for i in range(len(vectors)) for item in improved(model, vectors[i : i + 1], **options)]
+    assert [(item.tokens, item.encoder_calls) for item in together] == [
+        (item.tokens, item.encoder_calls) for item in alone
+    ]
+    assert [(item.row, item.seed) for item in together] == [
+        (row, seed) for row in range(len(vectors)) for seed in (5, 6)
+    ]
+    # The second sample is what its seed gives on its own.
+    second = improved(model, vectors, **{**options, "num_samples": 1, "seed": 6})
+    assert [item.tokens for item in together[1::2]] == [item.tokens for item in second]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"score": False}, 0),
+        ({}, 1),
+        ({"candidates": 5}, 5),
+        ({"refine": 4}, 5),
+        ({"score": False, "refine": 4}, 5),
+        ({"candidates": 12, "refine": 3, "num_samples": 2}, 15),
+    ],
+)
+def test_the_cost_is_the_number_of_texts_encoded(model, vectors, encoded, options, most):
+    written = improved(model, vectors, **options)
+    assert sum(item.encoder_calls for item in written) == len(encoded)
+    assert all(item.encoder_calls <= most for item in written)
+    assert all(item.encoder_calls >= min(1, most) for item in written)
+
+
+def test_a_text_that_says_it_all_costs_no_more(tiny_encoder, sentences):
+    few = sentences[:6]
+    written = build(tiny_encoder, few, steps=250).reconstruct(few, sampling=SamplingConfig(cfg=1.0), refine=5)
+    assert [item.text for item in written] == [text.lower() for text in few]
+    assert {item.encoder_calls for item in written} == {1}
+
+
+def test_further_candidates_are_written_by_chance(model, vectors):
+    eight, more = (improved(model, vectors, candidates=n) for n in (8, 20))
+    assert max(item.encoder_calls for item in eight) <= 8 < max(item.encoder_calls for item in more) <= 20
+    assert all(b.cosine > a.cosine or b.tokens == a.tokens for a, b in zip(eight, more, strict=True))
+    assert any(b.cosine > a.cosine for a, b in zip(eight, more, strict=True))
+
+
+def test_a_length_that_was_given_stays(model, vectors):
+    assert {len(item.tokens) for item in improved(model, vectors, lengths=7, refine=6)} == {7}
+    lengths = [5 + i % 3 for i in range(len(vectors))]
+    assert [len(item.tokens) for item in improved(model, vectors, lengths=lengths, refine=3)] == lengths
+    free = [improved(model, vectors, refine=r) for r in (0, 8)]
+    assert any(len(a.tokens) != len(b.tokens) for a, b in zip(*free, strict=True))
+
+
+def test_the_shortest_and_the_longest_text_are_refined(model, vectors):
+    longest = model.info.model.max_tokens
+    for length in (1, 2, longest):
+        written = improved(model, vectors, lengths=length, refine=2)
+        assert {len(item.tokens) for item in written} == {length}
+    specials = set(model.tokenizer.special_ids)
+    assert all(specials.isdisjoint(item.tokens) for item in improved(model, vectors, refine=8))
+
+
+def test_refining_needs_a_meaning_and_a_number_of_rounds(model, vectors):
+    with pytest.raises(GenerationError, match="null condition has none"):
+        model.generate(vectors, refine=2, unconditional=True)
+    with pytest.raises(GenerationError, match="-1 rounds"):
+        model.generate(vectors, refine=-1)
+
+
+def test_rounds_are_reported(model, vectors):
+    events = []
+    improved(model, vectors, refine=3, on_event=events.append)
+    rounds = [event for event in events if not isinstance(event, CanvasChanged)]
+    assert rounds[0] == StageStarted("refining", 3, "rounds")
+    assert [event.done for event in rounds[1:-1] if isinstance(event, StageProgress)] == [1, 2, 3]
+    assert isinstance(rounds[-1], StageFinished)
+    # The canvases of a round are the drafts with a part of them open.
+    assert any(event.num_steps == 4 for event in events if isinstance(event, CanvasChanged))
+
+
+def drafts_of(model, vectors):
+    ids = [item.tokens for item in model.generate(vectors, sampling=GUIDED)]
+    reader = Reader(model.encoder, model.tokenizer, vectors)
+    return reader, closest(reader, range(len(ids)), [0] * len(ids), ids)
+
+
+def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, encoded):
+    reader, drafts = drafts_of(model, vectors)
+    answers = [tuple(ids) for ids in model.tokenizer.encode_batch(few)]
+    found = refine(drafts, 3, lambda old, noise: [answers[draft.row] for draft in old], reader)
+    assert [draft.tokens for draft in found] == answers
+    assert all(len(draft.tried) == 2 for draft in found)
+
+    before = len(encoded)
+    assert refine(drafts, 3, lambda old, noise: [draft.tokens for draft in old], reader) == drafts
+    assert len(encoded) == before, "what was tried is not encoded again"
+
+    worse = [(answers[0][0],)] * len(drafts)
+    kept = refine(drafts, 3, lambda old, noise: [worse[draft.row] for draft in old], reader)
+    assert all(new.cosine >= old.cosine for old, new in zip(drafts, kept, strict=True))
+    assert [new.tokens for new in kept] == [old.tokens for old in drafts]
+
+
+def test_a_proposal_keeps_what_was_not_opened(model, vectors):
+    _, drafts = drafts_of(model, vectors)
+    propose = Remasking(
+        model.model,
+        vectors,
+        sampling=GUIDED,
+        schedule=model.schedule,
+        forbidden=model.tokenizer.special_ids,
+        keep_length=True,
+    )
+    with torch.inference_mode():
+        proposals = propose(drafts, [noise_of(7) for _ in drafts])
+    changed = [
+        sum(a != b for a, b in zip(draft.tokens, new, strict=True))
+        for draft, new in zip(drafts, proposals, strict=True)
+    ]
+    assert max(changed) > 0
+    for draft, count in zip(drafts, changed, strict=True):
+        assert count <= max(1, round(MOST * len(draft.tokens)))
+
+
+@pytest.mark.parametrize(("cfg", "guidance"), [(1.0, "coverage"), (1.7, "plain"), (1.7, "coverage")])
+def test_certainty_is_the_probability_of_a_token_among_the_others(cfg, guidance):
+    network, z = tiny_model(), torch.randn(3, 6, generator=generator(3))
+    rows, lengths = [2, 0, 1, 0], (7, 1, 5, 7)
+    texts = [random_tokens(1, n, seed=n)[0].tolist() for n in lengths]
+    sampling = SamplingConfig(cfg=cfg, guidance=guidance)
+    options = {"sampling": sampling, "schedule": COSINE, "forbidden": SPECIALS}
+    found = certainty(network, z, rows, texts, **options)
+    for row, tokens, log_probs in zip(rows, texts, found, strict=True):
+        alone = certainty(network, z, [row], [tokens], **options)[0]
+        torch.testing.assert_close(log_probs, alone, atol=1e-5, rtol=1e-5)
+        expected = one_by_one(network, z[[row]], torch.tensor([tokens]), sampling)
+        torch.testing.assert_close(log_probs, expected, atol=1e-3, rtol=1e-3)
+
+
+@torch.inference_mode()
+def one_by_one(network, z, x, sampling):
+    """Position by position, in normalised log-probabilities of the whole vocabulary."""
+    out = []
+    for position in range(x.shape[1]):
+        canvas = x.clone()
+        canvas[:, position % STRIDE :: STRIDE] = MASK
+        t = COSINE.time_at((canvas == MASK).float().mean(dim=1))
+        c, u = (
+            network.head.logits(network.hidden(canvas, t, network.condition(latent))[0])[position]
+            .index_fill(0, torch.tensor(SPECIALS), -1e4)
+            .log_softmax(-1)
+            for latent in (z, network.null_latent(1))
+        )
+        term = (sampling.cfg - 1) * (c - u)
+        if sampling.guidance == "coverage":
+            term = term.index_fill(0, canvas[0], 0.0)
+        out.append((c + term).log_softmax(-1)[x[0, position]])
+    return torch.stack(out)
+
+
+def test_what_stands_on_a_canvas_stays():
+    network, z = tiny_model(), torch.randn(2, 6, generator=generator(3))
+    texts = [random_tokens(1, n, seed=n)[0].tolist() for n in (4, 9, 9)]
+    opened = [[MASK if i % 2 else token for i, token in enumerate(text)] for text in texts]
+    opened[2] = texts[2]
+    canvases = [Canvas(i % 2, tokens, generator(i)) for i, tokens in enumerate(opened)]
+    sampling = replace(GUIDED, temperature=1.0)
+    written = fill(network, z, canvases, sampling=sampling, schedule=COSINE, forbidden=SPECIALS)
+    for before, after in zip(opened, written, strict=True):
+        assert len(after) == len(before)
+        assert not set(after) & set(SPECIALS)
+        assert all(a == b for a, b in zip(before, after, strict=True) if a != MASK)
+
+
+def test_streams_of_a_seed_differ_and_the_first_is_the_seed():
+    draws = [float(torch.rand((), generator=noise_of(seed, s))) for seed in (0, 1) for s in range(50)]
+    assert len(set(draws)) == 100
+    assert draws[50] == float(torch.rand((), generator=torch.Generator().manual_seed(1)))
+
+
+def test_the_command_line_refines_and_says_what_it_cost(model, few, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    arguments = ["sample", *few[:2], "--checkpoint", str(tmp_path / "saved"), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*arguments, "--candidates", "2", "--refine", "3", "--json"])
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["source"] for row in rows] == few[:2]
+    total = sum(row["encoder_calls"] for row in rows)
+    assert f"Encoder calls: {total}, {total / 2:.1f} per sentence." in result.stderr
+    plain = CliRunner().invoke(app, [*arguments, "--json"])
+    for before, after in zip(plain.stdout.splitlines(), rows, strict=True):
+        assert json.loads(before)["encoder_calls"] == 1
+        assert after["cosine"] >= json.loads(before)["cosine"]
+    assert "Encoder calls" not in plain.stderr
