@@ -10,7 +10,8 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE, plain_guidance
 from sgdd_engine.diffusion.sampler import Scores, sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.models.decoder import Condition
+from sgdd_engine.models.condition import Condition
+from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 
 # Logits held at once, in elements of both branches together (64 MiB in fp32): however many sentences are written,
@@ -26,11 +27,36 @@ FORBIDDEN = -1e4
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One sentence to write: which latent, how many tokens, which seed."""
+    """One sentence to write: which latent, how many tokens, which seed, and which of the seed's streams of noise."""
 
     row: int
     length: int
     seed: int
+    stream: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A draft that the decoder sees while it writes: tokens, as many as the canvas has, and the draft's latent."""
+
+    tokens: Sequence[int]
+    z: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A sentence to complete: of which latent, its tokens (the mask where it is open), and the noise to draw from."""
+
+    row: int
+    tokens: Sequence[int]
+    generator: torch.Generator
+    draft: Sight | None = None
+
+
+def noise_of(seed: int, stream: int = 0) -> torch.Generator:
+    """The noise of one stream of a seed; what is drawn from one says nothing of another."""
+    # An odd multiplier spreads the streams of neighbouring seeds far apart in the 63-bit seed space.
+    return torch.Generator().manual_seed((seed + stream * 0x9E3779B97F4A7C15) % (1 << 63))
 
 
 def decode(
@@ -45,9 +71,6 @@ def decode(
 ) -> list[list[int]]:
     """Write each task's sentence from an all-mask canvas.
 
-    Tasks of all lengths are written together, and the network reads those of one length at a time: nothing is
-    padded, and the vocabulary head still gets many positions at once.
-
     Args:
         model: In evaluation mode.
         z: Latents [N, latent_dim], on the model's device.
@@ -60,62 +83,119 @@ def decode(
     Returns:
         Token ids, in the order of the tasks.
     """
-    results: list[list[int]] = [[] for _ in tasks]
-    for indices in _batches(tasks):
-        batch = [tasks[i] for i in indices]
-        watch = None if on_step is None else _watcher(on_step, batch)
+    mask_id = model.config.vocabulary.mask_id
+    return fill(
+        model,
+        z,
+        [Canvas(task.row, [mask_id] * task.length, noise_of(task.seed, task.stream)) for task in tasks],
+        sampling=sampling,
+        schedule=schedule,
+        forbidden=forbidden,
+        on_step=None
+        if on_step is None
+        else lambda step, indices, texts: on_step(step, [tasks[i] for i in indices], texts),
+    )
+
+
+def fill(
+    model: SemanticDecoder,
+    z: Tensor,
+    canvases: Sequence[Canvas],
+    *,
+    sampling: SamplingConfig,
+    schedule: MaskingSchedule,
+    forbidden: Sequence[int],
+    on_step: Callable[[int, Sequence[int], Sequence[list[int]]], None] | None = None,
+) -> list[list[int]]:
+    """Write on the open positions of each canvas; what stands there stays.
+
+    Canvases of all lengths are filled together, and the network reads those of one length at a time: nothing is
+    padded, and the vocabulary head still gets many positions at once.
+
+    Args:
+        model: In evaluation mode.
+        z: Latents [N, latent_dim], on the model's device.
+        canvases: What to complete.
+        sampling: Steps, guidance, order, temperature.
+        schedule: The model's masking schedule.
+        forbidden: Token ids that are never written (specials).
+        on_step: Called with (steps done, which canvases the batch holds, what stands on them).
+
+    Returns:
+        Token ids, in the order of the canvases.
+    """
+    results: list[list[int]] = [[] for _ in canvases]
+    for indices in batches([len(canvas.tokens) for canvas in canvases]):
+        batch = [canvases[i] for i in indices]
+        watch = None if on_step is None else _watcher(on_step, indices, batch)
         for i, tokens in zip(
-            indices, _decode_batch(model, z, batch, sampling, schedule, forbidden, watch), strict=True
+            indices, _fill_batch(model, z, batch, sampling, schedule, forbidden, watch), strict=True
         ):
             results[i] = tokens
     return results
 
 
-def _batches(tasks: Sequence[Task]) -> list[list[int]]:
-    """Indices of tasks, the shortest first, in batches of about `BATCH_TOKENS`."""
-    batches: list[list[int]] = []
+def batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of sentences of these lengths, the shortest first, in batches of about `BATCH_TOKENS`."""
+    found: list[list[int]] = []
     room = 0
-    for index in sorted(range(len(tasks)), key=lambda index: tasks[index].length):
-        room -= tasks[index].length
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        room -= lengths[index]
         if room < 0:
-            batches.append([])
-            room = BATCH_TOKENS - tasks[index].length
-        batches[-1].append(index)
-    return batches
+            found.append([])
+            room = BATCH_TOKENS - lengths[index]
+        found[-1].append(index)
+    return found
+
+
+def lay_out(texts: Sequence[Sequence[int]], model: SemanticDecoder) -> Tensor:
+    """Token ids of a batch as one table [B, n].
+
+    Behind its end a row holds an anchor, which is neither open nor ever written.
+    """
+    table = torch.full((len(texts), max(map(len, texts))), model.config.vocabulary.bos_id)
+    for row, tokens in zip(table, texts, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens)
+    return table
 
 
 def _watcher(
-    on_step: Callable[[int, Sequence[Task], Sequence[list[int]]], None], batch: Sequence[Task]
+    on_step: Callable[[int, Sequence[int], Sequence[list[int]]], None],
+    indices: Sequence[int],
+    batch: Sequence[Canvas],
 ) -> Callable[[int, Tensor], None]:
-    return lambda step, canvas: on_step(step, batch, _texts(canvas, batch))
+    return lambda step, table: on_step(step, indices, _texts(table, batch))
 
 
-def _texts(canvas: Tensor, batch: Sequence[Task]) -> list[list[int]]:
-    return [row[: task.length] for row, task in zip(canvas.tolist(), batch, strict=True)]
+def _texts(table: Tensor, batch: Sequence[Canvas]) -> list[list[int]]:
+    return [row[: len(canvas.tokens)] for row, canvas in zip(table.tolist(), batch, strict=True)]
 
 
 @torch.inference_mode()
-def _decode_batch(
+def _fill_batch(
     model: SemanticDecoder,
     z: Tensor,
-    batch: Sequence[Task],
+    batch: Sequence[Canvas],
     sampling: SamplingConfig,
     schedule: MaskingSchedule,
     forbidden: Sequence[int],
     on_step: Callable[[int, Tensor], None] | None,
 ) -> list[list[int]]:
-    vocabulary = model.config.vocabulary
-    lengths = [task.length for task in batch]
-    # Behind its end a row holds an anchor, which is neither open nor ever written.
-    canvas = torch.full((len(batch), lengths[-1]), vocabulary.bos_id)
-    canvas[torch.arange(lengths[-1]) < torch.tensor(lengths)[:, None]] = vocabulary.mask_id
+    lengths = [len(canvas.tokens) for canvas in batch]
     tokens = sample(
-        GuidedDenoiser(model, z[[task.row for task in batch]], lengths, sampling, forbidden),
-        canvas,
-        mask_id=vocabulary.mask_id,
+        GuidedDenoiser(
+            model,
+            z[[canvas.row for canvas in batch]],
+            lengths,
+            sampling,
+            forbidden,
+            [canvas.draft for canvas in batch],
+        ),
+        lay_out([canvas.tokens for canvas in batch], model),
+        mask_id=model.config.vocabulary.mask_id,
         schedule=schedule,
         config=sampling,
-        generators=[torch.Generator().manual_seed(task.seed) for task in batch],
+        generators=[canvas.generator for canvas in batch],
         lengths=lengths,
         on_step=on_step,
     )
@@ -148,6 +228,7 @@ class GuidedDenoiser:
         lengths: Tokens of each row, ascending.
         sampling: The guidance.
         forbidden: Token ids that are never written.
+        drafts: What each row sees beside its meaning, all of them or none; the null branch sees nothing.
     """
 
     def __init__(
@@ -157,11 +238,12 @@ class GuidedDenoiser:
         lengths: Sequence[int],
         sampling: SamplingConfig,
         forbidden: Sequence[int],
+        drafts: Sequence[Sight | None] = (),
     ) -> None:
         self._model = model
         self._sampling = sampling
         self._branches = 1 if sampling.cfg in (0.0, 1.0) else 2
-        self._groups = self._grouped(z, lengths)
+        self._groups = self._grouped(z, lengths, [draft for draft in drafts if draft is not None])
         head, vocabulary = model.head, model.config.vocabulary
         closed = torch.tensor([*forbidden, vocabulary.bos_id], device=z.device)
         self._bias = head.bias.float().index_fill(0, closed, FORBIDDEN)
@@ -173,14 +255,15 @@ class GuidedDenoiser:
         # One place for all logits: memory that is asked for anew is cleared by the system first, every time.
         self._logits = self._bias.new_empty(rows, vocabulary.size)
 
-    def _grouped(self, z: Tensor, lengths: Sequence[int]) -> list[_Group]:
+    def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[Sight]) -> list[_Group]:
         groups = []
         for length in sorted(set(lengths)):
             start = lengths.index(length)
             rows = slice(start, start + lengths.count(length))
             null = self._model.null_latent(rows.stop - start)
             told = {0.0: [null], 1.0: [z[rows]]}.get(self._sampling.cfg, [z[rows], null])
-            condition = self._model.condition(torch.cat(told))
+            draft = _shown(drafts[rows], len(told), shown=self._sampling.cfg != 0.0) if drafts else None
+            condition = self._model.condition(torch.cat(told), draft)
             groups.append(_Group(rows, length, self._model.denoiser.keep(condition, length)))
         return groups
 
@@ -223,3 +306,12 @@ class GuidedDenoiser:
         guide = GUIDANCE[self._sampling.guidance]
         for conditional, unconditional, of in zip(*branches, torch.split(rows, self._piece), strict=True):
             yield guide(conditional, unconditional, self._sampling.cfg, of, canvas)
+
+
+def _shown(drafts: Sequence[Sight], branches: int, *, shown: bool) -> Draft:
+    """Drafts of one length as the model reads them, given to the first of the branches."""
+    z = torch.stack([draft.z for draft in drafts])
+    tokens = torch.tensor([list(draft.tokens) for draft in drafts], device=z.device)
+    given = torch.zeros(branches, len(drafts), dtype=torch.bool, device=z.device)
+    given[0] = shown
+    return Draft(tokens.repeat(branches, 1), z.repeat(branches, 1), given.flatten())

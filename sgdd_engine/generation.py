@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdd_engine.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint, save_checkpoint
+from sgdd_engine.asking import checked_counts, checked_lengths, checked_sampling, checked_vectors
+from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -16,8 +17,14 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.models.device import resolve_device
+from sgdd_engine.refining import Reader, closest
+from sgdd_engine.refining import refine as improve
+from sgdd_engine.remasking import STEPS, TEMPERATURE, Remasking
 from sgdd_engine.text.encoder import EncoderReference, SentenceEncoder, load_encoder_like
 from sgdd_engine.text.tokenizer import TextTokenizer
+
+# Likeliest lengths tried before a length is tried again, by chance.
+LENGTHS_TRIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,8 @@ class Generation:
         row: Index of the vector it was written from.
         seed: The seed that wrote it.
         cosine: Cosine of its re-encoded vector with the given one; None where it was not re-encoded.
+        encoder_calls: Texts that were encoded to write it: each distinct candidate, each proposal of refining, and
+            its own where it was scored. The given vector's own text is not among them.
     """
 
     text: str
@@ -37,6 +46,7 @@ class Generation:
     row: int
     seed: int
     cosine: float | None = None
+    encoder_calls: int = 0
 
 
 class SGDD:
@@ -60,10 +70,10 @@ class SGDD:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str = "auto") -> "SGDD":
-        """Load a checkpoint folder, or the best checkpoint of a run folder.
+        """Load a checkpoint folder, the best checkpoint of a run folder, or `mini`, which comes with sgdd.
 
         Args:
-            folder: Where it stands.
+            folder: Where it stands; the text `mini` is a name, `./mini` a folder.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
 
         Raises:
@@ -71,16 +81,26 @@ class SGDD:
             ConfigError: no such device.
         """
         place = resolve_device(device)
-        return cls(load_checkpoint(resolve_checkpoint(Path(folder)), place), place)
+        return cls(load_checkpoint(resolve_checkpoint(folder), place), place)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the model, its tokenizer and its card into a folder that loads on its own."""
-        facts = dict(self.info.facts)
-        if "corpus" in facts:
-            # Where the corpus lay on the machine of training is nobody else's business.
-            facts["corpus"] = {key: value for key, value in facts["corpus"].items() if key != "folder"}
-        shared = replace(self._checkpoint, info=replace(self.info, facts=facts))
-        save_checkpoint(Path(folder), shared)
+    def save_pretrained(self, folder: str | Path, *, dtype: Dtype = "fp32", card: str | None = None) -> None:
+        """Write the model, its tokenizer and its card into a folder that loads on its own.
+
+        Args:
+            folder: The final name; what stands there is replaced.
+            dtype: `fp16` halves the file and is read back as float32.
+            card: The text of README.md; by default one made of what the model knows of itself.
+
+        Raises:
+            CheckpointError: the folder cannot be written, or half precision cannot hold the weights.
+        """
+        shared = replace(self._checkpoint, info=self.info.shareable())
+        save_checkpoint(Path(folder), shared, dtype=dtype, card=card)
+
+    @property
+    def recommended_sampling(self) -> SamplingConfig:
+        """How to sample where nobody says otherwise: the defaults, and what the checkpoint records."""
+        return self.info.recommended_sampling
 
     @property
     def encoder_reference(self) -> EncoderReference:
@@ -128,6 +148,7 @@ class SGDD:
         sampling: SamplingConfig | None = None,
         lengths: int | Sequence[int] | None = None,
         candidates: int = 1,
+        refine: int = 0,
         num_samples: int = 1,
         seed: int = 0,
         score: bool = False,
@@ -138,44 +159,55 @@ class SGDD:
 
         Args:
             vectors: [N, D], made by the model's own encoder.
-            sampling: Steps, guidance, order, temperature; the default is `SamplingConfig()`.
+            sampling: Steps, guidance, order, temperature; by default as the checkpoint recommends.
             lengths: Tokens to write, one number or one per vector; by default the length head says.
-            candidates: So many of the likeliest lengths are written and the one kept whose re-encoded vector is
-                closest to the given one. Costs one encoder call per candidate.
+            candidates: So many sentences are written for each, and the one kept whose re-encoded vector is closest
+                to the given one: the likeliest lengths first, then by chance. Costs one encoder call each.
+            refine: Rounds in which the least certain tokens are written anew and the change is kept if the cosine
+                rises. Costs one encoder call per round.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
             unconditional: Ignore the vectors and write under the null condition (a control).
-            on_event: Told of each denoising step (`CanvasChanged`).
+            on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
 
         Returns:
             N · num_samples generations, all samples of the first vector first.
 
         Raises:
             GenerationError: vectors of another size or not finite, lengths out of range or given together with
-                candidates, a seed out of range, guidance without a trained null condition.
+                candidates, a seed out of range, guidance without a trained null condition, refining without a
+                meaning.
         """
-        e = self._checked(vectors)
-        sampling = self._checked_sampling(sampling or SamplingConfig(), unconditional)
+        e = checked_vectors(vectors, self.info)
+        sampling = checked_sampling(sampling or self.recommended_sampling, unconditional, self.info)
+        checked_counts(candidates, num_samples, refine, seed, unconditional)
         z = self.model.null_latent(len(e)) if unconditional else self.model.latent(e.to(self.device)).z
         tasks = self._tasks(z, lengths, candidates, num_samples, seed)
-        ids = decode(
-            self.model,
-            z,
-            tasks,
-            sampling=sampling,
-            schedule=self.schedule,
-            forbidden=self.tokenizer.special_ids,
-            on_step=None if on_event is ignore else self._reporter(sampling.steps, on_event),
-        )
-        texts = self.tokenizer.decode_batch(ids)
-        written = [
-            Generation(text, tuple(tokens), task.row, task.seed)
-            for text, tokens, task in zip(texts, ids, tasks, strict=True)
+        ids = self._written(z, tasks, sampling, on_event)
+        if candidates == 1 and not score and not refine:
+            texts = self.tokenizer.decode_batch(ids)
+            return [
+                Generation(text, tuple(tokens), task.row, task.seed)
+                for text, tokens, task in zip(texts, ids, tasks, strict=True)
+            ]
+        reader = Reader(self.encoder, self.tokenizer, e)
+        drafts = closest(reader, [task.row for task in tasks], [task.seed for task in tasks], ids)
+        if refine:
+            propose = Remasking(
+                self.model,
+                e,
+                sampling=sampling,
+                schedule=self.schedule,
+                forbidden=self.tokenizer.special_ids,
+                keep_length=lengths is not None,
+                on_step=self._reporter(on_event),
+            )
+            drafts = improve(drafts, refine, propose, reader, on_event)
+        return [
+            Generation(item.text, item.tokens, item.row, item.seed, item.cosine, len(item.tried))
+            for item in drafts
         ]
-        if candidates > 1 or score:
-            written = self._scored(written, e)
-        return _closest_of_each(written) if candidates > 1 else written
 
     def likely_lengths(self, z: Tensor, count: int) -> Tensor:
         """The `count` likeliest lengths in tokens of latents [N, latent_dim], likeliest first: [N, count]."""
@@ -185,79 +217,50 @@ class SGDD:
     def _tasks(
         self, z: Tensor, lengths: int | Sequence[int] | None, candidates: int, num_samples: int, seed: int
     ) -> list[Task]:
-        if candidates < 1 or num_samples < 1:
-            raise GenerationError("The number of candidates and of samples must be at least 1.")
-        if not 0 <= seed <= (1 << 63) - num_samples:
-            raise GenerationError(f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
         if lengths is None:
-            per_row = self.likely_lengths(z, candidates).tolist()
+            per_row = self.likely_lengths(z, min(candidates, LENGTHS_TRIED)).tolist()
         else:
-            if candidates > 1:
-                raise GenerationError(
-                    "Candidates differ in their length, and a length was given.",
-                    "Leave out one of the two (--length, --candidates).",
-                )
             given = [lengths] * len(z) if isinstance(lengths, int) else list(lengths)
-            per_row = [[length] for length in self._checked_lengths(given, len(z))]
+            checked_lengths(given, len(z), candidates, self.info)
+            per_row = [[length] for length in given]
         return [
-            Task(row, length, seed + k)
-            for row, row_lengths in enumerate(per_row)
+            Task(row, likely[number % len(likely)], seed + k, number // len(likely))
+            for row, likely in enumerate(per_row)
             for k in range(num_samples)
-            for length in row_lengths
+            for number in range(candidates)
         ]
 
-    def _scored(self, written: list[Generation], e: Tensor) -> list[Generation]:
-        # An empty text has no meaning to compare; a full stop stands for it so that the rows stay aligned.
-        again = self.encoder.encode([item.text or "." for item in written])
-        targets = e[torch.tensor([item.row for item in written], dtype=torch.long)]
-        cosines = torch.cosine_similarity(again, targets, dim=-1).tolist()
-        return [replace(item, cosine=cosine) for item, cosine in zip(written, cosines, strict=True)]
+    def _written(
+        self, z: Tensor, tasks: Sequence[Task], sampling: SamplingConfig, on_event: Listener
+    ) -> list[list[int]]:
+        """Token ids of each task; a length that is tried again is written by chance."""
+        warm = replace(sampling, temperature=max(TEMPERATURE, sampling.temperature))
+        ids: dict[int, list[int]] = {}
+        for again, config in ((False, sampling), (True, warm)):
+            indices = [i for i, task in enumerate(tasks) if (task.stream > 0) == again]
+            written = decode(
+                self.model,
+                z,
+                [tasks[i] for i in indices],
+                sampling=config,
+                schedule=self.schedule,
+                forbidden=self.tokenizer.special_ids,
+                on_step=self._reporter(on_event, config.steps),
+            )
+            ids.update(zip(indices, written, strict=True))
+        return [ids[i] for i in range(len(tasks))]
 
     def _reporter(
-        self, num_steps: int, on_event: Listener
-    ) -> Callable[[int, Sequence[Task], Sequence[list[int]]], None]:
-        def report(step: int, _: Sequence[Task], canvases: Sequence[list[int]]) -> None:
+        self, on_event: Listener, num_steps: int = STEPS
+    ) -> Callable[[int, Sequence[object], Sequence[list[int]]], None] | None:
+        if on_event is ignore:
+            return None
+
+        def report(step: int, _: Sequence[object], canvases: Sequence[list[int]]) -> None:
             texts = tuple(self.tokenizer.show_canvas(tokens) for tokens in canvases)
             on_event(CanvasChanged(step, num_steps, texts))
 
         return report
-
-    def _checked(self, vectors: Tensor | Sequence[Sequence[float]]) -> Tensor:
-        try:
-            e = torch.as_tensor(vectors, dtype=torch.float32).cpu()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise GenerationError(f"The vectors are no table of numbers: {error}.") from error
-        dim = self.info.model.embedding_dim
-        if e.ndim != 2 or e.shape[1] != dim:
-            raise GenerationError(
-                f"The vectors have shape {list(e.shape)}; "
-                f"this model reads [N, {dim}], made by `{self.info.encoder.name}`.",
-                "Encode with the encoder the model was trained with: SGDD.encode(texts).",
-            )
-        if not torch.isfinite(e).all():
-            raise GenerationError("The vectors hold NaN or infinite numbers.")
-        return e
-
-    def _checked_lengths(self, lengths: Sequence[int], rows: int) -> Sequence[int]:
-        longest = self.info.model.max_tokens
-        if len(lengths) != rows:
-            raise GenerationError(f"{len(lengths)} lengths were given for {rows} vectors.")
-        if bad := [n for n in lengths if not 1 <= n <= longest]:
-            raise GenerationError(
-                f"A length of {bad[0]} tokens was asked for; this model writes 1 to {longest}."
-            )
-        return lengths
-
-    def _checked_sampling(self, sampling: SamplingConfig, unconditional: bool) -> SamplingConfig:
-        if unconditional:
-            # The null branch guided by itself is itself.
-            return replace(sampling, cfg=1.0)
-        if sampling.cfg != 1.0 and not self.info.trained_null:
-            raise GenerationError(
-                f"Guidance (cfg = {sampling.cfg:g}) needs a null condition, and this model was trained without one.",
-                "Use --cfg 1, or train with train.condition_dropout above 0.",
-            )
-        return sampling
 
 
 def _cleaned(text: str) -> str:
@@ -265,17 +268,3 @@ def _cleaned(text: str) -> str:
     if not cleaned:
         raise GenerationError(f"There is nothing to encode in {text!r}.", "Give a sentence.")
     return cleaned
-
-
-def _cosine(item: Generation) -> float:
-    return -1.0 if item.cosine is None else item.cosine
-
-
-def _closest_of_each(written: Sequence[Generation]) -> list[Generation]:
-    """The generation of highest cosine for each (vector, seed), in order."""
-    best: dict[tuple[int, int], Generation] = {}
-    for item in written:
-        kept = best.get((item.row, item.seed))
-        if kept is None or _cosine(item) > _cosine(kept):
-            best[item.row, item.seed] = item
-    return list(best.values())

@@ -13,6 +13,10 @@ class DiffusionConfig:
 
     schedule: Literal["cosine", "linear"] = option("cosine", "how the share of clean tokens falls with t")
     num_steps: int = option(1000, "size of the grid of training times")
+    times: Literal["stratified", "uniform", "bell"] = option(
+        "stratified",
+        "how training draws t: evenly over the batch, each row by itself, or evenly but most often near 1/2",
+    )
     full_mask_share: float = option(
         0.1, "share of the rows trained at t = 1, where decoding starts (flat weighting)"
     )
@@ -24,6 +28,11 @@ class DiffusionConfig:
         require(
             0 <= self.full_mask_share <= 1,
             f"diffusion.full_mask_share is {self.full_mask_share}; it must lie in [0, 1].",
+        )
+        require(
+            (self.weighting, self.times) != ("elbo", "bell"),
+            "diffusion.weighting=elbo is for times drawn evenly, and diffusion.times=bell draws them unevenly.",
+            "Choose --set diffusion.weighting=flat or --set diffusion.times=stratified.",
         )
 
     @property

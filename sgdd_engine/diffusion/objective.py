@@ -73,10 +73,13 @@ def nelbo_nats(
     return torch.stack(estimates, dim=1)
 
 
-def ratio_bucket(masked: Tensor) -> Tensor:
-    """Index into `RATIO_BUCKETS` of each row of `masked` [B, n], by its share of masked tokens: [B]."""
+def ratio_bucket(masked: Tensor, parts: int = 4) -> Tensor:
+    """Which of `parts` equal ranges the share of masked tokens of each row of `masked` [B, n] lies in: [B].
+
+    A full mask has a number of its own, `parts`; with four parts the numbers are indices into `RATIO_BUCKETS`.
+    """
     # In whole numbers: a mean that multiplies by 1/n puts a full mask of 41 tokens just below 1.
-    return masked.sum(dim=1) * 4 // masked.shape[1]
+    return masked.sum(dim=1) * parts // masked.shape[1]
 
 
 def guesses_by_mask_ratio(masked: Tensor, places: Tensor, correct: Tensor) -> Tensor:
