@@ -1,0 +1,231 @@
+"""Ablations by one command: the rows of a plan, each trained for the same processor time, in one table.
+
+    python examples/ablate.py examples/ablations.toml --corpus data/fiction --out ablations --minutes 8
+
+Each row is a run of `sgdd train` in a process of its own. Its steps are the base's, times the base's processor time
+per step over its own, both measured in turns in one process: so the budget is equal also where other work shares the
+machine. Stopped at any moment, the same command goes on; a finished row is not run again. Rows with
+another vocabulary need --text, the text of the corpus: they cut it again and take its vectors from the corpus.
+
+Results go to OUT/results.jsonl (with the scores of each sentence) and OUT/table.md.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ablation_plan import BASE, Place, Plan, Row
+from ablation_table import Results, is_small, markdown
+
+from sgdd_engine.checkpoint import checkpoints_of
+from sgdd_engine.data.manifest import MANIFEST
+from sgdd_engine.errors import ConfigError, SgddError, require
+from sgdd_engine.storage import write_json, write_text
+
+HERE = Path(__file__).parent
+WEIGHTS = [1.0, 1.5, 2.0, 3.0]
+# Below this the two costs per step are taken to be one: what was measured is noise.
+SAME_COST = 0.03
+
+
+class RowError(SgddError):
+    """A row's process failed; the other rows can go on."""
+
+
+class Ablation:
+    """The rows of a plan on their way to the results."""
+
+    def __init__(self, plan: Plan, place: Place, *, threads: int, keep: bool) -> None:
+        self.plan, self.place, self.threads, self.keep = plan, place, threads, keep
+        self.results = Results.read(place.out)
+
+    def run(self, rows: Sequence[Row], most_seeds: int) -> None:
+        """Run what is not finished: every row with its first seed, then those that need another."""
+        for seed in range(max([most_seeds, *(row.seeds for row in rows)])):
+            for row in rows:
+                if seed and not self._wanted(row, seed, rows, most_seeds):
+                    continue
+                if self.results.has(row, seed):
+                    continue
+                say(f"{row.name}, seed {seed}")
+                try:
+                    self.results.add(row, seed, self._result(row, seed))
+                    self._tidy(row, seed)
+                except (RowError, ConfigError) as error:
+                    if row.name == BASE:
+                        raise
+                    self.results.add(row, seed, {"error": error.message})
+                    say(f"{row.name}, seed {seed}: {error.message}")
+                write_text(self.place.out / "table.md", markdown(self.plan, self.place, self.results))
+
+    def _wanted(self, row: Row, seed: int, rows: Sequence[Row], most_seeds: int) -> bool:
+        if row.name == BASE:
+            return any(self._wanted(other, seed, rows, most_seeds) for other in rows if other.name != BASE)
+        return seed < row.seeds or (seed < most_seeds and is_small(self.results, row))
+
+    def _result(self, row: Row, seed: int) -> dict[str, Any]:
+        script = self.plan.folder / row.script if row.script else None
+        result: dict[str, Any] = {}
+        if script is not None:
+            result |= json.loads(self._call([*self.place.script_command(seed, script), "--json"]))
+        else:
+            self._prepare(row)
+            result |= self._train(row, seed) if row.trains else self._base_run(seed)
+            result["score"] = self._score(row, seed)
+        result["command"] = self.place.shown_command(row, seed, result["steps"], script)
+        return result
+
+    def _tidy(self, row: Row, seed: int) -> None:
+        """The weights of a scored row are not needed again, but for the base's."""
+        if row.trains and row.name != BASE and not self.keep:
+            shutil.rmtree(self.place.run_of(row, seed) / "checkpoints", ignore_errors=True)
+
+    def _prepare(self, row: Row) -> None:
+        # A finished corpus stays as it is, and an unfinished one is gone on with.
+        if row.prepares and not (self.place.corpus_of(row) / MANIFEST).is_file():
+            self._call(self.place.prepare_command(row))
+
+    def _base_run(self, seed: int) -> dict[str, Any]:
+        base = self.results.of(BASE, seed)
+        return {key: base[key] for key in ("steps", "seconds_per_step", "base_seconds_per_step")}
+
+    def _train(self, row: Row, seed: int) -> dict[str, Any]:
+        budget = self._budget(row)
+        run = self.place.run_of(row, seed)
+        command = self.place.train_command(row, seed, budget["steps"])
+        # What was trained before is gone on with, under the settings it was begun with.
+        resumed = [*command[: command.index("--config")], "--resume"] if checkpoints_of(run) else command
+        self._call(resumed)
+        return budget
+
+    def _budget(self, row: Row) -> dict[str, Any]:
+        """Steps that take the row's processor time; measured once."""
+        path = self.place.out / "budgets" / f"{row.name}.json"
+        if path.is_file():
+            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            require(
+                before.pop("set") == row.assignments,
+                f"The row `{row.name}` was begun with other settings.",
+                f"Give it another name, or remove {path} and its runs.",
+            )
+            return before
+        base = self.plan.rows[0]
+        sides = {"base": self._side(base)} | ({"row": self._side(row)} if row is not base else {})
+        job = {"device": self.place.device, "sides": sides}
+        cost = json.loads(self._call(["python", str(HERE / "ablation_row.py"), "cost", json.dumps(job)]))
+        own = cost.get("row", cost["base"])
+        if row is base:
+            steps = max(1, round(60 * self.place.minutes / own))
+        else:
+            share = cost["base"] / own
+            same = abs(share - 1) < SAME_COST
+            steps = max(1, round(self._budget(base)["steps"] * (1.0 if same else share)))
+        budget = {"steps": steps, "seconds_per_step": own, "base_seconds_per_step": cost["base"]}
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"set": row.assignments, **budget})
+        return budget
+
+    def _side(self, row: Row) -> dict[str, Any]:
+        corpus = str(self.place.corpus_of(row))
+        return {"corpus": corpus, "config": str(self.place.config), "set": row.assignments}
+
+    def _score(self, row: Row, seed: int) -> dict[str, Any]:
+        job = {
+            **self._side(row),
+            "corpus": str(self.place.corpus),
+            "checkpoint": str(checkpoints_of(self.place.run_of(row, seed))[-1]),
+            "sentences": self.place.sentences,
+            "weights": [row.set["sample.cfg"]] if "sample.cfg" in row.set else WEIGHTS,
+            "device": self.place.device,
+            "seed": 0,
+        }
+        scores: dict[str, Any] = json.loads(
+            self._call(["python", str(HERE / "ablation_row.py"), "score", json.dumps(job)])
+        )
+        return scores
+
+    def _call(self, command: Sequence[str]) -> str:
+        """What a command prints; its errors go where ours go, and a stop of this process is handed on.
+
+        Raises:
+            RowError: it failed.
+        """
+        program = {"sgdd": [sys.executable, "-m", "sgdd_cli"], "python": [sys.executable]}[command[0]]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        child = subprocess.Popen([*program, *command[1:]], env=environment, stdout=subprocess.PIPE, text=True)
+        try:
+            printed, _ = child.communicate()
+        except BaseException:
+            child.terminate()
+            child.communicate()
+            raise
+        if child.returncode > 128:
+            raise KeyboardInterrupt
+        if child.returncode:
+            raise RowError(f"`{command[0]} {command[1]}` failed with exit code {child.returncode}.")
+        return printed
+
+
+def say(text: str) -> None:
+    """A line for whoever watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the plan; returns the exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        plan = Plan.read(given.plan)
+        rows = plan.chosen(given.only)
+        place = Place(given.out, given.corpus, given.text, given.minutes, given.sentences, given.device)
+        if given.list:
+            for row in rows:
+                print(f"{row.group:22} {row.name:26} {' '.join(row.assignments)}")
+            return 0
+        place.settle(plan)
+        ablation = Ablation(plan, place, threads=given.threads, keep=given.keep)
+        if not given.table:
+            ablation.run(rows, given.seeds)
+        print(markdown(plan, place, ablation.results))
+    except SgddError as error:
+        say(f"Error: {error.message}" + (f"\n{error.hint}" if error.hint else ""))
+        return 1
+    except KeyboardInterrupt:
+        say("Stopped; the same command goes on.")
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    here = argparse.ArgumentParser(description="Train and score the rows of a plan; print their table.")
+    here.add_argument("plan", type=Path, help="for example examples/ablations.toml")
+    here.add_argument("--corpus", type=Path, required=True, help="prepared corpus")
+    here.add_argument("--text", help="what it was prepared from; rows with another vocabulary need it")
+    here.add_argument("--out", type=Path, default=Path("ablations"), help="results and runs")
+    here.add_argument("--minutes", type=float, default=8.0, help="processor minutes of training per row")
+    here.add_argument("--sentences", type=int, default=256, help="held-out sentences scored")
+    here.add_argument("--seeds", type=int, default=1, help="most seeds; small differences get them all")
+    here.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows or groups")
+    here.add_argument("--threads", type=int, default=1, help="threads of each row")
+    here.add_argument("--device", default="cpu", help="on a GPU the budget is in minutes of its time")
+    here.add_argument(
+        "--keep", action="store_true", help="keep the weights of every row, not the base's alone"
+    )
+    here.add_argument("--table", action="store_true", help="print the table of what is finished")
+    here.add_argument("--list", action="store_true", help="print the rows")
+    return here
+
+
+if __name__ == "__main__":
+    # A polite kill ends the child as well, which saves; the next call goes on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())
