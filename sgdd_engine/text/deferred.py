@@ -1,29 +1,16 @@
 """An encoder that is known at once and loaded when the first vector is needed, which may be never."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
-from sgdd_engine.text.encoder import (
-    _DTYPES,
-    EncoderReference,
-    SentenceEncoder,
-    _add_lowercase,
-    _positions,
-)
+from sgdd_engine.text.encoder import EncoderReference, SentenceEncoder, Transformer, open_encoder
 from sgdd_engine.text.hub import weight_files
-from sgdd_engine.text.loading import (
-    find_files,
-    hash_weights,
-    load_config,
-    load_model,
-    load_tokenizer,
-    without_pooler,
-)
-from sgdd_engine.text.pooling import read_module_chain
+from sgdd_engine.text.loading import load_config, load_model, without_pooler
 
 _PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
     "float32": "fp32",
@@ -38,35 +25,13 @@ def defer_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> 
     Raises:
         EncoderError: If it cannot be found or honoured; damaged weights are only noticed when they are loaded.
     """
-    device = torch.device(device)
-    files = find_files(config)
-    chain = read_module_chain(files.folder, config)
-    folder = chain.transformer
-    tokenizer = load_tokenizer(folder)
-    if chain.lowercase:
-        _add_lowercase(tokenizer)
-    automatic = "fp16" if device.type == "cuda" else "fp32"
-    dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
-    if not weight_files(folder):
-        raise EncoderError(f"The encoder folder {folder} holds no weights (model.safetensors).")
-    outline = _outline(load_config(folder))
-    reference = EncoderReference(
-        name=files.name,
-        revision=files.revision,
-        pooling=chain.pooling,
-        normalize=chain.normalize,
-        dim=int(outline.config.hidden_size),
-        parameters=sum(parameter.numel() for parameter in outline.parameters()),
-        max_tokens=min(
-            config.max_tokens, chain.max_tokens or int(tokenizer.model_max_length), _positions(outline)
-        ),
-        weights_sha256=hash_weights(folder),
-        dtype=str(dtype).removeprefix("torch."),
-    )
-    model = _Deferred(lambda: load_model(folder, dtype, device))
-    return SentenceEncoder(
-        model, tokenizer, chain, reference, device=device, batch_tokens=config.batch_tokens
-    )
+
+    def defer(folder: Path, dtype: torch.dtype, place: torch.device) -> Transformer:
+        if not weight_files(folder):
+            raise EncoderError(f"The encoder folder {folder} holds no weights (model.safetensors).")
+        return Transformer(_Deferred(lambda: load_model(folder, dtype, place)), _outline(load_config(folder)))
+
+    return open_encoder(config, device, defer)
 
 
 def config_like(reference: EncoderReference) -> EncoderConfig:

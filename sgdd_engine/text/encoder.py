@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -200,6 +201,36 @@ def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> S
     Raises:
         EncoderError: If it cannot be found, loaded, or honoured (pooling, module chain, prompts).
     """
+
+    def load(folder: Path, dtype: torch.dtype, place: torch.device) -> Transformer:
+        model = load_model(folder, dtype, place)
+        return Transformer(model, model)
+
+    return open_encoder(config, device, load)
+
+
+class Transformer(NamedTuple):
+    """An encoder's network, and a module of the same shapes (which may hold no numbers)."""
+
+    network: Any
+    shapes: Any
+
+
+def open_encoder(
+    config: EncoderConfig,
+    device: str | torch.device,
+    bring: Callable[[Path, torch.dtype, torch.device], Transformer],
+) -> SentenceEncoder:
+    """An encoder with its files found, its chain read and its reference written, whoever brings the network.
+
+    Args:
+        config: Which encoder, and how it computes.
+        device: Where.
+        bring: Gives the network of a folder.
+
+    Raises:
+        EncoderError: As for `load_encoder`.
+    """
     device = torch.device(device)
     files = find_files(config)
     chain = read_module_chain(files.folder, config)
@@ -208,24 +239,21 @@ def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> S
         _add_lowercase(tokenizer)
     automatic = "fp16" if device.type == "cuda" else "fp32"
     dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
-    model = load_model(chain.transformer, dtype, device)
+    network, shapes = bring(chain.transformer, dtype, device)
+    longest = chain.max_tokens or int(tokenizer.model_max_length)
     reference = EncoderReference(
         name=files.name,
         revision=files.revision,
         pooling=chain.pooling,
         normalize=chain.normalize,
-        dim=int(model.config.hidden_size),  # type: ignore[union-attr, arg-type]
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        max_tokens=min(
-            config.max_tokens,
-            chain.max_tokens or int(tokenizer.model_max_length),
-            _positions(model),
-        ),
+        dim=int(shapes.config.hidden_size),
+        parameters=sum(parameter.numel() for parameter in shapes.parameters()),
+        max_tokens=min(config.max_tokens, longest, _positions(shapes)),
         weights_sha256=hash_weights(chain.transformer),
         dtype=str(dtype).removeprefix("torch."),
     )
     return SentenceEncoder(
-        model, tokenizer, chain, reference, device=device, batch_tokens=config.batch_tokens
+        network, tokenizer, chain, reference, device=device, batch_tokens=config.batch_tokens
     )
 
 
