@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from models_for_tests import VOCABULARY, latents, random_tokens, scatter, tiny_model
@@ -15,7 +16,9 @@ from sgdd_engine.events import CheckpointSaved, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.drafting import PART, prepare_drafts
+from sgdd_engine.training.drafts import Drafts
 from sgdd_engine.training.loop import train
+from sgdd_engine.training.order import rows_of_run
 
 EVERY = torch.ones(3, dtype=torch.bool)
 
@@ -137,6 +140,34 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     next(tmp_path.glob("part-*")).write_bytes(b"broken")
     with pytest.raises(TrainingError, match="damaged"):
         prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_drafts_come_at_their_share_of_the_positions_and_nothing_is_left_out(corpus, share):
+    split = corpus.split("train")
+    chosen = np.arange(0, len(split), 3)
+    lengths = split.lengths[chosen].astype(np.int64)
+    drafts = Drafts(
+        chosen,
+        np.concatenate([split.tokens(row) for row in chosen.tolist()]).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        split.embeddings(chosen).numpy().astype(np.float16),
+    )
+    rows = rows_of_run(split, drafts, share, batch_tokens=64, seed=0)
+    batches = [rows.batch(position) for position in range(1000)]
+    with_drafts = [batch for batch in batches if batch[2] is not None]
+    assert len(with_drafts) == 1000 * share
+    # These drafts are the sentences themselves: each must stand beside its own.
+    for x, e, beside in with_drafts:
+        assert torch.equal(beside.tokens, x)
+        torch.testing.assert_close(beside.vectors, e, atol=2e-3, rtol=0)
+    seen = [
+        {tuple(row) for x, _, beside in batches if (beside is None) == plain for row in x.tolist()}
+        for plain in (True, False)
+    ]
+    everything = {tuple(split.tokens(row)) for row in range(len(split))}
+    assert seen[0] == (everything if share < 1 else set())
+    assert seen[1] == ({tuple(split.tokens(row)) for row in chosen.tolist()} if share else set())
 
 
 def test_it_needs_a_first_stage():

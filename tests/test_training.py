@@ -28,6 +28,7 @@ from sgdd_engine.training.feed import Feed
 from sgdd_engine.training.log import Meter
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
+from sgdd_engine.training.order import PlainRows
 from sgdd_engine.training.parallel import SharedModel
 from sgdd_engine.training.start import model_config, new_model
 from sgdd_engine.training.state import Progress
@@ -264,7 +265,7 @@ def test_pieces_of_a_step_add_up_to_its_gradient(corpus):
     spec = tiny(micro_batches=3, table_init="random", grad_clip=1e9)
     split, order = corpus.split("train"), order_of(corpus, 256 // 3)
     model = model_of(corpus, spec)
-    with Feed(split, order, CPU, first=0, stride=1) as feed:
+    with Feed(PlainRows(split, order), CPU, first=0, stride=1) as feed:
         update = Update(
             SharedModel(model, ALONE, "ddp", CPU),
             None,
@@ -321,7 +322,7 @@ def loss_of(model, x, e, spec, position):
 def test_the_feed_gives_every_other_piece_in_order(corpus):
     split, order = corpus.split("train"), order_of(corpus, 64)
     first = len(order) - 3  # across the end of an epoch
-    with Feed(split, order, CPU, first=first, stride=2) as feed:
+    with Feed(PlainRows(split, order), CPU, first=first, stride=2) as feed:
         pieces = [feed.next() for _ in range(4)]
     assert [piece.position for piece in pieces] == [first, first + 2, first + 4, first + 6]
     for piece in pieces:
@@ -333,7 +334,7 @@ def test_the_feed_gives_every_other_piece_in_order(corpus):
 
 def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
     with (
-        Feed(corpus.split("validation"), order_of(corpus, 4096), CPU, first=0, stride=1) as feed,
+        Feed(PlainRows(corpus.split("validation"), order_of(corpus, 4096)), CPU, first=0, stride=1) as feed,
         pytest.raises(IndexError),  # its order is that of another, larger split
     ):
         feed.next()

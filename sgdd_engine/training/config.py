@@ -110,7 +110,9 @@ class FeedbackConfig:
     """The second stage of training: drafts that the decoder learns to correct (decoder.feedback)."""
 
     sentences: int = option(100_000, "training sentences of which the starting checkpoint writes a draft")
-    share: float = option(0.8, "share of rows that are shown their draft; the others are trained as before")
+    share: float = option(
+        0.5, "share of batches whose rows see their drafts; the others are trained as before"
+    )
 
     def __post_init__(self) -> None:
         require(self.sentences >= 1, f"feedback.sentences is {self.sentences}; it must be at least 1.")

@@ -1,11 +1,12 @@
 """Writing the drafts that a run learns to correct.
 
 A corrector must see the mistakes it is to correct: the drafts are what the model that the run starts from writes from
-the sentences' vectors, at their true lengths. Half of them are its best guess, half are drawn with some chance, since
-later rounds meet drafts of either kind.
+the sentences' vectors, at their true lengths: with guidance and without, in few steps and more, greedily and with some
+chance, since later rounds meet drafts of every kind.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from sgdd_engine.training.start import starting_checkpoint
 DRAFTS = "drafts"
 # Sentences of one file: some minutes of writing, so an interrupted run loses little.
 PART = 4096
-STEPS = 8
-# Guidance as it is used, and none; greedy, and with chance.
-STYLES = (SamplingConfig(steps=STEPS), SamplingConfig(steps=STEPS, cfg=1.0, temperature=0.7))
+# Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too.
+QUICK = SamplingConfig(steps=4, cfg=1.0)
+STYLES = (QUICK, replace(QUICK, temperature=0.7), replace(QUICK, cfg=1.5), SamplingConfig(steps=8, cfg=1.5))
 
 
 def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener) -> RunDrafts | None:
@@ -125,7 +126,7 @@ def _written(
             continue
         written = model.generate(
             vectors[torch.from_numpy(which)],
-            sampling=sampling if model.info.trained_null else SamplingConfig(steps=STEPS, cfg=1.0),
+            sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
             lengths=lengths[which].tolist(),
             seed=seed,
         )

@@ -9,9 +9,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.data.corpus import CorpusSplit
-from sgdd_engine.training.drafts import DraftRows, Drafts
+from sgdd_engine.training.drafts import DraftRows
+from sgdd_engine.training.order import Rows
 
 
 @dataclass(frozen=True)
@@ -34,29 +33,18 @@ class Feed:
     """Every `stride`-th piece of the order, on the device, with a thread that reads one ahead.
 
     Args:
-        split: The sentences.
-        order: Which rows of the split stand at each position, or which drafts.
+        rows: What stands at each position.
         device: Where the pieces are computed.
         first: Position of the first piece.
         stride: Distance to the next one; the other positions are other processes'.
-        drafts: Only their rows are read, with them.
 
     Example:
-        >>> with Feed(split, order, device, first=rank, stride=world_size) as feed:
+        >>> with Feed(PlainRows(split, order), device, first=rank, stride=world_size) as feed:
         ...     piece = feed.next()
     """
 
-    def __init__(
-        self,
-        split: CorpusSplit,
-        order: ExactLengthBatches,
-        device: torch.device,
-        *,
-        first: int,
-        stride: int,
-        drafts: Drafts | None = None,
-    ) -> None:
-        self._split, self._order, self._device, self._drafts = split, order, device, drafts
+    def __init__(self, rows: Rows, device: torch.device, *, first: int, stride: int) -> None:
+        self._rows, self._device = rows, device
         self._positions: Iterator[int] = itertools.count(first, stride)
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
         self._ahead: Future[Piece] = self._reader.submit(self._read)
@@ -70,11 +58,7 @@ class Feed:
 
     def _read(self) -> Piece:
         position = next(self._positions)
-        which = self._order.batch(position)
-        rows = which if self._drafts is None else self._drafts.rows[which]
-        piece = Piece(
-            position, *self._split.batch(rows), None if self._drafts is None else self._drafts.batch(which)
-        )
+        piece = Piece(position, *self._rows.batch(position))
         return _each(piece, Tensor.pin_memory) if self._device.type == "cuda" else piece
 
     def __enter__(self) -> "Feed":

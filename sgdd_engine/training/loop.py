@@ -9,7 +9,6 @@ from typing import NoReturn
 import torch
 
 from sgdd_engine.checkpoint import checkpoints_of
-from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import TrainingError
@@ -22,6 +21,7 @@ from sgdd_engine.training.feed import Feed
 from sgdd_engine.training.keeping import Keeper
 from sgdd_engine.training.log import Meter, TensorBoardLog
 from sgdd_engine.training.optim import learning_rate
+from sgdd_engine.training.order import rows_of_run
 from sgdd_engine.training.parallel import pieces_per_step
 from sgdd_engine.training.saving import SETTINGS, locked
 from sgdd_engine.training.setup import Place, set_up
@@ -126,15 +126,15 @@ class _Run:
             log.close()
 
     def _feed(self) -> Feed:
-        split = self.corpus.split("train")
-        drafts = None if self.drafts is None else self.drafts.train
-        order = ExactLengthBatches(
-            split.lengths if drafts is None else split.lengths[drafts.rows],
+        rows = rows_of_run(
+            self.corpus.split("train"),
+            None if self.drafts is None else self.drafts.train,
+            self.spec.feedback.share,
             batch_tokens=self.piece_tokens,
             seed=self.config.seed,
         )
         first = self.progress.position + self.world.rank
-        return Feed(split, order, self.place.device, first=first, stride=self.world.size, drafts=drafts)
+        return Feed(rows, self.place.device, first=first, stride=self.world.size)
 
     def _update(self, feed: Feed) -> Update:
         return Update(

@@ -51,14 +51,12 @@ def batch_loss(
     step: int,
     generator: torch.Generator,
     drafts: DraftRows | None = None,
-    draft_share: float = 1.0,
 ) -> BatchLoss:
     """Score one piece of clean tokens `x` [B, n] with their vectors `e` [B, D].
 
     Every parameter takes part, in a piece without a masked token too: DDP waits for each one's gradient. All noise
-    (posterior, dropped conditions and drafts, times, masks) comes from `generator`, but for `decoder.dropout`, which
-    PyTorch draws from its global state: see `dropout_noise`. Of `drafts`, a share of the rows is shown; a row whose
-    condition is dropped is shown none.
+    (posterior, dropped conditions, times, masks) comes from `generator`, but for `decoder.dropout`, which
+    PyTorch draws from its global state: see `dropout_noise`. A row whose condition is dropped sees no draft either.
     """
     rows, n = x.shape
     schedule = build_schedule(diffusion.schedule)
@@ -73,8 +71,7 @@ def batch_loss(
 
     draft = None
     if drafts is not None:
-        shown = torch.rand(rows, generator=generator, device=x.device) < draft_share
-        draft = Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, shown & ~dropped)
+        draft = Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
     hidden = model.hidden(z_t, t, model.condition(z, draft)).flatten(0, 1).index_select(0, places)
     targets = x.flatten().index_select(0, places)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)

@@ -124,6 +124,5 @@ class Update:
                     step=step,
                     generator=step_generator(*noise),
                     drafts=piece.drafts,
-                    draft_share=self._spec.feedback.share,
                 )
             )
