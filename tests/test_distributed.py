@@ -142,6 +142,7 @@ def start(corpus_folder: Path, run: Path, *arguments: str) -> subprocess.Popen:
 
 
 @posix_only
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "receiver"), [(signal.SIGINT, "launcher"), (signal.SIGTERM, "rank")])
 def test_a_signal_saves_once_and_ends_every_process(number, receiver, tiny_corpus_folder, tmp_path):
     run = tmp_path / "run"

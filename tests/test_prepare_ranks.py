@@ -72,6 +72,7 @@ def test_two_ranks_make_the_corpus_of_one(book, alone, tiny_encoder_folder, tmp_
     assert counts[-1] == 1200
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_by_rank_0_alone(tiny_encoder_folder, tmp_path):
     (tmp_path / "bad.txt").write_text("Hi.\n" * 50)
     done = launch(2, tmp_path / "bad.txt", tmp_path / "corpus", tiny_encoder_folder)

@@ -250,7 +250,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(corpus, tmp_path):
 
 
 def test_the_clock_ends_a_run(corpus, tmp_path):
-    result = train(corpus, tmp_path / "run", tiny(max_steps=None, max_minutes=0.02), device="cpu")
+    result = train(corpus, tmp_path / "run", tiny(max_steps=None, max_minutes=0.004), device="cpu")
     assert result.stopped == "minutes"
     assert result.step > 1
 
