@@ -60,7 +60,8 @@ def root(
 ) -> None:
     """A sentence becomes one vector, and the vector becomes a sentence again.
 
-    New here? `sgdd demo` shows the whole way on any machine, in a few minutes.
+    New here? `sgdd sample "Some text."` tries the model that comes with it; `sgdd demo` shows the whole way on any
+    machine, in a few minutes.
     """
     manners.quiet, manners.debug = quiet, debug or "SGDD_DEBUG" in os.environ
 
