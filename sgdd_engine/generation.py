@@ -92,7 +92,7 @@ class SGDD:
             card: The text of README.md; by default one made of what the model knows of itself.
 
         Raises:
-            CheckpointError: the folder cannot be written, or half precision cannot hold the weights.
+            CheckpointError: the folder cannot be written.
         """
         shared = replace(self._checkpoint, info=self.info.shareable())
         save_checkpoint(Path(folder), shared, dtype=dtype, card=card)
