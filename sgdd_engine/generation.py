@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sgdd_engine.asking import checked_counts, checked_lengths, checked_sampling, checked_vectors
 from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
+from sgdd_engine.correcting import Correcting
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -163,8 +164,8 @@ class SGDD:
             lengths: Tokens to write, one number or one per vector; by default the length head says.
             candidates: So many sentences are written for each, and the one kept whose re-encoded vector is closest
                 to the given one: the likeliest lengths first, then by chance. Costs one encoder call each.
-            refine: Rounds in which the least certain tokens are written anew and the change is kept if the cosine
-                rises. Costs one encoder call per round.
+            refine: Rounds in which the least certain tokens are written anew, or the whole sentence where the decoder
+                was trained to correct drafts; a change is kept if the cosine rises. Costs one encoder call each.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
@@ -194,7 +195,8 @@ class SGDD:
         reader = Reader(self.encoder, self.tokenizer, e)
         drafts = closest(reader, [task.row for task in tasks], [task.seed for task in tasks], ids)
         if refine:
-            propose = Remasking(
+            proposer = Remasking if self.model.draft_reader is None else Correcting
+            propose = proposer(
                 self.model,
                 e,
                 sampling=sampling,

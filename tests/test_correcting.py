@@ -1,13 +1,20 @@
 """A decoder that sees its draft: what it proposes, and that rows know nothing of each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from models_for_tests import EMBEDDING_DIM, SPECIALS, VOCABULARY, generator, random_tokens, tiny_model
+from tiny_sgdd import build
 
+from sgdd_engine import SGDD
+from sgdd_engine.checkpoint import Checkpoint
 from sgdd_engine.correcting import Correcting
 from sgdd_engine.decoding import Canvas, Sight, fill, noise_of
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.distributed import CPU
+from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
@@ -81,6 +88,25 @@ def test_lengths_change_by_one_at_most_and_not_where_they_are_kept(model):
             changes |= {len(tokens) - n for tokens, n in zip(written, LENGTHS, strict=True)}
             assert not {token for tokens in written for token in tokens} & {*SPECIALS, MASK}
         assert changes == allowed
+
+
+def test_a_trained_corrector_is_what_refines(tiny_encoder, sentences):
+    untrained = build(tiny_encoder, sentences[:12], steps=30)
+    info = untrained.info
+    config = replace(info.model, decoder=replace(info.model.decoder, feedback=True))
+    network = SemanticDecoder(config)
+    network.load_state_dict(untrained.model.state_dict(), strict=False)
+    reading = SGDD(
+        Checkpoint(replace(info, model=config), network.eval(), untrained.tokenizer), CPU, tiny_encoder
+    )
+    vectors = tiny_encoder.encode(sentences[20:26])
+    # Nothing was learnt of drafts yet: the best guess is the draft itself, and costs nothing new.
+    once = reading.generate(vectors, refine=1)
+    assert [item.text for item in once] == [item.text for item in reading.generate(vectors, score=True)]
+    assert {item.encoder_calls for item in once} == {1}
+    later = reading.generate(vectors, refine=6)
+    assert all(new.cosine >= old.cosine for old, new in zip(once, later, strict=True))
+    assert sum(item.cosine for item in later) > sum(item.cosine for item in once)
 
 
 def test_the_null_branch_sees_no_draft(model):
