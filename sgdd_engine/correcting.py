@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sgdd_engine.decoding import Canvas, Sight, fill
+from sgdd_engine.decoding import Canvas, fill
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import MaskingSchedule
+from sgdd_engine.guided import Sight
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft
 

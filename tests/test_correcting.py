@@ -10,10 +10,11 @@ from tiny_sgdd import build
 from sgdd_engine import SGDD
 from sgdd_engine.checkpoint import Checkpoint
 from sgdd_engine.correcting import Correcting
-from sgdd_engine.decoding import Canvas, Sight, fill, noise_of
+from sgdd_engine.decoding import Canvas, fill, noise_of
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.distributed import CPU
+from sgdd_engine.guided import Sight
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft
 

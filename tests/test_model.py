@@ -15,10 +15,11 @@ from models_for_tests import (
     tiny_model,
 )
 
-from sgdd_engine.decoding import GuidedDenoiser, Task, decode
+from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.guided import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.step import batch_loss
@@ -269,8 +270,8 @@ def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypat
     assert not set(SPECIALS) & {token for tokens in together for token in tokens}
     assert texts(TASKS[::-1], **options)[::-1] == together
     assert [texts([task], **options)[0] for task in TASKS] == together
-    for limit in ("BATCH_TOKENS", "CHUNK_ELEMENTS", "PIECE_ELEMENTS"):
-        monkeypatch.setattr(f"sgdd_engine.decoding.{limit}", 1)  # one row a batch, one position a chunk
+    for limit in ("decoding.BATCH_TOKENS", "guided.CHUNK_ELEMENTS", "guided.PIECE_ELEMENTS"):
+        monkeypatch.setattr(f"sgdd_engine.{limit}", 1)  # one row a batch, one position a chunk
         assert texts(TASKS, **options) == together
 
 
