@@ -8,6 +8,7 @@ from sgdd_cli.console import emit, emit_table, new_table
 
 CONDITIONS = {
     "true": "its own vector",
+    "one_shot": "the same, one shot",
     "unguided": "the same, w = 1",
     "nearest": "nearest training text",
     "shuffled": "another sentence's",

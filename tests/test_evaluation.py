@@ -251,6 +251,21 @@ def test_guidance_is_compared_with_none_on_the_same_sentences(overfitted, eight)
     )
 
 
+def test_feedback_is_compared_with_one_shot_on_the_same_sentences(overfitted, eight, sentences):
+    data = as_set(overfitted, [*eight[:4], *sentences[100:104]])
+    config = EvalConfig(nelbo_samples=1, diversity_samples=0)
+    sampling = SamplingConfig(cfg=1.5, steps=4)
+    at_once = evaluate(overfitted, data, config=config, sampling=sampling)
+    for options in ({"candidates": 2}, {"refine": 2}):
+        found = evaluate(overfitted, data, config=replace(config, **options), sampling=sampling)
+        assert found.scores["one_shot"].texts == at_once.scores["true"].texts
+        assert found.differences["one_shot"]["cosine"].low >= 0
+        assert "unguided" not in found.scores
+        (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "feedback")
+        assert f"{found.to_dict()['encoder_calls']:.1f} encoder calls" in verdict.sentence
+    assert "one_shot" not in at_once.scores
+
+
 def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, sentences):
     config = EvalConfig(nelbo_samples=1, diversity_samples=0)
     search_on = as_set(overfitted, sentences[100:106])

@@ -15,6 +15,7 @@ from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint
 TEMPLATE = Path(__file__).with_name("card.template.md")
 CONDITIONS = {
     "true": "its own vector",
+    "one_shot": "its own vector, one shot",
     "unguided": "its own vector, no guidance",
     "nearest": "*control:* nearest training sentence",
     "shuffled": "*control:* another sentence's vector",

@@ -18,11 +18,19 @@ class EvalConfig:
     candidates: int = option(1, "candidates decoded per sentence, the closest kept")
     refine: int = option(0, "rounds of feedback per sentence, each one encoder call")
     nelbo_samples: int = option(8, "stratified times per sentence for the NELBO and the calibration")
-    compare_guidance: bool = option(True, "also decode without guidance, to see whether guidance helps")
+    compare_guidance: bool = option(
+        True,
+        "also decode without guidance, to see whether guidance helps (not beside candidates and feedback)",
+    )
     find_cfg: bool = option(False, "first find the best guidance weight, on sentences that are not scored")
     diversity_samples: int = option(4, "samples per sentence for diversity, of at most 100; 0 for none")
     training_limit: int = option(1_000_000, "training sentences compared with; of more an evenly spread part")
     seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
+
+    @property
+    def feedback(self) -> bool:
+        """Whether what was written is read again to write better."""
+        return self.candidates > 1 or self.refine > 0
 
     def __post_init__(self) -> None:
         check_choices(self, "eval")

@@ -1,6 +1,6 @@
 """The evaluation as one call: reconstruction beside its controls, likelihood, and the settings that made them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -114,9 +114,7 @@ def _report(
         conditions=conditions,
         differences=gains,
         random_pair_cosine=bootstrap_interval(written.random_pair_cosines, config.seed),
-        verdicts=_verdicts(
-            conditions, gains, written.true.references, sampling, latent, scored, memorisation
-        ),
+        verdicts=_verdicts(conditions, gains, written.true, sampling, latent, scored, memorisation),
         by_length=scores_by_length(
             written.true, written.shuffled, [len(tokens) for tokens in data.token_ids], config.seed
         ),
@@ -134,6 +132,7 @@ def _conditions(written: Controlled, beside: TrainingSide | None) -> dict[str, S
     """The conditions that were made, in the order of their expected success."""
     found = {
         "true": written.true,
+        "one_shot": written.one_shot,
         "unguided": written.unguided,
         "nearest": None if beside is None else beside.nearest,
         "shuffled": written.shuffled,
@@ -145,19 +144,22 @@ def _conditions(written: Controlled, beside: TrainingSide | None) -> dict[str, S
 def _verdicts(
     conditions: Mapping[str, Mapping[str, Interval]],
     gains: Mapping[str, Mapping[str, Interval]],
-    references: Sequence[str],
+    written: Scores,
     sampling: SamplingConfig,
     latent: Mapping[str, Any],
     scored: LikelihoodFigures,
     memorisation: Mapping[str, Any] | None,
 ) -> list[say.Verdict]:
     true, nearest = conditions["true"], conditions.get("nearest")
-    repeated = float(np.mean([repetition(text) for text in references]))
+    repeated = float(np.mean([repetition(text) for text in written.references]))
     return say.answered(
         [
-            say.vector_verdict(true, conditions["shuffled"], gains["shuffled"], len(references)),
+            say.vector_verdict(true, conditions["shuffled"], gains["shuffled"], len(written)),
             say.posterior_verdict(latent),
             say.guidance_verdict(sampling.cfg, gains["unguided"]) if "unguided" in gains else None,
+            say.feedback_verdict(float(written.encoder_calls.mean()), gains["one_shot"])
+            if "one_shot" in gains
+            else None,
             None if nearest is None else say.retrieval_verdict(true, nearest, gains["nearest"]),
             say.calibration_verdict(scored.calibration),
             None if memorisation is None else say.memorisation_verdict(memorisation),
@@ -210,6 +212,7 @@ SCORING = {
     "shuffled": "another sentence's vector, each used once",
     "null": "no vector, one candidate, no feedback",
     "unguided": "its own vector, w = 1, all else the same",
+    "one_shot": "its own vector, one candidate, no rounds of refining",
     "nearest": "the training sentence whose stored vector has the highest cosine with the source's",
     "nelbo": "given the vector (posterior mean) and the true length",
     "calibration": "probability of the likeliest token of each masked position, given the vector and the true "

@@ -1,8 +1,8 @@
 """Sentences written from a full mask under several conditions, each scored against its own source.
 
-The conditions are the sentence's own vector (true), the same without guidance (unguided), another sentence's vector
-(shuffled) and no vector (null). What the last two score is what guessing scores: only the distance to them shows
-that the vector is used.
+The conditions are the sentence's own vector (true), the same without feedback (one_shot) or without guidance
+(unguided), another sentence's vector (shuffled) and no vector (null). What the last two score is what guessing
+scores: only the distance to them shows that the vector is used.
 
 The reference of a sentence is what the decoder's tokenizer can write of it, `decode(encode(source))`: a
 vocabulary without capitals must not be scored on capitals. The cosine is, under every condition, between the
@@ -39,6 +39,7 @@ class Controlled:
         null: Written from no vector.
         unguided: Written from the sentence's own vector without guidance; None where `true` has none, or where it
             was not asked for.
+        one_shot: Written from the sentence's own vector at once; None where `true` is, too.
         random_pair_cosines: Of the sentences' vectors with those they were shuffled with [N].
     """
 
@@ -46,6 +47,7 @@ class Controlled:
     shuffled: Scores
     null: Scores
     unguided: Scores | None
+    one_shot: Scores | None
     random_pair_cosines: Figures
 
 
@@ -78,8 +80,10 @@ def reconstruct_with_controls(
         token_ids=[data.token_ids[row] for row in other.tolist()],
     )
     own = write(model, data, "reconstruction", config, sampling, on_event)
-    plain = None
-    if config.compare_guidance and sampling.cfg != 1:
+    at_once = plain = None
+    if config.feedback:
+        at_once = write(model, data, "one shot", replace(config, candidates=1, refine=0), sampling, on_event)
+    elif config.compare_guidance and sampling.cfg != 1:
         plain = write(model, data, "unguided", config, replace(sampling, cfg=1.0), on_event)
     others = write(model, away, "shuffled", config, sampling, on_event)
     nothing = _write_null(model, len(data), config.seed, sampling, on_event)
@@ -88,6 +92,7 @@ def reconstruct_with_controls(
         shuffled=score_written(model, data, references, others),
         null=score_written(model, data, references, nothing),
         unguided=None if plain is None else score_written(model, data, references, plain),
+        one_shot=None if at_once is None else score_written(model, data, references, at_once),
         random_pair_cosines=_cosines(data.vectors, away.vectors),
     )
 

@@ -45,8 +45,8 @@ class EvaluationReport:
     """The outcome of `evaluate`.
 
     Attributes:
-        scores: Texts and scores by sentence under each condition: `true`, and where they were made `unguided` and
-            `nearest`, and `shuffled` and `null`.
+        scores: Texts and scores by sentence under each condition: `true`, and where they were made `one_shot`,
+            `unguided` and `nearest`, and `shuffled` and `null`.
         conditions: The figures of each condition with their 95 % bootstrap intervals.
         differences: Of `true` to each other condition, paired by sentence, with 95 % intervals.
         random_pair_cosine: Mean cosine of the vectors of two different sentences.

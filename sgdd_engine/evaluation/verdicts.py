@@ -22,7 +22,8 @@ class Verdict:
     """One question and its answer.
 
     Attributes:
-        name: `vector_used`, `posterior`, `guidance`, `retrieval`, `calibration`, `memorisation` or `repetition`.
+        name: `vector_used`, `posterior`, `guidance`, `feedback`, `retrieval`, `calibration`, `memorisation` or
+            `repetition`.
         ok: Whether all is well; None where the figures do not tell.
         sentence: The answer in words, with the figures it rests on.
     """
@@ -65,15 +66,31 @@ def posterior_verdict(latent: Mapping[str, Any]) -> Verdict | None:
 
 def guidance_verdict(cfg: float, gain: Figures) -> Verdict:
     """Whether guidance raises token F1 or cosine and lowers neither, against w = 1 on the same sentences."""
+    return _gain_verdict("guidance", f"against w = 1, w = {cfg:g}", gain)
+
+
+def feedback_verdict(encoder_calls: float, gain: Figures) -> Verdict:
+    """Whether candidates and rounds of refining raise token F1 or cosine and lower neither, against one shot.
+
+    They are chosen by the cosine, so token F1 is the evidence that they do not only please the encoder.
+    """
+    return _gain_verdict("feedback", f"against one shot, {encoder_calls:.1f} encoder calls", gain, "change")
+
+
+def _gain_verdict(name: str, what: str, gain: Figures, verb: str = "changes") -> Verdict:
     both = (gain["token_f1"], gain["cosine"])
     better, worse = any(part.low > 0 for part in both), any(part.high < 0 for part in both)
-    figures = f"against w = 1, w = {cfg:g} changes token F1 by {_change(both[0])} and the cosine by {_change(both[1])}"
+    figures = f"{what} {verb} token F1 by {_change(both[0])} and the cosine by {_change(both[1])}"
     if better and not worse:
-        return Verdict("guidance", True, f"Guidance helps: {figures}.")
+        return Verdict(name, True, f"{name.capitalize()} helps: {figures}.")
     if worse and not better:
-        return Verdict("guidance", False, f"Guidance makes it worse: {figures}.")
-    answer = "Guidance helps one and harms the other" if better else "Whether guidance helps cannot be told"
-    return Verdict("guidance", None, f"{answer}: {figures}.")
+        return Verdict(name, False, f"{name.capitalize()} makes it worse: {figures}.")
+    answer = (
+        f"{name.capitalize()} helps one and harms the other"
+        if better
+        else f"Whether {name} helps cannot be told"
+    )
+    return Verdict(name, None, f"{answer}: {figures}.")
 
 
 def retrieval_verdict(true: Figures, nearest: Figures, gain: Figures) -> Verdict:

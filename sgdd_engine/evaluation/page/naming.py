@@ -46,6 +46,7 @@ SCORES = {
 # What a decoder was given, with the style of its marks in the drawings.
 CONDITIONS = {
     "true": ("its own vector", "own"),
+    "one_shot": ("its own, one shot", "second"),
     "unguided": ("its own, no guidance", "second"),
     "nearest": ("nearest training sentence", "third"),
     "shuffled": ("another sentence’s vector", "control"),
