@@ -239,7 +239,7 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
     made = tmp_path / "work" / "mini"
     assert damage(made) is None
     assert "cfg" in read_info(made).sampling
-    assert "Held-out novels, 7 rounds of refining" in (made / "README.md").read_text(encoding="utf-8")
+    assert "candidates and 6 rounds of refining" in (made / "README.md").read_text(encoding="utf-8")
 
 
 def test_nothing_lies_in_the_package_that_is_no_checkpoint():

@@ -28,16 +28,12 @@ score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
 # The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
 score --data "$fiction" --find-cfg > "$work/fiction.json"
 score --data "$fiction" --cfg 2.0 > "$work/cfg2.json"
-score --data "$fiction" --candidates 8 > "$work/candidates.json"
-score --data "$fiction" --refine 7 > "$work/refined.json"
 score --data "$fiction" --candidates 2 --refine 6 > "$work/both.json"
-score --data "$stories" > "$work/stories.json"
+score --data "$stories" --cfg 1.5 > "$work/stories.json"
 
 python "$here/card.py" "$work/exported" \
     "Held-out novels, one shot=$work/fiction.json" \
     "Held-out novels, one shot, cfg 2=$work/cfg2.json" \
-    "Held-out novels, best of 8 candidates=$work/candidates.json" \
-    "Held-out novels, 7 rounds of refining=$work/refined.json" \
     "Held-out novels, best of 2 candidates and 6 rounds of refining=$work/both.json" \
     "TinyStories, one shot=$work/stories.json" > "$work/card.md"
 sgdd export "$work/exported" "$work/mini" --card "$work/card.md"
