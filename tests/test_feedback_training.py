@@ -5,20 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from models_for_tests import VOCABULARY, latents, random_tokens, scatter, tiny_model
+from models_for_tests import EMBEDDING_DIM, VOCABULARY, latents, random_tokens, scatter, tiny_model
 from safetensors.torch import load_file
 from tiny_training import TINY, tiny
 
+from sgdd_engine import SGDD
 from sgdd_engine.checkpoint import resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.distributed import CPU
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import CheckpointSaved, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.drafting import PART, prepare_drafts
-from sgdd_engine.training.drafts import Drafts
+from sgdd_engine.training.drafts import DraftRows, Drafts
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.order import rows_of_run
+from sgdd_engine.training.step import batch_loss, step_generator
 
 EVERY = torch.ones(3, dtype=torch.bool)
 
@@ -92,6 +95,8 @@ def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus,
     events = []
     train(corpus, tmp_path / "run", second(first), device="cpu", on_event=events.append)
     learnt = weights(tmp_path / "run")
+    SGDD.from_pretrained(tmp_path / "run", "cpu").save_pretrained(tmp_path / "shared")
+    assert str(first) not in (tmp_path / "shared" / "config.json").read_text(encoding="utf-8")
     assert learnt["draft_reader.words.weight"].abs().max() > 0
     assert learnt["draft_reader.meaning.2.weight"].abs().max() > 0
     assert any(isinstance(event, Validated) for event in events)
@@ -168,6 +173,27 @@ def test_drafts_come_at_their_share_of_the_positions_and_nothing_is_left_out(cor
     everything = {tuple(split.tokens(row)) for row in range(len(split))}
     assert seen[0] == (everything if share < 1 else set())
     assert seen[1] == ({tuple(split.tokens(row)) for row in chosen.tolist()} if share else set())
+
+
+@pytest.mark.parametrize("drafted", [True, False])
+def test_every_parameter_has_a_gradient_with_drafts_and_without(drafted):
+    model = tiny_model(feedback=True)
+    x, e = random_tokens(4, 6), torch.randn(4, EMBEDDING_DIM)
+    drafts = DraftRows(random_tokens(4, 6, seed=1), torch.randn(4, EMBEDDING_DIM)) if drafted else None
+    loss = batch_loss(
+        model,
+        x,
+        e,
+        config=TINY.train,
+        diffusion=TINY.diffusion,
+        step=0,
+        generator=step_generator(0, 0, CPU),
+        drafts=drafts,
+    )
+    loss.total.backward()
+    # DDP waits for each of them, and one process may have a piece with drafts while another has none.
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert bool(model.draft_reader.words.weight.grad.any()) == drafted
 
 
 def test_it_needs_a_first_stage():

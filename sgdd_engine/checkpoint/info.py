@@ -67,6 +67,8 @@ class CheckpointInfo:
         if "corpus" in facts:
             corpus = {key: value for key, value in facts["corpus"].items() if key != "folder"}
             facts["corpus"] = _with_bare_names(corpus)
+        if start := facts.get("settings", {}).get("start_from"):
+            facts["settings"] = {**facts["settings"], "start_from": _last_part(start)}
         return dataclasses.replace(self, facts=facts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,8 +116,11 @@ def _with_bare_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if not isinstance(value, dict):
         return value
     return {
-        key: re.split(r"[\\/]", item.rstrip("\\/"))[-1]
-        if key == "path" and isinstance(item, str)
-        else _with_bare_names(item)
+        key: _last_part(item) if key == "path" and isinstance(item, str) else _with_bare_names(item)
         for key, item in value.items()
     }
+
+
+def _last_part(path: str) -> str:
+    """The name that a path ends with, on whichever system it was written."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]

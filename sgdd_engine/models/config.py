@@ -45,7 +45,7 @@ class DecoderConfig:
     modulation: Literal["block", "shared", "none"] = option(
         "block",
         "where AdaLN-Zero's shift, scale and gate come from: a matrix of each block, one that all share (with an "
-        "offset per block; fewer parameters), or no condition at all, which is then read as a memory token",
+        "offset per block; fewer parameters), or none (the condition then stands before the canvas as a token)",
     )
     memory_tokens: int = option(8, "vectors made from z that attention can read; 0 for none")
     memory_hidden: int = option(0, "hidden width of the network that makes them; 0 makes it one matrix")

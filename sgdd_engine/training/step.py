@@ -69,9 +69,7 @@ def batch_loss(
     places = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
 
-    draft = None
-    if drafts is not None:
-        draft = Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
+    draft = None if model.draft_reader is None else _draft(model, drafts, z_t, z, dropped, generator)
     hidden = model.hidden(z_t, t, model.condition(z, draft)).flatten(0, 1).index_select(0, places)
     targets = x.flatten().index_select(0, places)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
@@ -87,6 +85,23 @@ def batch_loss(
     return BatchLoss(
         total, scores.nll, scores.correct, masked, places, length_nats.detach(), kl_nats.detach()
     )
+
+
+def _draft(
+    model: SemanticDecoder,
+    drafts: DraftRows | None,
+    z_t: Tensor,
+    z: Tensor,
+    dropped: Tensor,
+    generator: torch.Generator,
+) -> Draft:
+    """What the rows see: their drafts, or where there are none the canvas itself, shown to nobody.
+
+    So the reader takes part in every piece; one process may have drafts while another has none.
+    """
+    if drafts is None:
+        return Draft(z_t, z, torch.zeros_like(dropped))
+    return Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
