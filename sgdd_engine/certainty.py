@@ -44,7 +44,8 @@ def certainty(
     for indices in batches([len(tokens) for tokens in texts]):
         tokens = lay_out([texts[i] for i in indices], model)
         lengths = [len(texts[i]) for i in indices]
-        denoiser = GuidedDenoiser(model, z[[rows[i] for i in indices]], lengths, sampling, forbidden)
+        latents = z[[rows[i] for i in indices]]
+        denoiser = GuidedDenoiser(model, latents, lengths, sampling, forbidden, remembers=False)
         sure = torch.zeros(tokens.shape)
         for first in range(STRIDE):
             masked = torch.zeros_like(tokens, dtype=torch.bool)

@@ -57,6 +57,8 @@ class GuidedDenoiser:
         sampling: The guidance.
         forbidden: Token ids that are never written.
         drafts: What each row sees beside its meaning, all of them or none; the null branch sees nothing.
+        remembers: Whether each call is one step after the last, so that a decoder with self-conditioning is shown
+            what it made of the last canvas.
     """
 
     def __init__(
@@ -67,8 +69,12 @@ class GuidedDenoiser:
         sampling: SamplingConfig,
         forbidden: Sequence[int],
         drafts: Sequence[Sight | None] = (),
+        *,
+        remembers: bool = True,
     ) -> None:
         self._model = model
+        self._remembers = remembers and model.config.decoder.self_conditioning
+        self._before: dict[int, Tensor] = {}
         self._sampling = sampling
         self._branches = 1 if sampling.cfg in (0.0, 1.0) else 2
         self._groups = self._grouped(z, lengths, [draft for draft in drafts if draft is not None])
@@ -120,7 +126,10 @@ class GuidedDenoiser:
         if not len(where):
             return self._bias.new_empty(branches, 0, width)
         tokens = canvas[group.rows, : group.length].repeat(branches, 1)
-        hidden = self._model.hidden(tokens, times[group.rows].repeat(branches), group.condition)
+        before = self._before.get(group.length)
+        hidden = self._model.hidden(tokens, times[group.rows].repeat(branches), group.condition, before)
+        if self._remembers:
+            self._before[group.length] = hidden
         return hidden.view(branches, -1, width).index_select(1, where.to(hidden.device)).float()
 
     def _pieces(self, hidden: Tensor, rows: Tensor, canvas: Tensor) -> Iterator[Tensor]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,3 +59,12 @@ def test_the_head_is_nearly_all_of_the_arithmetic():
         DiffusionConfig(),
     )
     assert small.flops_per_token < cost.flops_per_token / 5
+
+
+def test_self_conditioning_costs_half_a_forward_pass_of_the_trunk():
+    config, encoder = planned(encoder="minilm", tokenizer=TokenizerConfig(kind="unigram", vocab_size=500))
+    again = replace(config, decoder=replace(config.decoder, self_conditioning=True))
+    plain, twice = (cost_of(c, encoder, TrainConfig(), DiffusionConfig()) for c in (config, again))
+    assert twice.trainable == plain.trainable + config.decoder.width**2
+    ours, theirs = (c.flops_per_token * (1 - c.head_flops_share) for c in (twice, plain))
+    assert ours == pytest.approx(theirs * 3.5 / 3)

@@ -24,12 +24,16 @@ def plainly(model, z, task, config):
     """One sentence alone: both branches, all positions, the whole vocabulary, normalised at each turn."""
     z = z[[task.row]]
 
-    def branch(z_t, t, latent):
-        hidden = model.hidden(z_t, t, model.condition(latent))[0]
-        return model.head.logits(hidden).index_fill(1, torch.tensor(SPECIALS), -1e4).log_softmax(-1)
+    before = {}
+
+    def branch(name, z_t, t, latent):
+        hidden = model.hidden(z_t, t, model.condition(latent), before.get(name))
+        if model.config.decoder.self_conditioning:
+            before[name] = hidden
+        return model.head.logits(hidden[0]).index_fill(1, torch.tensor(SPECIALS), -1e4).log_softmax(-1)
 
     def denoiser(z_t, t, masked):
-        c, u = branch(z_t, t, z), branch(z_t, t, model.null_latent(1))
+        c, u = branch("c", z_t, t, z), branch("u", z_t, t, model.null_latent(1))
         if config.guidance == "plain" or config.cfg == 0:
             scores = u + config.cfg * (c - u)
         else:
@@ -46,8 +50,9 @@ def plainly(model, z, task, config):
     ("cfg", "guidance"), [(0.0, "plain"), (1.0, "plain"), (1.7, "plain"), (1.7, "coverage")]
 )
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_fast_way_writes_what_the_plain_way_writes(order, cfg, guidance, temperature):
-    model, z = tiny_model(), latents()
+@pytest.mark.parametrize("self_conditioning", [False, True])
+def test_the_fast_way_writes_what_the_plain_way_writes(order, cfg, guidance, temperature, self_conditioning):
+    model, z = tiny_model(self_conditioning=self_conditioning), latents()
     tasks = [Task(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
     for more in ({"steps": 1}, {"steps": 6, "order_noise": 0.5}, {"steps": 16, "top_p": 0.9}):
         config = SamplingConfig(order=order, cfg=cfg, guidance=guidance, temperature=temperature, **more)

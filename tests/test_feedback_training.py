@@ -17,12 +17,13 @@ from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import CheckpointSaved, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
-from sgdd_engine.training.drafting import PART, prepare_drafts
+from sgdd_engine.training.drafting import KINDS, PART, fitted, prepare_drafts
 from sgdd_engine.training.drafts import DraftRows, Drafts
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.order import rows_of_run
 from sgdd_engine.training.step import batch_loss, step_generator
 
+MASK = VOCABULARY.mask_id
 EVERY = torch.ones(3, dtype=torch.bool)
 
 
@@ -64,7 +65,8 @@ def a_draft(given=EVERY, seed=1):
 @pytest.mark.parametrize("anchors", [True, False])
 def test_a_draft_says_nothing_before_it_is_learnt_and_something_after(anchors):
     model, z = tiny_model(feedback=True, anchors=anchors), latents()
-    for parameter in (*model.draft_reader.meaning[-1].parameters(), model.draft_reader.words.weight):
+    reader = model.draft_reader
+    for parameter in (reader.louder, *reader.meaning[-1].parameters(), reader.words.weight):
         torch.nn.init.zeros_(parameter)
     assert torch.equal(hidden(model, z, a_draft()), hidden(model, z))
     scatter(model.draft_reader)
@@ -134,8 +136,17 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     ]
     batch = drafts.batch(torch.tensor(same).numpy())
     assert batch.tokens.shape == (len(same), split.lengths[drafts.rows[0]])
-    texts = model.tokenizer.decode_batch(batch.tokens.tolist())
-    torch.testing.assert_close(batch.vectors, model.encoder.encode(texts), atol=2e-3, rtol=0)
+    # The first kind is written without guidance at the true length, and its words are what was encoded again.
+    (style, true_length), first_kind = KINDS[0], np.arange(0, 40, len(KINDS))
+    assert true_length
+    rows = drafts.rows[first_kind]
+    written = model.generate(
+        split.embeddings(rows), sampling=style, lengths=split.lengths[rows].tolist(), seed=0
+    )
+    for number, item in zip(first_kind.tolist(), written, strict=True):
+        found = drafts.batch(np.array([number]))
+        assert tuple(found.tokens[0].tolist()) == item.tokens
+        torch.testing.assert_close(found.vectors, model.encoder.encode([item.text]), atol=2e-3, rtol=0)
 
     def nobody():
         raise AssertionError("all drafts are there")
@@ -145,6 +156,19 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     next(tmp_path.glob("part-*")).write_bytes(b"broken")
     with pytest.raises(TrainingError, match="damaged"):
         prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length"), [((5, 6, 7), 3), ((5, 6, 7), 6), ((5, 6, 7, 8, 9), 2), ((), 2)]
+)
+def test_a_draft_of_another_length_keeps_its_words_in_their_order(tokens, length):
+    made = {fitted(tokens, length, MASK, np.random.default_rng(seed)) for seed in range(50)}
+    assert all(len(draft) == length for draft in made)
+    for draft in made:
+        words = [token for token in draft if token != MASK]
+        assert len(words) == min(len(tokens), length)
+        assert [token for token in tokens if token in words] == words
+    assert len(made) > 1 or length == len(tokens) or not tokens
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])

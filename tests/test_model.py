@@ -168,21 +168,56 @@ def test_lengths_are_scored_from_one_to_the_longest():
     assert logits.dtype == torch.float32
 
 
-def test_training_reaches_every_parameter():
-    model = tiny_model().train()
-    loss = batch_loss(
-        model,
+def loss_of(model, step=0):
+    """The training loss on some sentences, always under the same noise."""
+    return batch_loss(
+        model.train(),
         random_tokens(64, 7),
         torch.randn(64, EMBEDDING_DIM, generator=generator()),
         config=TrainConfig(batch_tokens=448),
         diffusion=DiffusionConfig(),
-        step=0,
+        step=step,
         generator=generator(1),
-    )
-    loss.total.backward()
+    ).total
+
+
+@pytest.mark.parametrize(("self_conditioning", "step"), [(False, 0), (True, 1)])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_training_reaches_every_parameter(self_conditioning, step, bf16):
+    model = tiny_model(self_conditioning=self_conditioning)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        total = loss_of(model, step)
+    total.backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_a_look_before_counts_in_every_second_step_and_at_open_positions_alone():
+    model, plain = tiny_model(self_conditioning=True), tiny_model()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    beta = model.config.bottleneck.beta / model.config.bottleneck.anneal_steps
+    assert beta > 0  # it rises from step to step, so that losses are compared at the same one
+    assert torch.equal(loss_of(model, step=0), loss_of(plain, step=0))
+    assert not torch.allclose(loss_of(model, step=1), loss_of(plain, step=1), atol=1e-3)
+
+    canvas, condition = random_tokens(3, 6), model.eval().condition(latents())
+    canvas[:, 2] = MASK
+    before = torch.randn(3, 6, model.config.decoder.width, generator=generator(5))
+    other = before.clone()
+    other[:, [0, 1, 3, 4, 5]] += 1.0
+    with torch.no_grad():
+        told = model.hidden(canvas, torch.ones(3), condition, before)
+        assert torch.equal(told, model.hidden(canvas, torch.ones(3), condition, other))
+        assert not torch.allclose(told, model.hidden(canvas, torch.ones(3), condition), atol=1e-2)
+        nothing = model.hidden(canvas, torch.ones(3), condition, torch.zeros_like(before))
+        assert torch.equal(nothing, model.hidden(canvas, torch.ones(3), condition))
+
+
+def test_a_second_stage_may_add_self_conditioning_which_says_nothing_at_first():
+    model, plain = tiny_model(self_conditioning=True, scattered=False), tiny_model(scattered=False)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    assert torch.equal(loss_of(model, step=1), loss_of(plain, step=1))
 
 
 def test_bf16_autocast_stays_close():

@@ -54,6 +54,9 @@ class DecoderConfig:
         "can also read a draft of the sentence and how the draft's meaning differs from the one asked for",
     )
     feedback_hidden: int = option(128, "hidden width of the network that reads the two meanings")
+    self_conditioning: bool = option(
+        False, "reads, where the canvas is open, the hidden states it had there one step before"
+    )
     anchors: bool = option(
         True, "visible <s> and </s> around the canvas; without them RoPE cannot tell positions apart"
     )

@@ -1,5 +1,6 @@
 """The denoiser: a bidirectional Transformer that reads the canvas, the time, the length and the meaning."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -22,12 +23,14 @@ from sgdd_engine.models.head import VocabularyHead
 
 
 class Denoiser(nn.Module):
-    """Hidden states of the canvas: `(z_t [B, n], t [B], condition) → [B, n, width]`.
+    """Hidden states of the canvas: `(z_t [B, n], t [B], condition, before [B, n, width]) → [B, n, width]`.
 
     The canvas is read between visible `<s>` and `</s>`. Without them, and without memory, an all-mask canvas
     is position-blind: all values are equal, so rotary attention returns the same vector everywhere, whatever
     the weights. Where nothing is modulated, a token made of meaning, time and length stands before it (in-context
-    conditioning, arXiv 2212.09748 §3.2).
+    conditioning, arXiv 2212.09748 §3.2). With `decoder.self_conditioning` the open positions also read `before`,
+    what this network returned there one step earlier (arXiv 2208.04202 §3.2, but hidden states, as in arXiv
+    2212.11972, instead of guessed tokens: they cost no second projection onto the vocabulary).
     """
 
     def __init__(self, config: DecoderConfig, vocabulary: VocabularyConfig, max_tokens: int) -> None:
@@ -45,6 +48,9 @@ class Denoiser(nn.Module):
         )
         shared = config.modulation == "shared"
         self.shared_modulation = zero_modulation(config.width, SHIFTS) if shared else None
+        self.before = nn.Linear(config.width, config.width, bias=False) if config.self_conditioning else None
+        if self.before is not None:
+            nn.init.zeros_(self.before.weight)
         nn.init.normal_(self.length.weight, std=0.02)
 
     def keep(self, condition: Condition, length: int) -> Condition:
@@ -58,9 +64,9 @@ class Denoiser(nn.Module):
         kept = tuple(block.read(condition.memory) for block in blocks)
         return replace(condition, kept=kept, angles=angles)
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def forward(self, z_t: Tensor, t: Tensor, condition: Condition, before: Tensor | None = None) -> Tensor:
         n = z_t.shape[1]
-        x = self._embedded(z_t, condition.draft)
+        x = self._embedded(z_t, [condition.draft, self._recalled(z_t, before)])
         signal = condition.vector + self.time(t) + self.length.weight[n]
         if self.in_context:
             x = torch.cat([signal[:, None], x], dim=1)
@@ -85,12 +91,20 @@ class Denoiser(nn.Module):
     def _angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         return rotary_angles(length, self.config.width // self.config.heads, device)
 
-    def _embedded(self, z_t: Tensor, draft: Tensor | None) -> Tensor:
+    def _recalled(self, z_t: Tensor, before: Tensor | None) -> Tensor | None:
+        if before is None:
+            return None
+        assert self.before is not None, "the decoder has not learnt to read its own hidden states"
+        recalled: Tensor = self.before(before)
+        return recalled * (z_t == self.vocabulary.mask_id)[..., None]
+
+    def _embedded(self, z_t: Tensor, additions: Sequence[Tensor | None]) -> Tensor:
         x = self.head.embed(self._with_anchors(z_t))
-        if draft is None:
-            return x
-        # The anchors are no part of a draft.
-        return x + F.pad(draft, (0, 0, 1, 1)) if self.config.anchors else x + draft
+        for addition in additions:
+            if addition is not None:
+                # The anchors are no part of it.
+                x = x + (F.pad(addition, (0, 0, 1, 1)) if self.config.anchors else addition)
+        return x
 
     def _with_anchors(self, z_t: Tensor) -> Tensor:
         if not self.config.anchors:

@@ -4,13 +4,11 @@ The idea is vec2text's corrector (arXiv 2310.06816 §3.2), which reads target, d
 whole sentence is written anew from a mask, with the draft in sight.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.config import DecoderConfig
 from sgdd_engine.models.projector import projector
 
@@ -30,40 +28,32 @@ class Draft(NamedTuple):
 
 
 class DraftReader(nn.Module):
-    """Adds to a condition what a draft says.
+    """What a decoder is told when it sees a draft: a meaning that answers it, and its words.
 
-    All it adds is zero at the start, so a decoder that was trained without drafts goes on from where it stands, and
-    rows without a draft are written as before.
+    The draft's latent and what it lacks of the meaning asked for move that meaning, so what the decoder already makes
+    of a latent serves here too. All that is added is zero at the start: a decoder that was trained without drafts goes
+    on from where it stands, and rows without a draft are written as before.
 
     Args:
         latent_dim: Size of the latents.
-        config: Width, memory tokens and hidden width.
+        config: Width and hidden width.
     """
 
     def __init__(self, latent_dim: int, config: DecoderConfig) -> None:
         super().__init__()
-        self.shape = (1 + config.memory_tokens, config.width)
-        self.meaning = projector(2 * latent_dim, config.feedback_hidden, self.shape[0] * config.width)
+        self.louder = nn.Parameter(torch.zeros(latent_dim))
+        self.meaning = projector(2 * latent_dim, config.feedback_hidden, latent_dim)
         self.words = nn.Linear(config.width, config.width, bias=False)
         for parameter in (*self.meaning[-1].parameters(), *self.words.parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, condition: Condition, z: Tensor, draft: Draft, embedded: Tensor) -> Condition:
-        """The condition of latents `z` [B, latent_dim] with their drafts.
+    def answer(self, z: Tensor, draft: Draft) -> Tensor:
+        """The latents [B, latent_dim] to be told instead of `z`: what the drafts lack said louder, and more."""
+        lack = z - draft.z
+        moved: Tensor = self.louder * lack + self.meaning(torch.cat([lack, draft.z], dim=-1))
+        return z + moved * draft.given[:, None].to(moved.dtype)
 
-        Args:
-            condition: Without them.
-            z: The meaning asked for.
-            draft: The drafts.
-            embedded: Their tokens' embeddings [B, n, width].
-        """
-        given = draft.given[:, None, None].to(embedded.dtype)
-        meanings = torch.cat([z - draft.z, draft.z], dim=-1)
-        told = self.meaning(meanings).unflatten(-1, self.shape) * given
-        memory = condition.memory
-        return replace(
-            condition,
-            vector=condition.vector + told[:, 0],
-            memory=None if memory is None else memory + told[:, 1:],
-            draft=self.words(embedded) * given,
-        )
+    def words_of(self, draft: Draft, embedded: Tensor) -> Tensor:
+        """What the drafts' words, embedded [B, n, width], add to the canvas [B, n, width]."""
+        words: Tensor = self.words(embedded)
+        return words * draft.given[:, None, None].to(words.dtype)

@@ -1,5 +1,7 @@
 """The whole trainable model: vector → latent → condition → hidden states, and the length of the sentence."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -89,21 +91,25 @@ class SemanticDecoder(nn.Module):
 
     def condition(self, z: Tensor, draft: Draft | None = None) -> Condition:
         """What the decoder reads of latents [B, latent_dim], and of drafts if it is shown any."""
-        condition: Condition = self.conditioner(z)
         if draft is None:
-            return condition
-        assert self.draft_reader is not None, "the decoder has not learnt to read drafts"
-        with_draft: Condition = self.draft_reader(condition, z, draft, self.head.embed(draft.tokens))
-        return with_draft
+            told: Condition = self.conditioner(z)
+            return told
+        reader = self.draft_reader
+        assert reader is not None, "the decoder has not learnt to read drafts"
+        condition: Condition = self.conditioner(reader.answer(z, draft))
+        return replace(condition, draft=reader.words_of(draft, self.head.embed(draft.tokens)))
 
     def length_logits(self, z: Tensor) -> Tensor:
         """Logits [B, max_tokens] in float32; entry `i` stands for a sentence of `i + 1` tokens."""
         logits: Tensor = self.length_head(z)
         return logits.float()
 
-    def hidden(self, z_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Hidden states [B, n, width] of the canvas `z_t` [B, n] at times `t` [B]."""
-        hidden: Tensor = self.denoiser(z_t, t, condition)
+    def hidden(self, z_t: Tensor, t: Tensor, condition: Condition, before: Tensor | None = None) -> Tensor:
+        """Hidden states [B, n, width] of the canvas `z_t` [B, n] at times `t` [B].
+
+        `before` is what this returned one step earlier; without it, or where it is zero, there was no step before.
+        """
+        hidden: Tensor = self.denoiser(z_t, t, condition, before)
         return hidden
 
     @torch.no_grad()

@@ -24,6 +24,7 @@ TYPICAL_TOKENS = 20
 # Weights, gradients, two moments and the average, each in fp32.
 BYTES_PER_PARAMETER = 20
 BACKWARD = 3  # a backward pass does twice the forward's products
+FIRST_LOOKS = 0.5  # forward passes of a step, on average, with self-conditioning
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def cost_of(config: ModelConfig, encoder: Component, train: TrainConfig, diffusi
     tokens = min(TYPICAL_TOKENS, config.max_tokens)
     masked = mean_mask_share(diffusion)
     head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width
-    trunk = BACKWARD * _forward_flops(model, tokens) / tokens
+    passes = BACKWARD + FIRST_LOOKS * config.decoder.self_conditioning
+    trunk = passes * _forward_flops(model, tokens) / tokens
     parts = (encoder, *_components(model))
     trainable = sum(part.parameters for part in parts if part.trainable)
     return Cost(
@@ -136,7 +138,7 @@ def mean_mask_share(diffusion: DiffusionConfig) -> float:
 
 def _components(model: SemanticDecoder) -> list[Component]:
     denoiser = model.denoiser
-    shared = [module for module in (denoiser.shared_modulation,) if module is not None]
+    shared = [module for module in (denoiser.shared_modulation, denoiser.before) if module is not None]
     parts: list[tuple[str, list[nn.Module | nn.Parameter]]] = [
         ("token table (tied with the head)", [denoiser.head.table]),
         ("vocabulary bias", [denoiser.head.bias]),

@@ -1,11 +1,12 @@
 """Writing the drafts that a run learns to correct.
 
 A corrector must see the mistakes it is to correct: the drafts are what the model that the run starts from writes from
-the sentences' vectors, at their true lengths: with guidance and without, in few steps and more, greedily and with some
-chance, since later rounds meet drafts of every kind.
+the sentences' vectors: with guidance and without, in few steps and more, greedily and with some chance, since later
+rounds meet drafts of every kind. Half of them are as long as their sentences; the others have the length that the model
+found likeliest, which is wrong more often than right, and are made as long afterwards by a mask or a gap somewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,8 @@ PART = 4096
 # Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too.
 QUICK = SamplingConfig(steps=4, cfg=1.0)
 STYLES = (QUICK, replace(QUICK, temperature=0.7), replace(QUICK, cfg=1.5), SamplingConfig(steps=8, cfg=1.5))
+# Each style twice: at the true length, and at the one that the model finds likeliest.
+KINDS = tuple((style, true_length) for style in STYLES for true_length in (True, False))
 
 
 def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener) -> RunDrafts | None:
@@ -120,18 +123,21 @@ def _written(
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
-    for number, sampling in enumerate(STYLES):
-        which = np.arange(number, len(rows), len(STYLES))
+    for number, (sampling, true_length) in enumerate(KINDS):
+        which = np.arange(number, len(rows), len(KINDS))
         if not len(which):
             continue
         written = model.generate(
             vectors[torch.from_numpy(which)],
             sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
-            lengths=lengths[which].tolist(),
+            lengths=lengths[which].tolist() if true_length else None,
             seed=seed,
         )
+        mask_id = model.model.config.vocabulary.mask_id
         for place, item in zip(which.tolist(), written, strict=True):
-            tokens[place], texts[place] = item.tokens, item.text
+            noise = np.random.default_rng([seed, 2, int(rows[place])])
+            tokens[place] = fitted(item.tokens, int(lengths[place]), mask_id, noise)
+            texts[place] = item.text
     again = model.encoder.encode([text or "." for text in texts])
     return {
         "rows": rows,
@@ -139,6 +145,16 @@ def _written(
         "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
         "vectors": again.numpy().astype(np.float16),
     }
+
+
+def fitted(tokens: Sequence[int], length: int, mask_id: int, noise: np.random.Generator) -> tuple[int, ...]:
+    """A draft as long as its sentence: masks put in, or tokens left out, at random places."""
+    draft = list(tokens)
+    for _ in range(length - len(draft)):
+        draft.insert(int(noise.integers(len(draft) + 1)), mask_id)
+    for _ in range(len(draft) - length):
+        del draft[int(noise.integers(len(draft)))]
+    return tuple(draft)
 
 
 def _read(path: Path, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:

@@ -19,6 +19,8 @@ from sgdd_engine.training.config import TrainConfig
 # Enough to estimate a 1024 × 1024 covariance; read in pieces so that memory stays small.
 COVARIANCE_ROWS = 200_000
 COVARIANCE_PIECE = 8_192
+# What a second stage may add; it says nothing before it is trained.
+LEARNT_LATER = ("draft_reader.", "denoiser.before.")
 
 
 def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderConfig) -> ModelConfig:
@@ -86,7 +88,7 @@ def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus) -> None:
             "Start from a checkpoint that was trained with this encoder.",
         )
     ours, theirs = model.state_dict(), found.model.state_dict()
-    new = {name for name in ours if name not in theirs and not name.startswith("draft_reader.")}
+    new = {name for name in ours if name not in theirs and not name.startswith(LEARNT_LATER)}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:
         raise CheckpointError(

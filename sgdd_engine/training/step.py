@@ -13,6 +13,7 @@ from sgdd_engine.diffusion.corruption import q_sample, training_times
 from sgdd_engine.diffusion.objective import token_weights
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.models.bottleneck import kl_nats_per_sentence
+from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
@@ -70,7 +71,9 @@ def batch_loss(
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
 
     draft = None if model.draft_reader is None else _draft(model, drafts, z_t, z, dropped, generator)
-    hidden = model.hidden(z_t, t, model.condition(z, draft)).flatten(0, 1).index_select(0, places)
+    condition = model.condition(z, draft)
+    before = _before(model, z_t, t, condition, step)
+    hidden = model.hidden(z_t, t, condition, before).flatten(0, 1).index_select(0, places)
     targets = x.flatten().index_select(0, places)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
 
@@ -102,6 +105,21 @@ def _draft(
     if drafts is None:
         return Draft(z_t, z, torch.zeros_like(dropped))
     return Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
+
+
+def _before(model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, step: int) -> Tensor | None:
+    """What a decoder with self-conditioning reads of itself: in odd steps a first look, zeros in even ones.
+
+    No gradient flows through the first look (arXiv 2208.04202 §3.2). The step decides, not chance: under FSDP all
+    processes must call the decoder equally often.
+    """
+    if not model.config.decoder.self_conditioning:
+        return None
+    if step % 2 == 0:
+        return torch.zeros(*z_t.shape, model.config.decoder.width, device=z_t.device)
+    with torch.no_grad():
+        first = model.hidden(z_t, t, condition)
+    return first.float()
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
