@@ -22,7 +22,7 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.guided import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.step import batch_loss
+from sgdd_engine.training.step import batch_loss, looks_twice
 
 MODULATIONS = ("block", "shared", "none")
 
@@ -193,7 +193,14 @@ def test_training_reaches_every_parameter(self_conditioning, step, bf16):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_a_look_before_counts_in_every_second_step_and_at_open_positions_alone():
+@pytest.mark.parametrize("every", [1, 2, 3, 4, 5])
+def test_half_of_the_steps_look_twice_and_in_step_with_nothing(every):
+    for first in range(every):
+        looks = [looks_twice(step) for step in range(first, 4000, every)]
+        assert abs(sum(looks) / len(looks) - 0.5) < 0.02
+
+
+def test_a_look_before_counts_in_the_steps_that_take_one_and_at_open_positions_alone():
     model, plain = tiny_model(self_conditioning=True), tiny_model()
     plain.load_state_dict(model.state_dict(), strict=False)
     beta = model.config.bottleneck.beta / model.config.bottleneck.anneal_steps

@@ -107,15 +107,24 @@ def _draft(
     return Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
 
 
-def _before(model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, step: int) -> Tensor | None:
-    """What a decoder with self-conditioning reads of itself: in odd steps a first look, zeros in even ones.
+def looks_twice(step: int) -> bool:
+    """Whether a step takes a first look: half of them do.
 
-    No gradient flows through the first look (arXiv 2208.04202 §3.2). The step decides, not chance: under FSDP all
-    processes must call the decoder equally often.
+    Multiples of the golden ratio fall evenly on both halves of [0, 1], and in step with nothing that comes at a share
+    of the steps, as drafts do.
+    """
+    return step * (5**0.5 - 1) / 2 % 1 > 1 / 2
+
+
+def _before(model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, step: int) -> Tensor | None:
+    """What a decoder with self-conditioning reads of itself: in half of the steps a first look, zeros in the others.
+
+    No gradient flows through the first look (arXiv 2208.04202 §3.2). The step decides, not the piece's noise: under
+    FSDP all processes must call the decoder equally often.
     """
     if not model.config.decoder.self_conditioning:
         return None
-    if step % 2 == 0:
+    if not looks_twice(step):
         return torch.zeros(*z_t.shape, model.config.decoder.width, device=z_t.device)
     with torch.no_grad():
         first = model.hidden(z_t, t, condition)
