@@ -230,3 +230,9 @@ def test_another_network_is_no_start(corpus, first, tmp_path):
     wider = replace(spec, decoder=replace(spec.decoder, width=48))
     with pytest.raises(CheckpointError, match="other networks"):
         train(corpus, tmp_path / "run", wider, device="cpu")
+
+
+def test_it_may_start_from_mini_by_its_name(corpus, tmp_path):
+    spec = tiny(start_from="mini")
+    with pytest.raises(CheckpointError, match="writes with another vocabulary"):
+        train(corpus, tmp_path / "run", spec, device="cpu")

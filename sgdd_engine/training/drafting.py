@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from sgdd_engine.checkpoint import load_checkpoint
+from sgdd_engine.checkpoint import load_checkpoint, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import TrainingError
@@ -28,7 +28,6 @@ from sgdd_engine.storage import write_bytes
 from sgdd_engine.training.drafts import Drafts, RunDrafts
 from sgdd_engine.training.setup import Place
 from sgdd_engine.training.spec import TrainSpec
-from sgdd_engine.training.start import starting_checkpoint
 
 DRAFTS = "drafts"
 # Sentences of one file: some minutes of writing, so an interrupted run loses little.
@@ -54,7 +53,7 @@ def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener)
 
     @cache
     def writer() -> SGDD:
-        folder = starting_checkpoint(str(spec.train.start_from))
+        folder = resolve_checkpoint(str(spec.train.start_from))
         return SGDD(load_checkpoint(folder, place.device), place.device)
 
     def all_drafts() -> RunDrafts:

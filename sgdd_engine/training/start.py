@@ -52,7 +52,7 @@ def new_model(
             )
     model = _seeded(config, train.seed)
     if train.start_from is not None:
-        _take_weights(model, starting_checkpoint(train.start_from), corpus)
+        _take_weights(model, resolve_checkpoint(train.start_from), corpus)
         return model.to(device)
     mean, std = corpus.statistics()
     needs_covariance = config.bottleneck.kind == "whitening"
@@ -62,15 +62,6 @@ def new_model(
         model.start_table(_encoder_table(corpus, config.decoder.width))
         on_event(StageFinished("token table from the encoder's word table"))
     return model.to(device)
-
-
-def starting_checkpoint(name: str) -> Path:
-    """The checkpoint folder that `train.start_from` names.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    return resolve_checkpoint(Path(name))
 
 
 def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus) -> None:
