@@ -21,7 +21,8 @@ from sgdd_engine.models.device import resolve_device
 from sgdd_engine.refining import Reader, closest
 from sgdd_engine.refining import refine as improve
 from sgdd_engine.remasking import STEPS, TEMPERATURE, Remasking
-from sgdd_engine.text.encoder import EncoderReference, SentenceEncoder, load_encoder_like
+from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 # Likeliest lengths tried before a length is tried again, by chance.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import q_sample, training_times
+from sgdd_engine.diffusion.corruption import TIMES, q_sample, training_times
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.models.model import SemanticDecoder
@@ -42,9 +42,10 @@ def test_the_parts_are_all_of_the_real_model(kind):
     assert len({part.name for part in cost.components}) == len(cost.components)
 
 
-def test_the_mask_share_is_that_of_the_real_corruption():
-    diffusion, generator = DiffusionConfig(), torch.Generator().manual_seed(0)
-    t = training_times(20_000, diffusion.num_steps, diffusion.full_mask_share, generator)
+@pytest.mark.parametrize("times", TIMES)
+def test_the_mask_share_is_that_of_the_real_corruption(times):
+    diffusion, generator = DiffusionConfig(times=times), torch.Generator().manual_seed(0)
+    t = training_times(20_000, diffusion.num_steps, diffusion.full_mask_share, generator, times)
     x = torch.zeros(20_000, 10, dtype=torch.long)
     _, masked = q_sample(x, t, build_schedule(diffusion.schedule), 1, generator)
     assert mean_mask_share(diffusion) == pytest.approx(masked.float().mean().item(), abs=0.01)

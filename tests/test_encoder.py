@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text import offline
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
-from sgdd_engine.text.encoder import EncoderReference, load_encoder, load_encoder_like
+from sgdd_engine.text.encoder import load_encoder, load_encoder_like
 from sgdd_engine.text.hub import _choose_files
 from sgdd_engine.text.pooling import pool, read_module_chain
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.shape import encoder_shape
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -121,7 +121,7 @@ def _with_encoder_of_vectors(resolved: "Resolved") -> "Settings":
         return settings
     from sgdd_engine.data.manifest import Manifest  # noqa: PLC0415 - as above
     from sgdd_engine.text.deferred import config_like  # noqa: PLC0415 - the engine loads torch
-    from sgdd_engine.text.encoder import EncoderReference  # noqa: PLC0415
+    from sgdd_engine.text.reference import EncoderReference  # noqa: PLC0415
 
     made_by = EncoderReference.from_dict(Manifest.read(Path(settings.data.vectors_from)).encoder)
     recorded = {

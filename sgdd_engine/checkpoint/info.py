@@ -9,7 +9,7 @@ from typing import Any
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import SgddError
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
-from sgdd_engine.text.encoder import EncoderReference
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.version import __version__
 
 FORMAT = 1

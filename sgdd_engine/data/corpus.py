@@ -16,7 +16,7 @@ from sgdd_engine.data.manifest import SPLITS, STATISTICS, TOKENIZER, Manifest, S
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.storage import sha256_of
-from sgdd_engine.text.encoder import EncoderReference
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 _AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."

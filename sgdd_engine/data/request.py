@@ -10,7 +10,7 @@ from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.manifest import Manifest, identity
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.config import TokenizerConfig
-from sgdd_engine.text.encoder import EncoderReference
+from sgdd_engine.text.reference import EncoderReference
 
 # A request is kept as JSON gives it back, so that a stored one and a new one compare as equals.
 Request = dict[str, Any]

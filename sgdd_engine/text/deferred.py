@@ -8,9 +8,10 @@ import torch
 
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
-from sgdd_engine.text.encoder import EncoderReference, SentenceEncoder, Transformer, open_encoder
+from sgdd_engine.text.encoder import SentenceEncoder, Transformer, open_encoder
 from sgdd_engine.text.hub import weight_files
 from sgdd_engine.text.loading import load_config, load_model, without_pooler
+from sgdd_engine.text.reference import EncoderReference
 
 _PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
     "float32": "fp32",

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sgdd_engine.checkpoint import CheckpointInfo
 from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.diffusion.corruption import TIMES
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.cross_entropy import rows_at_once
@@ -131,7 +132,9 @@ def cost_of(config: ModelConfig, encoder: Component, train: TrainConfig, diffusi
 
 def mean_mask_share(diffusion: DiffusionConfig) -> float:
     """Mean share of masked tokens in training, rows at t = 1 included."""
-    t = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+    # Evenly spread times have the mean of those that are each drawn by themselves, without their noise.
+    times = TIMES["stratified" if diffusion.times == "uniform" else diffusion.times]
+    t = times(10_000, diffusion.num_steps, torch.Generator().manual_seed(0))
     drawn = float((1 - build_schedule(diffusion.schedule).alpha(t)).mean())
     return diffusion.share_at_one + (1 - diffusion.share_at_one) * drawn
 
