@@ -24,6 +24,7 @@ from sgdd_engine.remasking import STEPS, TEMPERATURE, Remasking
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
+from sgdd_engine.writer import Writer
 
 # Likeliest lengths tried before a length is tried again, by chance.
 LENGTHS_TRIED = 8
@@ -196,16 +197,16 @@ class SGDD:
         reader = Reader(self.encoder, self.tokenizer, e)
         drafts = closest(reader, [task.row for task in tasks], [task.seed for task in tasks], ids)
         if refine:
-            proposer = Remasking if self.model.draft_reader is None else Correcting
-            propose = proposer(
+            writer = Writer(
                 self.model,
                 e,
-                sampling=sampling,
-                schedule=self.schedule,
-                forbidden=self.tokenizer.special_ids,
+                sampling,
+                self.schedule,
+                self.tokenizer.special_ids,
                 keep_length=lengths is not None,
                 on_step=self._reporter(on_event),
             )
+            propose = Remasking(writer) if self.model.draft_reader is None else Correcting(writer)
             drafts = improve(drafts, refine, propose, reader, on_event)
         return [
             Generation(item.text, item.tokens, item.row, item.seed, item.cosine, len(item.tried))

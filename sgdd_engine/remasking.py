@@ -4,18 +4,16 @@ Source: Mask-Predict (arXiv 1904.09324 §3.2) and ReMDM (arXiv 2503.00307), here
 is told the meaning and, on top, what the draft lacks of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from sgdd_engine.certainty import certainty
-from sgdd_engine.decoding import Canvas, fill
-from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.decoding import Canvas
 from sgdd_engine.refining import Draft
+from sgdd_engine.writer import Writer
 
 # Share of the tokens that a proposal writes anew, drawn evenly between the two.
 FEWEST, MOST = 0.15, 0.6
@@ -34,32 +32,13 @@ class Remasking:
     drawn evenly between 0 and `OVERSHOOT`: what the draft says too little of is said louder.
 
     Args:
-        model: In evaluation mode.
-        e: The vectors that are to be matched [N, D].
-        sampling: The guidance under which is written; its temperature where that is above `TEMPERATURE`.
-        schedule: The model's masking schedule.
-        forbidden: Token ids that are never written (specials).
-        keep_length: Whether lengths stay as they are.
-        on_step: Called with (steps done, which drafts, their canvases).
+        writer: What is written with; the temperature is at least `TEMPERATURE`.
     """
 
-    def __init__(
-        self,
-        model: SemanticDecoder,
-        e: Tensor,
-        *,
-        sampling: SamplingConfig,
-        schedule: MaskingSchedule,
-        forbidden: Sequence[int],
-        keep_length: bool = False,
-        on_step: Callable[[int, Sequence[int], Sequence[list[int]]], None] | None = None,
-    ) -> None:
-        self._model = model
-        self._e = e.to(model.null.device)
-        self._z = model.latent(self._e).z
-        self._schedule, self._forbidden, self._on_step = schedule, forbidden, on_step
-        self._sampling = replace(sampling, steps=STEPS, temperature=max(TEMPERATURE, sampling.temperature))
-        self._lengths = None if keep_length else model.length_logits(self._z).cpu()
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        warm = max(TEMPERATURE, writer.sampling.temperature)
+        self._sampling = replace(writer.sampling, steps=STEPS, temperature=warm)
         self._doubts: dict[tuple[int, int], tuple[tuple[int, ...], Tensor]] = {}
 
     def __call__(
@@ -73,20 +52,13 @@ class Remasking:
                 zip(drafts, self._all_doubts(drafts), noise, strict=True)
             )
         ]
-        written = fill(
-            self._model,
-            self._model.latent(self._aims(drafts, overshoot)).z,
-            canvases,
-            sampling=self._sampling,
-            schedule=self._schedule,
-            forbidden=self._forbidden,
-            on_step=self._on_step,
-        )
+        aims = self._writer.latents(self._aims(drafts, overshoot))
+        written = self._writer.write(aims, canvases, self._sampling)
         return [tuple(tokens) for tokens in written]
 
     def _aims(self, drafts: Sequence[Draft], overshoot: Sequence[float]) -> Tensor:
         """For each draft the vector to write from [M, D], as long as the one it stands for."""
-        e: Tensor = self._e[[draft.row for draft in drafts]]
+        e: Tensor = self._writer.e[[draft.row for draft in drafts]]
         lack = e - torch.stack([draft.vector for draft in drafts]).to(e)
         beyond: Tensor = e + torch.tensor(overshoot).to(e)[:, None] * lack
         scale = e.norm(dim=-1, keepdim=True) / beyond.norm(dim=-1, keepdim=True).clamp_min(1e-12)
@@ -96,14 +68,15 @@ class Remasking:
         """How unlikely each token of each draft is [n]; asked again only where a draft has changed."""
         known = self._doubts
         new = [d for d in drafts if known.get((d.row, d.seed), ((), None))[0] != d.tokens]
+        writer = self._writer
         sure = certainty(
-            self._model,
-            self._z,
+            writer.model,
+            writer.z,
             [draft.row for draft in new],
             [draft.tokens for draft in new],
             sampling=self._sampling,
-            schedule=self._schedule,
-            forbidden=self._forbidden,
+            schedule=writer.schedule,
+            forbidden=writer.forbidden,
         )
         for draft, log_probs in zip(new, sure, strict=True):
             known[draft.row, draft.seed] = draft.tokens, 1.0 - log_probs.exp()
@@ -111,24 +84,15 @@ class Remasking:
 
     def _opened(self, draft: Draft, doubt: Tensor, generator: torch.Generator) -> list[int]:
         """The draft's tokens, some of them masked, and perhaps one more or one fewer."""
-        mask_id, n = self._model.config.vocabulary.mask_id, len(draft.tokens)
+        mask_id, n = self._writer.model.config.vocabulary.mask_id, len(draft.tokens)
         share = FEWEST + (MOST - FEWEST) * float(torch.rand((), generator=generator))
         chosen = torch.multinomial(
             doubt.double() + LEAST_DOUBT, max(1, round(share * n)), generator=generator
         ).tolist()
         tokens = [mask_id if position in chosen else token for position, token in enumerate(draft.tokens)]
-        change = self._change_of_length(draft, generator)
+        change = self._writer.change_of_length(draft, generator)
         if change > 0:
             tokens.insert(chosen[0], mask_id)
         elif change < 0:
             del tokens[chosen[0]]
         return tokens
-
-    def _change_of_length(self, draft: Draft, generator: torch.Generator) -> int:
-        """−1, 0 or 1, as likely as the length head finds the lengths."""
-        if self._lengths is None:
-            return 0
-        n, longest = len(draft.tokens), self._lengths.shape[1]
-        changes = [change for change in (-1, 0, 1) if 1 <= n + change <= longest]
-        likely = self._lengths[draft.row, [n + change - 1 for change in changes]].double().softmax(-1)
-        return changes[int(torch.multinomial(likely, 1, generator=generator))]

@@ -17,6 +17,7 @@ from sgdd_engine.distributed import CPU
 from sgdd_engine.guided import Sight
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft
+from sgdd_engine.writer import Writer
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=4)
@@ -42,7 +43,7 @@ def drafts_of(seed=0):
 
 
 def proposer(model, **options):
-    return Correcting(model, E_VECTORS, sampling=GUIDED, schedule=COSINE, forbidden=SPECIALS, **options)
+    return Correcting(Writer(model, E_VECTORS, GUIDED, COSINE, SPECIALS, **options))
 
 
 def noise(count=4):

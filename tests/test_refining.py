@@ -19,6 +19,7 @@ from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
 from sgdd_engine.refining import Reader, closest, refine
 from sgdd_engine.remasking import MOST, Remasking
+from sgdd_engine.writer import Writer
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
@@ -183,14 +184,8 @@ def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, e
 
 def test_a_proposal_keeps_what_was_not_opened(model, vectors):
     _, drafts = drafts_of(model, vectors)
-    propose = Remasking(
-        model.model,
-        vectors,
-        sampling=GUIDED,
-        schedule=model.schedule,
-        forbidden=model.tokenizer.special_ids,
-        keep_length=True,
-    )
+    specials = model.tokenizer.special_ids
+    propose = Remasking(Writer(model.model, vectors, GUIDED, model.schedule, specials, keep_length=True))
     with torch.inference_mode():
         proposals = propose(drafts, [noise_of(7) for _ in drafts])
     changed = [
