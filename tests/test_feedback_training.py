@@ -17,7 +17,7 @@ from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import CheckpointSaved, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
-from sgdd_engine.training.drafting import KINDS, PART, fitted, prepare_drafts
+from sgdd_engine.training.drafting import PART, fitted, kinds, prepare_drafts
 from sgdd_engine.training.drafts import DraftRows, Drafts
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.order import rows_of_run
@@ -122,8 +122,6 @@ def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first,
 
 
 def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
-    from sgdd_engine.generation import SGDD
-
     split, told = corpus.split("train"), []
     model = SGDD.from_pretrained(first, "cpu")
     drafts = prepare_drafts(lambda: model, split, tmp_path, sentences=40, seed=0, tell=told.append)
@@ -137,8 +135,9 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     batch = drafts.batch(torch.tensor(same).numpy())
     assert batch.tokens.shape == (len(same), split.lengths[drafts.rows[0]])
     # The first kind is written without guidance at the true length, and its words are what was encoded again.
-    (style, true_length), first_kind = KINDS[0], np.arange(0, 40, len(KINDS))
-    assert true_length
+    plain = kinds(corrects=False)
+    (style, true_length, rounds), first_kind = plain[0], np.arange(0, 40, len(plain))
+    assert (true_length, rounds) == (True, 0)
     rows = drafts.rows[first_kind]
     written = model.generate(
         split.embeddings(rows), sampling=style, lengths=split.lengths[rows].tolist(), seed=0
@@ -156,6 +155,29 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     next(tmp_path.glob("part-*")).write_bytes(b"broken")
     with pytest.raises(TrainingError, match="damaged"):
         prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+
+
+def test_a_model_that_corrects_writes_half_of_its_drafts_twice(corpus, first, tmp_path):
+    train(corpus, tmp_path / "run", second(first), device="cpu")
+    model, split = SGDD.from_pretrained(tmp_path / "run", "cpu"), corpus.split("train")
+    scatter(model.model.draft_reader)
+    drafts = prepare_drafts(lambda: model, split, tmp_path, sentences=40, seed=0, tell=lambda event: None)
+    both = kinds(corrects=True)
+    assert both[: len(both) // 2] == kinds(corrects=False)
+    differs = 0
+    for number, (style, true_length, rounds) in enumerate(both):
+        if not true_length:
+            continue
+        which = np.arange(number, 40, len(both))
+        rows = drafts.rows[which]
+        lengths = split.lengths[rows].tolist()
+        vectors = split.embeddings(rows)
+        once = model.generate(vectors, sampling=style, lengths=lengths, seed=0)
+        kept = model.generate(vectors, sampling=style, lengths=lengths, seed=0, refine=rounds)
+        for place, first_try, item in zip(which.tolist(), once, kept, strict=True):
+            assert tuple(drafts.batch(np.array([place])).tokens[0].tolist()) == item.tokens
+            differs += item.tokens != first_try.tokens
+    assert differs
 
 
 @pytest.mark.parametrize(

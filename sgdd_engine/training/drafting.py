@@ -4,13 +4,14 @@ A corrector must see the mistakes it is to correct: the drafts are what the mode
 the sentences' vectors: with guidance and without, in few steps and more, greedily and with some chance, since later
 rounds meet drafts of every kind. Half of them are as long as their sentences; the others have the length that the model
 found likeliest, which is wrong more often than right, and are made as long afterwards by a mask or a gap somewhere.
+A model that can correct already corrects half of its drafts once: those are what later rounds meet.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,24 @@ PART = 4096
 # Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too.
 QUICK = SamplingConfig(steps=4, cfg=1.0)
 STYLES = (QUICK, replace(QUICK, temperature=0.7), replace(QUICK, cfg=1.5), SamplingConfig(steps=8, cfg=1.5))
-# Each style twice: at the true length, and at the one that the model finds likeliest.
-KINDS = tuple((style, true_length) for style in STYLES for true_length in (True, False))
+
+
+class Kind(NamedTuple):
+    """How a draft is written: with what, whether as long as its sentence, and how often it is corrected."""
+
+    style: SamplingConfig
+    true_length: bool
+    rounds: int
+
+
+def kinds(corrects: bool) -> tuple[Kind, ...]:
+    """All kinds of drafts of a model that can correct, or of one that cannot."""
+    return tuple(
+        Kind(style, true_length, rounds)
+        for rounds in ((0, 1) if corrects else (0,))
+        for style in STYLES
+        for true_length in (True, False)
+    )
 
 
 def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener) -> RunDrafts | None:
@@ -122,14 +139,16 @@ def _written(
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
-    for number, (sampling, true_length) in enumerate(KINDS):
-        which = np.arange(number, len(rows), len(KINDS))
+    all_kinds = kinds(corrects=model.model.draft_reader is not None)
+    for number, (sampling, true_length, rounds) in enumerate(all_kinds):
+        which = np.arange(number, len(rows), len(all_kinds))
         if not len(which):
             continue
         written = model.generate(
             vectors[torch.from_numpy(which)],
             sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
             lengths=lengths[which].tolist() if true_length else None,
+            refine=rounds,
             seed=seed,
         )
         mask_id = model.model.config.vocabulary.mask_id
