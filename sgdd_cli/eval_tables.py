@@ -43,6 +43,8 @@ def _headline(result: Mapping[str, Any]) -> str:
         parts.append(f"best of {asked['candidates']}")
     if asked["refine"]:
         parts.append(f"{asked['refine']} rounds of feedback")
+    if (asked.get("shortlist") or 1) > 1:
+        parts.append(f"shortlists of {asked['shortlist']}")
     if result["encoder_calls"]:
         parts.append(f"{result['encoder_calls']:.1f} encoder calls a sentence")
     return ", ".join(parts)

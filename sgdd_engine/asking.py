@@ -10,6 +10,9 @@ from sgdd_engine.checkpoint import CheckpointInfo
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 
+# Sentences written for each one that the encoder reads, where the model can guess which one is worth it.
+SHORTLIST = 4
+
 
 def checked_vectors(vectors: Tensor | Sequence[Sequence[float]], info: CheckpointInfo) -> Tensor:
     """The vectors as a table [N, D] in float32 on the CPU.
@@ -50,6 +53,25 @@ def checked_counts(candidates: int, num_samples: int, refine: int, seed: int, un
         )
     if not 0 <= seed <= (1 << 63) - num_samples:
         raise GenerationError(f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
+
+
+def checked_shortlist(shortlist: int | None, info: CheckpointInfo) -> int:
+    """How many sentences are written for each one that the encoder reads.
+
+    Raises:
+        GenerationError: fewer than one, or several of a model that cannot choose among them.
+    """
+    chooses = info.model.decoder.surrogate_width > 0
+    if shortlist is None:
+        return SHORTLIST if chooses else 1
+    if shortlist < 1:
+        raise GenerationError(f"A shortlist of {shortlist} was asked for; it must hold at least 1 sentence.")
+    if shortlist > 1 and not chooses:
+        raise GenerationError(
+            f"A shortlist of {shortlist} was asked for, and this model has no surrogate of the encoder to choose with.",
+            "Leave the shortlist out, or train with --set decoder.surrogate_width=64.",
+        )
+    return shortlist
 
 
 def checked_lengths(lengths: Sequence[int], rows: int, candidates: int, info: CheckpointInfo) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdd_engine.asking import checked_counts, checked_lengths, checked_sampling, checked_vectors
+from sgdd_engine.asking import (
+    checked_counts,
+    checked_lengths,
+    checked_sampling,
+    checked_shortlist,
+    checked_vectors,
+)
 from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
 from sgdd_engine.correcting import Correcting
 from sgdd_engine.data.cleaning import clean
@@ -18,9 +24,10 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.models.device import resolve_device
-from sgdd_engine.refining import Reader, closest
+from sgdd_engine.refining import Proposer, Reader, closest
 from sgdd_engine.refining import refine as improve
 from sgdd_engine.remasking import STEPS, TEMPERATURE, Remasking
+from sgdd_engine.shortlisting import Shortlisting, guessed, likeliest
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
@@ -152,6 +159,7 @@ class SGDD:
         lengths: int | Sequence[int] | None = None,
         candidates: int = 1,
         refine: int = 0,
+        shortlist: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
         score: bool = False,
@@ -168,6 +176,9 @@ class SGDD:
                 to the given one: the likeliest lengths first, then by chance. Costs one encoder call each.
             refine: Rounds in which the least certain tokens are written anew, or the whole sentence where the decoder
                 was trained to correct drafts; a change is kept if the cosine rises. Costs one encoder call each.
+            shortlist: For each candidate and each round so many sentences are written, and the encoder reads the one
+                that the model's surrogate of it finds closest; 1 for no such choice. By default 4 where the model
+                has a surrogate.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
@@ -185,9 +196,14 @@ class SGDD:
         e = checked_vectors(vectors, self.info)
         sampling = checked_sampling(sampling or self.recommended_sampling, unconditional, self.info)
         checked_counts(candidates, num_samples, refine, seed, unconditional)
+        shortlist = checked_shortlist(shortlist, self.info)
         z = self.model.null_latent(len(e)) if unconditional else self.model.latent(e.to(self.device)).z
-        tasks = self._tasks(z, lengths, candidates, num_samples, seed)
+        many = candidates * shortlist if candidates > 1 else 1
+        tasks = self._tasks(z, lengths, many, num_samples, seed)
         ids = self._written(z, tasks, sampling, on_event)
+        if many > candidates:
+            kept = self._shortlisted(tasks, ids, e, candidates)
+            tasks, ids = [tasks[i] for i in kept], [ids[i] for i in kept]
         if candidates == 1 and not score and not refine:
             texts = self.tokenizer.decode_batch(ids)
             return [
@@ -206,8 +222,7 @@ class SGDD:
                 keep_length=lengths is not None,
                 on_step=self._reporter(on_event),
             )
-            propose = Remasking(writer) if self.model.draft_reader is None else Correcting(writer)
-            drafts = improve(drafts, refine, propose, reader, on_event)
+            drafts = improve(drafts, refine, self._proposer(writer, shortlist), reader, on_event)
         return [
             Generation(item.text, item.tokens, item.row, item.seed, item.cosine, len(item.tried))
             for item in drafts
@@ -233,6 +248,28 @@ class SGDD:
             for k in range(num_samples)
             for number in range(candidates)
         ]
+
+    def _shortlisted(
+        self, tasks: Sequence[Task], ids: Sequence[Sequence[int]], e: Tensor, keep: int
+    ) -> list[int]:
+        """Which tasks' sentences the encoder reads: of each vector and seed those that are guessed to be closest."""
+        groups = {key: number for number, key in enumerate(dict.fromkeys((t.row, t.seed) for t in tasks))}
+        return likeliest(
+            guessed(self.model, ids),
+            e[[task.row for task in tasks]],
+            [groups[task.row, task.seed] for task in tasks],
+            keep,
+        )
+
+    def _proposer(self, writer: Writer, shortlist: int) -> Proposer:
+        """What the model can propose: of several the likeliest, half of them whole sentences if it can correct."""
+        kinds: list[Proposer] = [Remasking(writer)]
+        if self.model.draft_reader is not None:
+            kinds.insert(0, Correcting(writer))
+        if shortlist == 1:
+            return kinds[0]
+        asked = [kinds[number % len(kinds)] for number in range(shortlist)]
+        return Shortlisting(asked, self.model, writer.e, self.tokenizer.decode_batch)
 
     def _written(
         self, z: Tensor, tasks: Sequence[Task], sampling: SamplingConfig, on_event: Listener

@@ -104,6 +104,25 @@ def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus,
     assert any(isinstance(event, Validated) for event in events)
 
 
+def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_path):
+    train(corpus, tmp_path / "run", second(first), device="cpu")
+    learnt = weights(tmp_path / "run")
+    again = second(tmp_path / "run", max_steps=1, learning_rate=1e-12)
+    train(corpus, tmp_path / "same", again, device="cpu")
+    smaller = replace(again, decoder=replace(again.decoder, feedback_hidden=4, surrogate_width=8))
+    train(corpus, tmp_path / "smaller", smaller, device="cpu")
+    same, other = weights(tmp_path / "same"), weights(tmp_path / "smaller")
+    for name, tensor in learnt.items():
+        torch.testing.assert_close(same[name], tensor)
+        if not name.startswith("draft_reader."):
+            torch.testing.assert_close(other[name], tensor)
+    assert not other["draft_reader.words.weight"].any(), "a reader of another size starts anew"
+    assert other["surrogate.vector.weight"].shape == (corpus.embedding_dim, 8)
+    wider = replace(again, decoder=replace(again.decoder, memory_tokens=again.decoder.memory_tokens + 1))
+    with pytest.raises(CheckpointError, match="differs"):
+        train(corpus, tmp_path / "wider", wider, device="cpu")
+
+
 def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first, tmp_path):
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     train(corpus, straight, second(first), device="cpu")

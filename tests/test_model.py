@@ -181,10 +181,12 @@ def loss_of(model, step=0):
     ).total
 
 
-@pytest.mark.parametrize(("self_conditioning", "step"), [(False, 0), (True, 1)])
+@pytest.mark.parametrize(
+    ("parts", "step"), [({}, 0), ({"self_conditioning": True}, 1), ({"surrogate_width": 8}, 0)]
+)
 @pytest.mark.parametrize("bf16", [False, True])
-def test_training_reaches_every_parameter(self_conditioning, step, bf16):
-    model = tiny_model(self_conditioning=self_conditioning)
+def test_training_reaches_every_parameter(parts, step, bf16):
+    model = tiny_model(**parts)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         total = loss_of(model, step)
     total.backward()

@@ -13,7 +13,7 @@ from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.step import batch_loss, step_generator
 
 
-def build(encoder, sentences, *, steps=0, kind="none", trained_null=True) -> SGDD:
+def build(encoder, sentences, *, steps=0, kind="none", trained_null=True, **decoder) -> SGDD:
     """A tiny model, trained for some steps on the given sentences."""
     torch.manual_seed(0)
     tokenizer = TextTokenizer.from_encoder(encoder)
@@ -22,7 +22,9 @@ def build(encoder, sentences, *, steps=0, kind="none", trained_null=True) -> SGD
         max_tokens=24,
         vocabulary=tokenizer.vocabulary(),
         bottleneck=BottleneckConfig(kind=kind, latent_dim=8, hidden_dim=16),
-        decoder=DecoderConfig(layers=1, width=64, heads=2, memory_tokens=2, mlp_ratio=2),
+        decoder=DecoderConfig(
+            **{"layers": 1, "width": 64, "heads": 2, "memory_tokens": 2, "mlp_ratio": 2, **decoder}
+        ),
     )
     network = SemanticDecoder(config)
     vectors = encoder.encode(sentences)

@@ -77,6 +77,8 @@ def section(title: str, report: dict[str, Any]) -> str:
         parts.append(f"best of {settings['candidates']} candidates")
     if settings.get("refine"):
         parts.append(f"{settings['refine']} rounds of refining")
+    if (settings.get("shortlist") or 1) > 1:
+        parts.append(f"shortlists of {settings['shortlist']}")
     if calls := report.get("encoder_calls"):
         parts.append(f"{calls:.1f} encoder calls per sentence")
     blocks = [conditions(report["conditions"]), by_length(report.get("by_length") or []), lines(report)]

@@ -39,6 +39,9 @@ def evaluate(
         int | None, typer.Option("--candidates", help="Candidates per sentence; the closest is kept.")
     ] = None,
     refine: Annotated[int | None, typer.Option("--refine", help="Rounds of feedback per sentence.")] = None,
+    shortlist: Annotated[
+        int | None, typer.Option("--shortlist", help="Sentences written for each one that the encoder reads.")
+    ] = None,
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
@@ -66,6 +69,7 @@ def evaluate(
             ("--seed", "eval.seed", seed),
             ("--candidates", "eval.candidates", candidates),
             ("--refine", "eval.refine", refine),
+            ("--shortlist", "eval.shortlist", shortlist),
             ("--find-cfg", "eval.find_cfg", find_cfg or None),
             ("--cfg", "sample.cfg", cfg),
             ("--steps", "sample.steps", steps),

@@ -41,6 +41,14 @@ def sample(
             help="Rounds that write doubtful words anew and keep what comes closer in meaning.",
         ),
     ] = 0,
+    shortlist: Annotated[
+        int | None,
+        typer.Option(
+            "--shortlist",
+            min=1,
+            help="Sentences written for each one that is read again. Default: 4 where the model can choose.",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0 takes the likeliest token.")
     ] = None,
@@ -99,6 +107,7 @@ def sample(
                 lengths=length,
                 candidates=candidates,
                 refine=refine,
+                shortlist=shortlist,
                 num_samples=count,
                 seed=seed,
                 score=as_json,

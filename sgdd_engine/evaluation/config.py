@@ -17,6 +17,9 @@ class EvalConfig:
     limit: int = option(1000, "held-out sentences evaluated")
     candidates: int = option(1, "candidates decoded per sentence, the closest kept")
     refine: int = option(0, "rounds of feedback per sentence, each one encoder call")
+    shortlist: int | None = option(
+        None, "sentences written for each one that the encoder reads; by default 4 where the model can choose"
+    )
     nelbo_samples: int = option(8, "stratified times per sentence for the NELBO and the calibration")
     compare_guidance: bool = option(
         True,
@@ -39,8 +42,9 @@ class EvalConfig:
             f"eval.limit is {self.limit}; it must be at least 2, since each sentence is also written from "
             "another one's vector.",
         )
-        for name in ("candidates", "nelbo_samples", "training_limit"):
-            require(getattr(self, name) >= 1, f"eval.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("candidates", "shortlist", "nelbo_samples", "training_limit"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"eval.{name} is {value}; it must be at least 1.")
         require(self.refine >= 0, f"eval.refine is {self.refine}; it must not be negative.")
         require(
             self.diversity_samples == 0 or self.diversity_samples >= 2,

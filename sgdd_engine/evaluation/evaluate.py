@@ -9,6 +9,7 @@ import sacrebleu
 import torch
 
 from sgdd_engine import __version__
+from sgdd_engine.asking import checked_shortlist
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation import verdicts as say
@@ -63,6 +64,8 @@ def evaluate(
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
     config, sampling = config or EvalConfig(), sampling or model.recommended_sampling
+    if config.feedback:
+        config = replace(config, shortlist=checked_shortlist(config.shortlist, model.info))
     data = fitted(data, model, on_event)
     # Loaded before the long part, so that a missing encoder is said at once.
     _ = model.encoder

@@ -140,6 +140,7 @@ def write(
             sampling=sampling,
             candidates=config.candidates,
             refine=config.refine,
+            shortlist=config.shortlist,
             seed=config.seed,
         )
         written.update(zip(rows.tolist(), texts, strict=True))

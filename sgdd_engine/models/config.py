@@ -6,6 +6,9 @@ from typing import Literal
 from sgdd_engine.errors import require
 from sgdd_engine.options import check_choices, option
 
+# Attention heads of the surrogate encoder.
+SURROGATE_HEADS = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckConfig:
@@ -57,6 +60,10 @@ class DecoderConfig:
     self_conditioning: bool = option(
         False, "reads, where the canvas is open, the hidden states it had there one step before"
     )
+    surrogate_width: int = option(
+        0,
+        "hidden width of the small network that guesses a text's vector, to choose what the encoder reads; 0 for none",
+    )
     anchors: bool = option(
         True, "visible <s> and </s> around the canvas; without them RoPE cannot tell positions apart"
     )
@@ -78,12 +85,16 @@ class DecoderConfig:
             self.mlp_ratio * self.width >= 1,
             f"decoder.mlp_ratio is {self.mlp_ratio}; the feed-forward width must be at least 1.",
         )
-        for name in ("memory_tokens", "memory_hidden"):
+        for name in ("memory_tokens", "memory_hidden", "surrogate_width"):
             value = getattr(self, name)
             require(value >= 0, f"decoder.{name} is {value}; it must not be negative.")
         require(
             self.feedback_hidden >= 1,
             f"decoder.feedback_hidden is {self.feedback_hidden}; it must be at least 1.",
+        )
+        require(
+            self.surrogate_width % SURROGATE_HEADS == 0,
+            f"decoder.surrogate_width is {self.surrogate_width}; it must be a multiple of {SURROGATE_HEADS}.",
         )
         require(0 <= self.dropout < 1, f"decoder.dropout is {self.dropout}; it must lie in [0, 1).")
 

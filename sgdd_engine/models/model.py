@@ -12,6 +12,7 @@ from sgdd_engine.models.decoder import Denoiser
 from sgdd_engine.models.feedback import Draft, DraftReader
 from sgdd_engine.models.head import VocabularyHead
 from sgdd_engine.models.projector import projector
+from sgdd_engine.models.surrogate import SurrogateEncoder
 
 
 class Standardize(nn.Module):
@@ -69,6 +70,7 @@ class SemanticDecoder(nn.Module):
         self.conditioner = Conditioner(latent_dim, config.decoder)
         self.length_head = projector(latent_dim, width, config.max_tokens)
         self.draft_reader = DraftReader(latent_dim, config.decoder) if config.decoder.feedback else None
+        self.surrogate = SurrogateEncoder(config) if config.decoder.surrogate_width else None
         self.denoiser = Denoiser(config.decoder, config.vocabulary, config.max_tokens)
 
     @property
@@ -111,6 +113,14 @@ class SemanticDecoder(nn.Module):
         """
         hidden: Tensor = self.denoiser(z_t, t, condition, before)
         return hidden
+
+    def guess(self, tokens: Tensor) -> Tensor:
+        """Vectors [B, D] in float32 that the surrogate guesses for texts [B, n]; the token table learns nothing."""
+        assert self.surrogate is not None, "the model has no surrogate of the encoder"
+        with torch.no_grad():
+            embedded = self.head.embed(tokens)
+        vectors: Tensor = self.surrogate(embedded)
+        return vectors
 
     @torch.no_grad()
     def fit_inputs(self, mean: Tensor, std: Tensor, covariance: Tensor | None = None) -> None:

@@ -153,6 +153,8 @@ def _components(model: SemanticDecoder) -> list[Component]:
     ]
     if model.draft_reader is not None:
         parts.append(("reader of drafts", [model.draft_reader]))
+    if model.surrogate is not None:
+        parts.append(("surrogate of the encoder", [model.surrogate]))
     return [Component(name, sum(map(_size, modules)), trainable=True) for name, modules in parts]
 
 
@@ -165,7 +167,10 @@ def _forward_flops(model: SemanticDecoder, tokens: int) -> float:
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         z = torch.empty(1, model.bottleneck.output_dim)
         model.length_logits(z)
-        model.hidden(torch.zeros(1, tokens, dtype=torch.long), torch.ones(1), model.condition(z))
+        text = torch.zeros(1, tokens, dtype=torch.long)
+        model.hidden(text, torch.ones(1), model.condition(z))
+        if model.surrogate is not None:
+            model.guess(text)
     # The bottleneck is made of linear maps alone: two operations per weight.
     linear = sum(w.numel() for w in (*model.bottleneck.parameters(), *model.bottleneck.buffers()))
     return float(counter.get_total_flops() + 2 * linear)

@@ -42,7 +42,7 @@ class Meter:
         self.sentences += loss.masked.shape[0]
         self.tokens += loss.masked.numel()
         nll = loss.nll.sum() / max(1, len(loss.nll))
-        self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats]))
+        self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats, loss.surrogate_error]))
         guesses = guesses_by_mask_ratio(loss.masked, loss.places, loss.correct)
         self.guesses = guesses if self.guesses is None else self.guesses + guesses
 
@@ -62,7 +62,7 @@ class Meter:
     ) -> TrainingProgress:
         """The interval's averages over all processes; `loss` is nats per masked token."""
         elapsed = max(1e-9, time.perf_counter() - self.began)
-        sentences, tokens, pieces, nll, length, kl, *guesses = self._sums()
+        sentences, tokens, pieces, nll, length, kl, guess, *guesses = self._sums()
         right, total = torch.tensor(guesses, dtype=torch.float64).view(2, -1)
         norm = float(torch.stack(self.norms).mean()) if self.norms else float("nan")
         return TrainingProgress(
@@ -79,14 +79,15 @@ class Meter:
             terms={
                 "length_nats": length / max(1.0, pieces),
                 "kl_nats": kl / max(1.0, pieces),
+                "surrogate_error": guess / max(1.0, pieces),
                 "grad_norm": norm,
             },
         )
 
     def _sums(self) -> list[float]:
-        """Sentences, tokens and pieces; nats of tokens, of lengths and KL; right and all guesses by mask ratio."""
+        """Sentences, tokens and pieces; the loss's terms; right and all guesses by mask ratio."""
         counts = torch.tensor([self.sentences, self.tokens, self.pieces], dtype=torch.float64)
-        terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(3).double()
+        terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(4).double()
         guesses = torch.zeros(2, len(RATIO_BUCKETS)) if self.guesses is None else self.guesses.cpu()
         own = torch.cat([counts, terms, guesses.double().flatten()])
         sums: list[float] = self._world.sum(own.to(self._world.device)).tolist()

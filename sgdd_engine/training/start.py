@@ -19,8 +19,8 @@ from sgdd_engine.training.config import TrainConfig
 # Enough to estimate a 1024 × 1024 covariance; read in pieces so that memory stays small.
 COVARIANCE_ROWS = 200_000
 COVARIANCE_PIECE = 8_192
-# What a second stage may add; it says nothing before it is trained.
-LEARNT_LATER = ("draft_reader.", "denoiser.before.")
+# What a second stage may add, or have in another size and start anew; the decoder does as before until it is trained.
+LEARNT_LATER = ("draft_reader.", "denoiser.before.", "surrogate.")
 
 
 def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderConfig) -> ModelConfig:
@@ -79,6 +79,13 @@ def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus) -> None:
             "Start from a checkpoint that was trained with this encoder.",
         )
     ours, theirs = model.state_dict(), found.model.state_dict()
+    for part in LEARNT_LATER:
+        if any(
+            ours[name].shape != w.shape
+            for name, w in theirs.items()
+            if name in ours and name.startswith(part)
+        ):
+            theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
     new = {name for name in ours if name not in theirs and not name.startswith(LEARNT_LATER)}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:

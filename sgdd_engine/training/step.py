@@ -26,11 +26,12 @@ class BatchLoss:
 
     Attributes:
         total: Scalar to differentiate: masked cross-entropy + length + beta · KL, each in nats over a fixed
-            number of tokens, so that the pieces of a batch add up to its loss.
+            number of tokens, so that the pieces of a batch add up to its loss; and the surrogate's error.
         nll: nats of each masked token [M]. correct: whether it was guessed [M]. masked: [B, n].
         places: Where the masked tokens stand in the flattened `masked` [M].
         length_nats: Mean cross-entropy of the length, per sentence.
         kl_nats: KL per sentence, summed over dimensions; 0 where the bottleneck has none.
+        surrogate_error: Mean squared distance of guessed vectors from the encoder's; 0 where nothing guesses.
     """
 
     total: Tensor
@@ -40,6 +41,7 @@ class BatchLoss:
     places: Tensor
     length_nats: Tensor
     kl_nats: Tensor
+    surrogate_error: Tensor
 
 
 def batch_loss(
@@ -84,10 +86,32 @@ def batch_loss(
         kl_nats = kl_nats_per_sentence(latent.kl, bottleneck.free_bits)
     beta = bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps))
     sentences = rows / config.batch_tokens
-    total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats)
-    return BatchLoss(
-        total, scores.nll, scores.correct, masked, places, length_nats.detach(), kl_nats.detach()
+    error = (
+        torch.zeros_like(length_nats) if model.surrogate is None else _surrogate_error(model, x, e, drafts)
     )
+    total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats + error)
+    return BatchLoss(
+        total,
+        scores.nll,
+        scores.correct,
+        masked,
+        places,
+        length_nats.detach(),
+        kl_nats.detach(),
+        error.detach(),
+    )
+
+
+def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftRows | None) -> Tensor:
+    """Mean squared distance of the guessed vectors from the encoder's, of sentences and of drafts where there are some.
+
+    The surrogate shares no weight with the decoder, and Adam's steps do not depend on a loss's scale: it needs no
+    weight of its own.
+    """
+    errors = (model.guess(x) - e).square().sum(dim=-1).mean()
+    if drafts is None:
+        return errors
+    return (errors + (model.guess(drafts.tokens) - drafts.vectors).square().sum(dim=-1).mean()) / 2
 
 
 def _draft(

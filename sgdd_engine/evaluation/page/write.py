@@ -135,6 +135,7 @@ def _made_with(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "temperature": sampling.get("temperature"),
         "candidates": wanted.get("candidates"),
         "refining rounds": wanted.get("refine"),
+        "shortlist": wanted.get("shortlist"),
         "training step": model.get("step"),
         "device": model.get("device"),
         "seed": wanted.get("seed"),

@@ -1,0 +1,155 @@
+"""Shortlists: the surrogate learns the encoder's vectors, and what it finds closest is what the encoder reads."""
+
+import pytest
+import torch
+from models_for_tests import random_tokens, tiny_model
+from tiny_sgdd import build
+
+from sgdd_engine import SGDD
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.errors import ConfigError, GenerationError
+from sgdd_engine.models.config import DecoderConfig
+from sgdd_engine.refining import Draft
+from sgdd_engine.shortlisting import Shortlisting, guessed, likeliest
+
+GUIDED = SamplingConfig(cfg=1.5, steps=8)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder, sentences):
+    """Its decoder has learnt a little, its surrogate those sentences."""
+    return build(tiny_encoder, sentences[:40], steps=80, surrogate_width=32)
+
+
+@pytest.fixture(scope="module")
+def vectors(model, sentences):
+    return model.encode(sentences[100:112])
+
+
+def written(model, vectors, **options):
+    return model.generate(vectors, **{"sampling": GUIDED, **options})
+
+
+def test_the_surrogate_learns_what_the_encoder_says(model, sentences):
+    known = sentences[:40]
+    guesses = guessed(model.model, model.tokenizer.encode_batch(known))
+    vectors = model.encode(known)
+    missed = (guesses - vectors).square().sum(-1).mean()
+    spread = (vectors - vectors.mean(0)).square().sum(-1).mean()
+    assert missed < 0.7 * spread
+
+
+def test_a_guess_does_not_depend_on_those_beside_it():
+    model = tiny_model(surrogate_width=8)
+    texts = [random_tokens(1, n, seed=n)[0].tolist() for n in (3, 1, 3, 7, 16)]
+    together = guessed(model, texts)
+    assert together.shape == (5, model.config.embedding_dim)
+    for text, vector in zip(texts, together, strict=True):
+        torch.testing.assert_close(guessed(model, [text])[0], vector, atol=1e-5, rtol=1e-4)
+
+
+def test_the_order_of_tokens_matters():
+    model = tiny_model(surrogate_width=8)
+    assert not torch.allclose(*guessed(model, [[5, 6, 7], [7, 6, 5]]), atol=1e-3)
+
+
+def test_the_token_table_learns_nothing_from_it():
+    model = tiny_model(surrogate_width=8)
+    model.guess(random_tokens(2, 5)).sum().backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in model.named_parameters() if name.startswith("surrogate.")}
+
+
+def test_of_each_group_the_closest_are_kept_in_their_order():
+    target = torch.tensor([[1.0, 0.0]]).expand(5, 2)
+    guesses = torch.tensor([[0.0, 1.0], [1.0, 0.0], [3.0, 1.0], [-1.0, 0.0], [1.0, 1.0]])
+    assert likeliest(guesses, target, [0, 0, 0, 1, 1], keep=2) == [1, 2, 3, 4]
+    assert likeliest(guesses, target, [0, 0, 0, 1, 1], keep=1) == [1, 4]
+    assert likeliest(guesses, target, [7, 7, 7, 7, 7], keep=9) == [0, 1, 2, 3, 4]
+
+
+def a_draft(row, tokens, vector, tried=()):
+    return Draft(row, 0, tuple(tokens), spell([tokens])[0], vector, 0.5, frozenset(tried))
+
+
+def spell(texts):
+    return [" ".join(map(str, tokens)) for tokens in texts]
+
+
+def answering(proposals):
+    return lambda drafts, noise: [proposals[draft.row] for draft in drafts]
+
+
+def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_known_of_the_draft():
+    model = tiny_model(surrogate_width=8)
+    first, second = (7, 8, 9), (4, 5)
+    proposals = [{0: (7, 8, 10), 1: (6, 5)}, {0: (11, 8, 9), 1: (4, 20, 5)}, {0: (7, 30), 1: (5, 4)}]
+    # The draft's vector is nothing like its guess: only differences of guesses may count.
+    known = [torch.full((12,), 3.0), torch.linspace(-2, 2, 12)]
+    drafts = [a_draft(0, first, known[0]), a_draft(1, second, known[1])]
+    for wanted in range(3):
+        e = torch.stack(
+            [
+                known[row] + guessed(model, [proposals[wanted][row]])[0] - guessed(model, [draft.tokens])[0]
+                for row, draft in enumerate(drafts)
+            ]
+        )
+        choose = Shortlisting([answering(one) for one in proposals], model, e, spell)
+        assert choose(drafts, [torch.Generator()] * 2) == [proposals[wanted][0], proposals[wanted][1]]
+        # One draft is judged by itself, whatever stands beside it.
+        assert choose(drafts[1:], [torch.Generator()]) == [proposals[wanted][1]]
+
+
+def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
+    model = tiny_model(surrogate_width=8)
+    best, other = (7, 8, 10), (11, 8, 9)
+    e = guessed(model, [best])
+    tokens, vector = (7, 8, 9), guessed(model, [(7, 8, 9)])[0]
+    choose = Shortlisting([answering([best]), answering([other])], model, e, spell)
+    for tried, expected in ((), best), ((best,), other), ((best, other), best):
+        draft = a_draft(0, tokens, vector, spell(tried))
+        assert choose([draft], [torch.Generator()]) == [expected]
+
+
+@pytest.mark.parametrize("options", [{"refine": 4}, {"candidates": 3}, {"candidates": 2, "refine": 3}])
+def test_a_shortlist_costs_no_more_of_the_encoder(model, vectors, options):
+    calls = options.get("candidates", 1) + options.get("refine", 0)
+    for shortlist in (1, 3, None):
+        for item in written(model, vectors, shortlist=shortlist, **options):
+            assert 1 <= item.encoder_calls <= calls
+            assert item.cosine is not None
+
+
+def test_of_the_candidates_the_encoder_reads_those_guessed_to_be_closest(model, vectors):
+    kept = written(model, vectors, candidates=2, shortlist=3)
+    everything = written(model, vectors, candidates=6, shortlist=1)
+    assert all(item.cosine >= some.cosine - 1e-6 for item, some in zip(everything, kept, strict=True))
+    lengths = model.likely_lengths(model.model.latent(vectors).z, 6)
+    for row, item in enumerate(kept):
+        all_six = [
+            model.generate(vectors[row : row + 1], sampling=GUIDED, lengths=[n])[0]
+            for n in lengths[row].tolist()
+        ]
+        guesses = guessed(model.model, [one.tokens for one in all_six])
+        cosines = torch.cosine_similarity(guesses, vectors[row : row + 1], dim=-1)
+        two = [all_six[i].text for i in cosines.topk(2).indices.tolist()]
+        assert item.text in two
+
+
+def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, vectors):
+    options = {"candidates": 2, "refine": 2, "num_samples": 2, "seed": 5}
+    together = [item.text for item in written(model, vectors[:3], **options)]
+    alone = [item.text for row in range(3) for item in written(model, vectors[row : row + 1], **options)]
+    assert together == alone
+
+
+def test_a_model_without_a_surrogate_cannot_choose(tiny_encoder, sentences, model, vectors):
+    plain = build(tiny_encoder, sentences[:4])
+    assert isinstance(plain, SGDD)
+    with pytest.raises(GenerationError, match="no surrogate"):
+        plain.generate(vectors, refine=1, shortlist=2)
+    with pytest.raises(GenerationError, match="at least 1"):
+        model.generate(vectors, refine=1, shortlist=0)
+    assert plain.generate(vectors, refine=1, shortlist=1)
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        DecoderConfig(surrogate_width=6)
