@@ -68,7 +68,7 @@ def test_it_is_complete_small_and_what_its_hashes_say():
         "tokenizer.json",
         "tokenizer_meta.json",
     }
-    assert sum(files.values()) <= 16_000_000
+    assert files["model.safetensors"] <= 16_000_000
     info = read_info(folder)
     assert info.model.max_tokens == 32
     assert info.model.embedding_dim == 384
@@ -154,9 +154,13 @@ def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
 def test_its_settings_are_valid():
     from sgdd_cli.settings import load_settings
 
-    settings = load_settings([EXAMPLE / "mini.toml"]).settings
-    assert settings.encoder.name == "minilm"
-    assert settings.data.max_tokens == 32
+    first, feedback, last = (
+        load_settings([EXAMPLE / name]).settings
+        for name in ("mini.toml", "mini_feedback.toml", "mini_surrogate.toml")
+    )
+    assert first.encoder.name == feedback.encoder.name == last.encoder.name == "minilm"
+    assert first.data.max_tokens == 32
+    assert first.bottleneck == feedback.bottleneck == last.bottleneck
 
 
 def interval(mean: float) -> dict[str, float]:
@@ -182,14 +186,14 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
     }
     info.facts.update(corpus={"train_sentences": 6789}, training=training)
     info.sampling.update(cfg=2.25)
-    assert (
-        card.recipe(info)["training"]
-        == "0 steps over 12,345 sentences, 2.0 hours on cpu (float32, PyTorch 2)"
-    )
+    assert card.trained(info) == "0 steps over 12,345 sentences, 2.0 hours on cpu (float32, PyTorch 2)"
     assert card.recipe(info)["sampling"] == "cfg 2.25"
     report = {
         "sentences": 1000,
-        "settings": {"sampling": {"steps": 16, "cfg": 2.25}, "eval": {"candidates": 8, "refine": 3}},
+        "settings": {
+            "sampling": {"steps": 16, "cfg": 2.25},
+            "eval": {"candidates": 8, "refine": 3, "shortlist": 4},
+        },
         "conditions": {
             "true": {"token_f1": interval(0.612), "bleu": interval(21.4)},
             "shuffled": {"token_f1": interval(0.123), "bleu": interval(2.2)},
@@ -199,7 +203,10 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
         "verdicts": [{"name": "vector", "ok": True, "sentence": "The vector is used."}],
     }
     text = card.section("Novels", report)
-    assert "1,000 sentences, 16 steps, cfg 2.25, best of 8 candidates, 3 rounds of refining." in text
+    assert (
+        "1,000 sentences, 16 steps, cfg 2.25, best of 8 candidates, 3 rounds of refining, shortlists of 4."
+        in text
+    )
     assert "| its own vector | 0.612 (0.602–0.632) | 21.4 (21.4–21.4) |" in text
     assert "| *control:* another sentence's vector | 0.123 (0.113–0.143) |" in text
     assert "| 1-8 | 77 | 0.810 (0.800–0.830) | 30.0 (30.0–30.0) |" in text
@@ -225,6 +232,8 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
         "SGDD_TOKENIZER__VOCAB_SIZE": "600",
         "SGDD_DECODER__WIDTH": "32",
         "SGDD_DECODER__HEADS": "2",
+        "SGDD_DECODER__SURROGATE_WIDTH": "8",
+        "SGDD_FEEDBACK__SENTENCES": "20",
         "SGDD_TRAIN__MAX_STEPS": "4",
         "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
         "SGDD_EVAL__LIMIT": "6",
@@ -239,7 +248,10 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
     made = tmp_path / "work" / "mini"
     assert damage(made) is None
     assert "cfg" in read_info(made).sampling
-    assert "candidates and 6 rounds of refining" in (made / "README.md").read_text(encoding="utf-8")
+    written = (made / "README.md").read_text(encoding="utf-8")
+    assert "candidates and 6 rounds of refining" in written
+    assert written.count("4 steps over") == 3, "one for each stage"
+    assert "shortlists of 4" in written
 
 
 def test_nothing_lies_in_the_package_that_is_no_checkpoint():

@@ -1,16 +1,17 @@
 """The model card of `mini`: a template, filled with figures of the checkpoint and of `sgdd eval --json`.
 
-python examples/mini/card.py CHECKPOINT "Held-out novels=report.json" ["TITLE=REPORT" ...] > card.md
+python examples/mini/card.py CHECKPOINT [--after RUN ...] "Held-out novels=report.json" ["TITLE=REPORT" ...] > card.md
 """
 
+import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint
+from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint, read_info, resolve_checkpoint
 
 TEMPLATE = Path(__file__).with_name("card.template.md")
 CONDITIONS = {
@@ -35,12 +36,13 @@ SCORES = (
 BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
 
 
-def card(checkpoint: Path, reports: dict[str, dict[str, Any]]) -> str:
-    """The whole card as Markdown."""
+def card(checkpoint: Path, after: Sequence[str], reports: dict[str, dict[str, Any]]) -> str:
+    """The whole card as Markdown; `after` are the runs of the stages before, in order."""
     loaded = load_checkpoint(checkpoint)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     scores = "\n\n".join(section(title, report) for title, report in reports.items())
-    facts = recipe(loaded.info)
+    stages = [*(read_info(resolve_checkpoint(run)) for run in after), loaded.info]
+    facts = recipe(loaded.info) | {"training": "; then ".join(map(trained, stages))}
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         facts, parameters=f"{parameters / 1e6:.2f}", scores=scores
     )
@@ -49,7 +51,7 @@ def card(checkpoint: Path, reports: dict[str, dict[str, Any]]) -> str:
 def recipe(info: CheckpointInfo) -> dict[str, str]:
     """What the checkpoint knows of itself, by the names in the template."""
     model, decoder = info.model, info.model.decoder
-    corpus, training = info.facts["corpus"], info.facts["training"]
+    corpus = info.facts["corpus"]
     sampling = ", ".join(f"{name} {value:g}" for name, value in info.sampling.items())
     return {
         "max_tokens": str(model.max_tokens),
@@ -62,11 +64,17 @@ def recipe(info: CheckpointInfo) -> dict[str, str]:
         "memory_tokens": str(decoder.memory_tokens),
         "bottleneck": model.bottleneck.kind,
         "vocabulary": f"{model.vocabulary.size:,}",
-        "training": f"{info.step:,} steps over {training['sentences_seen']:,} sentences, "
-        f"{training['seconds'] / 3600:.1f} hours on {training['device']} ({training['precision']}, "
-        f"PyTorch {training['torch']})",
         "sampling": sampling or "the defaults of sgdd",
     }
+
+
+def trained(info: CheckpointInfo) -> str:
+    """One stage of training."""
+    training = info.facts["training"]
+    return (
+        f"{info.step:,} steps over {training['sentences_seen']:,} sentences, {training['seconds'] / 3600:.1f} hours "
+        f"on {training['device']} ({training['precision']}, PyTorch {training['torch']})"
+    )
 
 
 def section(title: str, report: dict[str, Any]) -> str:
@@ -150,17 +158,22 @@ def share(value: dict[str, float] | float) -> str:
     return f"{value:.1%}"
 
 
-def main(checkpoint: str, *named: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument(
+        "--after", action="append", default=[], metavar="RUN", help="a stage before, in order"
+    )
+    parser.add_argument("reports", nargs="+", metavar="TITLE=REPORT")
+    asked = parser.parse_args()
     reports = {}
-    for argument in named:
+    for argument in asked.reports:
         title, equals, path = argument.rpartition("=")
         if not equals:
             sys.exit(f"`{argument}` is no TITLE=REPORT.")
         reports[title] = json.loads(Path(path).read_text(encoding="utf-8"))
-    sys.stdout.write(card(Path(checkpoint), reports))
+    sys.stdout.write(card(asked.checkpoint, asked.after, reports))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main()

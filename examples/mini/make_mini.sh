@@ -12,18 +12,24 @@ if [ $# -ne 4 ]; then
 fi
 train=$1 fiction=$2 stories=$3 work=$4
 here=$(dirname "$0")
-export SGDD_CONFIG="$here/mini.toml"
 
-sgdd prepare-data "$train" --out "$work/data"
-if [ ! -d "$work/run/checkpoints" ]; then
-    sgdd train "$work/data" --out "$work/run"
-else
-    sgdd train "$work/data" --out "$work/run" --resume
-fi
+SGDD_CONFIG="$here/mini.toml" sgdd prepare-data "$train" --out "$work/data"
+
+stage() {
+    local settings=$1 run=$2
+    shift 2
+    if [ -d "$run/checkpoints" ]; then set -- "$@" --resume; fi
+    SGDD_CONFIG="$here/$settings" sgdd train "$work/data" --out "$run" "$@"
+}
+# From plain sentences; then also from drafts that are to be corrected; then from better drafts, with a surrogate.
+stage mini.toml "$work/first"
+if [ ! -d "$work/first-exported" ]; then sgdd export "$work/first" "$work/first-exported"; fi
+stage mini_feedback.toml "$work/feedback" --set train.start_from="$work/first-exported"
+stage mini_surrogate.toml "$work/last" --set train.start_from="$work/feedback"
 
 # Half precision first: every figure of the card is measured on the weights that are shipped.
 rm -rf "$work/exported" "$work/mini"
-sgdd export "$work/run" "$work/exported"
+sgdd export "$work/last" "$work/exported"
 score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
 # The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
 score --data "$fiction" --find-cfg > "$work/fiction.json"
@@ -31,7 +37,7 @@ score --data "$fiction" --cfg 2.0 > "$work/cfg2.json"
 score --data "$fiction" --candidates 2 --refine 6 > "$work/both.json"
 score --data "$stories" --cfg 1.5 > "$work/stories.json"
 
-python "$here/card.py" "$work/exported" \
+python "$here/card.py" "$work/exported" --after "$work/first" --after "$work/feedback" \
     "Held-out novels, one shot=$work/fiction.json" \
     "Held-out novels, one shot, cfg 2=$work/cfg2.json" \
     "Held-out novels, best of 2 candidates and 6 rounds of refining=$work/both.json" \
