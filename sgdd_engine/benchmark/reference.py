@@ -59,7 +59,7 @@ class PlainModel:
 
     def two_layers(self, name: str, x: Tensor) -> Tensor:
         """Linear, GELU, linear."""
-        return self._linear(f"{name}.2", F.gelu(self._linear(f"{name}.0", x), approximate="tanh"))
+        return self._linear(f"{name}.2", F.gelu(self._linear(f"{name}.0", x)))
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))

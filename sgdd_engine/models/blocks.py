@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgdd_engine.models.config import DecoderConfig
+from sgdd_engine.models.projector import projector
 
 # Shift, scale and gate, for attention and for the feed-forward.
 SHIFTS = 6
@@ -142,9 +143,7 @@ class AdaLNZeroBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attention = Attention(width, config.heads)
         self.mlp_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, width)
-        )
+        self.mlp = projector(width, inner, width)
         self.memory_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         own = config.modulation == "block"
         self.modulation = zero_modulation(width, SHIFTS) if own else Offset(SHIFTS * width)

@@ -56,9 +56,7 @@ class VIB(nn.Module):
         last = nn.Linear(config.hidden_dim, 2 * config.latent_dim)
         # Start with little noise: at unit variance it would drown the means before they have grown.
         nn.init.constant_(last.bias[config.latent_dim :], START_LOGVAR)
-        self.net = nn.Sequential(
-            nn.Linear(embedding_dim, config.hidden_dim), nn.GELU(approximate="tanh"), last
-        )
+        self.net = nn.Sequential(nn.Linear(embedding_dim, config.hidden_dim), nn.GELU(), last)
 
     def posterior(self, e: Tensor) -> GaussianPosterior:
         """The posterior of standardised vectors `e` [B, D]; log-variances are clamped."""
