@@ -151,5 +151,5 @@ def test_a_model_without_a_surrogate_cannot_choose(tiny_encoder, sentences, mode
     with pytest.raises(GenerationError, match="at least 1"):
         model.generate(vectors, refine=1, shortlist=0)
     assert plain.generate(vectors, refine=1, shortlist=1)
-    with pytest.raises(ConfigError, match="multiple of 4"):
+    with pytest.raises(ConfigError, match="multiple of 8"):
         DecoderConfig(surrogate_width=6)

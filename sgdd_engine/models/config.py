@@ -93,8 +93,8 @@ class DecoderConfig:
             f"decoder.feedback_hidden is {self.feedback_hidden}; it must be at least 1.",
         )
         require(
-            self.surrogate_width % SURROGATE_HEADS == 0,
-            f"decoder.surrogate_width is {self.surrogate_width}; it must be a multiple of {SURROGATE_HEADS}.",
+            self.surrogate_width % (2 * SURROGATE_HEADS) == 0,
+            f"decoder.surrogate_width is {self.surrogate_width}; it must be a multiple of {2 * SURROGATE_HEADS}.",
         )
         require(0 <= self.dropout < 1, f"decoder.dropout is {self.dropout}; it must lie in [0, 1).")
 

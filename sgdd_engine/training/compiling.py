@@ -1,4 +1,4 @@
-"""`torch.compile` of the decoder's blocks, where nearly all kernels besides the vocabulary head are."""
+"""`torch.compile` of the blocks, where nearly all kernels besides the vocabulary head are."""
 
 import torch
 
@@ -13,7 +13,10 @@ def compile_blocks(model: SemanticDecoder, device: torch.device) -> None:
         ConfigError: PyTorch finds no compiler for the device.
     """
     _require_compiler(device)
-    for block in model.denoiser.blocks:
+    blocks = list(model.denoiser.blocks)
+    if model.surrogate is not None:
+        blocks.extend(model.surrogate.blocks)
+    for block in blocks:
         # The method and not the module: hooks of FSDP2 stay outside of what is compiled.
         block.forward = torch.compile(block.forward, dynamic=True)
 
