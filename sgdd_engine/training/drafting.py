@@ -25,6 +25,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation import SGDD
+from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.storage import write_bytes
 from sgdd_engine.training.drafts import Drafts, RunDrafts
 from sgdd_engine.training.setup import Place
@@ -66,6 +67,7 @@ def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener)
     if not spec.decoder.feedback:
         return None
     assert spec.train.start_from is not None, "checked with the settings"
+    dtype = compute_dtype(spec.train.precision, place.device)
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
 
     @cache
@@ -82,6 +84,7 @@ def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener)
                     place.run / DRAFTS / name,
                     sentences=count,
                     seed=spec.train.seed,
+                    dtype=dtype,
                     tell=tell,
                 )
                 for name, count in counts.items()
@@ -95,7 +98,14 @@ def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener)
 
 
 def prepare_drafts(
-    writer: Callable[[], SGDD], split: CorpusSplit, folder: Path, *, sentences: int, seed: int, tell: Listener
+    writer: Callable[[], SGDD],
+    split: CorpusSplit,
+    folder: Path,
+    *,
+    sentences: int,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    tell: Listener,
 ) -> Drafts:
     """The drafts of so many random rows of a split: those in the folder, and the missing ones written now.
 
@@ -105,6 +115,7 @@ def prepare_drafts(
         folder: One file per 4,096 sentences, each written whole or not at all.
         sentences: How many; at most the split's size.
         seed: Which rows.
+        dtype: Of the writer's matrix products.
         tell: Told of progress.
 
     Raises:
@@ -120,7 +131,7 @@ def prepare_drafts(
         path = folder / f"part-{start // PART:05d}.safetensors"
         rows = np.sort(chosen[start : start + PART])
         if not path.is_file():
-            write_bytes(path, save(_written(writer(), split, rows, seed)))
+            write_bytes(path, save(_written(writer(), split, rows, seed, dtype)))
         parts.append(_read(path, rows))
         tell(StageProgress(stage, start + len(rows)))
     tell(StageFinished(stage))
@@ -134,7 +145,7 @@ def prepare_drafts(
 
 
 def _written(
-    model: SGDD, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int
+    model: SGDD, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int, dtype: torch.dtype
 ) -> dict[str, npt.NDArray[Any]]:
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
@@ -144,13 +155,14 @@ def _written(
         which = np.arange(number, len(rows), len(all_kinds))
         if not len(which):
             continue
-        written = model.generate(
-            vectors[torch.from_numpy(which)],
-            sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
-            lengths=lengths[which].tolist() if true_length else None,
-            refine=rounds,
-            seed=seed,
-        )
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+            written = model.generate(
+                vectors[torch.from_numpy(which)],
+                sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
+                lengths=lengths[which].tolist() if true_length else None,
+                refine=rounds,
+                seed=seed,
+            )
         mask_id = model.model.config.vocabulary.mask_id
         for place, item in zip(which.tolist(), written, strict=True):
             noise = np.random.default_rng([seed, 2, int(rows[place])])
