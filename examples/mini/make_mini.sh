@@ -21,15 +21,14 @@ stage() {
     if [ -d "$run/checkpoints" ]; then set -- "$@" --resume; fi
     SGDD_CONFIG="$here/$settings" sgdd train "$work/data" --out "$run" "$@"
 }
-# From plain sentences; then also from drafts that are to be corrected; then from better drafts, with a surrogate.
+# From plain sentences; then also from drafts that are to be corrected.
 stage mini.toml "$work/first"
 if [ ! -d "$work/first-exported" ]; then sgdd export "$work/first" "$work/first-exported"; fi
-stage mini_feedback.toml "$work/feedback" --set train.start_from="$work/first-exported"
-stage mini_surrogate.toml "$work/last" --set train.start_from="$work/feedback"
+stage mini_feedback.toml "$work/second" --set train.start_from="$work/first-exported"
 
 # Half precision first: every figure of the card is measured on the weights that are shipped.
 rm -rf "$work/exported" "$work/mini"
-sgdd export "$work/last" "$work/exported"
+sgdd export "$work/second" "$work/exported"
 score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
 # The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
 score --data "$fiction" --find-cfg > "$work/fiction.json"
@@ -37,7 +36,7 @@ score --data "$fiction" --cfg 2.0 > "$work/cfg2.json"
 score --data "$fiction" --candidates 2 --refine 6 > "$work/both.json"
 score --data "$stories" --cfg 1.5 > "$work/stories.json"
 
-python "$here/card.py" "$work/exported" --after "$work/first" --after "$work/feedback" \
+python "$here/card.py" "$work/exported" --after "$work/first" \
     "Held-out novels, one shot=$work/fiction.json" \
     "Held-out novels, one shot, cfg 2=$work/cfg2.json" \
     "Held-out novels, best of 2 candidates and 6 rounds of refining=$work/both.json" \
