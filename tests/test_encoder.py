@@ -48,6 +48,12 @@ def test_vectors_have_unit_norm_and_keep_the_order(tiny_encoder, sentences):
     assert len(torch.unique(vectors, dim=0)) == len({s.lower() for s in sentences})
 
 
+def test_a_vector_does_not_depend_on_the_arithmetic_of_the_caller(tiny_encoder, sentences):
+    vectors = tiny_encoder.encode(sentences[:20])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tiny_encoder.encode(sentences[:20]), vectors)
+
+
 @pytest.mark.parametrize("kind", ["tiny_encoder_folder", "tiny_xlmr_folder"])
 def test_a_vector_does_not_depend_on_its_batch(kind, request, sentences):
     folder = request.getfixturevalue(kind)

@@ -153,6 +153,10 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     ]
     batch = drafts.batch(torch.tensor(same).numpy())
     assert batch.tokens.shape == (len(same), split.lengths[drafts.rows[0]])
+    # What is as long as its sentence by design is whole; a mask was put in where a draft was too short.
+    by_number = np.arange(40) % len(kinds(corrects=False)) % 2 == 0
+    assert drafts.whole[by_number].all()
+    assert not drafts.whole[[MASK in drafts.batch(np.array([n])).tokens for n in range(40)]].any()
     # The first kind is written without guidance at the true length, and its words are what was encoded again.
     plain = kinds(corrects=False)
     (style, true_length, rounds), first_kind = plain[0], np.arange(0, 40, len(plain))
@@ -222,6 +226,7 @@ def test_drafts_come_at_their_share_of_the_positions_and_nothing_is_left_out(cor
         np.concatenate([split.tokens(row) for row in chosen.tolist()]).astype(np.int32),
         np.concatenate([[0], np.cumsum(lengths)]),
         split.embeddings(chosen).numpy().astype(np.float16),
+        chosen % 2 == 0,
     )
     rows = rows_of_run(split, drafts, share, batch_tokens=64, seed=0)
     batches = [rows.batch(position) for position in range(1000)]
@@ -244,7 +249,8 @@ def test_drafts_come_at_their_share_of_the_positions_and_nothing_is_left_out(cor
 def test_every_parameter_has_a_gradient_with_drafts_and_without(drafted):
     model = tiny_model(feedback=True)
     x, e = random_tokens(4, 6), torch.randn(4, EMBEDDING_DIM)
-    drafts = DraftRows(random_tokens(4, 6, seed=1), torch.randn(4, EMBEDDING_DIM)) if drafted else None
+    written = random_tokens(4, 6, seed=1), torch.randn(4, EMBEDDING_DIM), torch.ones(4, dtype=torch.bool)
+    drafts = DraftRows(*written) if drafted else None
     loss = batch_loss(
         model,
         x,
@@ -259,6 +265,24 @@ def test_every_parameter_has_a_gradient_with_drafts_and_without(drafted):
     # DDP waits for each of them, and one process may have a piece with drafts while another has none.
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     assert bool(model.draft_reader.words.weight.grad.any()) == drafted
+
+
+def test_the_surrogate_learns_from_sentences_and_from_drafts_that_are_as_they_were_written():
+    model = tiny_model(surrogate_width=8, feedback=True)
+    x, e = random_tokens(4, 6), torch.randn(4, EMBEDDING_DIM)
+    tokens, vectors = random_tokens(4, 6, seed=1), torch.randn(4, EMBEDDING_DIM)
+
+    def error(*whole):
+        rows = DraftRows(tokens, vectors, torch.tensor(whole))
+        options = {"config": TINY.train, "diffusion": TINY.diffusion, "step": 0, "drafts": rows}
+        with torch.no_grad():
+            return batch_loss(model, x, e, generator=step_generator(0, 0, CPU), **options).surrogate_error
+
+    with torch.no_grad():
+        own = (model.guess(x) - e).square().sum(-1).mean()
+        of_drafts = (model.guess(tokens) - vectors).square().sum(-1)
+    torch.testing.assert_close(error(True, False, True, False), (own + of_drafts[[0, 2]].mean()) / 2)
+    torch.testing.assert_close(error(False, False, False, False), own / 2)
 
 
 def test_it_needs_a_first_stage():

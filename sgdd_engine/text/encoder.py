@@ -138,7 +138,9 @@ class SentenceEncoder:
         # The last sentence of the text may be padded beyond its end.
         places = (ends - lengths)[:, None] + columns
         rows = torch.where(mask, ids[places.clamp(max=len(ids) - 1)].long(), self._pad_id)
-        states = self._model(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
+        # A vector does not depend on the arithmetic of whoever asks for it.
+        with torch.autocast(self.device.type, enabled=False):
+            states = self._model(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
         vectors = pool(states, mask, self._chain.pooling)
         return F.normalize(vectors, dim=-1) if self._chain.normalize else vectors
 

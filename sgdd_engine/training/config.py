@@ -26,7 +26,9 @@ class TrainConfig:
         "how several devices share the work: ddp keeps the whole model on each; fsdp shards weights, gradients and "
         "moments, for decoders that outgrow a GPU",
     )
-    compile: bool = option(False, "compile the blocks with torch.compile (first steps: a minute); pays in long runs, on a CPU too")
+    compile: bool = option(
+        False, "compile the blocks with torch.compile, which takes a minute; pays in long runs, on a CPU too"
+    )
     optimizer: Literal["adamw", "muon"] = option(
         "adamw", "muon orthogonalises the updates of the blocks' matrices; the rest stays with AdamW"
     )

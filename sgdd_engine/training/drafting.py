@@ -141,6 +141,7 @@ def prepare_drafts(
         np.concatenate([part["tokens"] for part in parts]),
         np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
         np.concatenate([part["vectors"] for part in parts]),
+        np.concatenate([part["whole"] for part in parts]),
     )
 
 
@@ -150,6 +151,7 @@ def _written(
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
+    whole = np.zeros(len(rows), np.bool_)
     all_kinds = kinds(corrects=model.model.draft_reader is not None)
     for number, (sampling, true_length, rounds) in enumerate(all_kinds):
         which = np.arange(number, len(rows), len(all_kinds))
@@ -161,19 +163,21 @@ def _written(
                 sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
                 lengths=lengths[which].tolist() if true_length else None,
                 refine=rounds,
+                shortlist=1,
                 seed=seed,
             )
         mask_id = model.model.config.vocabulary.mask_id
         for place, item in zip(which.tolist(), written, strict=True):
             noise = np.random.default_rng([seed, 2, int(rows[place])])
             tokens[place] = fitted(item.tokens, int(lengths[place]), mask_id, noise)
-            texts[place] = item.text
+            texts[place], whole[place] = item.text, len(item.tokens) == lengths[place]
     again = model.encoder.encode([text or "." for text in texts])
     return {
         "rows": rows,
         "lengths": lengths.astype(np.int64),
         "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
         "vectors": again.numpy().astype(np.float16),
+        "whole": whole,
     }
 
 
@@ -190,7 +194,7 @@ def fitted(tokens: Sequence[int], length: int, mask_id: int, noise: np.random.Ge
 def _read(path: Path, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
     try:
         part: dict[str, npt.NDArray[Any]] = load_file(path)
-        sound = np.array_equal(part["rows"], rows)
+        sound = np.array_equal(part["rows"], rows) and len(part["whole"]) == len(rows)
     except (OSError, SafetensorError, KeyError):
         sound = False
     if not sound:

@@ -10,10 +10,14 @@ from torch import Tensor
 
 
 class DraftRows(NamedTuple):
-    """Drafts of a batch: tokens [B, n] and the re-encoded texts' vectors [B, D]."""
+    """Drafts of a batch: tokens [B, n], the re-encoded texts' vectors [B, D], and which are as they were written [B].
+
+    The others were made as long as their sentences, so their vectors are those of other tokens.
+    """
 
     tokens: Tensor
     vectors: Tensor
+    whole: Tensor
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Drafts:
         tokens: All drafts' tokens, one after the other.
         starts: Where each begins [N + 1].
         vectors: Of the re-encoded drafts [N, D], float16.
+        whole: Which are as they were written [N], not made as long as their sentences afterwards.
     """
 
     rows: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float16]
+    whole: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Number of drafts."""
@@ -41,7 +47,8 @@ class Drafts:
         first = self.starts[which]
         length = int(self.starts[which[0] + 1] - first[0])
         tokens = self.tokens[first[:, None] + np.arange(length)].astype(np.int64)
-        return DraftRows(torch.from_numpy(tokens), torch.from_numpy(self.vectors[which].astype(np.float32)))
+        vectors = self.vectors[which].astype(np.float32)
+        return DraftRows(*map(torch.from_numpy, (tokens, vectors, self.whole[which])))
 
 
 @dataclass(frozen=True)

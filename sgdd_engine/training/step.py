@@ -103,15 +103,16 @@ def batch_loss(
 
 
 def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftRows | None) -> Tensor:
-    """Mean squared distance of the guessed vectors from the encoder's, of sentences and of drafts where there are some.
+    """Mean squared distance of guessed vectors from the encoder's [D], a scalar.
 
-    The surrogate shares no weight with the decoder, and Adam's steps do not depend on a loss's scale: it needs no
-    weight of its own.
+    Of sentences `x` [B, n] with `e` [B, D], and as much of those drafts that are as they were written. The surrogate
+    shares no weight with the decoder, and Adam's steps do not depend on a loss's scale: it needs no weight of its own.
     """
-    errors = (model.guess(x) - e).square().sum(dim=-1).mean()
+    error = (model.guess(x) - e).square().sum(dim=-1).mean()
     if drafts is None:
-        return errors
-    return (errors + (model.guess(drafts.tokens) - drafts.vectors).square().sum(dim=-1).mean()) / 2
+        return error
+    errors = (model.guess(drafts.tokens) - drafts.vectors).square().sum(dim=-1)
+    return (error + (errors * drafts.whole).sum() / drafts.whole.sum().clamp_min(1)) / 2
 
 
 def _draft(

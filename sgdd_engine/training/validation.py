@@ -131,6 +131,6 @@ def _condition(model: SemanticDecoder, e: Tensor, drafts: DraftRows | None) -> C
     z = model.latent(e).z
     if drafts is None:
         return model.condition(z)
-    tokens, vectors = (tensor.to(e.device) for tensor in drafts)
+    tokens, vectors = (tensor.to(e.device) for tensor in drafts[:2])
     shown = torch.ones(len(e), dtype=torch.bool, device=e.device)
     return model.condition(z, Draft(tokens, model.latent(vectors).z, shown))
