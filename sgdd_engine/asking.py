@@ -55,15 +55,20 @@ def checked_counts(candidates: int, num_samples: int, refine: int, seed: int, un
         raise GenerationError(f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
 
 
-def checked_shortlist(shortlist: int | None, info: CheckpointInfo) -> int:
-    """How many sentences are written for each one that the encoder reads.
+def checked_shortlist(shortlist: int | None, info: CheckpointInfo, reads: bool) -> int:
+    """How many sentences are written for each one that goes on.
+
+    Args:
+        shortlist: As asked for; None for the default.
+        info: Says whether the model can choose among them.
+        reads: Whether the encoder reads what goes on, to choose in its turn; without that the default is 1.
 
     Raises:
         GenerationError: fewer than one, or several of a model that cannot choose among them.
     """
     chooses = info.model.decoder.surrogate_width > 0
     if shortlist is None:
-        return SHORTLIST if chooses else 1
+        return SHORTLIST if chooses and reads else 1
     if shortlist < 1:
         raise GenerationError(f"A shortlist of {shortlist} was asked for; it must hold at least 1 sentence.")
     if shortlist > 1 and not chooses:
@@ -74,8 +79,10 @@ def checked_shortlist(shortlist: int | None, info: CheckpointInfo) -> int:
     return shortlist
 
 
-def checked_lengths(lengths: Sequence[int], rows: int, candidates: int, info: CheckpointInfo) -> None:
-    """Check lengths that were given, in tokens.
+def checked_lengths(
+    lengths: int | Sequence[int], rows: int, candidates: int, info: CheckpointInfo
+) -> list[int]:
+    """The length of each row in tokens, as it was given for all or for each.
 
     Raises:
         GenerationError: they are too many or too few, out of range, or stand beside candidates.
@@ -86,10 +93,12 @@ def checked_lengths(lengths: Sequence[int], rows: int, candidates: int, info: Ch
             "Leave out one of the two (--length, --candidates).",
         )
     longest = info.model.max_tokens
-    if len(lengths) != rows:
-        raise GenerationError(f"{len(lengths)} lengths were given for {rows} vectors.")
-    if bad := [n for n in lengths if not 1 <= n <= longest]:
+    given = [lengths] * rows if isinstance(lengths, int) else list(lengths)
+    if len(given) != rows:
+        raise GenerationError(f"{len(given)} lengths were given for {rows} vectors.")
+    if bad := [n for n in given if not 1 <= n <= longest]:
         raise GenerationError(f"A length of {bad[0]} tokens was asked for; this model writes 1 to {longest}.")
+    return given
 
 
 def checked_sampling(sampling: SamplingConfig, unconditional: bool, info: CheckpointInfo) -> SamplingConfig:

@@ -21,8 +21,8 @@ TEMPERATURE = 0.7
 class Correcting:
     """Each draft written anew from the mask with the draft in sight; a `Proposer` for `refine`.
 
-    The first proposal for a draft is the decoder's best guess. Where the draft stayed, the next ones are drawn by
-    chance, and their length goes up or down by one as often as the length head finds the neighbours likely.
+    The first proposal for a draft is the decoder's best guess. The next ones for the same draft are drawn by chance,
+    and their length goes up or down by one as often as the length head finds the neighbours likely.
 
     Args:
         writer: What is written with; its model has `decoder.feedback`.

@@ -16,7 +16,6 @@ from sgdd_engine.asking import (
     checked_vectors,
 )
 from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
-from sgdd_engine.correcting import Correcting
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -24,10 +23,10 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.models.device import resolve_device
-from sgdd_engine.refining import Proposer, Reader, closest
+from sgdd_engine.refining import Reader, closest
 from sgdd_engine.refining import refine as improve
-from sgdd_engine.remasking import STEPS, TEMPERATURE, Remasking
-from sgdd_engine.shortlisting import Shortlisting, guessed, likeliest
+from sgdd_engine.remasking import TEMPERATURE
+from sgdd_engine.shortlisting import proposer, shortlisted
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
@@ -47,8 +46,8 @@ class Generation:
         row: Index of the vector it was written from.
         seed: The seed that wrote it.
         cosine: Cosine of its re-encoded vector with the given one; None where it was not re-encoded.
-        encoder_calls: Texts that were encoded to write it: each distinct candidate, each proposal of refining, and
-            its own where it was scored. The given vector's own text is not among them.
+        encoder_calls: Texts that were encoded to write it: each distinct candidate that was read, each proposal of
+            refining, and its own where it was scored. The given vector's own text is not among them.
     """
 
     text: str
@@ -172,13 +171,14 @@ class SGDD:
             vectors: [N, D], made by the model's own encoder.
             sampling: Steps, guidance, order, temperature; by default as the checkpoint recommends.
             lengths: Tokens to write, one number or one per vector; by default the length head says.
-            candidates: So many sentences are written for each, and the one kept whose re-encoded vector is closest
+            candidates: So many sentences are read for each, and the one kept whose re-encoded vector is closest
                 to the given one: the likeliest lengths first, then by chance. Costs one encoder call each.
-            refine: Rounds in which the least certain tokens are written anew, or the whole sentence where the decoder
+            refine: Rounds in which the least certain tokens are written anew, and the whole sentence where the decoder
                 was trained to correct drafts; a change is kept if the cosine rises. Costs one encoder call each.
-            shortlist: For each candidate and each round so many sentences are written, and the encoder reads the one
-                that the model's surrogate of it finds closest; 1 for no such choice. By default 4 where the model
-                has a surrogate.
+            shortlist: For each candidate and each round so many sentences are written, and the encoder reads those
+                that the model's surrogate of it finds closest; 1 for no such choice. Costs no encoder call, and so
+                many times the writing. By default 4 where there is more than one to read and the model has a
+                surrogate.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
@@ -196,13 +196,14 @@ class SGDD:
         e = checked_vectors(vectors, self.info)
         sampling = checked_sampling(sampling or self.recommended_sampling, unconditional, self.info)
         checked_counts(candidates, num_samples, refine, seed, unconditional)
-        shortlist = checked_shortlist(shortlist, self.info)
+        shortlist = checked_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         z = self.model.null_latent(len(e)) if unconditional else self.model.latent(e.to(self.device)).z
-        many = candidates * shortlist if candidates > 1 else 1
-        tasks = self._tasks(z, lengths, many, num_samples, seed)
+        if lengths is not None:
+            lengths = checked_lengths(lengths, len(e), candidates, self.info)
+        tasks = self._tasks(z, lengths, candidates * shortlist, num_samples, seed)
         ids = self._written(z, tasks, sampling, on_event)
-        if many > candidates:
-            kept = self._shortlisted(tasks, ids, e, candidates)
+        if shortlist > 1:
+            kept = shortlisted(self.model, e, tasks, ids, candidates)
             tasks, ids = [tasks[i] for i in kept], [ids[i] for i in kept]
         if candidates == 1 and not score and not refine:
             texts = self.tokenizer.decode_batch(ids)
@@ -220,13 +221,17 @@ class SGDD:
                 self.schedule,
                 self.tokenizer.special_ids,
                 keep_length=lengths is not None,
-                on_step=self._reporter(on_event),
+                watch=lambda steps: self._reporter(on_event, steps),
             )
-            drafts = improve(drafts, refine, self._proposer(writer, shortlist), reader, on_event)
+            drafts = improve(drafts, refine, proposer(writer, shortlist, reader.text), reader, on_event)
         return [
             Generation(item.text, item.tokens, item.row, item.seed, item.cosine, len(item.tried))
             for item in drafts
         ]
+
+    def tries_by_chance(self, candidates: int, shortlist: int | None = None) -> bool:
+        """Whether so many candidates are more than there are lengths to try, so that some are drawn by chance."""
+        return candidates * checked_shortlist(shortlist, self.info, candidates > 1) > LENGTHS_TRIED
 
     def likely_lengths(self, z: Tensor, count: int) -> Tensor:
         """The `count` likeliest lengths in tokens of latents [N, latent_dim], likeliest first: [N, count]."""
@@ -234,42 +239,19 @@ class SGDD:
         return self.model.length_logits(z).topk(count, dim=-1).indices.cpu() + 1
 
     def _tasks(
-        self, z: Tensor, lengths: int | Sequence[int] | None, candidates: int, num_samples: int, seed: int
+        self, z: Tensor, lengths: Sequence[int] | None, many: int, num_samples: int, seed: int
     ) -> list[Task]:
+        """`many` sentences of each latent and seed: of the likeliest lengths, or of the one that was given."""
         if lengths is None:
-            per_row = self.likely_lengths(z, min(candidates, LENGTHS_TRIED)).tolist()
+            per_row = self.likely_lengths(z, min(many, LENGTHS_TRIED)).tolist()
         else:
-            given = [lengths] * len(z) if isinstance(lengths, int) else list(lengths)
-            checked_lengths(given, len(z), candidates, self.info)
-            per_row = [[length] for length in given]
+            per_row = [[length] for length in lengths]
         return [
             Task(row, likely[number % len(likely)], seed + k, number // len(likely))
             for row, likely in enumerate(per_row)
             for k in range(num_samples)
-            for number in range(candidates)
+            for number in range(many)
         ]
-
-    def _shortlisted(
-        self, tasks: Sequence[Task], ids: Sequence[Sequence[int]], e: Tensor, keep: int
-    ) -> list[int]:
-        """Which tasks' sentences the encoder reads: of each vector and seed those that are guessed to be closest."""
-        groups = {key: number for number, key in enumerate(dict.fromkeys((t.row, t.seed) for t in tasks))}
-        return likeliest(
-            guessed(self.model, ids),
-            e[[task.row for task in tasks]],
-            [groups[task.row, task.seed] for task in tasks],
-            keep,
-        )
-
-    def _proposer(self, writer: Writer, shortlist: int) -> Proposer:
-        """What the model can propose: of several the likeliest, half of them whole sentences if it can correct."""
-        kinds: list[Proposer] = [Remasking(writer)]
-        if self.model.draft_reader is not None:
-            kinds.insert(0, Correcting(writer))
-        if shortlist == 1:
-            return kinds[0]
-        asked = [kinds[number % len(kinds)] for number in range(shortlist)]
-        return Shortlisting(asked, self.model, writer.e, self.tokenizer.decode_batch)
 
     def _written(
         self, z: Tensor, tasks: Sequence[Task], sampling: SamplingConfig, on_event: Listener
@@ -292,7 +274,7 @@ class SGDD:
         return [ids[i] for i in range(len(tasks))]
 
     def _reporter(
-        self, on_event: Listener, num_steps: int = STEPS
+        self, on_event: Listener, num_steps: int
     ) -> Callable[[int, Sequence[object], Sequence[list[int]]], None] | None:
         if on_event is ignore:
             return None

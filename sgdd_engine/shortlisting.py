@@ -1,16 +1,21 @@
 """Several sentences where one is wanted, and the one kept that the model's own guess of its vector finds closest.
 
 The encoder's word is final, but it is dear: BGE-M3 has eighty times the parameters of a small decoder. A surrogate of
-it is nearly free, so many sentences are looked at for each one that the encoder reads.
+it costs next to nothing, and writing more sentences is cheaper than reading them: several are looked at for each one
+that the encoder reads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
 
+from sgdd_engine.correcting import Correcting
+from sgdd_engine.decoding import Task
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft, Proposer
+from sgdd_engine.remasking import Remasking
+from sgdd_engine.writer import Writer
 
 # Sentences of one length that are read together.
 ROWS = 512
@@ -33,7 +38,7 @@ def guessed(model: SemanticDecoder, texts: Sequence[Sequence[int]]) -> Tensor:
     return found
 
 
-def likeliest(guesses: Tensor, targets: Tensor, groups: Sequence[int], keep: int) -> list[int]:
+def likeliest(guesses: Tensor, targets: Tensor, groups: Sequence[Hashable], keep: int) -> list[int]:
     """Of each group the `keep` members whose guessed vectors point closest to their targets.
 
     Args:
@@ -46,11 +51,51 @@ def likeliest(guesses: Tensor, targets: Tensor, groups: Sequence[int], keep: int
         Indices of those kept, in their order.
     """
     cosines = torch.cosine_similarity(guesses, targets, dim=-1).tolist()
-    members: dict[int, list[int]] = {}
+    members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
     best = (sorted(group, key=lambda i: -cosines[i])[:keep] for group in members.values())
     return sorted(index for group in best for index in group)
+
+
+def shortlisted(
+    model: SemanticDecoder, e: Tensor, tasks: Sequence[Task], ids: Sequence[Sequence[int]], keep: int
+) -> list[int]:
+    """Which tasks' sentences the encoder reads: of each vector and seed the `keep` that are guessed to be closest.
+
+    What was written twice is guessed and kept once.
+
+    Args:
+        model: Its surrogate guesses.
+        e: The vectors that are to be matched [N, D], on the CPU.
+        tasks: What was asked for.
+        ids: What was written.
+        keep: How many of each.
+    """
+    first: dict[Hashable, int] = {}
+    for index, (task, tokens) in enumerate(zip(tasks, ids, strict=True)):
+        first.setdefault((task.row, task.seed, tuple(tokens)), index)
+    different = list(first.values())
+    chosen = likeliest(
+        guessed(model, [ids[i] for i in different]),
+        e[[tasks[i].row for i in different]],
+        [(tasks[i].row, tasks[i].seed) for i in different],
+        keep,
+    )
+    return [different[i] for i in chosen]
+
+
+def proposer(
+    writer: Writer, shortlist: int, spell: Callable[[Sequence[Sequence[int]]], list[str]]
+) -> Proposer:
+    """What a model can propose: of several the likeliest, half of them whole sentences if it can correct."""
+    kinds: list[Proposer] = [Remasking(writer)]
+    if writer.model.draft_reader is not None:
+        kinds.insert(0, Correcting(writer))
+    if shortlist == 1:
+        return kinds[0]
+    asked = [kinds[number % len(kinds)] for number in range(shortlist)]
+    return Shortlisting(asked, writer.model, writer.e, spell)
 
 
 class Shortlisting:
@@ -60,7 +105,7 @@ class Shortlisting:
     `v + g(proposal) − g(draft)`. Texts that were tried before are left out while there are others.
 
     Args:
-        proposers: Each is asked once a round for one sentence per draft.
+        proposers: Asked in turn once a round, each for one sentence per draft; one may stand there several times.
         model: Its surrogate guesses.
         e: The vectors that are to be matched [N, D], on the CPU.
         spell: Texts of token ids.

@@ -13,6 +13,9 @@ from sgdd_engine.diffusion.schedule import MaskingSchedule
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft
 
+OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
+"""Called with (steps done, which drafts, their canvases)."""
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -25,7 +28,7 @@ class Writer:
         schedule: The model's masking schedule.
         forbidden: Token ids that are never written (specials).
         keep_length: Whether lengths stay as they are.
-        on_step: Called with (steps done, which drafts, their canvases).
+        watch: Gives, for a number of steps, what is called after each of them.
     """
 
     model: SemanticDecoder
@@ -34,7 +37,7 @@ class Writer:
     schedule: MaskingSchedule
     forbidden: Sequence[int]
     keep_length: bool = False
-    on_step: Callable[[int, Sequence[int], Sequence[list[int]]], None] | None = None
+    watch: Callable[[int], OnStep | None] | None = None
 
     @cached_property
     def z(self) -> Tensor:
@@ -59,7 +62,7 @@ class Writer:
             sampling=sampling,
             schedule=self.schedule,
             forbidden=self.forbidden,
-            on_step=self.on_step,
+            on_step=None if self.watch is None else self.watch(sampling.steps),
         )
 
     def change_of_length(self, draft: Draft, noise: torch.Generator) -> int:

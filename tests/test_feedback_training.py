@@ -14,7 +14,7 @@ from sgdd_engine.checkpoint import resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import CPU
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
-from sgdd_engine.events import CheckpointSaved, StageProgress, Validated
+from sgdd_engine.events import CheckpointSaved, Notice, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.drafting import PART, fitted, kinds, prepare_drafts
@@ -109,8 +109,10 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_p
     learnt = weights(tmp_path / "run")
     again = second(tmp_path / "run", max_steps=1, learning_rate=1e-12)
     train(corpus, tmp_path / "same", again, device="cpu")
-    smaller = replace(again, decoder=replace(again.decoder, feedback_hidden=4, surrogate_width=8))
-    train(corpus, tmp_path / "smaller", smaller, device="cpu")
+    smaller, told = replace(again, decoder=replace(again.decoder, feedback_hidden=4, surrogate_width=8)), []
+    train(corpus, tmp_path / "smaller", smaller, device="cpu", on_event=told.append)
+    notices = [event.message for event in told if isinstance(event, Notice)]
+    assert sum("`draft_reader`" in message and "starts anew" in message for message in notices) == 1
     same, other = weights(tmp_path / "same"), weights(tmp_path / "smaller")
     for name, tensor in learnt.items():
         torch.testing.assert_close(same[name], tensor)

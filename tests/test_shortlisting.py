@@ -2,15 +2,20 @@
 
 import pytest
 import torch
-from models_for_tests import random_tokens, tiny_model
-from tiny_sgdd import build
+from models_for_tests import random_tokens, scatter, tiny_model
+from tiny_sgdd import as_set, build
 
 from sgdd_engine import SGDD
+from sgdd_engine.correcting import Correcting
+from sgdd_engine.decoding import Task
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
+from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.models.config import DecoderConfig
 from sgdd_engine.refining import Draft
-from sgdd_engine.shortlisting import Shortlisting, guessed, likeliest
+from sgdd_engine.shortlisting import Shortlisting, guessed, likeliest, proposer, shortlisted
+from sgdd_engine.writer import Writer
 
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
 
@@ -19,6 +24,22 @@ GUIDED = SamplingConfig(cfg=1.5, steps=8)
 def model(tiny_encoder, sentences):
     """Its decoder has learnt a little, its surrogate those sentences."""
     return build(tiny_encoder, sentences[:40], steps=80, surrogate_width=32)
+
+
+@pytest.fixture(scope="module")
+def corrector(tiny_encoder, sentences):
+    """It can correct as well, as `mini` can; its reader says something at random."""
+    model = build(tiny_encoder, sentences[:40], steps=80, surrogate_width=32, feedback=True)
+    scatter(model.model.draft_reader)
+    return model
+
+
+@pytest.fixture
+def encoded(tiny_encoder, monkeypatch):
+    """All texts that are encoded from here on."""
+    texts, encode = [], tiny_encoder.encode
+    monkeypatch.setattr(tiny_encoder, "encode", lambda new, *rest: texts.extend(new) or encode(new, *rest))
+    return texts
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +133,70 @@ def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
 
 
 @pytest.mark.parametrize("options", [{"refine": 4}, {"candidates": 3}, {"candidates": 2, "refine": 3}])
-def test_a_shortlist_costs_no_more_of_the_encoder(model, vectors, options):
+def test_a_shortlist_costs_no_more_of_the_encoder(model, corrector, vectors, encoded, options):
     calls = options.get("candidates", 1) + options.get("refine", 0)
-    for shortlist in (1, 3, None):
-        for item in written(model, vectors, shortlist=shortlist, **options):
-            assert 1 <= item.encoder_calls <= calls
-            assert item.cosine is not None
+    for able in (model, corrector):
+        for shortlist in (1, 3, None):
+            encoded.clear()
+            items = written(able, vectors, shortlist=shortlist, **options)
+            assert all(1 <= item.encoder_calls <= calls for item in items)
+            assert all(item.cosine is not None for item in items)
+            assert sum(item.encoder_calls for item in items) == len(encoded)
+
+
+def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded):
+    plain, chosen = written(model, vectors), written(model, vectors, shortlist=5)
+    assert encoded == []
+    lengths = model.likely_lengths(model.model.latent(vectors).z, 5)
+    for row, item in enumerate(chosen):
+        five = [
+            model.generate(vectors[row : row + 1], sampling=GUIDED, lengths=[n])[0]
+            for n in lengths[row].tolist()
+        ]
+        guesses = guessed(model.model, [one.tokens for one in five])
+        best = torch.cosine_similarity(guesses, vectors[row : row + 1], dim=-1).argmax()
+        assert item.tokens == five[best].tokens
+        assert item.encoder_calls == 0
+    assert [item.tokens for item in plain] != [item.tokens for item in chosen]
+    # Nothing is read again, so nothing is chosen unless it is asked for.
+    assert written(model, vectors, shortlist=1) == plain
+
+
+def test_what_was_written_twice_fills_no_place_of_the_list(model, vectors):
+    z = model.model.latent(vectors[:1]).z
+    lengths = model.likely_lengths(z, 3)[0].tolist()
+    tasks = [Task(0, length, 0) for length in (*lengths, *lengths)]
+    ids = [(5,) * length for length in (*lengths, *lengths)]
+    assert shortlisted(model.model, vectors[:1], tasks, ids, keep=4) == [0, 1, 2]
+    # Another seed's sentence is another's, though it is the same.
+    other = [*tasks[:3], Task(0, lengths[0], 1)]
+    assert 3 in shortlisted(model.model, vectors[:1], other, ids[:4], keep=1)
+
+
+def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(corrector, vectors):
+    seen = []
+
+    def spell(texts):
+        seen.extend(tuple(tokens) for tokens in texts)
+        return corrector.tokenizer.decode_batch(texts)
+
+    writer = Writer(corrector.model, vectors, GUIDED, corrector.schedule, corrector.tokenizer.special_ids)
+    drafts = [
+        Draft(item.row, 0, item.tokens, item.text, vectors[item.row].roll(1), 0.5, frozenset())
+        for item in written(corrector, vectors)
+    ]
+
+    def noise():
+        return [torch.Generator().manual_seed(row) for row in range(len(drafts))]
+
+    proposer(writer, 4, spell)(drafts, noise())
+    assert len(seen) == 4 * len(drafts)
+    assert seen[::4] == list(Correcting(writer)(drafts, noise()))
+    assert seen[2::4] != seen[::4], "the second whole sentence is drawn by chance"
 
 
 def test_of_the_candidates_the_encoder_reads_those_guessed_to_be_closest(model, vectors):
     kept = written(model, vectors, candidates=2, shortlist=3)
-    everything = written(model, vectors, candidates=6, shortlist=1)
-    assert all(item.cosine >= some.cosine - 1e-6 for item, some in zip(everything, kept, strict=True))
     lengths = model.likely_lengths(model.model.latent(vectors).z, 6)
     for row, item in enumerate(kept):
         all_six = [
@@ -133,14 +206,16 @@ def test_of_the_candidates_the_encoder_reads_those_guessed_to_be_closest(model, 
         guesses = guessed(model.model, [one.tokens for one in all_six])
         cosines = torch.cosine_similarity(guesses, vectors[row : row + 1], dim=-1)
         two = [all_six[i].text for i in cosines.topk(2).indices.tolist()]
-        assert item.text in two
+        true = torch.cosine_similarity(model.encode(two), vectors[row : row + 1], dim=-1)
+        assert item.text == two[int(true.argmax())] or true[0] == pytest.approx(float(true[1]), abs=1e-4)
 
 
-def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, vectors):
+def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, corrector, vectors):
     options = {"candidates": 2, "refine": 2, "num_samples": 2, "seed": 5}
-    together = [item.text for item in written(model, vectors[:3], **options)]
-    alone = [item.text for row in range(3) for item in written(model, vectors[row : row + 1], **options)]
-    assert together == alone
+    for able in (model, corrector):
+        together = [item.text for item in written(able, vectors[:3], **options)]
+        alone = [item.text for row in range(3) for item in written(able, vectors[row : row + 1], **options)]
+        assert together == alone
 
 
 def test_a_model_without_a_surrogate_cannot_choose(tiny_encoder, sentences, model, vectors):
@@ -150,6 +225,27 @@ def test_a_model_without_a_surrogate_cannot_choose(tiny_encoder, sentences, mode
         plain.generate(vectors, refine=1, shortlist=2)
     with pytest.raises(GenerationError, match="at least 1"):
         model.generate(vectors, refine=1, shortlist=0)
+    with pytest.raises(GenerationError, match="no surrogate"):
+        evaluate(plain, as_set(plain, sentences[:4]), config=EvalConfig(shortlist=2))
+    with pytest.raises(ConfigError, match="at least 1"):
+        EvalConfig(shortlist=0)
     assert plain.generate(vectors, refine=1, shortlist=1)
     with pytest.raises(ConfigError, match="multiple of 8"):
         DecoderConfig(surrogate_width=6)
+
+
+def test_an_evaluation_says_what_was_chosen_and_compares_it_with_one_shot(model, sentences):
+    data = as_set(model, sentences[100:108])
+    quick = {"nelbo_samples": 1, "diversity_samples": 0}
+    plain = evaluate(model, data, sampling=GUIDED, config=EvalConfig(**quick))
+    assert plain.settings["eval"]["shortlist"] == 1
+    assert "one_shot" not in plain.conditions
+    chosen = evaluate(model, data, sampling=GUIDED, config=EvalConfig(shortlist=5, **quick))
+    assert chosen.settings["eval"]["shortlist"] == 5
+    assert chosen.scores["one_shot"].texts == plain.scores["true"].texts
+    assert chosen.scores["true"].texts != plain.scores["true"].texts
+    (verdict,) = (verdict for verdict in chosen.verdicts if verdict.name == "feedback")
+    assert "0.0 encoder calls and shortlists of 5" in verdict.sentence
+    both = evaluate(model, data, sampling=GUIDED, config=EvalConfig(candidates=2, refine=1, **quick))
+    assert both.settings["eval"]["shortlist"] == 4
+    assert both.scores["one_shot"].texts == plain.scores["true"].texts

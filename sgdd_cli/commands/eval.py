@@ -40,7 +40,7 @@ def evaluate(
     ] = None,
     refine: Annotated[int | None, typer.Option("--refine", help="Rounds of feedback per sentence.")] = None,
     shortlist: Annotated[
-        int | None, typer.Option("--shortlist", help="Sentences written for each one that the encoder reads.")
+        int | None, typer.Option("--shortlist", help="Sentences written for each one that goes on.")
     ] = None,
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")

@@ -30,7 +30,7 @@ def sample(
         typer.Option(
             "--candidates",
             min=1,
-            help="Sentences tried, likeliest lengths first; the closest in meaning is kept.",
+            help="Sentences read again, likeliest lengths first; the closest in meaning is kept.",
         ),
     ] = 1,
     refine: Annotated[
@@ -38,7 +38,7 @@ def sample(
         typer.Option(
             "--refine",
             min=0,
-            help="Rounds that write doubtful words anew and keep what comes closer in meaning.",
+            help="Rounds that write anew, in part or whole, and keep what comes closer in meaning.",
         ),
     ] = 0,
     shortlist: Annotated[
@@ -46,7 +46,8 @@ def sample(
         typer.Option(
             "--shortlist",
             min=1,
-            help="Sentences written for each one that is read again. Default: 4 where the model can choose.",
+            help="Sentences written for each one that goes on, chosen without the encoder. Default: 4 beside "
+            "--candidates and --refine where the model can choose.",
         ),
     ] = None,
     temperature: Annotated[
@@ -92,11 +93,10 @@ def sample(
     from sgdd_cli.models import load_model, sampling_for  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.events import ignore  # noqa: PLC0415
-    from sgdd_engine.generation import LENGTHS_TRIED  # noqa: PLC0415
 
     model, _ = load_model(checkpoint, device_name(gpu, device))
     sampling = sampling_for(resolved, model)
-    if count > 1 and not (sampling.by_chance or refine or candidates > LENGTHS_TRIED):
+    if count > 1 and not (sampling.by_chance or refine or model.tries_by_chance(candidates, shortlist)):
         warn(f"All {count} samples of a text will be alike; for different ones: --temperature 0.7")
     sentences = calls = 0
     for chunk in _chunks(texts):

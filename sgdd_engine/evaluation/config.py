@@ -18,7 +18,9 @@ class EvalConfig:
     candidates: int = option(1, "candidates decoded per sentence, the closest kept")
     refine: int = option(0, "rounds of feedback per sentence, each one encoder call")
     shortlist: int | None = option(
-        None, "sentences written for each one that the encoder reads; by default 4 where the model can choose"
+        None,
+        "sentences written for each one that goes on, chosen without an encoder call; by default 4 beside candidates "
+        "and feedback where the model can choose",
     )
     nelbo_samples: int = option(8, "stratified times per sentence for the NELBO and the calibration")
     compare_guidance: bool = option(
@@ -32,8 +34,8 @@ class EvalConfig:
 
     @property
     def feedback(self) -> bool:
-        """Whether what was written is read again to write better."""
-        return self.candidates > 1 or self.refine > 0
+        """Whether more than one sentence is written to keep one."""
+        return self.candidates > 1 or self.refine > 0 or (self.shortlist or 1) > 1
 
     def __post_init__(self) -> None:
         check_choices(self, "eval")

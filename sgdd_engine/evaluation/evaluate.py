@@ -64,8 +64,8 @@ def evaluate(
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
     config, sampling = config or EvalConfig(), sampling or model.recommended_sampling
-    if config.feedback:
-        config = replace(config, shortlist=checked_shortlist(config.shortlist, model.info))
+    reads = config.candidates > 1 or config.refine > 0
+    config = replace(config, shortlist=checked_shortlist(config.shortlist, model.info, reads))
     data = fitted(data, model, on_event)
     # Loaded before the long part, so that a missing encoder is said at once.
     _ = model.encoder
@@ -117,7 +117,7 @@ def _report(
         conditions=conditions,
         differences=gains,
         random_pair_cosine=bootstrap_interval(written.random_pair_cosines, config.seed),
-        verdicts=_verdicts(conditions, gains, written.true, sampling, latent, scored, memorisation),
+        verdicts=_verdicts(conditions, gains, written.true, config, sampling, latent, scored, memorisation),
         by_length=scores_by_length(
             written.true, written.shuffled, [len(tokens) for tokens in data.token_ids], config.seed
         ),
@@ -148,6 +148,7 @@ def _verdicts(
     conditions: Mapping[str, Mapping[str, Interval]],
     gains: Mapping[str, Mapping[str, Interval]],
     written: Scores,
+    config: EvalConfig,
     sampling: SamplingConfig,
     latent: Mapping[str, Any],
     scored: LikelihoodFigures,
@@ -160,7 +161,7 @@ def _verdicts(
             say.vector_verdict(true, conditions["shuffled"], gains["shuffled"], len(written)),
             say.posterior_verdict(latent),
             say.guidance_verdict(sampling.cfg, gains["unguided"]) if "unguided" in gains else None,
-            say.feedback_verdict(float(written.encoder_calls.mean()), gains["one_shot"])
+            say.feedback_verdict(float(written.encoder_calls.mean()), config.shortlist, gains["one_shot"])
             if "one_shot" in gains
             else None,
             None if nearest is None else say.retrieval_verdict(true, nearest, gains["nearest"]),
@@ -215,7 +216,8 @@ SCORING = {
     "shuffled": "another sentence's vector, each used once",
     "null": "no vector, one candidate, no feedback",
     "unguided": "its own vector, w = 1, all else the same",
-    "one_shot": "its own vector, one candidate, no rounds of refining",
+    "one_shot": "its own vector, one candidate, no rounds of refining, no shortlist",
+    "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call; 1: none",
     "nearest": "the training sentence whose stored vector has the highest cosine with the source's",
     "nelbo": "given the vector (posterior mean) and the true length",
     "calibration": "probability of the likeliest token of each masked position, given the vector and the true "

@@ -82,7 +82,9 @@ def reconstruct_with_controls(
     own = write(model, data, "reconstruction", config, sampling, on_event)
     at_once = plain = None
     if config.feedback:
-        at_once = write(model, data, "one shot", replace(config, candidates=1, refine=0), sampling, on_event)
+        at_once = write(
+            model, data, "one shot", replace(config, candidates=1, refine=0, shortlist=1), sampling, on_event
+        )
     elif config.compare_guidance and sampling.cfg != 1:
         plain = write(model, data, "unguided", config, replace(sampling, cfg=1.0), on_event)
     others = write(model, away, "shuffled", config, sampling, on_event)

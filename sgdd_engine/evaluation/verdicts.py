@@ -69,12 +69,15 @@ def guidance_verdict(cfg: float, gain: Figures) -> Verdict:
     return _gain_verdict("guidance", f"against w = 1, w = {cfg:g}", gain)
 
 
-def feedback_verdict(encoder_calls: float, gain: Figures) -> Verdict:
-    """Whether candidates and rounds of refining raise token F1 or cosine and lower neither, against one shot.
+def feedback_verdict(encoder_calls: float, shortlist: int | None, gain: Figures) -> Verdict:
+    """Whether candidates, rounds and shortlists raise token F1 or cosine and lower neither, against one shot.
 
     They are chosen by the cosine, so token F1 is the evidence that they do not only please the encoder.
     """
-    return _gain_verdict("feedback", f"against one shot, {encoder_calls:.1f} encoder calls", gain, "change")
+    what = f"against one shot, {encoder_calls:.1f} encoder calls"
+    if (shortlist or 1) > 1:
+        what += f" and shortlists of {shortlist}"
+    return _gain_verdict("feedback", what, gain, "change")
 
 
 def _gain_verdict(name: str, what: str, gain: Figures, verb: str = "changes") -> Verdict:

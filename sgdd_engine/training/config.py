@@ -45,8 +45,8 @@ class TrainConfig:
     ema_decay: float = option(0.999, "decay of the fp32 average of the weights")
     start_from: str | None = option(
         None,
-        "checkpoint whose weights a new run starts from; decoder.feedback, decoder.self_conditioning and "
-        "decoder.surrogate_width may be new, all else must be its own",
+        "checkpoint whose weights a new run starts from; decoder.feedback, decoder.feedback_hidden, "
+        "decoder.self_conditioning and decoder.surrogate_width may be others, all else must be its own",
     )
     table_init: Literal["encoder", "random"] = option(
         "encoder", "start the token table from the encoder's word table by PCA, or at random"

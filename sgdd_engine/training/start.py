@@ -9,7 +9,7 @@ from torch import Tensor
 from sgdd_engine.checkpoint import load_checkpoint, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.errors import CheckpointError, DataError, EncoderError
-from sgdd_engine.events import Listener, StageFinished, StageStarted
+from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.encoder import load_encoder_like
@@ -52,7 +52,7 @@ def new_model(
             )
     model = _seeded(config, train.seed)
     if train.start_from is not None:
-        _take_weights(model, resolve_checkpoint(train.start_from), corpus)
+        _take_weights(model, resolve_checkpoint(train.start_from), corpus, on_event)
         return model.to(device)
     mean, std = corpus.statistics()
     needs_covariance = config.bottleneck.kind == "whitening"
@@ -64,8 +64,8 @@ def new_model(
     return model.to(device)
 
 
-def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus) -> None:
-    """Start from another model's weights and statistics; what that model lacks starts as it is."""
+def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event: Listener) -> None:
+    """Start from another model's weights and statistics; what it lacks, or has in another size, starts anew."""
     found = load_checkpoint(folder)
     if found.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
         raise CheckpointError(
@@ -86,6 +86,7 @@ def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus) -> None:
             if name in ours and name.startswith(part)
         ):
             theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
+            on_event(Notice(f"`{part[:-1]}` of `{folder}` has another size and starts anew.", warning=True))
     new = {name for name in ours if name not in theirs and not name.startswith(LEARNT_LATER)}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:
