@@ -210,6 +210,16 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
     assert "training sentences: 2.1% (of the sources themselves: 1.3%)" in text
     assert text.endswith("- The vector is used.")
     assert "nearest training sentence" not in text
+    report |= {
+        "encoder_calls": 10.96,
+        "differences": {"one_shot": {name: interval(0.05) for name in ("token_f1", "cosine", "bleu")}},
+    }
+    report["conditions"]["true"] |= {"cosine": interval(0.8), "exact_match": interval(0.25)}
+    table = card.feedback([report])
+    assert table.splitlines()[-1] == (
+        "| 11.0 | 8 | 3 | 4 | 1000 | 0.612 | +0.050 (+0.040 to +0.070) | 0.800 | +0.050 (+0.040 to +0.070) "
+        "| 21.4 | +0.1 (+0.0 to +0.1) | 0.250 |"
+    )
 
 
 @pytest.mark.slow
@@ -250,6 +260,8 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
     assert "candidates and 6 rounds of refining" in written
     assert written.count("4 steps over") == 2, "one for each stage"
     assert "shortlists of 4" in written
+    table = written[written.index("### What encoder calls bring") :].split("\n\n")[1]
+    assert [line.split(" | ")[3] for line in table.splitlines()[2:]] == ["4", "4", "1", "4"]
 
 
 def test_nothing_lies_in_the_package_that_is_no_checkpoint():

@@ -1,6 +1,8 @@
 """The model card of `mini`: a template, filled with figures of the checkpoint and of `sgdd eval --json`.
 
-python examples/mini/card.py CHECKPOINT [--after RUN ...] "Held-out novels=report.json" ["TITLE=REPORT" ...] > card.md
+python examples/mini/card.py CHECKPOINT [--after RUN]... [--calls REPORT]... "TITLE=REPORT" [...] > card.md
+
+Each REPORT is what `sgdd eval --json` printed; those after --calls become rows of one table.
 """
 
 import argparse
@@ -36,11 +38,17 @@ SCORES = (
 BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
 
 
-def card(checkpoint: Path, after: Sequence[str], reports: dict[str, dict[str, Any]]) -> str:
-    """The whole card as Markdown; `after` are the runs of the stages before, in order."""
+def card(
+    checkpoint: Path,
+    after: Sequence[str],
+    reports: dict[str, dict[str, Any]],
+    calls: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The whole card as Markdown; `after` are the runs of the stages before, `calls` reports of feedback, in order."""
     loaded = load_checkpoint(checkpoint)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-    scores = "\n\n".join(section(title, report) for title, report in reports.items())
+    sections = [section(title, report) for title, report in reports.items()]
+    scores = "\n\n".join([*sections, *([feedback(calls)] if calls else [])])
     stages = [*(read_info(resolve_checkpoint(run)) for run in after), loaded.info]
     facts = recipe(loaded.info) | {"training": "; then ".join(map(trained, stages))}
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -93,6 +101,42 @@ def section(title: str, report: dict[str, Any]) -> str:
     return "\n\n".join(
         [f"### {title}", f"{', '.join(parts)}.", *("\n".join(block) for block in blocks if block)]
     )
+
+
+def feedback(reports: Sequence[dict[str, Any]]) -> str:
+    """What encoder calls bring: a row per report, each against one shot on the same sentences."""
+    rows = header(
+        "encoder calls",
+        [
+            "candidates",
+            "rounds",
+            "shortlists of",
+            "sentences",
+            "token F1",
+            "against one shot",
+            "cosine",
+            "against one shot",
+            "BLEU",
+            "against one shot",
+            "exact",
+        ],
+    )
+    for report in reports:
+        asked, true, gain = (
+            report["settings"]["eval"],
+            report["conditions"]["true"],
+            report["differences"]["one_shot"],
+        )
+        scores = (("token_f1", 3), ("cosine", 3), ("bleu", 1))
+        pairs = [
+            cell
+            for name, digits in scores
+            for cell in (f"{true[name]['mean']:.{digits}f}", change(gain[name], digits))
+        ]
+        cells = [asked["candidates"], asked["refine"], asked.get("shortlist") or 1, report["sentences"]]
+        exact = f"{true['exact_match']['mean']:.3f}"
+        rows.append(row(f"{report['encoder_calls']:.1f}", [*map(str, cells), *pairs, exact]))
+    return "\n\n".join(["### What encoder calls bring, held-out novels", "\n".join(rows)])
 
 
 def conditions(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -151,6 +195,10 @@ def interval(value: dict[str, float] | None, digits: int) -> str:
     return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
 
 
+def change(value: dict[str, float], digits: int) -> str:
+    return f"{value['mean']:+.{digits}f} ({value['low']:+.{digits}f} to {value['high']:+.{digits}f})"
+
+
 def share(value: dict[str, float] | float) -> str:
     """A share in percent, with its interval where there is one."""
     if isinstance(value, dict):
@@ -164,6 +212,9 @@ def main() -> None:
     parser.add_argument(
         "--after", action="append", default=[], metavar="RUN", help="a stage before, in order"
     )
+    parser.add_argument(
+        "--calls", action="append", default=[], metavar="REPORT", help="a row of what encoder calls bring"
+    )
     parser.add_argument("reports", nargs="+", metavar="TITLE=REPORT")
     asked = parser.parse_args()
     reports = {}
@@ -172,7 +223,8 @@ def main() -> None:
         if not equals:
             sys.exit(f"`{argument}` is no TITLE=REPORT.")
         reports[title] = json.loads(Path(path).read_text(encoding="utf-8"))
-    sys.stdout.write(card(asked.checkpoint, asked.after, reports))
+    calls = [json.loads(Path(path).read_text(encoding="utf-8")) for path in asked.calls]
+    sys.stdout.write(card(asked.checkpoint, asked.after, reports, calls))
 
 
 if __name__ == "__main__":
