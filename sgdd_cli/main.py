@@ -66,6 +66,16 @@ def root(
     manners.quiet, manners.debug = quiet, debug or "SGDD_DEBUG" in os.environ
 
 
+FOR_PYTORCH = {
+    # On Linux large tensors then come in large pages, and far less time goes into fetching them.
+    "THP_MEM_ALLOC_ENABLE": "1",
+    # On a CPU each shape of a matrix product has a kernel made for it, and batches of every length have more shapes
+    # than the 1,024 that are kept: a third of a training step went into making them again.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
+}
+"""Read by PyTorch as it is loaded; set unless the user has set them."""
+
+
 def main() -> NoReturn:
     """Run `sgdd` with this process's arguments and exit with its code.
 
@@ -75,8 +85,8 @@ def main() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             # A console that lacks a character shows its code instead of failing on it.
             stream.reconfigure(errors="backslashreplace")
-    # Read by PyTorch on Linux: large tensors then come in large pages, and far less time goes into fetching them.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    for name, value in FOR_PYTORCH.items():
+        os.environ.setdefault(name, value)
     signal.signal(signal.SIGINT, _leave)
     signal.signal(signal.SIGTERM, _leave)
     sys.exit(_run())
