@@ -51,6 +51,13 @@ def written(model, vectors, **options):
     return model.generate(vectors, **{"sampling": GUIDED, **options})
 
 
+def guessed_of_lengths(model, vector, lengths):
+    """Sentences of these lengths, each written alone, and how close to the vector they are guessed to be."""
+    items = [model.generate(vector, sampling=GUIDED, lengths=[n])[0] for n in lengths]
+    guesses = guessed(model.model, [item.tokens for item in items])
+    return items, torch.cosine_similarity(guesses, vector, dim=-1)
+
+
 def test_the_surrogate_learns_what_the_encoder_says(model, sentences):
     known = sentences[:40]
     guesses = guessed(model.model, model.tokenizer.encode_batch(known))
@@ -149,13 +156,8 @@ def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded)
     assert encoded == []
     lengths = model.likely_lengths(model.model.latent(vectors).z, 5)
     for row, item in enumerate(chosen):
-        five = [
-            model.generate(vectors[row : row + 1], sampling=GUIDED, lengths=[n])[0]
-            for n in lengths[row].tolist()
-        ]
-        guesses = guessed(model.model, [one.tokens for one in five])
-        best = torch.cosine_similarity(guesses, vectors[row : row + 1], dim=-1).argmax()
-        assert item.tokens == five[best].tokens
+        five, cosines = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
+        assert item.tokens == five[int(cosines.argmax())].tokens
         assert item.encoder_calls == 0
     assert [item.tokens for item in plain] != [item.tokens for item in chosen]
     # Nothing is read again, so nothing is chosen unless it is asked for.
@@ -199,12 +201,7 @@ def test_of_the_candidates_the_encoder_reads_those_guessed_to_be_closest(model, 
     kept = written(model, vectors, candidates=2, shortlist=3)
     lengths = model.likely_lengths(model.model.latent(vectors).z, 6)
     for row, item in enumerate(kept):
-        all_six = [
-            model.generate(vectors[row : row + 1], sampling=GUIDED, lengths=[n])[0]
-            for n in lengths[row].tolist()
-        ]
-        guesses = guessed(model.model, [one.tokens for one in all_six])
-        cosines = torch.cosine_similarity(guesses, vectors[row : row + 1], dim=-1)
+        all_six, cosines = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
         two = [all_six[i].text for i in cosines.topk(2).indices.tolist()]
         true = torch.cosine_similarity(model.encode(two), vectors[row : row + 1], dim=-1)
         assert item.text == two[int(true.argmax())] or true[0] == pytest.approx(float(true[1]), abs=1e-4)
