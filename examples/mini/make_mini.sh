@@ -13,18 +13,18 @@ fi
 train=$1 fiction=$2 stories=$3 work=$4
 here=$(dirname "$0")
 
-SGDD_CONFIG="$here/mini.toml" sgdd prepare-data "$train" --out "$work/data"
+sgdd prepare-data "$train" --config "$here/mini.toml" --out "$work/data"
 
 stage() {
-    local settings=$1 run=$2
-    shift 2
+    local run=$1
+    shift
     if [ -d "$run/checkpoints" ]; then set -- "$@" --resume; fi
-    SGDD_CONFIG="$here/$settings" sgdd train "$work/data" --out "$run" "$@"
+    sgdd train "$work/data" --out "$run" --config "$here/mini.toml" "$@"
 }
 # From plain sentences; then also from drafts that are to be corrected.
-stage mini.toml "$work/first"
+stage "$work/first"
 if [ ! -d "$work/first-exported" ]; then sgdd export "$work/first" "$work/first-exported"; fi
-stage mini_feedback.toml "$work/second" --set train.start_from="$work/first-exported"
+stage "$work/second" --config "$here/mini_feedback.toml" --set train.start_from="$work/first-exported"
 
 # Half precision first: every figure of the card is measured on the weights that are shipped.
 rm -rf "$work/exported" "$work/mini"
