@@ -31,7 +31,7 @@ def tiny_model(
         embedding_dim=EMBEDDING_DIM,
         max_tokens=MAX_TOKENS,
         vocabulary=VOCABULARY,
-        bottleneck=bottleneck or BottleneckConfig(latent_dim=6, hidden_dim=8),
+        bottleneck=bottleneck or BottleneckConfig(kind="vib", latent_dim=6, hidden_dim=8),
         decoder=DecoderConfig(**{"width": 16, "heads": 2, "memory_tokens": 3, **decoder}),
     )
     with torch.random.fork_rng(devices=[]):

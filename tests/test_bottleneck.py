@@ -70,7 +70,7 @@ def test_draws_are_reparameterised():
 
 
 def test_vib_draws_in_training_only():
-    vib = scatter(VIB(D, BottleneckConfig(latent_dim=6, hidden_dim=8)))
+    vib = scatter(VIB(D, BottleneckConfig(kind="vib", latent_dim=6, hidden_dim=8)))
     e = torch.randn(3, D, generator=generator())
     assert torch.equal(vib.eval()(e).z, vib.posterior(e).mu)
     draws = [vib.train()(e, generator(s)).z for s in (1, 1, 2)]
@@ -80,7 +80,7 @@ def test_vib_draws_in_training_only():
 
 
 def test_log_variance_is_clamped():
-    vib = scatter(VIB(D, BottleneckConfig(latent_dim=6, hidden_dim=8)), std=30.0)
+    vib = scatter(VIB(D, BottleneckConfig(kind="vib", latent_dim=6, hidden_dim=8)), std=30.0)
     p = vib.posterior(torch.randn(50, D, generator=generator()))
     assert (p.logvar.min().item(), p.logvar.max().item()) == LOGVAR_RANGE
     assert torch.isfinite(p.kl()).all()

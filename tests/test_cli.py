@@ -402,7 +402,7 @@ def test_eval_shows_the_controls_and_judges(workplace):
         "% masked",
     ):
         assert part in out
-    for part in ("NELBO", "bits per byte", "Calibration", "Memorisation", "Diversity", "Latent (vib)"):
+    for part in ("NELBO", "bits per byte", "Calibration", "Memorisation", "Diversity", "Latent (whitening)"):
         assert part in out
     assert max(map(len, out.splitlines()[:30])) <= 100
     # The verdicts come last, each with its mark.

@@ -18,7 +18,7 @@ CONFIG = ModelConfig(
     embedding_dim=6,
     max_tokens=5,
     vocabulary=VocabularyConfig(size=20, mask_id=3, bos_id=0, eos_id=2),
-    bottleneck=BottleneckConfig(latent_dim=4, hidden_dim=4),
+    bottleneck=BottleneckConfig(kind="vib", latent_dim=4, hidden_dim=4),
     decoder=DecoderConfig(layers=2, width=8, heads=2, memory_tokens=2),
 )
 

@@ -24,7 +24,7 @@ TINY = TrainSpec(
         keep_checkpoints=2,
         precision="fp32",
     ),
-    bottleneck=BottleneckConfig(latent_dim=16, hidden_dim=16, anneal_steps=5),
+    bottleneck=BottleneckConfig(kind="vib", latent_dim=16, hidden_dim=16, anneal_steps=5),
     decoder=DecoderConfig(layers=1, width=32, heads=2, memory_tokens=2, mlp_ratio=2.0),
 )
 

@@ -95,7 +95,7 @@ def write_small_checkpoint(folder: Path, encoder_folder: Path) -> Path:
         embedding_dim=encoder.dim,
         max_tokens=32,
         vocabulary=tokenizer.vocabulary(),
-        bottleneck=BottleneckConfig(latent_dim=16, hidden_dim=16),
+        bottleneck=BottleneckConfig(kind="vib", latent_dim=16, hidden_dim=16),
         decoder=DecoderConfig(layers=1, width=32, heads=2),
     )
     info = CheckpointInfo(

@@ -14,7 +14,7 @@ from sgdd_engine.benchmark.text import Tokens, sample_sentences
 from sgdd_engine.benchmark.trainee import Batch, Trainee, awake_model
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
-from sgdd_engine.models.config import DecoderConfig, ModelConfig, VocabularyConfig
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.text.config import MINILM, EncoderConfig
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder
 from sgdd_engine.text.tiny import write_tiny_encoder
@@ -97,6 +97,7 @@ class Workbench:
             embedding_dim=embedding_dim,
             max_tokens=shapes.padded,
             vocabulary=VocabularyConfig(size=vocabulary, mask_id=vocabulary - 1, bos_id=0, eos_id=2),
+            bottleneck=BottleneckConfig(kind="vib"),
             decoder=DecoderConfig(layers=shapes.layers, width=shapes.width, heads=shapes.heads),
         )
 

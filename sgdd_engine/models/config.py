@@ -15,7 +15,7 @@ class BottleneckConfig:
     """What stands between the sentence vector and the decoder."""
 
     kind: Literal["vib", "whitening", "none"] = option(
-        "vib", "variational information bottleneck, whitening, or nothing"
+        "whitening", "variational information bottleneck, whitening, or nothing"
     )
     latent_dim: int = option(
         256, "dimensions of the latent vector z (vib), or principal directions kept (whitening)"
