@@ -37,7 +37,7 @@ score --data "$fiction" --candidates 2 --refine 6 > "$work/both.json"
 score --data "$stories" --cfg 1.5 > "$work/stories.json"
 score --data "$fiction" --cfg 2.0 --set sample.guidance=plain > "$work/plain.json"
 # What fewer encoder calls bring, and what the shortlists do.
-few() { score --data "$fiction" --limit "${SGDD_EVAL__LIMIT:-300}" "$@"; }
+few() { score --data "$fiction" --limit "${SGDD_EVAL__LIMIT:-200}" "$@"; }
 few --refine 1 > "$work/calls-2.json"
 few --candidates 2 --refine 2 > "$work/calls-4.json"
 few --candidates 2 --refine 6 > "$work/calls-8.json"
