@@ -223,6 +223,7 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # some fifteen programs, one after the other
 @pytest.mark.offline_encoder
 @pytest.mark.skipif(os.name == "nt", reason="the recipe is a shell script")
 def test_the_recipe_makes_a_model_with_its_card(tmp_path):

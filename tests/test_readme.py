@@ -71,6 +71,7 @@ def run(arguments: list[str], folder: Path, **more: str) -> subprocess.Completed
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # some thirty programs, one after the other
 def test_every_command_of_the_readme_does_what_it_says(workplace):
     ran = 0
     for line in commands():
