@@ -23,6 +23,7 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
+from sgdd_engine.checkpoint.weights import LONG, load_weights, save_weights
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import CheckpointError, SgddError
@@ -201,6 +202,15 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(model, folder, monkeypatch)
 def whitened(tiny_encoder, sentences):
     """A model whose bottleneck is a fitted matrix, trained for a moment."""
     return build(tiny_encoder, sentences[:20], steps=5, kind="whitening")
+
+
+def test_half_precision_halves_long_vectors_and_leaves_short_ones_and_numbers_alone(tmp_path):
+    tensors = {"bias": torch.randn(LONG), "offset": torch.randn(LONG - 1), "step": torch.tensor(0.1)}
+    save_weights(tmp_path / "half.safetensors", tensors, "fp16")
+    found = load_weights(tmp_path / "half.safetensors")
+    for name in ("offset", "step"):
+        assert torch.equal(found[name], tensors[name])
+    assert torch.equal(found["bias"], tensors["bias"].half().float())
 
 
 def test_half_precision_halves_matrices_and_nothing_else(whitened, tmp_path):

@@ -11,6 +11,8 @@ from torch import Tensor
 Dtype = Literal["fp32", "fp16"]
 # Rounding to 11 bits changes a tensor by about 2e-4 of its norm; more means numbers too small for half precision.
 ROUNDING = 1e-3
+# Of vectors only the biases of a vocabulary are as long.
+LONG = 4096
 # The pseudo-inverse of the whitening is its matrix's transpose but for scale, and as large: a small file leaves it out.
 MATRIX, INVERSE = "bottleneck.matrix", "bottleneck.inverse"
 
@@ -18,9 +20,9 @@ MATRIX, INVERSE = "bottleneck.matrix", "bottleneck.inverse"
 def save_weights(path: Path, tensors: Mapping[str, Tensor], dtype: Dtype = "fp32") -> None:
     """Write tensors to a safetensors file.
 
-    Vectors (biases, statistics of the inputs, the null latent) stay float32 under `fp16` too: they take next to
-    nothing, and a standard deviation near zero would be divided by. So does a matrix whose numbers are too large or
-    too small for half precision. What follows from another tensor is left out.
+    Short vectors (biases, statistics of the inputs, the null latent) stay float32 under `fp16` too: they take next to
+    nothing, and a standard deviation near zero would be divided by. So does what holds numbers too large or too small
+    for half precision. What follows from another tensor is left out.
 
     Raises:
         SafetensorError: the system refuses to write.
@@ -45,8 +47,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _halved(tensor: Tensor) -> Tensor:
-    """A matrix in float16 where that can hold it, anything else as it is."""
-    if tensor.ndim < 2 or not tensor.is_floating_point():
+    """A matrix or a long vector in float16 where that can hold it, anything else as it is."""
+    if (tensor.ndim < 2 and tensor.numel() < LONG) or not tensor.is_floating_point():
         return tensor
     half = tensor.to(torch.float16)
     change = (half.double() - tensor.double()).norm()
