@@ -154,10 +154,13 @@ def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
 def test_its_settings_are_valid():
     from sgdd_cli.settings import load_settings
 
-    first, second = (load_settings([EXAMPLE / name]).settings for name in ("mini.toml", "mini_feedback.toml"))
-    assert first.encoder.name == second.encoder.name == "minilm"
+    files = [EXAMPLE / name for name in ("mini.toml", "mini_feedback.toml")]
+    first, second = load_settings(files[:1]).settings, load_settings(files).settings
+    assert first.encoder.name == "minilm"
     assert first.data.max_tokens == 32
-    assert first.bottleneck == second.bottleneck
+    assert (second.bottleneck, second.data, second.encoder) == (first.bottleneck, first.data, first.encoder)
+    assert second.decoder.feedback
+    assert second.decoder.layers == first.decoder.layers
 
 
 def interval(mean: float) -> dict[str, float]:
