@@ -352,7 +352,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_folder: Pat
     os.chdir(folder)
     (folder / "tales.txt").write_text("\n".join(sentences), encoding="utf-8")
     (folder / "sgdd.toml").write_text(
-        "[decoder]\nwidth = 32\nheads = 2\nmemory_tokens = 2\n[bottleneck]\nlatent_dim = 16\nhidden_dim = 16\n"
+        "[decoder]\nwidth = 32\nheads = 2\nmemory_tokens = 2\n"
+        '[bottleneck]\nkind = "vib"\nlatent_dim = 16\nhidden_dim = 16\n'
         "[train]\nbatch_tokens = 256\nlog_every = 2\nvalidate_every = 4\nsave_every = 4\nvalidation_sentences = 16\n"
         "[eval]\nnelbo_samples = 2\n[sample]\nsteps = 3\n"
     )
@@ -402,7 +403,7 @@ def test_eval_shows_the_controls_and_judges(workplace):
         "% masked",
     ):
         assert part in out
-    for part in ("NELBO", "bits per byte", "Calibration", "Memorisation", "Diversity", "Latent (whitening)"):
+    for part in ("NELBO", "bits per byte", "Calibration", "Memorisation", "Diversity", "Latent (vib)"):
         assert part in out
     assert max(map(len, out.splitlines()[:30])) <= 100
     # The verdicts come last, each with its mark.
