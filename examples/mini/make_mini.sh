@@ -40,12 +40,11 @@ score --data "$fiction" --cfg 2.0 --set sample.guidance=plain > "$work/plain.jso
 few() { score --data "$fiction" --limit "${SGDD_EVAL__LIMIT:-200}" "$@"; }
 few --refine 1 > "$work/calls-2.json"
 few --candidates 2 --refine 2 > "$work/calls-4.json"
-few --candidates 2 --refine 6 > "$work/calls-8.json"
 few --candidates 2 --refine 6 --shortlist 1 > "$work/calls-8-unguessed.json"
 
 python "$here/card.py" "$work/exported" --after "$work/first" \
     --calls "$work/calls-2.json" --calls "$work/calls-4.json" \
-    --calls "$work/calls-8-unguessed.json" --calls "$work/calls-8.json" \
+    --calls "$work/calls-8-unguessed.json" --calls "$work/both.json" \
     "Held-out novels, one shot=$work/fiction.json" \
     "Held-out novels, one shot, cfg 2=$work/cfg2.json" \
     "Held-out novels, best of 2 candidates and 6 rounds of refining, shortlists=$work/both.json" \
