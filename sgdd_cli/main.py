@@ -72,6 +72,9 @@ FOR_PYTORCH = {
     # On a CPU each shape of a matrix product has a kernel made for it, and batches of every length have more shapes
     # than the 1,024 that are kept: a third of a training step went into making them again.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
+    # Threads of a CPU wait for each other awake only so long (in turns of a loop). Longer, where something else runs
+    # beside them, they keep the processor from the very thread they wait for: one text took 85 seconds instead of 15.
+    "GOMP_SPINCOUNT": "20000",
 }
 """Read by PyTorch as it is loaded; set unless the user has set them."""
 
