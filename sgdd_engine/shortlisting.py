@@ -1,8 +1,8 @@
 """Several sentences where one is wanted, and the one kept that the model's own guess of its vector finds closest.
 
 The encoder's word is final, but it is dear: BGE-M3 has eighty times the parameters of a small decoder. A surrogate of
-it costs next to nothing, and writing more sentences is cheaper than reading them: several are looked at for each one
-that the encoder reads.
+it costs next to nothing, so several sentences are looked at for each one that the encoder reads. They must be written,
+which for a small encoder takes longer than reading them: a shortlist saves encoder calls, not always time.
 """
 
 from collections.abc import Callable, Hashable, Sequence

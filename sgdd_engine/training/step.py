@@ -106,7 +106,8 @@ def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: Draft
     """Mean squared distance of guessed vectors from the encoder's [D], a scalar.
 
     Of sentences `x` [B, n] with `e` [B, D], and as much of those drafts that are as they were written. The surrogate
-    shares no weight with the decoder, and Adam's steps do not depend on a loss's scale: it needs no weight of its own.
+    shares nothing with the decoder but the norm that is clipped, and Adam's steps do not depend on a loss's scale: it
+    needs no weight of its own.
     """
     error = (model.guess(x) - e).square().sum(dim=-1).mean()
     if drafts is None:
