@@ -26,7 +26,7 @@ from sgdd_engine.models.device import resolve_device
 from sgdd_engine.refining import Reader, closest
 from sgdd_engine.refining import refine as improve
 from sgdd_engine.remasking import TEMPERATURE
-from sgdd_engine.shortlisting import proposer, shortlisted
+from sgdd_engine.shortlisting import Unread, proposer, shortlisted, unread
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
@@ -176,9 +176,10 @@ class SGDD:
             refine: Rounds in which the least certain tokens are written anew, and the whole sentence where the decoder
                 was trained to correct drafts; a change is kept if the cosine rises. Costs one encoder call each.
             shortlist: For each candidate and each round so many sentences are written, and the encoder reads those
-                that the model's surrogate of it finds closest; 1 for no such choice. Costs no encoder call, and so
-                many times the writing. By default 4 where there is more than one to read and the model has a
-                surrogate.
+                that the model's surrogate of it finds closest, always with the one of the likeliest length where
+                candidates are more than one; what is not read stays on the list. 1 for no such choice. Costs no
+                encoder call, and so many times the writing. By default 4 where there is more than one to read and
+                the model has a surrogate.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
@@ -202,8 +203,10 @@ class SGDD:
             lengths = checked_lengths(lengths, len(e), candidates, self.info)
         tasks = self._tasks(z, lengths, candidates * shortlist, num_samples, seed)
         ids = self._written(z, tasks, sampling, on_event)
+        left: Unread = {}
         if shortlist > 1:
             kept = shortlisted(self.model, e, tasks, ids, candidates)
+            left = unread(tasks, ids, kept)
             tasks, ids = [tasks[i] for i in kept], [ids[i] for i in kept]
         if candidates == 1 and not score and not refine:
             texts = self.tokenizer.decode_batch(ids)
@@ -223,7 +226,7 @@ class SGDD:
                 keep_length=lengths is not None,
                 watch=lambda steps: self._reporter(on_event, steps),
             )
-            drafts = improve(drafts, refine, proposer(writer, shortlist, reader.text), reader, on_event)
+            drafts = improve(drafts, refine, proposer(writer, shortlist, reader.text, left), reader, on_event)
         return [
             Generation(item.text, item.tokens, item.row, item.seed, item.cosine, len(item.tried))
             for item in drafts

@@ -4,9 +4,9 @@ A round costs one encoder call per sentence. Source: the loop of vec2text (arXiv
 proposed is left open here (see `remasking`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,13 @@ SAME = 1e-5
 STREAM = 1 << 32
 
 
+class Reading(NamedTuple):
+    """What the encoder said of a text: its token ids and its vector [D]."""
+
+    tokens: tuple[int, ...]
+    vector: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A sentence written from a vector, and how close it came.
@@ -36,7 +43,7 @@ class Draft:
         text: The sentence.
         vector: Its re-encoded vector [D].
         cosine: Of that with the vector it was written from.
-        tried: All texts that were encoded on the way to it, its own among them.
+        tried: All texts that were encoded on the way to it, its own among them, in their order.
     """
 
     row: int
@@ -45,7 +52,7 @@ class Draft:
     text: str
     vector: Tensor
     cosine: float
-    tried: frozenset[str]
+    tried: Mapping[str, Reading]
 
 
 class Proposer(Protocol):
@@ -99,7 +106,8 @@ def closest(
     vectors, cosines = reader.read([row for row, _, _ in first], [text for _, _, text in first])
     best: dict[tuple[int, int], Draft] = {}
     for ((row, seed, text), index), vector, cosine in zip(first.items(), vectors, cosines, strict=True):
-        draft = Draft(row, seed, tuple(tokens[index]), text, vector, cosine, frozenset([text]))
+        reading = Reading(tuple(tokens[index]), vector)
+        draft = Draft(row, seed, reading.tokens, text, vector, cosine, {text: reading})
         kept = best.get((row, seed))
         best[row, seed] = draft if kept is None else _closer(kept, draft)
     return list(best.values())
@@ -159,7 +167,7 @@ def _read_new(
             text=texts[i],
             vector=vector,
             cosine=cosine,
-            tried=frozenset([texts[i]]),
+            tried={texts[i]: Reading(tuple(proposals[i]), vector)},
         )
     return found
 
@@ -167,7 +175,7 @@ def _read_new(
 def _closer(kept: Draft, other: Draft) -> Draft:
     """The closer of two, the first among equals, and that both were tried."""
     better = other if other.cosine > kept.cosine + SAME else kept
-    return replace(better, tried=kept.tried | other.tried)
+    return replace(better, tried={**kept.tried, **other.tried})
 
 
 def _mean_cosine(drafts: Sequence[Draft]) -> float:

@@ -5,6 +5,7 @@ it costs next to nothing, so several sentences are looked at for each one that t
 which for a small encoder takes longer than reading them: a shortlist saves encoder calls, not always time.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
@@ -12,45 +13,27 @@ from torch import Tensor
 
 from sgdd_engine.correcting import Correcting
 from sgdd_engine.decoding import Task
+from sgdd_engine.guessing import REACH, guessed, informed
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.refining import Draft, Proposer
 from sgdd_engine.remasking import Remasking
 from sgdd_engine.writer import Writer
 
-# Sentences of one length that are read together.
-ROWS = 512
+Unread = dict[tuple[int, int], list[tuple[int, ...]]]
+"""Sentences that were written and not read by the encoder, of each vector and seed."""
 
 
-@torch.inference_mode()
-def guessed(model: SemanticDecoder, texts: Sequence[Sequence[int]]) -> Tensor:
-    """Vectors [N, D] that the model's surrogate of the encoder guesses for texts, on the CPU.
-
-    Args:
-        model: In evaluation mode, with `decoder.surrogate_width`.
-        texts: Token ids of each text, at least one.
-    """
-    found = torch.empty(len(texts), model.config.embedding_dim)
-    for length in sorted({len(tokens) for tokens in texts}):
-        alike = [i for i, tokens in enumerate(texts) if len(tokens) == length]
-        for part in (alike[start : start + ROWS] for start in range(0, len(alike), ROWS)):
-            tokens = torch.tensor([list(texts[i]) for i in part], device=model.null.device)
-            found[part] = model.guess(tokens).cpu()
-    return found
-
-
-def likeliest(guesses: Tensor, targets: Tensor, groups: Sequence[Hashable], keep: int) -> list[int]:
-    """Of each group the `keep` members whose guessed vectors point closest to their targets.
+def likeliest(cosines: Sequence[float], groups: Sequence[Hashable], keep: int) -> list[int]:
+    """Of each group the `keep` members of the highest cosines, the first among equals.
 
     Args:
-        guesses: [N, D].
-        targets: [N, D].
+        cosines: How close each is guessed to come [N].
         groups: Which group each belongs to [N].
         keep: How many of each.
 
     Returns:
         Indices of those kept, in their order.
     """
-    cosines = torch.cosine_similarity(guesses, targets, dim=-1).tolist()
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
@@ -61,14 +44,16 @@ def likeliest(guesses: Tensor, targets: Tensor, groups: Sequence[Hashable], keep
 def shortlisted(
     model: SemanticDecoder, e: Tensor, tasks: Sequence[Task], ids: Sequence[Sequence[int]], keep: int
 ) -> list[int]:
-    """Which tasks' sentences the encoder reads: of each vector and seed the `keep` that are guessed to be closest.
+    """Which tasks' sentences the encoder reads, of each vector and seed.
 
-    What was written twice is guessed and kept once.
+    Of several the first, which is written at the likeliest length, is always read, so that the closest of them is
+    never further away than the sentence that is written without any choice; beside it those that are guessed to be
+    closest. Where one alone is read, the guess decides. What was written twice is guessed and kept once.
 
     Args:
         model: Its surrogate guesses.
         e: The vectors that are to be matched [N, D], on the CPU.
-        tasks: What was asked for.
+        tasks: What was asked for, of each vector and seed the likeliest length first.
         ids: What was written.
         keep: How many of each.
     """
@@ -76,17 +61,29 @@ def shortlisted(
     for index, (task, tokens) in enumerate(zip(tasks, ids, strict=True)):
         first.setdefault((task.row, task.seed, tuple(tokens)), index)
     different = list(first.values())
-    chosen = likeliest(
-        guessed(model, [ids[i] for i in different]),
-        e[[tasks[i].row for i in different]],
-        [(tasks[i].row, tasks[i].seed) for i in different],
-        keep,
-    )
-    return [different[i] for i in chosen]
+    groups = [(tasks[i].row, tasks[i].seed) for i in different]
+    guesses = guessed(model, [ids[i] for i in different])
+    cosines = torch.cosine_similarity(guesses, e[[tasks[i].row for i in different]], dim=-1).tolist()
+    if keep > 1:
+        foremost = {group: index for index, group in reversed(list(enumerate(groups)))}
+        for index in foremost.values():
+            cosines[index] = math.inf
+    return [different[i] for i in likeliest(cosines, groups, keep)]
+
+
+def unread(tasks: Sequence[Task], ids: Sequence[Sequence[int]], kept: Sequence[int]) -> Unread:
+    """What is left of each vector and seed where only the sentences of some tasks are read."""
+    left: Unread = {}
+    for index in sorted(set(range(len(tasks))) - set(kept)):
+        left.setdefault((tasks[index].row, tasks[index].seed), []).append(tuple(ids[index]))
+    return left
 
 
 def proposer(
-    writer: Writer, shortlist: int, spell: Callable[[Sequence[Sequence[int]]], list[str]]
+    writer: Writer,
+    shortlist: int,
+    spell: Callable[[Sequence[Sequence[int]]], list[str]],
+    left: Unread | None = None,
 ) -> Proposer:
     """What a model can propose: of several the likeliest, half of them whole sentences if it can correct."""
     kinds: list[Proposer] = [Remasking(writer)]
@@ -95,20 +92,22 @@ def proposer(
     if shortlist == 1:
         return kinds[0]
     asked = [kinds[number % len(kinds)] for number in range(shortlist)]
-    return Shortlisting(asked, writer.model, writer.e, spell)
+    return Shortlisting(asked, writer.model, writer.e, spell, left)
 
 
 class Shortlisting:
-    """Asks several proposers and passes on, for each draft, the proposal that is guessed to come closest.
+    """Asks several proposers and passes on, for each draft, the sentence that is guessed to come closest.
 
-    The draft's own vector is known, so only the difference is guessed: a proposal's vector is taken to be
-    `v + g(proposal) − g(draft)`. Texts that were tried before are left out while there are others.
+    What was read on the way to a draft tells where the surrogate errs (`informed`). What is not passed on stays on the
+    draft's list and is weighed again when more is known. Texts that were tried before are left out while there are
+    others.
 
     Args:
         proposers: Asked in turn once a round, each for one sentence per draft; one may stand there several times.
         model: Its surrogate guesses.
         e: The vectors that are to be matched [N, D], on the CPU.
         spell: Texts of token ids.
+        left: What was written before the first round and not read.
     """
 
     def __init__(
@@ -117,34 +116,44 @@ class Shortlisting:
         model: SemanticDecoder,
         e: Tensor,
         spell: Callable[[Sequence[Sequence[int]]], list[str]],
+        left: Unread | None = None,
     ) -> None:
         self._proposers, self._model, self._e, self._spell = proposers, model, e, spell
+        self._lists = dict(left or {})
 
     def __call__(
         self, drafts: Sequence[Draft], noise: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per draft."""
-        asked = [propose(drafts, noise) for propose in self._proposers]
-        proposals = [tuple(tokens) for answers in zip(*asked, strict=True) for tokens in answers]
-        of = [row for row in range(len(drafts)) for _ in asked]
-        texts = self._spell(proposals)
-        tried = [text in drafts[row].tried for row, text in zip(of, texts, strict=True)]
-        all_tried = [all(tried[start : start + len(asked)]) for start in range(0, len(tried), len(asked))]
-        open_ = [i for i, row in enumerate(of) if not tried[i] or all_tried[row]]
-        rows = [of[i] for i in open_]
-        chosen = likeliest(
-            self._estimates(drafts, rows, [proposals[i] for i in open_]),
-            self._e[[drafts[row].row for row in rows]],
-            rows,
-            keep=1,
-        )
-        return [proposals[open_[i]] for i in chosen]
+        answers = [propose(drafts, noise) for propose in self._proposers]
+        lists = [
+            self._listed(draft, new) for draft, new in zip(drafts, zip(*answers, strict=True), strict=True)
+        ]
+        rows = [row for row, listed in enumerate(lists) for _ in listed]
+        sentences = [sentence for listed in lists for sentence in listed]
+        targets = self._e[[drafts[row].row for row in rows]]
+        estimates = self._estimates(drafts, [len(listed) for listed in lists], sentences)
+        cosines = torch.cosine_similarity(estimates, targets, dim=-1).tolist()
+        return [sentences[i] for i in likeliest(cosines, rows, keep=1)]
+
+    def _listed(self, draft: Draft, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """The draft's list with what is new on it and without what was tried; what is new where nothing is left."""
+        listed = list(dict.fromkeys(map(tuple, [*self._lists.get((draft.row, draft.seed), ()), *new])))
+        texts = self._spell(listed)
+        untried = [tokens for tokens, text in zip(listed, texts, strict=True) if text not in draft.tried]
+        self._lists[draft.row, draft.seed] = untried
+        return untried or listed
 
     def _estimates(
-        self, drafts: Sequence[Draft], rows: Sequence[int], proposals: Sequence[tuple[int, ...]]
+        self, drafts: Sequence[Draft], counts: Sequence[int], sentences: Sequence[tuple[int, ...]]
     ) -> Tensor:
-        """What the proposals' vectors are taken to be [M, D]."""
-        known = torch.stack([draft.vector for draft in drafts])
-        offset = known - guessed(self._model, [draft.tokens for draft in drafts])
-        estimates: Tensor = guessed(self._model, proposals) + offset[list(rows)]
-        return estimates
+        """What the vectors of so many sentences of each draft are taken to be [M, D]."""
+        read = [list(draft.tried.values()) for draft in drafts]
+        of_read = guessed(self._model, [reading.tokens for readings in read for reading in readings])
+        guesses = torch.split(guessed(self._model, sentences), list(counts))
+        known = torch.split(of_read, [len(readings) for readings in read])
+        found = []
+        for draft, new, old, readings in zip(drafts, guesses, known, read, strict=True):
+            vectors = torch.stack([reading.vector for reading in readings])
+            found.append(informed(new, old, vectors, REACH * float(self._e[draft.row].norm())))
+        return torch.cat(found)
