@@ -263,9 +263,9 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
     written = (made / "README.md").read_text(encoding="utf-8")
     assert "candidates and 6 rounds of refining" in written
     assert written.count("4 steps over") == 2, "one for each stage"
-    assert "shortlists of 4" in written
+    assert "shortlists of 8" in written
     table = written[written.index("### What encoder calls bring") :].split("\n\n")[1]
-    assert [line.split(" | ")[3] for line in table.splitlines()[2:]] == ["4", "4", "1", "4"]
+    assert [line.split(" | ")[3] for line in table.splitlines()[2:]] == ["4", "4", "1", "4", "8"]
 
 
 def test_nothing_lies_in_the_package_that_is_no_checkpoint():

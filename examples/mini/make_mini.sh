@@ -33,21 +33,22 @@ score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
 # The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
 score --data "$fiction" --find-cfg > "$work/fiction.json"
 score --data "$fiction" --cfg 2.0 > "$work/cfg2.json"
-score --data "$fiction" --candidates 2 --refine 6 > "$work/both.json"
+score --data "$fiction" --candidates 2 --refine 6 --shortlist 8 > "$work/both.json"
 score --data "$stories" --cfg 1.5 > "$work/stories.json"
 score --data "$fiction" --cfg 2.0 --set sample.guidance=plain > "$work/plain.json"
 # What fewer encoder calls bring, and what the shortlists do.
 few() { score --data "$fiction" --limit "${SGDD_EVAL__LIMIT:-200}" "$@"; }
 few --refine 1 > "$work/calls-2.json"
 few --candidates 2 --refine 2 > "$work/calls-4.json"
+few --candidates 2 --refine 6 > "$work/calls-8.json"
 few --candidates 2 --refine 6 --shortlist 1 > "$work/calls-8-unguessed.json"
 
 python "$here/card.py" "$work/exported" --after "$work/first" \
     --calls "$work/calls-2.json" --calls "$work/calls-4.json" \
-    --calls "$work/calls-8-unguessed.json" --calls "$work/both.json" \
+    --calls "$work/calls-8-unguessed.json" --calls "$work/calls-8.json" --calls "$work/both.json" \
     "Held-out novels, one shot=$work/fiction.json" \
     "Held-out novels, one shot, cfg 2=$work/cfg2.json" \
-    "Held-out novels, best of 2 candidates and 6 rounds of refining, shortlists=$work/both.json" \
+    "Held-out novels, best of 2 candidates and 6 rounds of refining, shortlists of 8=$work/both.json" \
     "Held-out novels, one shot, plain guidance=$work/plain.json" \
     "TinyStories, one shot=$work/stories.json" > "$work/card.md"
 sgdd export "$work/exported" "$work/mini" --card "$work/card.md"
