@@ -30,6 +30,7 @@ SMALL = {
 SHORTER = {
     "sgdd demo": ["--minutes", "0.02", "--sentences", "1000"],
     "--limit 500": ["--limit", "6"],
+    "--shortlist 8": ["--shortlist", "2"],
     "--max-steps 1000": ["--max-steps", "2", "--set", "decoder.width=32", "--set", "decoder.heads=2"],
     "sgdd bench": ["--quick", "--repeats", "1", "--only", "train-step", "--only", "sampling"],
     "torchrun": ["--device", "cpu"],
