@@ -7,7 +7,7 @@ import torch
 from models_for_tests import random_tokens, scatter, tiny_model
 from tiny_sgdd import as_set, build
 
-from sgdd_engine import SGDD
+from sgdd_engine import SGDD, generation
 from sgdd_engine.correcting import Correcting
 from sgdd_engine.decoding import Task
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -183,6 +183,35 @@ def test_what_was_not_read_is_weighed_again_beside_the_next_draft():
         assert asked([draft(best, rest, wanted)], [torch.Generator()]) == [other]
         # Another seed has a list of its own.
         assert asked([draft(rest, best, seed=1)], [torch.Generator()]) == [second]
+
+
+def test_what_a_round_passes_over_is_still_there_in_the_next():
+    model = tiny_model(surrogate_width=8)
+    best, second, other, rest = (7, 8, 10), (11, 8, 9), (4, 4), (5,)
+    draft = a_draft(0, rest, guessed(model, [rest])[0], as_guessed(model))
+    later = a_draft(0, best, guessed(model, [best])[0], as_guessed(model, rest))
+    changing = {0: second}
+    asked = Shortlisting([answering({0: best}), answering(changing)], model, guessed(model, [best]), spell)
+    assert asked([draft], [torch.Generator()]) == [best]
+    # Nobody proposes it again.
+    changing[0] = best
+    assert asked([later], [torch.Generator()]) == [second]
+    # Once it was tried as well, nothing is left.
+    changing[0] = other
+    last = a_draft(0, best, guessed(model, [best])[0], as_guessed(model, rest, second))
+    assert asked([last], [torch.Generator()]) == [other]
+
+
+def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(model, vectors, monkeypatch):
+    lists, make = [], generation.proposer
+    monkeypatch.setattr(generation, "proposer", lambda *given: lists.append(given[-1]) or make(*given))
+    written(model, vectors, candidates=2, shortlist=2, refine=1)
+    (left,) = lists
+    lengths = model.likely_lengths(model.model.latent(vectors).z, 4)
+    for row in range(len(vectors)):
+        four, cosines = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
+        read = [0, 1 + int(cosines[1:].argmax())]
+        assert left[row, 0] == [four[i].tokens for i in range(4) if i not in read]
 
 
 def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
