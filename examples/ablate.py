@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation_plan import BASE, Place, Plan, Row
-from ablation_table import Results, is_small, markdown
+from ablation_table import Results, is_undecided, markdown
 
 from sgdd_engine.checkpoint import checkpoints_of
 from sgdd_engine.data.manifest import MANIFEST
@@ -68,7 +68,7 @@ class Ablation:
     def _wanted(self, row: Row, seed: int, rows: Sequence[Row], most_seeds: int) -> bool:
         if row.name == BASE:
             return any(self._wanted(other, seed, rows, most_seeds) for other in rows if other.name != BASE)
-        return seed < row.seeds or (seed < most_seeds and is_small(self.results, row))
+        return seed < row.seeds or (seed < most_seeds and is_undecided(self.results, row))
 
     def _result(self, row: Row, seed: int) -> dict[str, Any]:
         script = self.plan.folder / row.script if row.script else None
@@ -213,7 +213,9 @@ def parser() -> argparse.ArgumentParser:
     here.add_argument("--out", type=Path, default=Path("ablations"), help="results and runs")
     here.add_argument("--minutes", type=float, default=8.0, help="processor minutes of training per row")
     here.add_argument("--sentences", type=int, default=256, help="held-out sentences scored")
-    here.add_argument("--seeds", type=int, default=1, help="most seeds; small differences get them all")
+    here.add_argument(
+        "--seeds", type=int, default=1, help="most seeds; rows that may equal or beat the base get them all"
+    )
     here.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows or groups")
     here.add_argument("--threads", type=int, default=1, help="threads of each row")
     here.add_argument("--device", default="cpu", help="on a GPU the budget is in minutes of its time")

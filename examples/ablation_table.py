@@ -23,7 +23,8 @@ HEAD = (
 )  # fmt: skip
 LEGEND = (
     "▲ and ▼: outside the paired 95 % bootstrap interval over sentences (and the mean over seeds) of the difference "
-    "to the base. The interval knows nothing of another seed's luck: differences of 0.01 and less need more seeds. "
+    "to the base, over the seeds that both have. The interval knows nothing of another seed's luck; `by seed` shows "
+    "some of it. "
     "w is the guidance weight that suits the row best on other held-out sentences; from `F1` on, scores are those "
     "at w. NELBO is in nats per token, given the length."
 )
@@ -88,20 +89,20 @@ class Results:
 
 def difference(results: Results, row: Row, score: str, at: str = "best") -> Interval | None:
     """Row less base, paired by sentence, each the mean over the seeds that both have; None without any."""
-    seeds = set(results.seeds(row.name)) & set(results.seeds(BASE))
+    seeds = _shared_seeds(row.name, results)
     if not seeds:
         return None
-
-    def values(name: str) -> Figures:
-        return _mean_of([results.of(name, seed)["score"] for seed in sorted(seeds)], at, score)
-
-    return bootstrap_interval(values(row.name) - values(BASE), 0)
+    values = _values(results, row.name, seeds, score, at) - _values(results, BASE, seeds, score, at)
+    return bootstrap_interval(values, 0)
 
 
-def is_small(results: Results, row: Row) -> bool:
-    """Whether one seed cannot tell the row's token F1 from the base's."""
+def is_undecided(results: Results, row: Row) -> bool:
+    """Whether another seed could decide something: the row's token F1 does not lie below the base's for certain.
+
+    A winner counts: it would become the default, so it has to win again.
+    """
     found = difference(results, row, "f1")
-    return found is not None and found.low <= 0 <= found.high
+    return found is not None and found.high >= 0
 
 
 def markdown(plan: Plan, place: Place, results: Results) -> str:
@@ -135,7 +136,6 @@ def _cells(row: Row, results: Results) -> list[str]:
     found = [results.of(row.name, seed) for seed in results.seeds(row.name)]
     scores = [result["score"] for result in found]
     own = bootstrap_interval(_mean_of(scores, "best", "f1"), 0)
-    change = difference(results, row, "f1") if row.name != BASE else None
 
     def shown(score: str, digits: int, at: str = "best") -> str:
         value = _mean_of(scores, at, score).mean()
@@ -148,7 +148,7 @@ def _cells(row: Row, results: Results) -> list[str]:
         shown("f1", 3, "plain"),
         ", ".join(f"{score['best_cfg']:g}" for score in scores),
         f"{shown('f1', 3)} ({own.low:.3f}–{own.high:.3f})",
-        "" if change is None else f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})",
+        _difference_shown(row, results),
         shown("bleu", 1),
         shown("exact", 3),
         shown("cosine", 3),
@@ -161,11 +161,32 @@ def _cells(row: Row, results: Results) -> list[str]:
     ]
 
 
+def _difference_shown(row: Row, results: Results) -> str:
+    change = difference(results, row, "f1") if row.name != BASE else None
+    if change is None:
+        return ""
+    seeds = _shared_seeds(row.name, results)
+    each = [_values(results, row.name, [seed]) - _values(results, BASE, [seed]) for seed in seeds]
+    by_seed = f"; by seed {', '.join(f'{values.mean():+.3f}' for values in each)}" if len(seeds) > 1 else ""
+    return f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}{by_seed})"
+
+
 def _mark(row: Row, results: Results, score: str, at: str) -> str:
     found = difference(results, row, score, at) if row.name != BASE else None
     if found is None or found.low <= 0 <= found.high:
         return ""
     return " ▲" if found.low > 0 else " ▼"
+
+
+def _shared_seeds(name: str, results: Results) -> list[int]:
+    return sorted(set(results.seeds(name)) & set(results.seeds(BASE)))
+
+
+def _values(
+    results: Results, name: str, seeds: Sequence[int], score: str = "f1", at: str = "best"
+) -> Figures:
+    """A row's scores by sentence [N], each the mean over `seeds`."""
+    return _mean_of([results.of(name, seed)["score"] for seed in seeds], at, score)
 
 
 def _mean_of(scores: Sequence[Result], at: str, name: str) -> Figures:

@@ -164,7 +164,7 @@ def made_up(f1, *, steps=10, cfg=1.5, **more) -> dict:
 
 def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
     from ablation_plan import Plan
-    from ablation_table import Results, is_small, markdown
+    from ablation_table import Results, markdown
 
     plan = Plan.read(plan_file)
     base, deeper, plain = plan.rows
@@ -175,8 +175,6 @@ def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
     # Far below the spread between sentences, and yet certain, since every sentence gains.
     results.add(deeper, 0, made_up(f1 + 0.01 + noise.normal(0, 0.005, 200)))
     results.add(plain, 0, made_up(f1 + noise.normal(0, 0.05, 200)))
-    assert not is_small(results, deeper)
-    assert is_small(results, plain)
     lines = {line.split(" | ")[0]: line for line in markdown(plan, place_at(tmp_path), results).splitlines()}
     assert "▲" in lines["| deeper"]
     assert "▲" not in lines["| plain"]
@@ -185,7 +183,23 @@ def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
     # A second seed on which it is as much worse takes the certainty away.
     results.add(base, 1, made_up(f1))
     results.add(deeper, 1, made_up(f1 - 0.01 + noise.normal(0, 0.005, 200)))
-    assert is_small(results, deeper)
+    lines = {line.split(" | ")[0]: line for line in markdown(plan, place_at(tmp_path), results).splitlines()}
+    assert "▲" not in lines["| deeper"]
+
+
+def test_what_is_worse_for_certain_needs_no_other_seed_but_a_winner_does(plan_file, tmp_path):
+    from ablation_plan import Plan
+    from ablation_table import Results, is_undecided
+
+    base, deeper, plain = Plan.read(plan_file).rows
+    f1 = np.random.default_rng(0).uniform(0, 1, 50)
+    results = Results.read(tmp_path)
+    results.add(base, 0, made_up(f1))
+    assert not is_undecided(results, deeper)  # Nothing was found yet.
+    results.add(deeper, 0, made_up(f1 + 0.1))
+    results.add(plain, 0, made_up(f1 - 0.1))
+    assert is_undecided(results, deeper)
+    assert not is_undecided(results, plain)
 
 
 def test_results_survive_a_crash_and_refuse_other_settings(plan_file, tmp_path):
