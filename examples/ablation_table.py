@@ -26,7 +26,7 @@ LEGEND = (
     "to the base, over the seeds that both have. The interval knows nothing of another seed's luck; `by seed` shows "
     "some of it. "
     "w is the guidance weight that suits the row best on other held-out sentences; from `F1` on, scores are those "
-    "at w. NELBO is in nats per token, given the length."
+    "at w. NELBO is in nats per token, given the length, ± its standard error."
 )
 
 
@@ -152,11 +152,9 @@ def _cells(row: Row, results: Results) -> list[str]:
         shown("bleu", 1),
         shown("exact", 3),
         shown("cosine", 3),
-        *(
-            _average(scores, name, digits)
-            for name, digits in (("shuffled_f1", 3), ("nelbo_nats_per_token", 3))
-        ),
-        _average(scores, "bits_per_byte", 3),
+        _average(scores, "shuffled_f1", 3),
+        _bound(scores),
+        _average(scores, "bits_per_byte", 2),
         str(len(found)),
     ]
 
@@ -193,6 +191,15 @@ def _mean_of(scores: Sequence[Result], at: str, name: str) -> Figures:
     """Scores by sentence [N], each the mean over seeds."""
     found: Figures = np.asarray([score[at][name] for score in scores], dtype=np.float64)
     return np.asarray(found.mean(axis=0))
+
+
+def _bound(scores: Sequence[Result]) -> str:
+    """The mean bound over seeds, with the standard error of that mean over sentences and masks."""
+    errors = [
+        score["nelbo_standard_error"] for score in scores if score.get("nelbo_standard_error") is not None
+    ]
+    error = f" ± {float(np.linalg.norm(errors)) / len(errors):.2f}" if errors else ""
+    return _average(scores, "nelbo_nats_per_token", 2) + error
 
 
 def _average(scores: Iterable[Result], name: str, digits: int) -> str:

@@ -28,6 +28,24 @@ def q_sample(
     return torch.where(masked, mask_id, x), masked
 
 
+def mask_some(x: Tensor, counts: Tensor, mask_id: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mask so many tokens of each row, any set of them equally likely.
+
+    Args:
+        x: Clean tokens [B, n].
+        counts: How many to mask [B], at most n.
+        mask_id: The absorbing token.
+        generator: On the device of `x`.
+
+    Returns:
+        The corrupted tokens [B, n], and where they are masked [B, n].
+    """
+    order = torch.rand(x.shape, generator=generator, device=x.device).argsort(dim=1)
+    first = torch.arange(x.shape[1], device=x.device) < counts[:, None]
+    masked = torch.zeros_like(first).scatter_(1, order, first)
+    return torch.where(masked, mask_id, x), masked
+
+
 def stratified_times(rows: int, num_steps: int, generator: torch.Generator) -> Tensor:
     """Times on the grid 1/T … 1, one offset and even spacing over the batch, in random row order: [rows].
 

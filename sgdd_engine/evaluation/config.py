@@ -22,7 +22,7 @@ class EvalConfig:
         "sentences written for each one that goes on, chosen without an encoder call; by default 4 beside candidates "
         "and feedback where the model can choose",
     )
-    nelbo_samples: int = option(8, "stratified times per sentence for the NELBO and the calibration")
+    nelbo_samples: int = option(8, "stratified masks per sentence for the NELBO and the calibration")
     compare_guidance: bool = option(
         True,
         "also decode without guidance, to see whether guidance helps (not beside candidates and feedback)",

@@ -219,9 +219,9 @@ SCORING = {
     "one_shot": "its own vector, one candidate, no rounds of refining, no shortlist",
     "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call; 1: none",
     "nearest": "the training sentence whose stored vector has the highest cosine with the source's",
-    "nelbo": "given the vector (posterior mean) and the true length",
+    "nelbo": "given the vector (posterior mean) and the true length; every number of masks equally often",
     "calibration": "probability of the likeliest token of each masked position, given the vector and the true "
-    "length, without guidance; masks at the schedule's times, and the full mask once; 15 bins of equal width",
+    "length, without guidance; every number of masks equally often, the full mask once; 15 bins of equal width",
     "memorisation": "token by token, by the model's tokenizer",
     "diversity": "temperature 0.7, one candidate, no feedback",
     "guidance_search": "one shot; the highest mean of token F1 and cosine",

@@ -67,8 +67,8 @@ def likelihood(
     Args:
         model: A trained model; the latent is the posterior's mean.
         data: N sentences that fit the model.
-        samples: Stratified times, each with its own mask, per sentence.
-        seed: Seed of times and masks.
+        samples: Masks per sentence, of stratified sizes.
+        seed: Seed of the masks.
         on_event: Told of each batch.
     """
     lengths = np.array([len(tokens) for tokens in data.token_ids], dtype=np.int64)
