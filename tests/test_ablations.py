@@ -185,6 +185,22 @@ def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
     results.add(deeper, 1, made_up(f1 - 0.01 + noise.normal(0, 0.005, 200)))
     lines = {line.split(" | ")[0]: line for line in markdown(plan, place_at(tmp_path), results).splitlines()}
     assert "▲" not in lines["| deeper"]
+    assert "; by seed +0.010, -0.010)" in lines["| deeper"]
+    assert "by seed" not in lines["| plain"]
+
+
+def test_the_table_shows_the_error_of_the_mean_bound(plan_file, tmp_path):
+    from ablation_plan import Plan
+    from ablation_table import Results, markdown
+
+    plan = Plan.read(plan_file)
+    results = Results.read(tmp_path)
+    for seed, (bound, error) in enumerate(((3.0, 0.3), (4.0, 0.4))):
+        result = made_up([0.5, 0.6])
+        result["score"] |= {"nelbo_nats_per_token": bound, "nelbo_standard_error": error}
+        results.add(plan.rows[0], seed, result)
+    # Errors of independent means: a half of √(0.3² + 0.4²).
+    assert " | 3.50 ± 0.25 | " in markdown(plan, place_at(tmp_path), results)
 
 
 def test_what_is_worse_for_certain_needs_no_other_seed_but_a_winner_does(plan_file, tmp_path):

@@ -61,7 +61,7 @@ def test_the_bound_draws_every_number_of_masks_equally_often_and_at_its_time(nam
 
 @both
 def test_weight_times_mask_probability_integrates_to_one(name):
-    # Training draws times on such a grid.
+    # Over a grid of times like training's, only finer.
     schedule, steps = build_schedule(name), 1_000_000
     t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     expectation = (elbo_weight(schedule, t) * (1.0 - schedule.alpha(t))).mean()
