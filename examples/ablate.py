@@ -24,10 +24,10 @@ from typing import Any
 from ablation_plan import BASE, Place, Plan, Row
 from ablation_table import Results, is_undecided, markdown
 
+from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.checkpoint import checkpoints_of
 from sgdd_engine.data.manifest import MANIFEST
 from sgdd_engine.errors import ConfigError, SgddError, require
-from sgdd_engine.storage import write_json, write_text
 
 HERE = Path(__file__).parent
 WEIGHTS = [1.0, 1.5, 2.0, 3.0]

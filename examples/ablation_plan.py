@@ -10,8 +10,8 @@ from typing import Any
 import tomli_w
 
 from sgdd_cli.setting_layers import read_assignments, read_file
+from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.errors import ConfigError, require
-from sgdd_engine.storage import write_json, write_text
 
 BASE = "base"
 

@@ -56,7 +56,7 @@ def stderr() -> "Console":
 
 
 def _console(file: IO[str], width: int | None = None) -> "Console":
-    from sgdd_cli.drawing import PipeAwareConsole  # noqa: PLC0415 - loads rich
+    from sgdd_cli.rich_console import PipeAwareConsole  # noqa: PLC0415 - loads rich
 
     # Rich's own no_color keeps bold and dim; without a colour system no style is written at all.
     system: Any = None if os.environ.get("NO_COLOR") else "auto"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sgdd_cli import figures
+from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, new_table
 
 CONDITIONS = {
@@ -59,7 +59,7 @@ def _draw_search(search: Mapping[str, Any]) -> None:
             _with_range(row["token_f1"]),
             _with_range(row["cosine"]),
             f"{row['bleu']['mean']:.1f}",
-            figures.share(row["repetition"]),
+            formatting.share(row["repetition"]),
         )
     emit_table(table)
 
@@ -100,7 +100,7 @@ def _draw_lengths(rows: list[Mapping[str, Any]]) -> None:
 def _draw_mask_ratios(rows: list[Mapping[str, Any]]) -> None:
     names = tuple(row["masked"] for row in rows)
     table = new_table("% masked", *names, numbers=names)
-    table.add_row("accuracy", *(figures.share(row["accuracy"]) for row in rows))
+    table.add_row("accuracy", *(formatting.share(row["accuracy"]) for row in rows))
     table.add_row("NLL, nats", *(f"{row['nll_nats']:.2f}" for row in rows))
     emit_table(table)
 
@@ -112,7 +112,7 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         f"number {true['retrieval_median_rank']['mean']:g} of {result['sentences']:,} (median)"
     )
     yield (
-        f"Length: right in {figures.share(true['length_exact']['mean'])} of the sentences, "
+        f"Length: right in {formatting.share(true['length_exact']['mean'])} of the sentences, "
         f"off by {true['length_error']['mean']:.2f} tokens on average"
     )
     yield (
@@ -126,8 +126,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         known = result["memorisation"]
         yield (
             f"Memorisation: of {result['settings']['training']['searched']:,} training sentences, "
-            f"{figures.share(known['outputs']['mean'])} of the outputs are one, "
-            f"{figures.share(known['sources']['mean'])} of the sources"
+            f"{formatting.share(known['outputs']['mean'])} of the outputs are one, "
+            f"{formatting.share(known['sources']['mean'])} of the sources"
         )
     yield f"Two random sentences: cosine {_share(result['random_pair_cosine'])}"
 
@@ -144,7 +144,9 @@ def _latent(latent: Mapping[str, Any]) -> str:
 
 def _diversity(found: Mapping[str, Any]) -> Iterator[str]:
     def pair(name: str) -> str:
-        return f"{figures.share(found[f'{name}_distinct_1'])}/{figures.share(found[f'{name}_distinct_2'])}"
+        return (
+            f"{formatting.share(found[f'{name}_distinct_1'])}/{formatting.share(found[f'{name}_distinct_2'])}"
+        )
 
     yield (
         f"Words: distinct-1/2 {pair('outputs')}, in the sources {pair('references')}; "
@@ -154,7 +156,7 @@ def _diversity(found: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Diversity of {found['samples_per_sentence']} samples at temperature {found['temperature']:g}: "
             f"self-BLEU {found['self_bleu']:.1f}, distinct-1/2 {pair('samples')}, "
-            f"cosine {figures.share(found['samples_cosine'])}"
+            f"cosine {formatting.share(found['samples_cosine'])}"
         )
 
 

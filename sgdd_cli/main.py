@@ -18,7 +18,7 @@ from sgdd_cli.commands.prepare_data import prepare_data
 from sgdd_cli.commands.sample import sample
 from sgdd_cli.commands.train import train
 from sgdd_cli.console import Leave, discard, emit, manners, say, show_error
-from sgdd_cli.explaining import explain
+from sgdd_cli.error_messages import explain
 from sgdd_cli.group import SgddGroup
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import say
-from sgdd_cli.places import RUNS, corpus_of
+from sgdd_cli.default_paths import RUNS, corpus_of
 from sgdd_cli.settings import DEFAULT
 from sgdd_engine.errors import DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from sgdd_cli import figures
+from sgdd_cli import formatting
 from sgdd_cli.console import manners, say, stderr, warn
 from sgdd_engine.events import (
     CanvasChanged,
@@ -118,9 +118,9 @@ class Stage:
             )
         speed = (self.done - self.done_before) / max(1e-9, now - self.began)
         if speed > 0:
-            text += f", {figures.rate(speed)}/s"
+            text += f", {formatting.rate(speed)}/s"
             if self.total is not None:
-                text += f", {figures.duration(max(0, self.total - self.done) / speed)} left"
+                text += f", {formatting.duration(max(0, self.total - self.done) / speed)} left"
         return text
 
 
@@ -145,7 +145,7 @@ class LinePainter:
     def stop(self) -> None:
         """Say the last figures of training, if they were held back."""
         if self._unsaid is not None:
-            say(figures.training_line(self._unsaid))
+            say(formatting.training_line(self._unsaid))
             self._unsaid = None
 
     def draw(self, event: Event) -> None:
@@ -187,7 +187,7 @@ def show_happening(event: Event) -> None:
         case StageFinished(stage, summary):
             say(f"{stage}: {summary or 'done.'}")
         case Validated():
-            say(figures.validation_line(event))
+            say(formatting.validation_line(event))
         case CheckpointSaved(step, folder, seconds):
             say(f"step {step:,}: saved {folder} ({seconds:.1f} s)")
         case Notice(message, warning):

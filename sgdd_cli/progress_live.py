@@ -6,7 +6,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from sgdd_cli import figures
+from sgdd_cli import formatting
 from sgdd_cli.console import new_table, warning_text
 from sgdd_engine.events import (
     CanvasChanged,
@@ -60,7 +60,7 @@ class LivePainter:
         """Clear the area; the last figures of training stay."""
         self._live.stop()
         if self._training is not None:
-            self._print(figures.training_line(self._training))
+            self._print(formatting.training_line(self._training))
 
     def draw(self, event: Event) -> None:
         """Show one event."""
@@ -85,7 +85,7 @@ class LivePainter:
             case CanvasChanged():
                 self._watched(event)
             case Validated():
-                self._print(figures.validation_line(event))
+                self._print(formatting.validation_line(event))
             case Notice(message, warning):
                 self._console.print(warning_text(message) if warning else message)
 
@@ -120,10 +120,10 @@ class LivePainter:
 
     def _training_bar(self, event: TrainingProgress) -> RenderableType:
         row = Table.grid(padding=(0, 1))
-        left = "" if event.seconds_left is None else f"{figures.duration(event.seconds_left)} left"
+        left = "" if event.seconds_left is None else f"{formatting.duration(event.seconds_left)} left"
         bar = Progress(BarColumn(bar_width=30), console=self._console)
         bar.add_task(TRAINING, total=1000, completed=round(1000 * event.fraction))
-        row.add_row(TRAINING, bar, figures.steps(event), left)
+        row.add_row(TRAINING, bar, formatting.steps(event), left)
         return row
 
 
@@ -134,10 +134,10 @@ def training_table(event: TrainingProgress) -> Table:
     table = new_table(*names, numbers=tuple(names))
     table.add_row(
         f"{event.loss:.3f}",
-        *(figures.share(value) for value in event.accuracy_by_mask_ratio.values()),
-        figures.rate(event.sentences_per_second),
+        *(formatting.share(value) for value in event.accuracy_by_mask_ratio.values()),
+        formatting.rate(event.sentences_per_second),
         f"{event.learning_rate:.2e}",
-        figures.size(event.memory_bytes),
+        formatting.size(event.memory_bytes),
     )
     return table
 

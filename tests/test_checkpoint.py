@@ -12,6 +12,7 @@ from tiny_sgdd import build
 from tiny_training import tiny
 
 from sgdd_engine import SGDD
+from sgdd_engine.atomic_files import damage
 from sgdd_engine.checkpoint import (
     Checkpoint,
     checkpoints_of,
@@ -27,7 +28,6 @@ from sgdd_engine.checkpoint.weights import LONG, load_weights, save_weights
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import CheckpointError, SgddError
-from sgdd_engine.storage import damage
 from sgdd_engine.training.loop import train
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sgdd_cli.default_paths import corpus_folder
 from sgdd_cli.main import app
-from sgdd_cli.places import corpus_folder
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]

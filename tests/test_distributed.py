@@ -24,11 +24,11 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.events import Notice, TrainingProgress
+from sgdd_engine.training.distribution import pieces_per_step
 from sgdd_engine.training.loop import train
-from sgdd_engine.training.parallel import pieces_per_step
 
 TESTS = Path(__file__).parent
-LAUNCH = "import sys; from sgdd_cli.ranks import launch; sys.exit(launch(['cpu', 'cpu']))"
+LAUNCH = "import sys; from sgdd_cli.launcher import launch; sys.exit(launch(['cpu', 'cpu']))"
 SETTINGS = """
 [bottleneck]
 latent_dim = 16

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from sgdd_engine import SGDD
+from sgdd_engine.atomic_files import damage
 from sgdd_engine.checkpoint import read_info
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.data.cleaning import clean, rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.mini import CHECKPOINT, SENTENCES, mini_folder
-from sgdd_engine.storage import damage
 from sgdd_engine.text.offline import _SHA256
 
 ROOT = Path(__file__).parents[1]

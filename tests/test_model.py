@@ -15,14 +15,14 @@ from models_for_tests import (
     tiny_model,
 )
 
-from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.guided import GuidedDenoiser
+from sgdd_engine.generation.decode import Task, decode
+from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.step import batch_loss, looks_twice
+from sgdd_engine.training.loss import batch_loss, looks_twice
 
 MODULATIONS = ("block", "shared", "none")
 

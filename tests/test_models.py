@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sgdd_cli.main import app
 from sgdd_cli.models import checkpoint_name, find_checkpoint, text_to_score
 from sgdd_engine import SGDD, mini
+from sgdd_engine.atomic_files import damage
 from sgdd_engine.checkpoint import (
     load_checkpoint,
     load_training_state,
@@ -21,7 +22,6 @@ from sgdd_engine.checkpoint import (
     save_checkpoint,
 )
 from sgdd_engine.errors import CheckpointError, DataError
-from sgdd_engine.storage import damage
 
 SENTENCE = "Tom sold a letter."
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sgdd_cli import figures
+from sgdd_cli import formatting
 from sgdd_cli.console import manners
 from sgdd_cli.progress import LinePainter, ProgressDisplay
 from sgdd_cli.progress_live import LivePainter
@@ -54,10 +54,15 @@ def loud():
 
 
 def test_figures():
-    assert [figures.duration(s) for s in (7.2, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
-    assert [figures.size(b) for b in (512, 3_400_000, 1.2e9, 5e12)] == ["512 B", "3.4 MB", "1.2 GB", "5.0 TB"]
-    assert [figures.rate(r) for r in (0.25, 9.96, 1234.5)] == ["0.2", "10.0", "1,234"]
-    assert [figures.share(v) for v in (0.0, 0.456, 1.0)] == [".00", ".46", "1.00"]
+    assert [formatting.duration(s) for s in (7.2, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
+    assert [formatting.size(b) for b in (512, 3_400_000, 1.2e9, 5e12)] == [
+        "512 B",
+        "3.4 MB",
+        "1.2 GB",
+        "5.0 TB",
+    ]
+    assert [formatting.rate(r) for r in (0.25, 9.96, 1234.5)] == ["0.2", "10.0", "1,234"]
+    assert [formatting.share(v) for v in (0.0, 0.456, 1.0)] == [".00", ".46", "1.00"]
 
 
 def test_plain_lines_come_every_few_seconds(capsys):

@@ -10,7 +10,7 @@ from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConf
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.step import batch_loss, step_generator
+from sgdd_engine.training.loss import batch_loss, step_generator
 
 
 def build(encoder, sentences, *, steps=0, kind="none", trained_null=True, **decoder) -> SGDD:

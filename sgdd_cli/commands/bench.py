@@ -63,8 +63,8 @@ def bench(
         long=long,
     )
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.atomic_files import write_json  # noqa: PLC0415
     from sgdd_engine.benchmark.run import run_benchmark  # noqa: PLC0415
-    from sgdd_engine.storage import write_json  # noqa: PLC0415
 
     with ProgressDisplay() as display:
         report = run_benchmark(

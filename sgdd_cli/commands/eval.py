@@ -75,8 +75,8 @@ def evaluate(
             ("--steps", "sample.steps", steps),
         ],
     )
+    from sgdd_cli.eval_inputs import held_out  # noqa: PLC0415
     from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
-    from sgdd_cli.held_out import held_out  # noqa: PLC0415
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page import claim, write_page  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sgdd_cli.console import emit, say
-from sgdd_cli.figures import size
+from sgdd_cli.formatting import size
 from sgdd_engine.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def _as_dict(cost: "Cost") -> dict[str, Any]:
 
 
 def _draw(cost: "Cost") -> None:
-    from sgdd_cli import figures  # noqa: PLC0415 - as above
+    from sgdd_cli import formatting  # noqa: PLC0415 - as above
 
     table = new_table("part", "parameters", "", numbers=("parameters",))
     for part in cost.components:
@@ -84,6 +84,6 @@ def _draw(cost: "Cost") -> None:
         f"({cost.head_flops_share:.0%} of it in the vocabulary head; sentences of {cost.tokens_per_sentence} tokens)."
     )
     emit(
-        f"Training takes about {figures.size(cost.training_bytes)} with batches of {cost.batch_tokens:,} tokens: "
+        f"Training takes about {formatting.size(cost.training_bytes)} with batches of {cost.batch_tokens:,} tokens: "
         "weights, gradients, moments and average in fp32, and one batch's activations."
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli import figures
+from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, new_table, say, warn
 from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names
 
@@ -75,7 +75,7 @@ def prepare_data(
 
     Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
     """
-    from sgdd_cli.ranks import hush_others, join_others, launch, launched  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.launcher import hush_others, join_others, launch, launched  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.settings import load_settings  # noqa: PLC0415 - as above
 
     hush_others()
@@ -98,7 +98,7 @@ def prepare_data(
             ("--seed", "data.seed", seed),
         ],
     )
-    from sgdd_cli.places import corpus_folder  # noqa: PLC0415 - as above
+    from sgdd_cli.default_paths import corpus_folder  # noqa: PLC0415 - as above
 
     folder = out or corpus_folder(source)
     places = device_names(gpu, device)
@@ -208,7 +208,7 @@ def _draw(forecast: "Plan", settings: "Settings", folder: Path) -> None:
     table.add_row("lines in all", known(forecast.estimated_lines))
     table.add_row("sentences in all", known(forecast.estimated_sentences))
     on_disk = forecast.estimated_bytes
-    table.add_row("size on disk", "unknown" if on_disk is None else f"about {figures.size(on_disk)}")
+    table.add_row("size on disk", "unknown" if on_disk is None else f"about {formatting.size(on_disk)}")
     table.add_row("encoder", settings.encoder.name)
     if origin := settings.data.vectors_from:
         table.add_row("known vectors are taken from", origin)

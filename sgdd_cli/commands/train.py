@@ -49,7 +49,7 @@ def train(
 
     Example: sgdd train data/tales --gpu 0 --max-minutes 60
     """
-    from sgdd_cli.ranks import hush_others, join_others, launch, launched  # noqa: PLC0415 - for quick help
+    from sgdd_cli.launcher import hush_others, join_others, launch, launched  # noqa: PLC0415 - for quick help
 
     hush_others()
     flags: list[tuple[str, str, object]] = [
@@ -94,7 +94,7 @@ class _Wish:
 
     def settle(self, world: "World | None" = None) -> _Plan:
         """Fill in what was not named; in a world, all take rank 0's choice."""
-        from sgdd_cli.places import corpus_of_run, new_run, newest_corpus, newest_run  # noqa: PLC0415 - for quick help
+        from sgdd_cli.default_paths import corpus_of_run, new_run, newest_corpus, newest_run  # noqa: PLC0415 - for quick help
         from sgdd_cli.settings import load_settings  # noqa: PLC0415
 
         def chosen(choice: Callable[[], Path]) -> Path:

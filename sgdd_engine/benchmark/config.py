@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sgdd_engine.config_fields import check_choices
 from sgdd_engine.errors import ConfigError, require
-from sgdd_engine.options import check_choices
 
 Precision = Literal["auto", "fp32", "bf16"]
 

@@ -13,9 +13,9 @@ from sgdd_engine.benchmark.reference_sampler import plain_sample
 from sgdd_engine.benchmark.rows import BenchmarkError, Row, spread
 from sgdd_engine.benchmark.trainee import awake_model
 from sgdd_engine.benchmark.workbench import Workbench
-from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.generation.decode import Task, decode
 from sgdd_engine.models.model import SemanticDecoder
 
 Written = list[list[int]]

@@ -14,8 +14,8 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.loss import batch_loss, step_generator
 from sgdd_engine.training.optim import Ema, build_optimizer
-from sgdd_engine.training.step import batch_loss, step_generator
 
 Loss = Callable[[int], Tensor]
 _SEED = 0

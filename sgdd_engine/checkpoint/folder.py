@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from sgdd_engine.atomic_files import as_json, damage, replace_file, write_folder, write_json, write_text
 from sgdd_engine.checkpoint.card import model_card
 from sgdd_engine.checkpoint.info import CheckpointInfo
 from sgdd_engine.checkpoint.weights import Dtype, load_weights, save_weights
 from sgdd_engine.errors import CheckpointError, SgddError
 from sgdd_engine.mini import MINI, is_mini
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.storage import as_json, damage, replace_file, write_folder, write_json, write_text
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 CONFIG = "config.json"

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from sgdd_engine.atomic_files import damage
 from sgdd_engine.checkpoint.folder import MODEL, NAME_ONE, read_info
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.mini import MINI, mini_folder
-from sgdd_engine.storage import damage
 
 
 def checkpoints_of(run: Path) -> list[Path]:

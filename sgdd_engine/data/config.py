@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sgdd_engine.config_fields import check_choices, check_seed, option
 from sgdd_engine.errors import require
-from sgdd_engine.options import check_choices, check_seed, option
 
 EmbeddingDtype = Literal["int8", "fp16", "fp32"]
 

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError
-from sgdd_engine.storage import sha256_of
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
 from sgdd_engine.data.known import KnownVectors
@@ -13,7 +14,6 @@ from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_sha
 from sgdd_engine.distributed import World
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
-from sgdd_engine.storage import sha256_of
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 

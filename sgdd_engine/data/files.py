@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.lines import MAX_LINE_BYTES, read_lines, too_long, unreadable
 from sgdd_engine.errors import DataError
-from sgdd_engine.storage import sha256_of
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 

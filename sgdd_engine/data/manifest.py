@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine.atomic_files import sha256_of_json, write_json
 from sgdd_engine.errors import DataError
-from sgdd_engine.storage import sha256_of_json, write_json
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from sgdd_engine.atomic_files import flush, write_json
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus, check_size
@@ -33,7 +34,6 @@ from sgdd_engine.data.workspace import (
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
-from sgdd_engine.storage import flush, write_json
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram

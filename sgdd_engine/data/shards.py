@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from sgdd_engine.atomic_files import publish, sha256_of, write_json
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.groups import TokenisedGroup
 from sgdd_engine.data.known import KnownVectors
@@ -19,7 +20,6 @@ from sgdd_engine.data.manifest import Shard
 from sgdd_engine.data.moments import Moments
 from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored, stored_again
 from sgdd_engine.errors import DataError
-from sgdd_engine.storage import publish, sha256_of, write_json
 from sgdd_engine.text.encoder import SentenceEncoder
 
 # Vectors taken at once: another type is made of them in float32, like those of an encoder's batches.

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.files import FilesSource, files_under
 from sgdd_engine.data.hub import BOOKCORPUS, HubSource
 from sgdd_engine.data.lines import decode_lines
 from sgdd_engine.errors import DataError
-from sgdd_engine.storage import sha256_of
 
 _KNOWN = (
     "Give a .txt, .jsonl, .csv or .parquet file, a folder or a pattern of them, `-` for standard input, "

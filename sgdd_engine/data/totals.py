@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
 from sgdd_engine.data.moments import Moments
 from sgdd_engine.data.shards import ShardRecord
-from sgdd_engine.storage import write_bytes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import sacrebleu
 import torch
 
 from sgdd_engine import __version__
-from sgdd_engine.asking import checked_shortlist
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation import verdicts as say
@@ -27,6 +26,7 @@ from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingSide, training_side
 from sgdd_engine.events import Listener, ignore
 from sgdd_engine.generation import SGDD
+from sgdd_engine.generation.arguments import checked_shortlist
 
 
 def evaluate(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sgdd_engine.config_fields import check_choices, option
 from sgdd_engine.errors import require
-from sgdd_engine.options import check_choices, option
 
 # Attention heads of the surrogate encoder.
 SURROGATE_HEADS = 4

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sgdd_engine.config_fields import check_choices, option
 from sgdd_engine.errors import require
-from sgdd_engine.options import check_choices, option
 
 BGE_M3 = "BAAI/bge-m3"
 # The commit that public code pins; a moving branch would change vectors under trained decoders.

@@ -9,8 +9,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from sgdd_engine.training.dataloading import Rows
 from sgdd_engine.training.drafts import DraftRows
-from sgdd_engine.training.order import Rows
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sgdd_engine.diffusion.objective import RATIO_BUCKETS, AccuracyByMaskRatio, guesses_by_mask_ratio
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.events import Event, TrainingProgress, Validated
-from sgdd_engine.training.step import BatchLoss
+from sgdd_engine.training.loss import BatchLoss
 
 
 class Meter:

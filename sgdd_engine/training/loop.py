@@ -8,26 +8,26 @@ from typing import NoReturn
 
 import torch
 
+from sgdd_engine.atomic_files import remove_leftovers, write_text
 from sgdd_engine.checkpoint import checkpoints_of
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Event, Listener, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
-from sgdd_engine.storage import remove_leftovers, write_text
+from sgdd_engine.training.build import Place, set_up
+from sgdd_engine.training.checkpointing import Keeper
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.drafting import drafts_of_run
+from sgdd_engine.training.dataloading import rows_of_run
+from sgdd_engine.training.distribution import pieces_per_step
 from sgdd_engine.training.feed import Feed
-from sgdd_engine.training.keeping import Keeper
+from sgdd_engine.training.generate_drafts import drafts_of_run
 from sgdd_engine.training.log import Meter, TensorBoardLog
 from sgdd_engine.training.optim import learning_rate
-from sgdd_engine.training.order import rows_of_run
-from sgdd_engine.training.parallel import pieces_per_step
+from sgdd_engine.training.optimizer_step import Update, agree
 from sgdd_engine.training.saving import SETTINGS, locked
-from sgdd_engine.training.setup import Place, set_up
 from sgdd_engine.training.signals import StopSignals
 from sgdd_engine.training.spec import Ending, TrainResult, TrainSpec
-from sgdd_engine.training.update import Update, agree
 from sgdd_engine.training.validation import Validation, ValidationFigures
 
 __all__ = ["TrainResult", "TrainSpec", "train"]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sgdd_engine.atomic_files import damage, remove_folder
 from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
-from sgdd_engine.storage import damage, remove_folder
 from sgdd_engine.training.config import TrainConfig
 
 SETTINGS = "settings.toml"

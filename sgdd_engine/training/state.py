@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.training.distribution import shard_like, whole
 from sgdd_engine.training.optim import Ema
-from sgdd_engine.training.parallel import shard_like, whole
 
 
 @dataclass

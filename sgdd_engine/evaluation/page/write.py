@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from sgdd_engine import __version__
+from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.errors import SgddError
 from sgdd_engine.evaluation.page.model import (
     calibration_section,
@@ -29,7 +30,6 @@ from sgdd_engine.evaluation.page.quality import (
 from sgdd_engine.evaluation.page.samples import samples
 from sgdd_engine.evaluation.page.variety import variety_section
 from sgdd_engine.evaluation.page.view import mapping, rows_of
-from sgdd_engine.storage import write_bytes
 
 _SECTIONS = (
     conditions_section,

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sgdd_engine.decoding import noise_of
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
+from sgdd_engine.generation.decode import noise_of
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 

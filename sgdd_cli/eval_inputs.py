@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdd_cli.console import say
+from sgdd_cli.default_paths import corpus_of
 from sgdd_cli.models import text_to_score
-from sgdd_cli.places import corpus_of
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.manifest import MANIFEST
 from sgdd_engine.errors import DataError

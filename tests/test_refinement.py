@@ -11,15 +11,15 @@ from tiny_sgdd import build
 from typer.testing import CliRunner
 
 from sgdd_cli.main import app
-from sgdd_engine.certainty import STRIDE, certainty
-from sgdd_engine.decoding import Canvas, fill, noise_of
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
-from sgdd_engine.refining import Reader, closest, refine
-from sgdd_engine.remasking import MOST, Remasking
-from sgdd_engine.writer import Writer
+from sgdd_engine.generation.decode import Canvas, fill, noise_of
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Reader, closest, refine
+from sgdd_engine.generation.remask import MOST, Remasking
+from sgdd_engine.generation.token_scores import STRIDE, certainty
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=8)

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.checkpoint import load_checkpoint, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -26,9 +27,8 @@ from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation import SGDD
 from sgdd_engine.models.device import compute_dtype
-from sgdd_engine.storage import write_bytes
+from sgdd_engine.training.build import Place
 from sgdd_engine.training.drafts import Drafts, RunDrafts
-from sgdd_engine.training.setup import Place
 from sgdd_engine.training.spec import TrainSpec
 
 DRAFTS = "drafts"

@@ -13,8 +13,8 @@ from sgdd_engine.events import Listener, Notice
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.compiling import compile_blocks
+from sgdd_engine.training.distribution import SharedModel, pieces_per_step
 from sgdd_engine.training.optim import Ema, build_optimizer
-from sgdd_engine.training.parallel import SharedModel, pieces_per_step
 from sgdd_engine.training.saving import check_fits, newest_sound
 from sgdd_engine.training.spec import TrainSpec
 from sgdd_engine.training.start import model_config, new_model

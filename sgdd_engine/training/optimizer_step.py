@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.distributed import World
+from sgdd_engine.training.distribution import SharedModel
 from sgdd_engine.training.feed import Feed, Piece
 from sgdd_engine.training.log import Meter
+from sgdd_engine.training.loss import BatchLoss, batch_loss, dropout_noise, step_generator
 from sgdd_engine.training.optim import Ema
-from sgdd_engine.training.parallel import SharedModel
 from sgdd_engine.training.spec import TrainSpec
-from sgdd_engine.training.step import BatchLoss, batch_loss, dropout_noise, step_generator
 
 STOPPING = (SIGINT, SIGTERM)
 

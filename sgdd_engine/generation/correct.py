@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sgdd_engine.decoding import Canvas
-from sgdd_engine.guided import Sight
-from sgdd_engine.refining import Draft
-from sgdd_engine.writer import Writer
+from sgdd_engine.generation.decode import Canvas
+from sgdd_engine.generation.guided_denoiser import Sight
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Draft
 
 # Where the best guess was no better than the draft, the next one is drawn with some chance.
 TEMPERATURE = 0.7

@@ -5,11 +5,11 @@ import torch
 from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, generator, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sgdd_engine import guided
-from sgdd_engine.decoding import Task, decode
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.sampler import ORDERS, sample
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.generation import guided_denoiser
+from sgdd_engine.generation.decode import Task, decode
 
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")
@@ -97,7 +97,7 @@ def watched(rows, n=6, **options):
 @pytest.mark.parametrize("guidance", ["coverage", "plain"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_take_no_more_memory_for_more_sentences(order, guidance, temperature, monkeypatch):
-    monkeypatch.setattr(guided, "CHUNK_ELEMENTS", 8 * VOCABULARY.size)
+    monkeypatch.setattr(guided_denoiser, "CHUNK_ELEMENTS", 8 * VOCABULARY.size)
     options = {"order": order, "guidance": guidance, "temperature": temperature, "top_p": 0.9, "steps": 4}
     assert [watched(rows, **options).at_once for rows in (10, 60)] == [8, 8]
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sgdd_engine.decoding import batches, lay_out
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.guided import GuidedDenoiser
+from sgdd_engine.generation.decode import batches, lay_out
+from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.model import SemanticDecoder
 
 # Every third token is masked at a time: a token that is looked at sees its neighbours, and three passes see all.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sgdd_engine.atomic_files import damage
 from sgdd_engine.checkpoint import (
     Checkpoint,
     CheckpointInfo,
@@ -18,9 +19,8 @@ from sgdd_engine.checkpoint import (
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.events import CheckpointSaved, Listener
 from sgdd_engine.models.config import ModelConfig
-from sgdd_engine.storage import damage
+from sgdd_engine.training.build import Place, Training
 from sgdd_engine.training.saving import checkpoint_folder, prune
-from sgdd_engine.training.setup import Place, Training
 from sgdd_engine.training.spec import TrainSpec
 from sgdd_engine.training.state import Progress, averaged_model, training_state
 from sgdd_engine.training.validation import ValidationFigures

@@ -9,15 +9,15 @@ from tiny_sgdd import build
 
 from sgdd_engine import SGDD
 from sgdd_engine.checkpoint import Checkpoint
-from sgdd_engine.correcting import Correcting
-from sgdd_engine.decoding import Canvas, fill, noise_of
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.distributed import CPU
-from sgdd_engine.guided import Sight
+from sgdd_engine.generation.correct import Correcting
+from sgdd_engine.generation.decode import Canvas, fill, noise_of
+from sgdd_engine.generation.guided_denoiser import Sight
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Draft
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.refining import Draft
-from sgdd_engine.writer import Writer
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=4)

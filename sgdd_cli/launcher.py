@@ -21,7 +21,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import Leave, discard, manners, show_error
-from sgdd_cli.explaining import explain
+from sgdd_cli.error_messages import explain
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure

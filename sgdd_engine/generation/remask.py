@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sgdd_engine.certainty import certainty
-from sgdd_engine.decoding import Canvas
-from sgdd_engine.refining import Draft
-from sgdd_engine.writer import Writer
+from sgdd_engine.generation.decode import Canvas
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Draft
+from sgdd_engine.generation.token_scores import certainty
 
 # Share of the tokens that a proposal writes anew, drawn evenly between the two.
 FEWEST, MOST = 0.15, 0.6

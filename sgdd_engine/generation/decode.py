@@ -9,7 +9,7 @@ from torch import Tensor
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.guided import GuidedDenoiser, Sight
+from sgdd_engine.generation.guided_denoiser import GuidedDenoiser, Sight
 from sgdd_engine.models.model import SemanticDecoder
 
 # Tokens of all canvases that fill in together.

@@ -8,29 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdd_engine.asking import (
+from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
+from sgdd_engine.data.cleaning import clean
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.errors import GenerationError
+from sgdd_engine.events import CanvasChanged, Listener, ignore
+from sgdd_engine.generation.arguments import (
     checked_counts,
     checked_lengths,
     checked_sampling,
     checked_shortlist,
     checked_vectors,
 )
-from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
-from sgdd_engine.data.cleaning import clean
-from sgdd_engine.decoding import Task, decode
-from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.errors import GenerationError
-from sgdd_engine.events import CanvasChanged, Listener, ignore
+from sgdd_engine.generation.decode import Task, decode
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Reader, closest
+from sgdd_engine.generation.refinement import refine as improve
+from sgdd_engine.generation.remask import TEMPERATURE
+from sgdd_engine.generation.shortlist import Unread, proposer, shortlisted, unread
 from sgdd_engine.models.device import resolve_device
-from sgdd_engine.refining import Reader, closest
-from sgdd_engine.refining import refine as improve
-from sgdd_engine.remasking import TEMPERATURE
-from sgdd_engine.shortlisting import Unread, proposer, shortlisted, unread
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
-from sgdd_engine.writer import Writer
 
 # Likeliest lengths tried before a length is tried again, by chance.
 LENGTHS_TRIED = 8

@@ -11,13 +11,13 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from sgdd_engine.correcting import Correcting
-from sgdd_engine.decoding import Task
-from sgdd_engine.guessing import REACH, guessed, informed
+from sgdd_engine.generation.correct import Correcting
+from sgdd_engine.generation.decode import Task
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Draft, Proposer
+from sgdd_engine.generation.remask import Remasking
+from sgdd_engine.generation.surrogate import REACH, guessed, informed
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.refining import Draft, Proposer
-from sgdd_engine.remasking import Remasking
-from sgdd_engine.writer import Writer
 
 Unread = dict[tuple[int, int], list[tuple[int, ...]]]
 """Sentences that were written and not read by the encoder, of each vector and seed."""

@@ -7,11 +7,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sgdd_engine.decoding import Canvas, fill
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import MaskingSchedule
+from sgdd_engine.generation.decode import Canvas, fill
+from sgdd_engine.generation.refinement import Draft
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.refining import Draft
 
 OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
 """Called with (steps done, which drafts, their canvases)."""

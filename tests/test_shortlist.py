@@ -7,18 +7,19 @@ import torch
 from models_for_tests import random_tokens, scatter, tiny_model
 from tiny_sgdd import as_set, build
 
-from sgdd_engine import SGDD, generation
-from sgdd_engine.correcting import Correcting
-from sgdd_engine.decoding import Task
+from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
-from sgdd_engine.guessing import ALONE, REACH, guessed, informed
+from sgdd_engine.generation import pipeline
+from sgdd_engine.generation.correct import Correcting
+from sgdd_engine.generation.decode import Task
+from sgdd_engine.generation.proposal import Writer
+from sgdd_engine.generation.refinement import Draft, Reading
+from sgdd_engine.generation.shortlist import Shortlisting, likeliest, proposer, shortlisted
+from sgdd_engine.generation.surrogate import ALONE, REACH, guessed, informed
 from sgdd_engine.models.config import DecoderConfig
-from sgdd_engine.refining import Draft, Reading
-from sgdd_engine.shortlisting import Shortlisting, likeliest, proposer, shortlisted
-from sgdd_engine.writer import Writer
 
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
 
@@ -203,8 +204,8 @@ def test_what_a_round_passes_over_is_still_there_in_the_next():
 
 
 def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(model, vectors, monkeypatch):
-    lists, make = [], generation.proposer
-    monkeypatch.setattr(generation, "proposer", lambda *given: lists.append(given[-1]) or make(*given))
+    lists, make = [], pipeline.proposer
+    monkeypatch.setattr(pipeline, "proposer", lambda *given: lists.append(given[-1]) or make(*given))
     written(model, vectors, candidates=2, shortlist=2, refine=1)
     (left,) = lists
     lengths = model.likely_lengths(model.model.latent(vectors).z, 4)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sgdd_engine import storage
-from sgdd_engine.storage import (
+from sgdd_engine import atomic_files
+from sgdd_engine.atomic_files import (
     MANIFEST,
     damage,
     remove_folder,
@@ -184,7 +184,7 @@ def test_one_file_of_a_sealed_folder_can_change(sealed):
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("write", [1, 2, 3])
 def test_a_change_that_is_killed_leaves_the_old_file_or_the_new(sealed, monkeypatch, write, after):
-    publish, count = storage.publish, 0
+    publish, count = atomic_files.publish, 0
 
     def dies(temporary, final):
         nonlocal count
@@ -195,7 +195,7 @@ def test_a_change_that_is_killed_leaves_the_old_file_or_the_new(sealed, monkeypa
         if count == write:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage, "publish", dies)
+    monkeypatch.setattr(atomic_files, "publish", dies)
     with pytest.raises(KeyboardInterrupt):
         replace_file(sealed, "training/state.json", "[1]")
     monkeypatch.undo()
