@@ -28,7 +28,7 @@ from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.likelihood import likelihood
 from sgdd_engine.evaluation.metrics import exact_match, repetition, sentence_bleu, token_f1
 from sgdd_engine.models.device import compute_dtype, resolve_device
-from sgdd_engine.training.start import model_config
+from sgdd_engine.training.build import model_config
 
 # Batches of several lengths, each timed so often, in turns with the base's.
 BATCHES, REPEATS = 6, 3

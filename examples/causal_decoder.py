@@ -33,7 +33,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.text.table import start_table
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
+from sgdd_engine.training.optimizer_step import Ema, build_optimizer, learning_rate
 
 
 def train(

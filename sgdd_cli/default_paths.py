@@ -73,7 +73,7 @@ def corpus_of_run(run: Path) -> Path:
         DataError: its corpus is not found.
     """
     from sgdd_engine.checkpoint import read_info  # noqa: PLC0415 - loads torch
-    from sgdd_engine.training.saving import newest_sound  # noqa: PLC0415
+    from sgdd_engine.training.checkpointing import newest_sound  # noqa: PLC0415
 
     checkpoint = newest_sound(run)
     return corpus_of(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_ranks import FOUR_PIECES, STOP_AFTER, with_mode
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from sgdd_cli import ranks
+from sgdd_cli import launcher
 from sgdd_cli.flags import device_name, device_names
 from sgdd_engine.checkpoint import checkpoints_of, load_checkpoint
 from sgdd_engine.data.corpus import Corpus
@@ -181,18 +181,18 @@ def test_the_first_cause_is_said_and_not_what_followed_from_it(tmp_path, capsys)
         return ProcessFailure(rank, 1, 1, str(file))
 
     followed = {0: word(0, "Another process ended.", lost=True), 1: ProcessFailure(1, 1, -signal.SIGTERM, "")}
-    assert ranks._explained({**followed, 2: word(2, "The disk is full.", lost=False)}) == 1
+    assert launcher._explained({**followed, 2: word(2, "The disk is full.", lost=False)}) == 1
     assert "The disk is full." in capsys.readouterr().err
-    assert ranks._explained({**followed, 2: ProcessFailure(2, 1, -signal.SIGKILL, "")}) == 1
+    assert launcher._explained({**followed, 2: ProcessFailure(2, 1, -signal.SIGKILL, "")}) == 1
     assert "rank 2 was ended by SIGKILL" in capsys.readouterr().err
-    assert ranks._explained({**followed, 2: ProcessFailure(2, 1, 130, "")}) == 130
+    assert launcher._explained({**followed, 2: ProcessFailure(2, 1, 130, "")}) == 130
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_gpus_that_are_not_there_are_named_before_anything_is_started():
     with pytest.raises(ConfigError, match="cuda:0"):
-        ranks.launch(["cuda:0", "cuda:1"])
+        launcher.launch(["cuda:0", "cuda:1"])
     assert not logging.root.manager.disable
 
 
@@ -225,9 +225,9 @@ def test_a_command_for_one_device_takes_one():
 
 
 def test_processes_share_a_machine_with_one_device_each():
-    assert ranks._own_device(["cpu"], local_rank=1, local_size=2) == torch.device("cpu")
+    assert launcher._own_device(["cpu"], local_rank=1, local_size=2) == torch.device("cpu")
     with pytest.raises(ConfigError, match="2 GPUs for the 3 processes"):
-        ranks._own_device(["cuda:0", "cuda:1"], local_rank=0, local_size=3)
+        launcher._own_device(["cuda:0", "cuda:1"], local_rank=0, local_size=3)
 
 
 def test_pieces_are_dealt_evenly_and_a_run_keeps_its_own():

@@ -17,8 +17,7 @@ from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
-from sgdd_engine.training.dataloading import rows_of_run
-from sgdd_engine.training.drafts import DraftRows, Drafts
+from sgdd_engine.training.dataloading import DraftRows, Drafts, rows_of_run
 from sgdd_engine.training.generate_drafts import PART, fitted, kinds, prepare_drafts
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator

@@ -11,7 +11,7 @@ from sgdd_engine.errors import ConfigError
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.optim import build_optimizer
+from sgdd_engine.training.optimizer_step import build_optimizer
 
 MUON = replace(TINY.train, optimizer="muon", learning_rate=0.01)
 CONFIG = ModelConfig(

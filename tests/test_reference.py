@@ -11,7 +11,8 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.events import TrainingProgress
-from sgdd_engine.training.loop import TrainSpec, train
+from sgdd_engine.training.config import TrainSpec
+from sgdd_engine.training.loop import train
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

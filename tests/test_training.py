@@ -23,16 +23,14 @@ from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, TrainingProgress, Validated
 from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.training.build import model_config, new_model
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.dataloading import PlainRows
+from sgdd_engine.training.dataloading import Feed, PlainRows
 from sgdd_engine.training.distribution import SharedModel
-from sgdd_engine.training.feed import Feed
 from sgdd_engine.training.log import Meter
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator
-from sgdd_engine.training.optim import Ema, build_optimizer, learning_rate
-from sgdd_engine.training.optimizer_step import Update
-from sgdd_engine.training.start import model_config, new_model
+from sgdd_engine.training.optimizer_step import Ema, Update, build_optimizer, learning_rate
 from sgdd_engine.training.state import Progress
 
 PROGRAM = Path(__file__).with_name("tiny_training.py")

@@ -14,7 +14,8 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import CPU, join
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import TrainingProgress
-from sgdd_engine.training.loop import TrainSpec, train
+from sgdd_engine.training.config import TrainSpec
+from sgdd_engine.training.loop import train
 
 STOP_AFTER = 6
 # The encoder's folder is not needed for what is tested here.

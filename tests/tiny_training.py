@@ -8,8 +8,8 @@ import torch
 
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
-from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.loop import TrainSpec, train
+from sgdd_engine.training.config import TrainConfig, TrainSpec
+from sgdd_engine.training.loop import train
 
 TINY = TrainSpec(
     train=TrainConfig(

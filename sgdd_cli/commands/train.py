@@ -126,7 +126,7 @@ def _run(plan: _Plan, device: str, world: "World") -> "TrainResult":
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
     from sgdd_cli.settings_toml import to_toml  # noqa: PLC0415
     from sgdd_engine.data.corpus import Corpus  # noqa: PLC0415
-    from sgdd_engine.training.loop import TrainSpec  # noqa: PLC0415
+    from sgdd_engine.training.config import TrainSpec  # noqa: PLC0415
     from sgdd_engine.training.loop import train as run_training  # noqa: PLC0415
 
     settings = plan.settings

@@ -15,7 +15,7 @@ from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.loss import batch_loss, step_generator
-from sgdd_engine.training.optim import Ema, build_optimizer
+from sgdd_engine.training.optimizer_step import Ema, build_optimizer
 
 Loss = Callable[[int], Tensor]
 _SEED = 0

@@ -1,10 +1,12 @@
 """How the decoder is trained. No torch here: settings are shown without loading it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sgdd_engine.config_fields import check_choices, check_seed, option
+from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.errors import require
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +122,21 @@ class FeedbackConfig:
     def __post_init__(self) -> None:
         require(self.sentences >= 1, f"feedback.sentences is {self.sentences}; it must be at least 1.")
         require(0 <= self.share <= 1, f"feedback.share is {self.share}; it must lie in [0, 1].")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """Everything a run is made from, besides its corpus and its folder."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    bottleneck: BottleneckConfig = field(default_factory=BottleneckConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            not self.decoder.feedback or self.train.start_from is not None,
+            "decoder.feedback needs a trained decoder whose drafts it learns to correct.",
+            "Train without it first, then name that run: --set train.start_from=runs/NAME",
+        )

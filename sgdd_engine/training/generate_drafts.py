@@ -27,9 +27,9 @@ from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation import SGDD
 from sgdd_engine.models.device import compute_dtype
-from sgdd_engine.training.build import Place
-from sgdd_engine.training.drafts import Drafts, RunDrafts
-from sgdd_engine.training.spec import TrainSpec
+from sgdd_engine.training.config import TrainSpec
+from sgdd_engine.training.dataloading import Drafts, RunDrafts
+from sgdd_engine.training.state import Place
 
 DRAFTS = "drafts"
 # Sentences of one file: some minutes of writing, so an interrupted run loses little.

@@ -1,10 +1,14 @@
 """The training run: steps, validations, checkpoints, and stopping well."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType, TracebackType
+from typing import Any, Literal, NoReturn
 
 import torch
 
@@ -15,22 +19,65 @@ from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Event, Listener, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
-from sgdd_engine.training.build import Place, set_up
-from sgdd_engine.training.checkpointing import Keeper
-from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.dataloading import rows_of_run
+from sgdd_engine.training.build import set_up
+from sgdd_engine.training.checkpointing import SETTINGS, Keeper, locked
+from sgdd_engine.training.config import TrainConfig, TrainSpec
+from sgdd_engine.training.dataloading import Feed, rows_of_run
 from sgdd_engine.training.distribution import pieces_per_step
-from sgdd_engine.training.feed import Feed
 from sgdd_engine.training.generate_drafts import drafts_of_run
 from sgdd_engine.training.log import Meter, TensorBoardLog
-from sgdd_engine.training.optim import learning_rate
-from sgdd_engine.training.optimizer_step import Update, agree
-from sgdd_engine.training.saving import SETTINGS, locked
-from sgdd_engine.training.signals import StopSignals
-from sgdd_engine.training.spec import Ending, TrainResult, TrainSpec
+from sgdd_engine.training.optimizer_step import Update, agree, learning_rate
+from sgdd_engine.training.state import Place
 from sgdd_engine.training.validation import Validation, ValidationFigures
 
-__all__ = ["TrainResult", "TrainSpec", "train"]
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM is only remembered in `received`."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        # Only the main thread may set handlers; elsewhere the embedding program decides.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+Ending = Literal["steps", "minutes", "signal"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: Optimiser steps taken.
+        checkpoint: The newest checkpoint. best: The one of the lowest held-out loss.
+        stopped: Why it ended. signal: The signal's number, when it was one.
+    """
+
+    step: int
+    checkpoint: Path
+    best: Path
+    stopped: Ending
+    signal: int | None = None
 
 
 def train(

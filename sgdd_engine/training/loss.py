@@ -17,7 +17,7 @@ from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.drafts import DraftRows
+from sgdd_engine.training.dataloading import DraftRows
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""What a run must remember to go on as if it had never stopped."""
+"""What changes from step to step of a run, where it is trained, and what it must remember to go on."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sgdd_engine.distributed import World
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.training.distribution import shard_like, whole
-from sgdd_engine.training.optim import Ema
+from sgdd_engine.training.distribution import SharedModel, shard_like, whole
+from sgdd_engine.training.optimizer_step import Ema
 
 
 @dataclass
@@ -49,6 +51,25 @@ class Progress:
         if plain["best_loss"] is None:
             plain["best_loss"] = float("inf")
         return cls(**plain)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is trained and written: its folder, this process's device, the processes it belongs to."""
+
+    run: Path
+    device: torch.device
+    world: World
+
+
+@dataclass(frozen=True)
+class Training:
+    """What changes from step to step."""
+
+    shared: SharedModel
+    optimizer: torch.optim.Optimizer
+    ema: Ema
+    progress: Progress
 
 
 def training_state(

@@ -17,7 +17,7 @@ from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.head import TokenScores
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.training.drafts import DraftRows, Drafts
+from sgdd_engine.training.dataloading import DraftRows, Drafts
 
 # Another number than any training seed uses by default; the noise set is the same for every run.
 NOISE_SEED = 20_110_411
