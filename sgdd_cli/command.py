@@ -1,4 +1,4 @@
-"""A command that carries the global manners, so that they may stand before or after its name."""
+"""A command that carries the options for output, so that they may stand before or after its name."""
 
 import functools
 from typing import Annotated, Any
@@ -6,19 +6,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sgdd_cli.console import manners
+from sgdd_cli.console import output_options
 
 
 def _set_quiet(value: bool) -> None:
-    manners.quiet = manners.quiet or value
+    output_options.quiet = output_options.quiet or value
 
 
 def _set_debug(value: bool) -> None:
-    manners.debug = manners.debug or value
+    output_options.debug = output_options.debug or value
 
 
 @functools.cache
-def _manner_options() -> tuple[Any, ...]:
+def _shared_options() -> tuple[Any, ...]:
     """`--quiet` and `--debug` as parameters that any command can carry; Typer builds them from a signature."""
     donor = typer.Typer(add_completion=False)
 
@@ -47,4 +47,4 @@ class SgddCommand(TyperCommand):
         # In full: left alone, a list of commands shows as much of the first sentence as fits on one line.
         self.short_help = self.short_help or (self.help or "").partition("\n\n")[0]
         own = {name for parameter in self.params for name in parameter.opts}
-        self.params += [option for option in _manner_options() if own.isdisjoint(option.opts)]
+        self.params += [option for option in _shared_options() if own.isdisjoint(option.opts)]

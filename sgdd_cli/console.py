@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from sgdd_cli.process_end import CliExit, discard
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -19,7 +21,7 @@ _WIDE = 200
 
 
 @dataclass
-class Manners:
+class OutputOptions:
     """How the running command speaks; the global options set it.
 
     Attributes:
@@ -31,17 +33,7 @@ class Manners:
     debug: bool = False
 
 
-manners = Manners()
-
-
-class Leave(SystemExit):
-    """Ends the command with an exit code, past every `except Exception` on the way."""
-
-
-def discard(stream: IO[str]) -> None:
-    """Let everything that is still written to a stream go nowhere; Python flushes it once more at the end."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, stream.fileno())
+output_options = OutputOptions()
 
 
 def stdout() -> "Console":
@@ -71,7 +63,7 @@ def emit(text: str) -> None:
     except BrokenPipeError:
         # `sgdd … | head`: the reader has seen enough, which is no failure.
         discard(sys.stdout)
-        raise Leave(0) from None
+        raise CliExit(0) from None
 
 
 def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401 - any JSON value
@@ -98,7 +90,7 @@ def new_table(*columns: str, numbers: tuple[str, ...] = ()) -> "Table":
 
 def say(message: str) -> None:
     """A note for people, on stderr; not with --quiet."""
-    if not manners.quiet:
+    if not output_options.quiet:
         _line(message)
 
 

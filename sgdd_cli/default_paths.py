@@ -73,9 +73,9 @@ def corpus_of_run(run: Path) -> Path:
         DataError: its corpus is not found.
     """
     from sgdd_engine.checkpoint import read_info  # noqa: PLC0415 - loads torch
-    from sgdd_engine.training.checkpointing import newest_sound  # noqa: PLC0415
+    from sgdd_engine.training.checkpointing import newest_valid_checkpoint  # noqa: PLC0415
 
-    checkpoint = newest_sound(run)
+    checkpoint = newest_valid_checkpoint(run)
     return corpus_of(
         checkpoint, read_info(checkpoint).facts, f"Name it: sgdd train DATA --resume --out {run}"
     )

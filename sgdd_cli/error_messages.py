@@ -1,10 +1,10 @@
 """What the user reads of an exception."""
 
-from sgdd_cli.console import manners
+from sgdd_cli.console import output_options
 from sgdd_engine.errors import SgddError
 
 
-def explain(error: BaseException) -> tuple[str, str | None]:
+def describe_error(error: BaseException) -> tuple[str, str | None]:
     """The sentence for an exception and what to do about it."""
     if isinstance(error, SgddError):
         return error.message, error.hint
@@ -20,5 +20,5 @@ def explain(error: BaseException) -> tuple[str, str | None]:
             "preparing).",
         )
     shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    where = "" if manners.debug else "Run it again with --debug for the traceback, and report both."
+    where = "" if output_options.debug else "Run it again with --debug for the traceback, and report both."
     return f"This is a bug in sgdd: {shown}", where or None

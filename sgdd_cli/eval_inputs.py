@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class EvalInputs:
     """The text of one evaluation.
 
     Attributes:
@@ -34,14 +34,14 @@ class HeldOut:
     training: Corpus | None
 
 
-def held_out(
+def load_eval_inputs(
     data: Path | None,
     training: Path | None,
     model: "SGDD",
     checkpoint: Path,
     settings: "Settings",
     on_event: "Listener",
-) -> HeldOut:
+) -> EvalInputs:
     """Open what was named, or find what is meant.
 
     Raises:
@@ -55,7 +55,7 @@ def held_out(
         scored, search_on = _of_text(data, model, settings, on_event)
     else:
         scored, search_on = _of_corpus(corpus, settings)
-    return HeldOut(scored, search_on, _training(training, corpus, checkpoint, model))
+    return EvalInputs(scored, search_on, _training(training, corpus, checkpoint, model))
 
 
 def _of_corpus(corpus: Corpus, settings: "Settings") -> tuple[EvaluationSet, EvaluationSet | None]:

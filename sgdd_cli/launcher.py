@@ -20,8 +20,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sgdd_cli.console import Leave, discard, manners, show_error
-from sgdd_cli.error_messages import explain
+from sgdd_cli.console import output_options, show_error
+from sgdd_cli.error_messages import describe_error
+from sgdd_cli.process_end import CliExit, discard
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -39,12 +40,12 @@ def launched() -> bool:
     return _RUN_ID in os.environ
 
 
-def hush_others() -> None:
+def silence_other_ranks() -> None:
     """In a process that is not rank 0, write nothing from here on; with --debug, errors only."""
     if launched() and os.environ[_RANK] != "0":
-        manners.quiet = True
+        output_options.quiet = True
         discard(sys.stdout)
-        if not manners.debug:
+        if not output_options.debug:
             discard(sys.stderr)
 
 
@@ -62,7 +63,7 @@ def launch(places: Sequence[str]) -> int:
 
     for place in places:
         resolve_device(place)
-    if not manners.debug:
+    if not output_options.debug:
         logging.disable(logging.CRITICAL)  # the launcher reports each failure once more, in its own words
     with (
         tempfile.TemporaryDirectory(prefix="sgdd-", ignore_cleanup_errors=True) as folder,
@@ -91,7 +92,7 @@ def launch(places: Sequence[str]) -> int:
 
 
 @contextmanager
-def join_others(places: Sequence[str], patience: timedelta | None = None) -> Iterator[tuple["World", str]]:
+def join_world(places: Sequence[str], patience: timedelta | None = None) -> Iterator[tuple["World", str]]:
     """While entered, this process is one of those that were started together, or alone if none were.
 
     What goes wrong ends this process quietly, where the launcher is there to say it.
@@ -117,7 +118,7 @@ def join_others(places: Sequence[str], patience: timedelta | None = None) -> Ite
         code = _leave_word(error)
         if rank == 0 and not os.environ[_RUN_ID].startswith(_OURS):
             raise
-        raise Leave(code) from error
+        raise CliExit(code) from error
 
 
 def _own_device(places: Sequence[str], local_rank: int, local_size: int) -> Any:  # noqa: ANN401 - torch is not loaded
@@ -147,9 +148,9 @@ def _leave_word(error: Exception) -> int:
     from sgdd_engine.distributed import LostProcessError  # noqa: PLC0415
     from sgdd_engine.errors import ConfigError  # noqa: PLC0415
 
-    if manners.debug:
+    if output_options.debug:
         traceback.print_exception(error)
-    sentence, hint = explain(error)
+    sentence, hint = describe_error(error)
     shown = "\n".join(filter(None, [sentence, hint]))
     word = {
         "message": sentence,
@@ -214,7 +215,7 @@ class _PassedOn:
         first, self.received = self.received is None, number
         processes = self._this.children()
         if not first or not processes:
-            raise Leave(128 + number)
+            raise CliExit(128 + number)
         if os.name != "nt":  # there, Ctrl-C reaches every process of the console by itself
             for process in processes:
                 process.send_signal(number)

@@ -17,9 +17,10 @@ from sgdd_cli.commands.plugins import plugins
 from sgdd_cli.commands.prepare_data import prepare_data
 from sgdd_cli.commands.sample import sample
 from sgdd_cli.commands.train import train
-from sgdd_cli.console import Leave, discard, emit, manners, say, show_error
-from sgdd_cli.error_messages import explain
+from sgdd_cli.console import emit, output_options, say, show_error
+from sgdd_cli.error_messages import describe_error
 from sgdd_cli.group import SgddGroup
+from sgdd_cli.process_end import CliExit, discard
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
 
@@ -63,7 +64,7 @@ def root(
     New here? `sgdd sample "Some text."` tries the model that comes with it; `sgdd demo` shows the whole way on any
     machine, in a few minutes.
     """
-    manners.quiet, manners.debug = quiet, debug or "SGDD_DEBUG" in os.environ
+    output_options.quiet, output_options.debug = quiet, debug or "SGDD_DEBUG" in os.environ
 
 
 FOR_PYTORCH = {
@@ -97,7 +98,7 @@ def main() -> NoReturn:
 
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
     # Nothing is written here: the stream may be in the middle of a write.
-    raise Leave(128 + number)
+    raise CliExit(128 + number)
 
 
 def _run() -> int:
@@ -105,16 +106,16 @@ def _run() -> int:
     try:
         typer.main.get_command(app)()
     except SystemExit as leaving:
-        if isinstance(leaving, Leave) and leaving.code in _SIGNALLED:
+        if isinstance(leaving, CliExit) and leaving.code in _SIGNALLED:
             say(_SIGNALLED[leaving.code])
         if isinstance(leaving.code, str):  # sys.exit("a sentence"), as a plugin may do
             show_error(leaving.code)
             return 1
         return _flushed(leaving.code or 0)
     except BaseException as error:
-        if manners.debug:
+        if output_options.debug:
             traceback.print_exception(error)
-        show_error(*explain(error))
+        show_error(*describe_error(error))
         return 2 if isinstance(error, ConfigError) else 1
     return 0
 

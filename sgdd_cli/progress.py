@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from sgdd_cli import formatting
-from sgdd_cli.console import manners, say, stderr, warn
+from sgdd_cli.console import output_options, say, stderr, warn
 from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
@@ -68,7 +68,7 @@ class ProgressDisplay:
 
 
 def _choose_painter(watch: bool) -> Painter:
-    if manners.quiet:
+    if output_options.quiet:
         return Silence()
     console = stderr()
     if console.is_terminal and not console.is_dumb_terminal:

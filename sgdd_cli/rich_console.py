@@ -4,7 +4,7 @@ import sys
 
 from rich.console import Console
 
-from sgdd_cli.console import Leave, discard
+from sgdd_cli.process_end import CliExit, discard
 
 
 class PipeAwareConsole(Console):
@@ -14,4 +14,4 @@ class PipeAwareConsole(Console):
         """Whoever read our output closed it: without a reader for data the command ends, without one for notes not."""
         discard(self.file)
         if self.file is sys.stdout:
-            raise Leave(0)
+            raise CliExit(0)

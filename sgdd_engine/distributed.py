@@ -48,13 +48,13 @@ class World:
         if self.size > 1:
             distributed.barrier()
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The element-wise sum of every process's `tensor`, the same on all; in place."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
-    def share(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         """Rank 0's `tensor`, on all; in place."""
         if self.size > 1:
             distributed.broadcast(tensor, src=0)
@@ -64,16 +64,16 @@ class World:
         """Whether any process says so; every process must ask."""
         if self.size == 1:
             return flag
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)))
+        return bool(self.all_reduce(torch.tensor(float(flag), device=self.device)))
 
-    def agree(self, text: str) -> str:
+    def broadcast_text(self, text: str) -> str:
         """Rank 0's `text`, on all; nothing is pickled on the way."""
         if self.size == 1:
             return text
         written = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        length = int(self.share(torch.tensor(len(written), device=self.device)))
+        length = int(self.broadcast(torch.tensor(len(written), device=self.device)))
         letters = torch.zeros(length, dtype=torch.uint8) if self.rank else written
-        return bytes(self.share(letters.to(self.device)).tolist()).decode()
+        return bytes(self.broadcast(letters.to(self.device)).tolist()).decode()
 
 
 ALONE = World()

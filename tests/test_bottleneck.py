@@ -38,7 +38,7 @@ def vectors(seed=0, rows=4000):
 
 def fitted(kind, latent_dim, e):
     model = tiny_model(bottleneck=BottleneckConfig(kind=kind, latent_dim=latent_dim, hidden_dim=8))
-    model.fit_inputs(e.mean(dim=0), e.std(dim=0), covariance_of(e))
+    model.fit_statistics(e.mean(dim=0), e.std(dim=0), covariance_of(e))
     return model
 
 

@@ -1,4 +1,4 @@
-"""The command line's manners: streams, exit codes, messages, and what is loaded; then the whole chain."""
+"""The command line's output_options: streams, exit codes, messages, and what is loaded; then the whole chain."""
 
 import json
 import os

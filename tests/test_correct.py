@@ -12,11 +12,11 @@ from sgdd_engine.checkpoint import Checkpoint
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.distributed import CPU
-from sgdd_engine.generation.correct import Correcting
+from sgdd_engine.generation.correct import CorrectionProposer
 from sgdd_engine.generation.decode import Canvas, fill, noise_of
-from sgdd_engine.generation.guided_denoiser import Sight
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Draft
+from sgdd_engine.generation.guided_denoiser import DraftInput
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import Candidate
 from sgdd_engine.models.model import SemanticDecoder
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
@@ -37,13 +37,15 @@ def model():
 def drafts_of(seed=0):
     vectors = torch.randn(4, EMBEDDING_DIM, generator=generator(seed + 50))
     return [
-        Draft(row, 0, tuple(random_tokens(1, n, seed + row)[0].tolist()), "", vectors[row], 0.1, frozenset())
+        Candidate(
+            row, 0, tuple(random_tokens(1, n, seed + row)[0].tolist()), "", vectors[row], 0.1, frozenset()
+        )
         for row, n in enumerate(LENGTHS)
     ]
 
 
 def proposer(model, **options):
-    return Correcting(Writer(model, E_VECTORS, GUIDED, COSINE, SPECIALS, **options))
+    return CorrectionProposer(ProposalContext(model, E_VECTORS, GUIDED, COSINE, SPECIALS, **options))
 
 
 def noise(count=4):
@@ -65,12 +67,12 @@ def test_drafts_and_their_meanings_change_what_is_proposed(model):
     drafts, others = drafts_of(), drafts_of(seed=20)
     base = proposer(model)(drafts, noise())
     swapped = [
-        Draft(d.row, d.seed, o.tokens, "", d.vector, d.cosine, d.tried)
+        Candidate(d.row, d.seed, o.tokens, "", d.vector, d.cosine, d.tried)
         for d, o in zip(drafts, others, strict=True)
     ]
     assert proposer(model)(swapped, noise()) != base
     swapped = [
-        Draft(d.row, d.seed, d.tokens, "", o.vector, d.cosine, d.tried)
+        Candidate(d.row, d.seed, d.tokens, "", o.vector, d.cosine, d.tried)
         for d, o in zip(drafts, others, strict=True)
     ]
     assert proposer(model)(swapped, noise()) != base
@@ -130,4 +132,4 @@ def test_the_null_branch_sees_no_draft(model):
             forbidden=SPECIALS,
         )
 
-    assert written(Sight(random_tokens(1, 5)[0].tolist(), z[1])) == written(None)
+    assert written(DraftInput(random_tokens(1, 5)[0].tolist(), z[1])) == written(None)

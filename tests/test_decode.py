@@ -9,7 +9,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.sampler import ORDERS, sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation import guided_denoiser
-from sgdd_engine.generation.decode import Task, decode
+from sgdd_engine.generation.decode import DecodeRequest, decode
 
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")
@@ -53,7 +53,7 @@ def plainly(model, z, task, config):
 @pytest.mark.parametrize("self_conditioning", [False, True])
 def test_the_fast_way_writes_what_the_plain_way_writes(order, cfg, guidance, temperature, self_conditioning):
     model, z = tiny_model(self_conditioning=self_conditioning), latents()
-    tasks = [Task(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
+    tasks = [DecodeRequest(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
     for more in ({"steps": 1}, {"steps": 6, "order_noise": 0.5}, {"steps": 16, "top_p": 0.9}):
         config = SamplingConfig(order=order, cfg=cfg, guidance=guidance, temperature=temperature, **more)
         with torch.inference_mode():
@@ -80,7 +80,7 @@ class Seen(TorchDispatchMode):
 
 
 def watched(rows, n=6, **options):
-    tasks = [Task(row, n, row) for row in range(rows)]
+    tasks = [DecodeRequest(row, n, row) for row in range(rows)]
     with Seen() as seen:
         decode(
             tiny_model(),
@@ -130,6 +130,6 @@ def test_what_is_kept_for_many_steps_says_the_same():
         model, canvas = tiny_model(**decoder), torch.full((2, 6), MASK)
         condition = model.condition(latents(2))
         with torch.no_grad():
-            once = model.hidden(canvas, torch.ones(2), model.denoiser.keep(condition, 6))
+            once = model.hidden(canvas, torch.ones(2), model.denoiser.cache_condition(condition, 6))
             anew = model.hidden(canvas, torch.ones(2), condition)
         assert torch.equal(once, anew)

@@ -24,7 +24,7 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.events import Notice, TrainingProgress
-from sgdd_engine.training.distribution import pieces_per_step
+from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.loop import train
 
 TESTS = Path(__file__).parent
@@ -232,13 +232,13 @@ def test_processes_share_a_machine_with_one_device_each():
 
 def test_pieces_are_dealt_evenly_and_a_run_keeps_its_own():
     two = World(size=2)
-    assert pieces_per_step(None, None, ALONE) == 1
-    assert pieces_per_step(None, None, two) == 2
-    assert pieces_per_step(None, 2, ALONE) == 2
-    assert pieces_per_step(None, 3, two) == 2
-    assert pieces_per_step(4, 2, two) == 4
+    assert micro_batches_per_step(None, None, ALONE) == 1
+    assert micro_batches_per_step(None, None, two) == 2
+    assert micro_batches_per_step(None, 2, ALONE) == 2
+    assert micro_batches_per_step(None, 3, two) == 2
+    assert micro_batches_per_step(4, 2, two) == 4
     with pytest.raises(ConfigError, match="evenly"):
-        pieces_per_step(3, None, two)
+        micro_batches_per_step(3, None, two)
 
 
 def test_another_number_of_pieces_on_resuming_is_said(corpus, tmp_path):

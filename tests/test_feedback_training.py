@@ -17,7 +17,7 @@ from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
-from sgdd_engine.training.dataloading import DraftRows, Drafts, rows_of_run
+from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
 from sgdd_engine.training.generate_drafts import PART, fitted, kinds, prepare_drafts
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator
@@ -229,7 +229,7 @@ def test_drafts_come_at_their_share_of_the_positions_and_nothing_is_left_out(cor
         split.embeddings(chosen).numpy().astype(np.float16),
         chosen % 2 == 0,
     )
-    rows = rows_of_run(split, drafts, share, batch_tokens=64, seed=0)
+    rows = training_batches(split, drafts, share, batch_tokens=64, seed=0)
     batches = [rows.batch(position) for position in range(1000)]
     with_drafts = [batch for batch in batches if batch[2] is not None]
     assert len(with_drafts) == 1000 * share
@@ -251,7 +251,7 @@ def test_every_parameter_has_a_gradient_with_drafts_and_without(drafted):
     model = tiny_model(feedback=True)
     x, e = random_tokens(4, 6), torch.randn(4, EMBEDDING_DIM)
     written = random_tokens(4, 6, seed=1), torch.randn(4, EMBEDDING_DIM), torch.ones(4, dtype=torch.bool)
-    drafts = DraftRows(*written) if drafted else None
+    drafts = DraftBatch(*written) if drafted else None
     loss = batch_loss(
         model,
         x,
@@ -274,14 +274,14 @@ def test_the_surrogate_learns_from_sentences_and_from_drafts_that_are_as_they_we
     tokens, vectors = random_tokens(4, 6, seed=1), torch.randn(4, EMBEDDING_DIM)
 
     def error(*whole):
-        rows = DraftRows(tokens, vectors, torch.tensor(whole))
+        rows = DraftBatch(tokens, vectors, torch.tensor(whole))
         options = {"config": TINY.train, "diffusion": TINY.diffusion, "step": 0, "drafts": rows}
         with torch.no_grad():
             return batch_loss(model, x, e, generator=step_generator(0, 0, CPU), **options).surrogate_error
 
     with torch.no_grad():
-        own = (model.guess(x) - e).square().sum(-1).mean()
-        of_drafts = (model.guess(tokens) - vectors).square().sum(-1)
+        own = (model.predict_embedding(x) - e).square().sum(-1).mean()
+        of_drafts = (model.predict_embedding(tokens) - vectors).square().sum(-1)
     torch.testing.assert_close(error(True, False, True, False), (own + of_drafts[[0, 2]].mean()) / 2)
     torch.testing.assert_close(error(False, False, False, False), own / 2)
 

@@ -18,11 +18,11 @@ from models_for_tests import (
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation.decode import Task, decode
+from sgdd_engine.generation.decode import DecodeRequest, decode
 from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.loss import batch_loss, looks_twice
+from sgdd_engine.training.loss import batch_loss, uses_first_pass
 
 MODULATIONS = ("block", "shared", "none")
 
@@ -136,7 +136,7 @@ def test_memory_tokens_follow_the_meaning_along_a_curve_with_a_hidden_layer():
 def test_vectors_are_standardised():
     model = tiny_model(bottleneck=BottleneckConfig(kind="none"))
     e = 0.03 * torch.randn(500, EMBEDDING_DIM, generator=generator()) + 0.01
-    model.fit_inputs(e.mean(dim=0), e.std(dim=0))
+    model.fit_statistics(e.mean(dim=0), e.std(dim=0))
     z = model.latent(e).z
     torch.testing.assert_close(z.mean(dim=0), torch.zeros(EMBEDDING_DIM), atol=1e-4, rtol=0)
     torch.testing.assert_close(z.std(dim=0), torch.ones(EMBEDDING_DIM))
@@ -198,7 +198,7 @@ def test_training_reaches_every_parameter(parts, step, bf16):
 @pytest.mark.parametrize("every", [1, 2, 3, 4, 5])
 def test_half_of_the_steps_look_twice_and_in_step_with_nothing(every):
     for first in range(every):
-        looks = [looks_twice(step) for step in range(first, 4000, every)]
+        looks = [uses_first_pass(step) for step in range(first, 4000, every)]
         assert abs(sum(looks) / len(looks) - 0.5) < 0.02
 
 
@@ -290,13 +290,13 @@ def test_scores_are_distributions_without_specials(half_written, cfg):
 
 
 TASKS = [
-    Task(0, 5, 1),
-    Task(1, 8, 2),
-    Task(2, 5, 3),
-    Task(0, 1, 4),
-    Task(1, 5, 5),
-    Task(2, MAX_TOKENS, 6),
-    Task(0, 5, 7),
+    DecodeRequest(0, 5, 1),
+    DecodeRequest(1, 8, 2),
+    DecodeRequest(2, 5, 3),
+    DecodeRequest(0, 1, 4),
+    DecodeRequest(1, 5, 5),
+    DecodeRequest(2, MAX_TOKENS, 6),
+    DecodeRequest(0, 5, 7),
 ]
 
 
@@ -320,10 +320,14 @@ def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypat
 
 
 def test_seeds_and_meanings_make_texts_differ():
-    many = texts([Task(0, 8, seed) for seed in range(10)], temperature=1.0, cfg=1.0)
+    many = texts([DecodeRequest(0, 8, seed) for seed in range(10)], temperature=1.0, cfg=1.0)
     assert len({tuple(tokens) for tokens in many}) > 5
-    assert len({tuple(tokens) for tokens in texts([Task(row, 8, 0) for row in range(3)], cfg=1.0)}) > 1
-    assert len({tuple(tokens) for tokens in texts([Task(row, 8, 0) for row in range(3)], cfg=0.0)}) == 1
+    assert (
+        len({tuple(tokens) for tokens in texts([DecodeRequest(row, 8, 0) for row in range(3)], cfg=1.0)}) > 1
+    )
+    assert (
+        len({tuple(tokens) for tokens in texts([DecodeRequest(row, 8, 0) for row in range(3)], cfg=0.0)}) == 1
+    )
 
 
 def test_steps_are_reported_with_their_tasks():
@@ -351,7 +355,7 @@ def test_one_batch_overfits_to_exact_reconstruction(kind):
     x, e = random_tokens(rows, n), torch.randn(rows, EMBEDDING_DIM, generator=generator(1))
     bottleneck = BottleneckConfig(kind=kind, latent_dim=16, hidden_dim=32, beta=1e-4, free_bits=0.0)
     model = tiny_model(bottleneck=bottleneck, scattered=False, width=32, heads=4).train()
-    model.fit_inputs(e.mean(dim=0), e.std(dim=0))
+    model.fit_statistics(e.mean(dim=0), e.std(dim=0))
     config = TrainConfig(batch_tokens=rows * n)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     first = last = None
@@ -370,7 +374,7 @@ def test_one_batch_overfits_to_exact_reconstruction(kind):
     model.eval()
     z = model.latent(e).z
     assert (model.length_logits(z).argmax(dim=-1) + 1).tolist() == [n] * rows
-    tasks = [Task(row, n, 0) for row in range(rows)]
+    tasks = [DecodeRequest(row, n, 0) for row in range(rows)]
     for steps, cfg in ((1, 1.0), (4, 1.0), (16, 1.0), (16, 1.5)):
         sampling = SamplingConfig(steps=steps, cfg=cfg)
         written = decode(model, z, tasks, sampling=sampling, schedule=COSINE, forbidden=SPECIALS)

@@ -268,7 +268,7 @@ def render_text(result, tag):
     """The text of the elements of one kind, as a reader copies it."""
     found = []
 
-    class Reader(HTMLParser):
+    class EncoderScorer(HTMLParser):
         def handle_starttag(self, name, attrs):
             self.inside = name == tag
 
@@ -279,7 +279,7 @@ def render_text(result, tag):
             if getattr(self, "inside", False):
                 found.append(data)
 
-    Reader().feed(render(result))
+    EncoderScorer().feed(render(result))
     return "".join(found)
 
 

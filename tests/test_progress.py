@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sgdd_cli import formatting
-from sgdd_cli.console import manners
+from sgdd_cli.console import output_options
 from sgdd_cli.progress import LinePainter, ProgressDisplay
 from sgdd_cli.progress_live import LivePainter
 from sgdd_engine.events import (
@@ -48,9 +48,9 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def loud():
-    manners.quiet = manners.debug = False
+    output_options.quiet = output_options.debug = False
     yield
-    manners.quiet = manners.debug = False
+    output_options.quiet = output_options.debug = False
 
 
 def test_figures():
@@ -131,7 +131,7 @@ def test_events_that_stand_for_themselves_come_at_once(capsys):
 
 
 def test_quiet_leaves_warnings_only(capsys):
-    manners.quiet = True
+    output_options.quiet = True
     with ProgressDisplay(watch=True) as display:
         display(StageStarted("encoding", 10))
         display(training(20))

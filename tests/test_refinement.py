@@ -16,10 +16,10 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation.decode import Canvas, fill, noise_of
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Reader, closest, refine
-from sgdd_engine.generation.remask import MOST, Remasking
-from sgdd_engine.generation.token_scores import STRIDE, certainty
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import EncoderScorer, best_of_n, refine
+from sgdd_engine.generation.remask import MOST, RemaskProposer
+from sgdd_engine.generation.token_scores import STRIDE, token_log_probs
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
@@ -161,8 +161,8 @@ def test_rounds_are_reported(model, vectors):
 
 def drafts_of(model, vectors):
     ids = [item.tokens for item in model.generate(vectors, sampling=GUIDED)]
-    reader = Reader(model.encoder, model.tokenizer, vectors)
-    return reader, closest(reader, range(len(ids)), [0] * len(ids), ids)
+    reader = EncoderScorer(model.encoder, model.tokenizer, vectors)
+    return reader, best_of_n(reader, range(len(ids)), [0] * len(ids), ids)
 
 
 def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, encoded):
@@ -185,7 +185,9 @@ def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, e
 def test_a_proposal_keeps_what_was_not_opened(model, vectors):
     _, drafts = drafts_of(model, vectors)
     specials = model.tokenizer.special_ids
-    propose = Remasking(Writer(model.model, vectors, GUIDED, model.schedule, specials, keep_length=True))
+    propose = RemaskProposer(
+        ProposalContext(model.model, vectors, GUIDED, model.schedule, specials, keep_length=True)
+    )
     with torch.inference_mode():
         proposals = propose(drafts, [noise_of(7) for _ in drafts])
     changed = [
@@ -204,9 +206,9 @@ def test_certainty_is_the_probability_of_a_token_among_the_others(cfg, guidance)
     texts = [random_tokens(1, n, seed=n)[0].tolist() for n in lengths]
     sampling = SamplingConfig(cfg=cfg, guidance=guidance)
     options = {"sampling": sampling, "schedule": COSINE, "forbidden": SPECIALS}
-    found = certainty(network, z, rows, texts, **options)
+    found = token_log_probs(network, z, rows, texts, **options)
     for row, tokens, log_probs in zip(rows, texts, found, strict=True):
-        alone = certainty(network, z, [row], [tokens], **options)[0]
+        alone = token_log_probs(network, z, [row], [tokens], **options)[0]
         torch.testing.assert_close(log_probs, alone, atol=1e-5, rtol=1e-5)
         expected = one_by_one(network, z[[row]], torch.tensor([tokens]), sampling)
         torch.testing.assert_close(log_probs, expected, atol=1e-3, rtol=1e-3)

@@ -13,12 +13,12 @@ from sgdd_engine.errors import ConfigError, GenerationError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.generation import pipeline
-from sgdd_engine.generation.correct import Correcting
-from sgdd_engine.generation.decode import Task
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Draft, Reading
-from sgdd_engine.generation.shortlist import Shortlisting, likeliest, proposer, shortlisted
-from sgdd_engine.generation.surrogate import ALONE, REACH, guessed, informed
+from sgdd_engine.generation.correct import CorrectionProposer
+from sgdd_engine.generation.decode import DecodeRequest
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import Candidate, Reading
+from sgdd_engine.generation.shortlist import ShortlistProposer, proposer, select_shortlist, top_by_cosine
+from sgdd_engine.generation.surrogate import ALONE, REACH, gaussian_process_correction, predict_embeddings
 from sgdd_engine.models.config import DecoderConfig
 
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
@@ -58,13 +58,13 @@ def written(model, vectors, **options):
 def guessed_of_lengths(model, vector, lengths):
     """Sentences of these lengths, each written alone, and how close to the vector they are guessed to be."""
     items = [model.generate(vector, sampling=GUIDED, lengths=[n])[0] for n in lengths]
-    guesses = guessed(model.model, [item.tokens for item in items])
+    guesses = predict_embeddings(model.model, [item.tokens for item in items])
     return items, torch.cosine_similarity(guesses, vector, dim=-1)
 
 
 def test_the_surrogate_learns_what_the_encoder_says(model, sentences):
     known = sentences[:40]
-    guesses = guessed(model.model, model.tokenizer.encode_batch(known))
+    guesses = predict_embeddings(model.model, model.tokenizer.encode_batch(known))
     vectors = model.encode(known)
     missed = (guesses - vectors).square().sum(-1).mean()
     spread = (vectors - vectors.mean(0)).square().sum(-1).mean()
@@ -74,37 +74,37 @@ def test_the_surrogate_learns_what_the_encoder_says(model, sentences):
 def test_a_guess_does_not_depend_on_those_beside_it():
     model = tiny_model(surrogate_width=8)
     texts = [random_tokens(1, n, seed=n)[0].tolist() for n in (3, 1, 3, 7, 16)]
-    together = guessed(model, texts)
+    together = predict_embeddings(model, texts)
     assert together.shape == (5, model.config.embedding_dim)
     for text, vector in zip(texts, together, strict=True):
-        torch.testing.assert_close(guessed(model, [text])[0], vector, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(predict_embeddings(model, [text])[0], vector, atol=1e-5, rtol=1e-4)
 
 
 def test_the_order_of_tokens_matters():
     model = tiny_model(surrogate_width=8)
-    assert not torch.allclose(*guessed(model, [[5, 6, 7], [7, 6, 5]]), atol=1e-3)
+    assert not torch.allclose(*predict_embeddings(model, [[5, 6, 7], [7, 6, 5]]), atol=1e-3)
 
 
 def test_the_token_table_learns_nothing_from_it():
     model = tiny_model(surrogate_width=8)
-    model.guess(random_tokens(2, 5)).sum().backward()
+    model.predict_embedding(random_tokens(2, 5)).sum().backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert reached == {name for name, _ in model.named_parameters() if name.startswith("surrogate.")}
 
 
 def test_of_each_group_the_closest_are_kept_in_their_order():
     cosines = [0.0, 1.0, 0.9, -1.0, 0.7]
-    assert likeliest(cosines, [0, 0, 0, 1, 1], keep=2) == [1, 2, 3, 4]
-    assert likeliest(cosines, [0, 0, 0, 1, 1], keep=1) == [1, 4]
-    assert likeliest(cosines, [7, 7, 7, 7, 7], keep=9) == [0, 1, 2, 3, 4]
-    assert likeliest([0.5, 0.5], "aa", keep=1) == [0]
+    assert top_by_cosine(cosines, [0, 0, 0, 1, 1], keep=2) == [1, 2, 3, 4]
+    assert top_by_cosine(cosines, [0, 0, 0, 1, 1], keep=1) == [1, 4]
+    assert top_by_cosine(cosines, [7, 7, 7, 7, 7], keep=9) == [0, 1, 2, 3, 4]
+    assert top_by_cosine([0.5, 0.5], "aa", keep=1) == [0]
 
 
 def a_draft(row, tokens, vector, others=(), seed=0):
     """A draft whose own vector is known, after other readings."""
     text = spell([tokens])[0]
     readings = {spell([reading.tokens])[0]: reading for reading in others}
-    return Draft(
+    return Candidate(
         row, seed, tuple(tokens), text, vector, 0.5, readings | {text: Reading(tuple(tokens), vector)}
     )
 
@@ -114,8 +114,8 @@ def spell(texts):
 
 
 def as_guessed(model, *texts):
-    """Readings of texts of which the encoder said just what was guessed, so that they correct nothing."""
-    return [Reading(tokens, guessed(model, [tokens])[0]) for tokens in texts]
+    """Readings of texts of which the encoder said just what was predict_embeddings, so that they correct nothing."""
+    return [Reading(tokens, predict_embeddings(model, [tokens])[0]) for tokens in texts]
 
 
 def answering(proposals):
@@ -132,17 +132,21 @@ def test_a_guess_is_corrected_by_what_was_read_as_a_gaussian_process_says():
         [[math.exp(-float((x - y).square().sum()) / (2 * reach**2)) for y in both] for x in both]
     )
     weights = joint[:3, 3:] @ torch.linalg.inv(joint[3:, 3:] + ALONE * torch.eye(4))
-    found = informed(new, read, said, reach)
+    found = gaussian_process_correction(new, read, said, reach)
     torch.testing.assert_close(found, new + weights @ (said - read), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(informed(new, read.flip(0), said.flip(0), reach), found, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        gaussian_process_correction(new, read.flip(0), said.flip(0), reach), found, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_what_was_read_tells_all_of_itself_and_nothing_of_what_is_far_away():
     read, said = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]])
-    torch.testing.assert_close(informed(read, read, said, 0.3), read + (said - read) / (1 + ALONE))
+    torch.testing.assert_close(
+        gaussian_process_correction(read, read, said, 0.3), read + (said - read) / (1 + ALONE)
+    )
     far = torch.tensor([[9.0, 1.0]])
-    torch.testing.assert_close(informed(far, read, said, 0.3), far)
-    assert torch.isfinite(informed(read, read, said, 0.0)).all()
+    torch.testing.assert_close(gaussian_process_correction(far, read, said, 0.3), far)
+    assert torch.isfinite(gaussian_process_correction(read, read, said, 0.0)).all()
 
 
 def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_known_of_the_draft():
@@ -154,16 +158,16 @@ def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_know
     drafts = [a_draft(0, first, known[0]), a_draft(1, second, known[1])]
     for wanted in range(3):
         aims = [
-            informed(
-                guessed(model, [proposals[wanted][row]]),
-                guessed(model, [draft.tokens]),
+            gaussian_process_correction(
+                predict_embeddings(model, [proposals[wanted][row]]),
+                predict_embeddings(model, [draft.tokens]),
                 known[row][None],
                 REACH,
             )
             for row, draft in enumerate(drafts)
         ]
         e = torch.nn.functional.normalize(torch.cat(aims), dim=-1)
-        choose = Shortlisting([answering(one) for one in proposals], model, e, spell)
+        choose = ShortlistProposer([answering(one) for one in proposals], model, e, spell)
         assert choose(drafts, [torch.Generator()] * 2) == [proposals[wanted][0], proposals[wanted][1]]
         # One draft is judged by itself, whatever stands beside it.
         assert choose(drafts[1:], [torch.Generator()]) == [proposals[wanted][1]]
@@ -174,11 +178,13 @@ def test_what_was_not_read_is_weighed_again_beside_the_next_draft():
     best, second, third, rest = (7, 8, 10), (11, 8, 9), (4, 4), (5,)
 
     def draft(tokens, *others, seed=0):
-        return a_draft(0, tokens, guessed(model, [tokens])[0], as_guessed(model, *others), seed)
+        return a_draft(0, tokens, predict_embeddings(model, [tokens])[0], as_guessed(model, *others), seed)
 
     for wanted, other in ((second, third), (third, second)):
-        e = guessed(model, [wanted])
-        asked = Shortlisting([answering([best]), answering([second])], model, e, spell, {(0, 0): [third]})
+        e = predict_embeddings(model, [wanted])
+        asked = ShortlistProposer(
+            [answering([best]), answering([second])], model, e, spell, {(0, 0): [third]}
+        )
         # What stood before the first round, what is proposed in it, and what one of them leaves, are on one list.
         assert asked([draft(best, rest)], [torch.Generator()]) == [wanted]
         assert asked([draft(best, rest, wanted)], [torch.Generator()]) == [other]
@@ -189,17 +195,19 @@ def test_what_was_not_read_is_weighed_again_beside_the_next_draft():
 def test_what_a_round_passes_over_is_still_there_in_the_next():
     model = tiny_model(surrogate_width=8)
     best, second, other, rest = (7, 8, 10), (11, 8, 9), (4, 4), (5,)
-    draft = a_draft(0, rest, guessed(model, [rest])[0], as_guessed(model))
-    later = a_draft(0, best, guessed(model, [best])[0], as_guessed(model, rest))
+    draft = a_draft(0, rest, predict_embeddings(model, [rest])[0], as_guessed(model))
+    later = a_draft(0, best, predict_embeddings(model, [best])[0], as_guessed(model, rest))
     changing = {0: second}
-    asked = Shortlisting([answering({0: best}), answering(changing)], model, guessed(model, [best]), spell)
+    asked = ShortlistProposer(
+        [answering({0: best}), answering(changing)], model, predict_embeddings(model, [best]), spell
+    )
     assert asked([draft], [torch.Generator()]) == [best]
     # Nobody proposes it again.
     changing[0] = best
     assert asked([later], [torch.Generator()]) == [second]
     # Once it was tried as well, nothing is left.
     changing[0] = other
-    last = a_draft(0, best, guessed(model, [best])[0], as_guessed(model, rest, second))
+    last = a_draft(0, best, predict_embeddings(model, [best])[0], as_guessed(model, rest, second))
     assert asked([last], [torch.Generator()]) == [other]
 
 
@@ -218,10 +226,10 @@ def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(mod
 def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
     model = tiny_model(surrogate_width=8)
     best, other, tokens = (7, 8, 10), (11, 8, 9), (7, 8, 9)
-    e = guessed(model, [best])
-    choose = Shortlisting([answering([best]), answering([other])], model, e, spell)
+    e = predict_embeddings(model, [best])
+    choose = ShortlistProposer([answering([best]), answering([other])], model, e, spell)
     for tried, expected in (((), best), ((best,), other), ((best, other), best)):
-        draft = a_draft(0, tokens, guessed(model, [tokens])[0], as_guessed(model, *tried))
+        draft = a_draft(0, tokens, predict_embeddings(model, [tokens])[0], as_guessed(model, *tried))
         assert choose([draft], [torch.Generator()]) == [expected]
 
 
@@ -253,12 +261,12 @@ def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded)
 def test_what_was_written_twice_fills_no_place_of_the_list(model, vectors):
     z = model.model.latent(vectors[:1]).z
     lengths = model.likely_lengths(z, 3)[0].tolist()
-    tasks = [Task(0, length, 0) for length in (*lengths, *lengths)]
+    tasks = [DecodeRequest(0, length, 0) for length in (*lengths, *lengths)]
     ids = [(5,) * length for length in (*lengths, *lengths)]
-    assert shortlisted(model.model, vectors[:1], tasks, ids, keep=4) == [0, 1, 2]
+    assert select_shortlist(model.model, vectors[:1], tasks, ids, keep=4) == [0, 1, 2]
     # Another seed's sentence is another's, though it is the same.
-    other = [*tasks[:3], Task(0, lengths[0], 1)]
-    assert 3 in shortlisted(model.model, vectors[:1], other, ids[:4], keep=1)
+    other = [*tasks[:3], DecodeRequest(0, lengths[0], 1)]
+    assert 3 in select_shortlist(model.model, vectors[:1], other, ids[:4], keep=1)
 
 
 def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(corrector, vectors):
@@ -268,9 +276,11 @@ def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(
         seen.append([tuple(tokens) for tokens in texts])
         return corrector.tokenizer.decode_batch(texts)
 
-    writer = Writer(corrector.model, vectors, GUIDED, corrector.schedule, corrector.tokenizer.special_ids)
+    writer = ProposalContext(
+        corrector.model, vectors, GUIDED, corrector.schedule, corrector.tokenizer.special_ids
+    )
     drafts = [
-        Draft(
+        Candidate(
             item.row,
             0,
             item.tokens,
@@ -287,7 +297,7 @@ def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(
 
     proposer(writer, 4, spell)(drafts, noise())
     assert len(seen) == len(drafts)
-    assert [listed[0] for listed in seen] == list(Correcting(writer)(drafts, noise()))
+    assert [listed[0] for listed in seen] == list(CorrectionProposer(writer)(drafts, noise()))
     # The second whole sentence is drawn by chance; what is written twice is listed once.
     assert max(map(len, seen)) == 4
 

@@ -25,12 +25,12 @@ from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.build import model_config, new_model
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.dataloading import Feed, PlainRows
+from sgdd_engine.training.dataloading import CleanBatches, Prefetcher
 from sgdd_engine.training.distribution import SharedModel
-from sgdd_engine.training.log import Meter
+from sgdd_engine.training.log import MetricAccumulator
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator
-from sgdd_engine.training.optimizer_step import Ema, Update, build_optimizer, learning_rate
+from sgdd_engine.training.optimizer_step import Ema, OptimizerStep, build_optimizer, learning_rate
 from sgdd_engine.training.state import Progress
 
 PROGRAM = Path(__file__).with_name("tiny_training.py")
@@ -263,8 +263,8 @@ def test_pieces_of_a_step_add_up_to_its_gradient(corpus):
     spec = tiny(micro_batches=3, table_init="random", grad_clip=1e9)
     split, order = corpus.split("train"), order_of(corpus, 256 // 3)
     model = model_of(corpus, spec)
-    with Feed(PlainRows(split, order), CPU, first=0, stride=1) as feed:
-        update = Update(
+    with Prefetcher(CleanBatches(split, order), CPU, first=0, stride=1) as feed:
+        update = OptimizerStep(
             SharedModel(model, ALONE, "ddp", CPU),
             None,
             None,
@@ -274,7 +274,7 @@ def test_pieces_of_a_step_add_up_to_its_gradient(corpus):
             device=CPU,
             dtype=torch.float32,
         )
-        sound, sentences = update.gradient(step=0, meter=Meter())
+        sound, sentences = update.gradient(step=0, meter=MetricAccumulator())
     assert sound
     assert sentences == sum(len(order.batch(position)) for position in range(3))
     other = model_of(corpus, spec)
@@ -320,7 +320,7 @@ def loss_of(model, x, e, spec, position):
 def test_the_feed_gives_every_other_piece_in_order(corpus):
     split, order = corpus.split("train"), order_of(corpus, 64)
     first = len(order) - 3  # across the end of an epoch
-    with Feed(PlainRows(split, order), CPU, first=first, stride=2) as feed:
+    with Prefetcher(CleanBatches(split, order), CPU, first=first, stride=2) as feed:
         pieces = [feed.next() for _ in range(4)]
     assert [piece.position for piece in pieces] == [first, first + 2, first + 4, first + 6]
     for piece in pieces:
@@ -332,7 +332,9 @@ def test_the_feed_gives_every_other_piece_in_order(corpus):
 
 def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
     with (
-        Feed(PlainRows(corpus.split("validation"), order_of(corpus, 4096)), CPU, first=0, stride=1) as feed,
+        Prefetcher(
+            CleanBatches(corpus.split("validation"), order_of(corpus, 4096)), CPU, first=0, stride=1
+        ) as feed,
         pytest.raises(IndexError),  # its order is that of another, larger split
     ):
         feed.next()
@@ -341,7 +343,7 @@ def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
 def test_a_checkpoint_from_before_there_were_pieces_goes_on_at_its_step():
     progress = Progress.from_dict({"step": 5, "seconds": 1.0, "sentences": 9, "best_loss": None})
     assert (progress.position, progress.micro_batches) == (5, 1)
-    progress.recut(4)
+    progress.rescale_position(4)
     assert (progress.position, progress.micro_batches) == (20, 4)
     assert Progress.from_dict(progress.to_dict()) == progress
 

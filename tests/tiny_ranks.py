@@ -51,7 +51,11 @@ def main() -> None:
                 f"{mode}-stopped", with_mode(mode, micro_batches=4, log_every=1), stop
             )
             happened[f"{mode} resumed"] = run(f"{mode}-resumed", with_mode(mode), resume=True)
-        happened["words"] = [world.agree(f"from {world.rank}"), world.agree(""), world.any(world.rank == 1)]
+        happened["words"] = [
+            world.broadcast_text(f"from {world.rank}"),
+            world.broadcast_text(""),
+            world.any(world.rank == 1),
+        ]
         try:
             run("bad", BAD)
         except TrainingError as error:

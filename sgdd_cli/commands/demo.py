@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from sgdd_cli.console import Leave, manners, say, stderr
+from sgdd_cli.console import output_options, say, stderr
+from sgdd_cli.process_end import CliExit
 
 # Small enough for two cores and six minutes in all; every number can be read in the command it is printed with.
 SENTENCES = 30_000
@@ -85,19 +86,19 @@ def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str
 
 
 def _announce(text: str, style: str) -> None:
-    if not manners.quiet:
+    if not output_options.quiet:
         stderr().print(text, style=style, soft_wrap=True)
 
 
 def _run(command: list[str]) -> None:
     """Print a command and run it as a process of its own, as the user would."""
     _announce(f"$ {shlex.join(['sgdd', *command])}", "cyan")
-    manner = ["--quiet"] * manners.quiet + ["--debug"] * manners.debug
+    manner = ["--quiet"] * output_options.quiet + ["--debug"] * output_options.debug
     sys.stdout.flush()
     with subprocess.Popen([sys.executable, "-m", "sgdd_cli", *manner, *command]) as process:
         try:
             code = process.wait()
-        except Leave as leaving:
+        except CliExit as leaving:
             # Ctrl-C reaches the command as well, which saves what it has; SIGTERM came to this process alone.
             if leaving.code == TERMINATED:
                 process.terminate()
@@ -105,4 +106,4 @@ def _run(command: list[str]) -> None:
             raise
     if code:
         # The command has said why; the tour ends as it ended.
-        raise Leave(code)
+        raise CliExit(code)

@@ -75,7 +75,7 @@ def evaluate(
             ("--steps", "sample.steps", steps),
         ],
     )
-    from sgdd_cli.eval_inputs import held_out  # noqa: PLC0415
+    from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
     from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
@@ -86,7 +86,7 @@ def evaluate(
     model, folder = load_model(checkpoint, device_name(gpu, device))
     sampling = sampling_for(resolved, model)
     with ProgressDisplay() as display:
-        text = held_out(data, train_corpus, model, folder, resolved.settings, display)
+        text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
         report = run_evaluation(
             model,
             text.scored,

@@ -75,10 +75,10 @@ def prepare_data(
 
     Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
     """
-    from sgdd_cli.launcher import hush_others, join_others, launch, launched  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.launcher import join_world, launch, launched, silence_other_ranks  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.settings import load_settings  # noqa: PLC0415 - as above
 
-    hush_others()
+    silence_other_ranks()
     if vocab_size is not None and tokenizer == "encoder":
         raise typer.BadParameter("--vocab-size trains a vocabulary; --tokenizer encoder wants none trained.")
     trained = "unigram" if vocab_size is not None and tokenizer is None else tokenizer
@@ -108,7 +108,7 @@ def prepare_data(
     if dry_run:
         _plan(source, settings, folder)
         return
-    with join_others(places) as (world, place):
+    with join_world(places) as (world, place):
         _prepare(source, settings, folder, place, overwrite, world)
 
 

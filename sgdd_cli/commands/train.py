@@ -49,22 +49,22 @@ def train(
 
     Example: sgdd train data/tales --gpu 0 --max-minutes 60
     """
-    from sgdd_cli.launcher import hush_others, join_others, launch, launched  # noqa: PLC0415 - for quick help
+    from sgdd_cli.launcher import join_world, launch, launched, silence_other_ranks  # noqa: PLC0415 - for quick help
 
-    hush_others()
+    silence_other_ranks()
     flags: list[tuple[str, str, object]] = [
         ("--max-steps", "train.max_steps", max_steps),
         ("--max-minutes", "train.max_minutes", max_minutes),
         ("--seed", "train.seed", seed),
     ]
-    wish = _Wish(data, out, resume, files or (), assignments or (), flags)
+    request = TrainRequest(data, out, resume, files or (), assignments or (), flags)
     places = device_names(gpu, device)
     # A wrong setting is said before anything is loaded or started.
-    plan = None if launched() else wish.settle()
+    plan = None if launched() else request.resolve()
     if plan and len(places) > 1:
         raise typer.Exit(launch(places))
-    with join_others(places, patience=_PATIENCE) as (world, place):
-        plan = plan or wish.settle(world)
+    with join_world(places, patience=_PATIENCE) as (world, place):
+        plan = plan or request.resolve(world)
         result = _run(plan, place, world)
         _report(result, plan.run)
     if result.signal is not None:
@@ -82,7 +82,7 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class TrainRequest:
     """A run as it was asked for."""
 
     data: Path | None
@@ -92,7 +92,7 @@ class _Wish:
     assignments: Sequence[str]
     flags: Sequence[tuple[str, str, object]]
 
-    def settle(self, world: "World | None" = None) -> _Plan:
+    def resolve(self, world: "World | None" = None) -> _Plan:
         """Fill in what was not named; in a world, all take rank 0's choice."""
         from sgdd_cli.default_paths import corpus_of_run, new_run, newest_corpus, newest_run  # noqa: PLC0415 - for quick help
         from sgdd_cli.settings import load_settings  # noqa: PLC0415
@@ -100,7 +100,7 @@ class _Wish:
         def chosen(choice: Callable[[], Path]) -> Path:
             if world is None:
                 return choice()
-            return Path(world.agree(str(choice()) if world.is_main else ""))
+            return Path(world.broadcast_text(str(choice()) if world.is_main else ""))
 
         before = chosen(lambda: self.out or newest_run()) if self.resume else None
         files = _with_the_runs_own(before, self.files) if before else self.files

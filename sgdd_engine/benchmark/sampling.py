@@ -15,7 +15,7 @@ from sgdd_engine.benchmark.trainee import awake_model
 from sgdd_engine.benchmark.workbench import Workbench
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation.decode import Task, decode
+from sgdd_engine.generation.decode import DecodeRequest, decode
 from sgdd_engine.models.model import SemanticDecoder
 
 Written = list[list[int]]
@@ -40,7 +40,7 @@ class Sampler:
 
     def ours(self) -> Written:
         """As `sgdd sample` does."""
-        tasks = [Task(row, length, row) for row, length in enumerate(self.lengths)]
+        tasks = [DecodeRequest(row, length, row) for row, length in enumerate(self.lengths)]
         return decode(
             self.model,
             self.z,

@@ -12,15 +12,15 @@ from torch import Tensor
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import MaskingSchedule
 
-Scores = Callable[[Tensor], Iterator[Tensor]]
+LogitChunks = Callable[[Tensor], Iterator[Tensor]]
 """`which [m] → logits [m₁, V], [m₂, V], …`, pieces that together are the m rows asked for, in their order.
 
 `which` counts the masked positions of the canvas in reading order. The pieces are the sampler's to write on, and
 each may be gone when the next one comes: all of them together need not fit into memory.
 """
 
-Denoiser = Callable[[Tensor, Tensor, Tensor], Scores]
-"""`(z_t [B, n], t [B], masked [B, n]) → Scores`: the network runs once a step, the head for what is asked."""
+Denoiser = Callable[[Tensor, Tensor, Tensor], LogitChunks]
+"""`(z_t [B, n], t [B], masked [B, n]) → LogitChunks`: the network runs once a step, the head for what is asked."""
 
 OrderRule = Callable[[Tensor], Tensor]
 """`logits [M, V] → score [M]`; the highest scores are filled first."""
@@ -136,7 +136,7 @@ def _noise(masked: Tensor, left: Tensor, ends: Tensor, generators: Sequence[torc
 
 
 def _look(
-    scores: Scores, fill: Tensor, left: Tensor, mask_id: int, config: SamplingConfig
+    scores: LogitChunks, fill: Tensor, left: Tensor, mask_id: int, config: SamplingConfig
 ) -> tuple[Tensor, Tensor | None]:
     """The rank of each masked position [M], and its likeliest token where that is what it will get."""
     count = int(left.sum())
@@ -166,7 +166,7 @@ def _choose_positions(
 
 
 def _choose_tokens(
-    scores: Scores,
+    scores: LogitChunks,
     which: Tensor,
     generators: Sequence[torch.Generator],
     mask_id: int,

@@ -26,7 +26,7 @@ from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingSide, training_side
 from sgdd_engine.events import Listener, ignore
 from sgdd_engine.generation import SGDD
-from sgdd_engine.generation.arguments import checked_shortlist
+from sgdd_engine.generation.arguments import validate_shortlist
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
     """
     config, sampling = config or EvalConfig(), sampling or model.recommended_sampling
     reads = config.candidates > 1 or config.refine > 0
-    config = replace(config, shortlist=checked_shortlist(config.shortlist, model.info, reads))
+    config = replace(config, shortlist=validate_shortlist(config.shortlist, model.info, reads))
     data = fitted(data, model, on_event)
     # Loaded before the long part, so that a missing encoder is said at once.
     _ = model.encoder

@@ -14,7 +14,7 @@ from sgdd_engine.errors import GenerationError
 SHORTLIST = 4
 
 
-def checked_vectors(vectors: Tensor | Sequence[Sequence[float]], info: CheckpointInfo) -> Tensor:
+def validate_vectors(vectors: Tensor | Sequence[Sequence[float]], info: CheckpointInfo) -> Tensor:
     """The vectors as a table [N, D] in float32 on the CPU.
 
     Raises:
@@ -36,7 +36,7 @@ def checked_vectors(vectors: Tensor | Sequence[Sequence[float]], info: Checkpoin
     return e
 
 
-def checked_counts(candidates: int, num_samples: int, refine: int, seed: int, unconditional: bool) -> None:
+def validate_counts(candidates: int, num_samples: int, refine: int, seed: int, unconditional: bool) -> None:
     """Check how often is written.
 
     Raises:
@@ -55,7 +55,7 @@ def checked_counts(candidates: int, num_samples: int, refine: int, seed: int, un
         raise GenerationError(f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
 
 
-def checked_shortlist(shortlist: int | None, info: CheckpointInfo, reads: bool) -> int:
+def validate_shortlist(shortlist: int | None, info: CheckpointInfo, reads: bool) -> int:
     """How many sentences are written for each one that goes on.
 
     Args:
@@ -79,7 +79,7 @@ def checked_shortlist(shortlist: int | None, info: CheckpointInfo, reads: bool) 
     return shortlist
 
 
-def checked_lengths(
+def validate_lengths(
     lengths: int | Sequence[int], rows: int, candidates: int, info: CheckpointInfo
 ) -> list[int]:
     """The length of each row in tokens, as it was given for all or for each.
@@ -101,7 +101,7 @@ def checked_lengths(
     return given
 
 
-def checked_sampling(sampling: SamplingConfig, unconditional: bool, info: CheckpointInfo) -> SamplingConfig:
+def validate_sampling(sampling: SamplingConfig, unconditional: bool, info: CheckpointInfo) -> SamplingConfig:
     """The sampling as the model can do it.
 
     Raises:

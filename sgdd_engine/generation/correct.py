@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.generation.decode import Canvas
-from sgdd_engine.generation.guided_denoiser import Sight
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Draft
+from sgdd_engine.generation.guided_denoiser import DraftInput
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import Candidate
 
 # Where the best guess was no better than the draft, the next one is drawn with some chance.
 TEMPERATURE = 0.7
 
 
-class Correcting:
+class CorrectionProposer:
     """Each draft written anew from the mask with the draft in sight; a `Proposer` for `refine`.
 
     The first proposal for a draft is the decoder's best guess. The next ones for the same draft are drawn by chance,
@@ -28,14 +28,14 @@ class Correcting:
         writer: What is written with; its model has `decoder.feedback`.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: ProposalContext) -> None:
         self._writer = writer
         warm = max(TEMPERATURE, writer.sampling.temperature)
         self._bold = replace(writer.sampling, temperature=warm)
         self._answered: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def __call__(
-        self, drafts: Sequence[Draft], noise: Sequence[torch.Generator]
+        self, drafts: Sequence[Candidate], noise: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per draft."""
         again = [self._answered.get((draft.row, draft.seed)) == draft.tokens for draft in drafts]
@@ -48,7 +48,7 @@ class Correcting:
         self._answered.update(((draft.row, draft.seed), draft.tokens) for draft in drafts)
         return written
 
-    def _canvas(self, draft: Draft, noise: torch.Generator, bold: bool) -> Canvas:
+    def _canvas(self, draft: Candidate, noise: torch.Generator, bold: bool) -> Canvas:
         mask_id = self._writer.model.config.vocabulary.mask_id
         seen = list(draft.tokens)
         if bold:
@@ -56,7 +56,7 @@ class Correcting:
             place = int(torch.randint(len(seen), (), generator=noise))
             # A gap for one more, or one left out.
             seen[place : place + (change < 0)] = [mask_id] * (change > 0)
-        return Canvas(draft.row, [mask_id] * len(seen), noise, Sight(seen, self._latent(draft)))
+        return Canvas(draft.row, [mask_id] * len(seen), noise, DraftInput(seen, self._latent(draft)))
 
-    def _latent(self, draft: Draft) -> Tensor:
+    def _latent(self, draft: Candidate) -> Tensor:
         return self._writer.latents(draft.vector[None])[0]

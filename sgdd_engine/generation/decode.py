@@ -9,7 +9,7 @@ from torch import Tensor
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.generation.guided_denoiser import GuidedDenoiser, Sight
+from sgdd_engine.generation.guided_denoiser import DraftInput, GuidedDenoiser
 from sgdd_engine.models.model import SemanticDecoder
 
 # Tokens of all canvases that fill in together.
@@ -17,7 +17,7 @@ BATCH_TOKENS = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class DecodeRequest:
     """One sentence to write: which latent, how many tokens, which seed, and which of the seed's streams of noise."""
 
     row: int
@@ -33,7 +33,7 @@ class Canvas:
     row: int
     tokens: Sequence[int]
     generator: torch.Generator
-    draft: Sight | None = None
+    draft: DraftInput | None = None
 
 
 def noise_of(seed: int, stream: int = 0) -> torch.Generator:
@@ -45,12 +45,12 @@ def noise_of(seed: int, stream: int = 0) -> torch.Generator:
 def decode(
     model: SemanticDecoder,
     z: Tensor,
-    tasks: Sequence[Task],
+    tasks: Sequence[DecodeRequest],
     *,
     sampling: SamplingConfig,
     schedule: MaskingSchedule,
     forbidden: Sequence[int],
-    on_step: Callable[[int, Sequence[Task], Sequence[list[int]]], None] | None = None,
+    on_step: Callable[[int, Sequence[DecodeRequest], Sequence[list[int]]], None] | None = None,
 ) -> list[list[int]]:
     """Write each task's sentence from an all-mask canvas.
 
@@ -131,7 +131,7 @@ def batches(lengths: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def lay_out(texts: Sequence[Sequence[int]], model: SemanticDecoder) -> Tensor:
+def pad_rows(texts: Sequence[Sequence[int]], model: SemanticDecoder) -> Tensor:
     """Token ids of a batch as one table [B, n].
 
     Behind its end a row holds an anchor, which is neither open nor ever written.
@@ -174,7 +174,7 @@ def _fill_batch(
             forbidden,
             [canvas.draft for canvas in batch],
         ),
-        lay_out([canvas.tokens for canvas in batch], model),
+        pad_rows([canvas.tokens for canvas in batch], model),
         mask_id=model.config.vocabulary.mask_id,
         schedule=schedule,
         config=sampling,

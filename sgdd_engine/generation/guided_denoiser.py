@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE, plain_guidance
-from sgdd_engine.diffusion.sampler import Scores
+from sgdd_engine.diffusion.sampler import LogitChunks
 from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
@@ -23,7 +23,7 @@ FORBIDDEN = -1e4
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class DraftInput:
     """A draft that the decoder sees while it writes: tokens, as many as the canvas has, and the draft's latent."""
 
     tokens: Sequence[int]
@@ -68,7 +68,7 @@ class GuidedDenoiser:
         lengths: Sequence[int],
         sampling: SamplingConfig,
         forbidden: Sequence[int],
-        drafts: Sequence[Sight | None] = (),
+        drafts: Sequence[DraftInput | None] = (),
         *,
         remembers: bool = True,
     ) -> None:
@@ -89,7 +89,7 @@ class GuidedDenoiser:
         # One place for all logits: memory that is asked for anew is cleared by the system first, every time.
         self._logits = self._bias.new_empty(rows, vocabulary.size)
 
-    def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[Sight]) -> list[_Group]:
+    def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[DraftInput]) -> list[_Group]:
         groups = []
         for length in sorted(set(lengths)):
             start = lengths.index(length)
@@ -98,11 +98,11 @@ class GuidedDenoiser:
             told = {0.0: [null], 1.0: [z[rows]]}.get(self._sampling.cfg, [z[rows], null])
             draft = _shown(drafts[rows], len(told), shown=self._sampling.cfg != 0.0) if drafts else None
             condition = self._model.condition(torch.cat(told), draft)
-            groups.append(_Group(rows, length, self._model.denoiser.keep(condition, length)))
+            groups.append(_Group(rows, length, self._model.denoiser.cache_condition(condition, length)))
         return groups
 
-    def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> Scores:
-        """Scores of the masked positions of a canvas [B, n]; see `Denoiser` in `diffusion.sampler`."""
+    def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> LogitChunks:
+        """LogitChunks of the masked positions of a canvas [B, n]; see `Denoiser` in `diffusion.sampler`."""
         device = self._bias.device
         canvas, times, rows = z_t.to(device), t.to(device), masked.nonzero()[:, 0].to(device)
         hidden = torch.cat([self._hidden(group, canvas, times, masked) for group in self._groups], dim=1)
@@ -145,7 +145,7 @@ class GuidedDenoiser:
             yield guide(conditional, unconditional, self._sampling.cfg, of, canvas)
 
 
-def _shown(drafts: Sequence[Sight], branches: int, *, shown: bool) -> Draft:
+def _shown(drafts: Sequence[DraftInput], branches: int, *, shown: bool) -> Draft:
     """Drafts of one length as the model reads them, given to the first of the branches."""
     z = torch.stack([draft.z for draft in drafts])
     tokens = torch.tensor([list(draft.tokens) for draft in drafts], device=z.device)

@@ -15,18 +15,18 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.generation.arguments import (
-    checked_counts,
-    checked_lengths,
-    checked_sampling,
-    checked_shortlist,
-    checked_vectors,
+    validate_counts,
+    validate_lengths,
+    validate_sampling,
+    validate_shortlist,
+    validate_vectors,
 )
-from sgdd_engine.generation.decode import Task, decode
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Reader, closest
+from sgdd_engine.generation.decode import DecodeRequest, decode
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import EncoderScorer, best_of_n
 from sgdd_engine.generation.refinement import refine as improve
 from sgdd_engine.generation.remask import TEMPERATURE
-from sgdd_engine.generation.shortlist import Unread, proposer, shortlisted, unread
+from sgdd_engine.generation.shortlist import Unread, proposer, select_shortlist, unread
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
@@ -194,18 +194,18 @@ class SGDD:
                 candidates, a seed out of range, guidance without a trained null condition, refining without a
                 meaning.
         """
-        e = checked_vectors(vectors, self.info)
-        sampling = checked_sampling(sampling or self.recommended_sampling, unconditional, self.info)
-        checked_counts(candidates, num_samples, refine, seed, unconditional)
-        shortlist = checked_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
+        e = validate_vectors(vectors, self.info)
+        sampling = validate_sampling(sampling or self.recommended_sampling, unconditional, self.info)
+        validate_counts(candidates, num_samples, refine, seed, unconditional)
+        shortlist = validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         z = self.model.null_latent(len(e)) if unconditional else self.model.latent(e.to(self.device)).z
         if lengths is not None:
-            lengths = checked_lengths(lengths, len(e), candidates, self.info)
+            lengths = validate_lengths(lengths, len(e), candidates, self.info)
         tasks = self._tasks(z, lengths, candidates * shortlist, num_samples, seed)
         ids = self._written(z, tasks, sampling, on_event)
         left: Unread = {}
         if shortlist > 1:
-            kept = shortlisted(self.model, e, tasks, ids, candidates)
+            kept = select_shortlist(self.model, e, tasks, ids, candidates)
             left = unread(tasks, ids, kept)
             tasks, ids = [tasks[i] for i in kept], [ids[i] for i in kept]
         if candidates == 1 and not score and not refine:
@@ -214,10 +214,10 @@ class SGDD:
                 Generation(text, tuple(tokens), task.row, task.seed)
                 for text, tokens, task in zip(texts, ids, tasks, strict=True)
             ]
-        reader = Reader(self.encoder, self.tokenizer, e)
-        drafts = closest(reader, [task.row for task in tasks], [task.seed for task in tasks], ids)
+        reader = EncoderScorer(self.encoder, self.tokenizer, e)
+        drafts = best_of_n(reader, [task.row for task in tasks], [task.seed for task in tasks], ids)
         if refine:
-            writer = Writer(
+            writer = ProposalContext(
                 self.model,
                 e,
                 sampling,
@@ -234,7 +234,7 @@ class SGDD:
 
     def tries_by_chance(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that some are drawn by chance."""
-        return candidates * checked_shortlist(shortlist, self.info, candidates > 1) > LENGTHS_TRIED
+        return candidates * validate_shortlist(shortlist, self.info, candidates > 1) > LENGTHS_TRIED
 
     def likely_lengths(self, z: Tensor, count: int) -> Tensor:
         """The `count` likeliest lengths in tokens of latents [N, latent_dim], likeliest first: [N, count]."""
@@ -243,21 +243,21 @@ class SGDD:
 
     def _tasks(
         self, z: Tensor, lengths: Sequence[int] | None, many: int, num_samples: int, seed: int
-    ) -> list[Task]:
+    ) -> list[DecodeRequest]:
         """`many` sentences of each latent and seed: of the likeliest lengths, or of the one that was given."""
         if lengths is None:
             per_row = self.likely_lengths(z, min(many, LENGTHS_TRIED)).tolist()
         else:
             per_row = [[length] for length in lengths]
         return [
-            Task(row, likely[number % len(likely)], seed + k, number // len(likely))
+            DecodeRequest(row, likely[number % len(likely)], seed + k, number // len(likely))
             for row, likely in enumerate(per_row)
             for k in range(num_samples)
             for number in range(many)
         ]
 
     def _written(
-        self, z: Tensor, tasks: Sequence[Task], sampling: SamplingConfig, on_event: Listener
+        self, z: Tensor, tasks: Sequence[DecodeRequest], sampling: SamplingConfig, on_event: Listener
     ) -> list[list[int]]:
         """Token ids of each task; a length that is tried again is written by chance."""
         warm = replace(sampling, temperature=max(TEMPERATURE, sampling.temperature))

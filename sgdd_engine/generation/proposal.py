@@ -10,7 +10,7 @@ from torch import Tensor
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import MaskingSchedule
 from sgdd_engine.generation.decode import Canvas, fill
-from sgdd_engine.generation.refinement import Draft
+from sgdd_engine.generation.refinement import Candidate
 from sgdd_engine.models.model import SemanticDecoder
 
 OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
@@ -18,7 +18,7 @@ OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
 
 
 @dataclass(frozen=True)
-class Writer:
+class ProposalContext:
     """A decoder that writes other sentences in the place of drafts.
 
     Attributes:
@@ -65,7 +65,7 @@ class Writer:
             on_step=None if self.watch is None else self.watch(sampling.steps),
         )
 
-    def change_of_length(self, draft: Draft, noise: torch.Generator) -> int:
+    def change_of_length(self, draft: Candidate, noise: torch.Generator) -> int:
         """−1, 0 or 1, as likely as the length head finds the draft's length and its neighbours."""
         if self.keep_length:
             return 0

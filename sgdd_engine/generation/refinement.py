@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Candidate:
     """A sentence written from a vector, and how close it came.
 
     Attributes:
@@ -59,13 +59,13 @@ class Proposer(Protocol):
     """Other sentences in the place of drafts; the place where a trained corrector goes."""
 
     def __call__(
-        self, drafts: Sequence[Draft], noise: Sequence[torch.Generator]
+        self, drafts: Sequence[Candidate], noise: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per draft, drawn from the draft's own generator."""
         ...
 
 
-class Reader:
+class EncoderScorer:
     """Reads written sentences with the encoder and says how close to their vectors they came.
 
     Args:
@@ -89,9 +89,9 @@ class Reader:
         return vectors, torch.cosine_similarity(vectors, targets, dim=-1).tolist()
 
 
-def closest(
-    reader: Reader, rows: Sequence[int], seeds: Sequence[int], tokens: Sequence[Sequence[int]]
-) -> list[Draft]:
+def best_of_n(
+    reader: EncoderScorer, rows: Sequence[int], seeds: Sequence[int], tokens: Sequence[Sequence[int]]
+) -> list[Candidate]:
     """Of the sentences of each (row, seed) the one closest to its vector, the first among equals.
 
     A text that was written twice is encoded once.
@@ -104,22 +104,22 @@ def closest(
     for index, key in enumerate(zip(rows, seeds, texts, strict=True)):
         first.setdefault(key, index)
     vectors, cosines = reader.read([row for row, _, _ in first], [text for _, _, text in first])
-    best: dict[tuple[int, int], Draft] = {}
+    best: dict[tuple[int, int], Candidate] = {}
     for ((row, seed, text), index), vector, cosine in zip(first.items(), vectors, cosines, strict=True):
         reading = Reading(tuple(tokens[index]), vector)
-        draft = Draft(row, seed, reading.tokens, text, vector, cosine, {text: reading})
+        draft = Candidate(row, seed, reading.tokens, text, vector, cosine, {text: reading})
         kept = best.get((row, seed))
         best[row, seed] = draft if kept is None else _closer(kept, draft)
     return list(best.values())
 
 
 def refine(
-    drafts: Sequence[Draft],
+    drafts: Sequence[Candidate],
     rounds: int,
     propose: Proposer,
-    reader: Reader,
+    reader: EncoderScorer,
     on_event: Listener = ignore,
-) -> list[Draft]:
+) -> list[Candidate]:
     """Change drafts round by round and keep a change only where the cosine rises.
 
     A draft does not depend on those beside it. What was tried before is not encoded again.
@@ -151,12 +151,12 @@ def refine(
 
 
 def _read_new(
-    reader: Reader, drafts: Sequence[Draft], proposals: Sequence[tuple[int, ...]]
-) -> list[Draft | None]:
+    reader: EncoderScorer, drafts: Sequence[Candidate], proposals: Sequence[tuple[int, ...]]
+) -> list[Candidate | None]:
     """The proposals as drafts; None where the text was tried before."""
     texts = reader.text(proposals)
     fresh = [i for i, (draft, text) in enumerate(zip(drafts, texts, strict=True)) if text not in draft.tried]
-    found: list[Draft | None] = [None] * len(drafts)
+    found: list[Candidate | None] = [None] * len(drafts)
     if not fresh:
         return found
     vectors, cosines = reader.read([drafts[i].row for i in fresh], [texts[i] for i in fresh])
@@ -172,11 +172,11 @@ def _read_new(
     return found
 
 
-def _closer(kept: Draft, other: Draft) -> Draft:
+def _closer(kept: Candidate, other: Candidate) -> Candidate:
     """The closer of two, the first among equals, and that both were tried."""
     better = other if other.cosine > kept.cosine + SAME else kept
     return replace(better, tried={**kept.tried, **other.tried})
 
 
-def _mean_cosine(drafts: Sequence[Draft]) -> float:
+def _mean_cosine(drafts: Sequence[Candidate]) -> float:
     return sum(draft.cosine for draft in drafts) / max(1, len(drafts))

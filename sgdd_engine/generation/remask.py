@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.generation.decode import Canvas
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Draft
-from sgdd_engine.generation.token_scores import certainty
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import Candidate
+from sgdd_engine.generation.token_scores import token_log_probs
 
 # Share of the tokens that a proposal writes anew, drawn evenly between the two.
 FEWEST, MOST = 0.15, 0.6
@@ -24,7 +24,7 @@ STEPS, TEMPERATURE = 4, 0.7
 OVERSHOOT = 1.0
 
 
-class Remasking:
+class RemaskProposer:
     """Each draft with some of its tokens written anew; a `Proposer` for `refine`.
 
     Positions are drawn by how unlikely their tokens are. The length goes up or down by one as often as the length head
@@ -35,14 +35,14 @@ class Remasking:
         writer: What is written with; the temperature is at least `TEMPERATURE`.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: ProposalContext) -> None:
         self._writer = writer
         warm = max(TEMPERATURE, writer.sampling.temperature)
         self._sampling = replace(writer.sampling, steps=STEPS, temperature=warm)
         self._doubts: dict[tuple[int, int], tuple[tuple[int, ...], Tensor]] = {}
 
     def __call__(
-        self, drafts: Sequence[Draft], noise: Sequence[torch.Generator]
+        self, drafts: Sequence[Candidate], noise: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per draft."""
         overshoot = [OVERSHOOT * float(torch.rand((), generator=generator)) for generator in noise]
@@ -56,7 +56,7 @@ class Remasking:
         written = self._writer.write(aims, canvases, self._sampling)
         return [tuple(tokens) for tokens in written]
 
-    def _aims(self, drafts: Sequence[Draft], overshoot: Sequence[float]) -> Tensor:
+    def _aims(self, drafts: Sequence[Candidate], overshoot: Sequence[float]) -> Tensor:
         """For each draft the vector to write from [M, D], as long as the one it stands for."""
         e: Tensor = self._writer.e[[draft.row for draft in drafts]]
         lack = e - torch.stack([draft.vector for draft in drafts]).to(e)
@@ -64,12 +64,12 @@ class Remasking:
         scale = e.norm(dim=-1, keepdim=True) / beyond.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         return beyond.mul_(scale)
 
-    def _all_doubts(self, drafts: Sequence[Draft]) -> list[Tensor]:
+    def _all_doubts(self, drafts: Sequence[Candidate]) -> list[Tensor]:
         """How unlikely each token of each draft is [n]; asked again only where a draft has changed."""
         known = self._doubts
         new = [d for d in drafts if known.get((d.row, d.seed), ((), None))[0] != d.tokens]
         writer = self._writer
-        sure = certainty(
+        sure = token_log_probs(
             writer.model,
             writer.z,
             [draft.row for draft in new],
@@ -82,7 +82,7 @@ class Remasking:
             known[draft.row, draft.seed] = draft.tokens, 1.0 - log_probs.exp()
         return [known[draft.row, draft.seed][1] for draft in drafts]
 
-    def _opened(self, draft: Draft, doubt: Tensor, generator: torch.Generator) -> list[int]:
+    def _opened(self, draft: Candidate, doubt: Tensor, generator: torch.Generator) -> list[int]:
         """The draft's tokens, some of them masked, and perhaps one more or one fewer."""
         mask_id, n = self._writer.model.config.vocabulary.mask_id, len(draft.tokens)
         share = FEWEST + (MOST - FEWEST) * float(torch.rand((), generator=generator))

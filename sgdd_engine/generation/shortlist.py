@@ -11,19 +11,19 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from sgdd_engine.generation.correct import Correcting
-from sgdd_engine.generation.decode import Task
-from sgdd_engine.generation.proposal import Writer
-from sgdd_engine.generation.refinement import Draft, Proposer
-from sgdd_engine.generation.remask import Remasking
-from sgdd_engine.generation.surrogate import REACH, guessed, informed
+from sgdd_engine.generation.correct import CorrectionProposer
+from sgdd_engine.generation.decode import DecodeRequest
+from sgdd_engine.generation.proposal import ProposalContext
+from sgdd_engine.generation.refinement import Candidate, Proposer
+from sgdd_engine.generation.remask import RemaskProposer
+from sgdd_engine.generation.surrogate import REACH, gaussian_process_correction, predict_embeddings
 from sgdd_engine.models.model import SemanticDecoder
 
 Unread = dict[tuple[int, int], list[tuple[int, ...]]]
 """Sentences that were written and not read by the encoder, of each vector and seed."""
 
 
-def likeliest(cosines: Sequence[float], groups: Sequence[Hashable], keep: int) -> list[int]:
+def top_by_cosine(cosines: Sequence[float], groups: Sequence[Hashable], keep: int) -> list[int]:
     """Of each group the `keep` members of the highest cosines, the first among equals.
 
     Args:
@@ -41,8 +41,8 @@ def likeliest(cosines: Sequence[float], groups: Sequence[Hashable], keep: int) -
     return sorted(index for group in best for index in group)
 
 
-def shortlisted(
-    model: SemanticDecoder, e: Tensor, tasks: Sequence[Task], ids: Sequence[Sequence[int]], keep: int
+def select_shortlist(
+    model: SemanticDecoder, e: Tensor, tasks: Sequence[DecodeRequest], ids: Sequence[Sequence[int]], keep: int
 ) -> list[int]:
     """Which tasks' sentences the encoder reads, of each vector and seed.
 
@@ -62,16 +62,16 @@ def shortlisted(
         first.setdefault((task.row, task.seed, tuple(tokens)), index)
     different = list(first.values())
     groups = [(tasks[i].row, tasks[i].seed) for i in different]
-    guesses = guessed(model, [ids[i] for i in different])
+    guesses = predict_embeddings(model, [ids[i] for i in different])
     cosines = torch.cosine_similarity(guesses, e[[tasks[i].row for i in different]], dim=-1).tolist()
     if keep > 1:
         foremost = {group: index for index, group in reversed(list(enumerate(groups)))}
         for index in foremost.values():
             cosines[index] = math.inf
-    return [different[i] for i in likeliest(cosines, groups, keep)]
+    return [different[i] for i in top_by_cosine(cosines, groups, keep)]
 
 
-def unread(tasks: Sequence[Task], ids: Sequence[Sequence[int]], kept: Sequence[int]) -> Unread:
+def unread(tasks: Sequence[DecodeRequest], ids: Sequence[Sequence[int]], kept: Sequence[int]) -> Unread:
     """What is left of each vector and seed where only the sentences of some tasks are read."""
     left: Unread = {}
     for index in sorted(set(range(len(tasks))) - set(kept)):
@@ -80,22 +80,22 @@ def unread(tasks: Sequence[Task], ids: Sequence[Sequence[int]], kept: Sequence[i
 
 
 def proposer(
-    writer: Writer,
+    writer: ProposalContext,
     shortlist: int,
     spell: Callable[[Sequence[Sequence[int]]], list[str]],
     left: Unread | None = None,
 ) -> Proposer:
     """What a model can propose: of several the likeliest, half of them whole sentences if it can correct."""
-    kinds: list[Proposer] = [Remasking(writer)]
+    kinds: list[Proposer] = [RemaskProposer(writer)]
     if writer.model.draft_reader is not None:
-        kinds.insert(0, Correcting(writer))
+        kinds.insert(0, CorrectionProposer(writer))
     if shortlist == 1:
         return kinds[0]
     asked = [kinds[number % len(kinds)] for number in range(shortlist)]
-    return Shortlisting(asked, writer.model, writer.e, spell, left)
+    return ShortlistProposer(asked, writer.model, writer.e, spell, left)
 
 
-class Shortlisting:
+class ShortlistProposer:
     """Asks several proposers and passes on, for each draft, the sentence that is guessed to come closest.
 
     What was read on the way to a draft tells where the surrogate errs (`informed`). What is not passed on stays on the
@@ -122,7 +122,7 @@ class Shortlisting:
         self._lists = dict(left or {})
 
     def __call__(
-        self, drafts: Sequence[Draft], noise: Sequence[torch.Generator]
+        self, drafts: Sequence[Candidate], noise: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per draft."""
         answers = [propose(drafts, noise) for propose in self._proposers]
@@ -134,9 +134,9 @@ class Shortlisting:
         targets = self._e[[drafts[row].row for row in rows]]
         estimates = self._estimates(drafts, [len(listed) for listed in lists], sentences)
         cosines = torch.cosine_similarity(estimates, targets, dim=-1).tolist()
-        return [sentences[i] for i in likeliest(cosines, rows, keep=1)]
+        return [sentences[i] for i in top_by_cosine(cosines, rows, keep=1)]
 
-    def _listed(self, draft: Draft, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    def _listed(self, draft: Candidate, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         """The draft's list with what is new on it and without what was tried; what is new where nothing is left."""
         listed = list(dict.fromkeys(map(tuple, [*self._lists.get((draft.row, draft.seed), ()), *new])))
         texts = self._spell(listed)
@@ -145,15 +145,19 @@ class Shortlisting:
         return untried or listed
 
     def _estimates(
-        self, drafts: Sequence[Draft], counts: Sequence[int], sentences: Sequence[tuple[int, ...]]
+        self, drafts: Sequence[Candidate], counts: Sequence[int], sentences: Sequence[tuple[int, ...]]
     ) -> Tensor:
         """What the vectors of so many sentences of each draft are taken to be [M, D]."""
         read = [list(draft.tried.values()) for draft in drafts]
-        of_read = guessed(self._model, [reading.tokens for readings in read for reading in readings])
-        guesses = torch.split(guessed(self._model, sentences), list(counts))
+        of_read = predict_embeddings(
+            self._model, [reading.tokens for readings in read for reading in readings]
+        )
+        guesses = torch.split(predict_embeddings(self._model, sentences), list(counts))
         known = torch.split(of_read, [len(readings) for readings in read])
         found = []
         for draft, new, old, readings in zip(drafts, guesses, known, read, strict=True):
             vectors = torch.stack([reading.vector for reading in readings])
-            found.append(informed(new, old, vectors, REACH * float(self._e[draft.row].norm())))
+            found.append(
+                gaussian_process_correction(new, old, vectors, REACH * float(self._e[draft.row].norm()))
+            )
         return torch.cat(found)

@@ -16,7 +16,7 @@ REACH, ALONE = 0.3, 0.05
 
 
 @torch.inference_mode()
-def guessed(model: SemanticDecoder, texts: Sequence[Sequence[int]]) -> Tensor:
+def predict_embeddings(model: SemanticDecoder, texts: Sequence[Sequence[int]]) -> Tensor:
     """Vectors [N, D] that the model's surrogate of the encoder guesses for texts, on the CPU.
 
     Args:
@@ -28,11 +28,13 @@ def guessed(model: SemanticDecoder, texts: Sequence[Sequence[int]]) -> Tensor:
         alike = [i for i, tokens in enumerate(texts) if len(tokens) == length]
         for part in (alike[start : start + ROWS] for start in range(0, len(alike), ROWS)):
             tokens = torch.tensor([list(texts[i]) for i in part], device=model.null.device)
-            found[part] = model.guess(tokens).cpu()
+            found[part] = model.predict_embedding(tokens).cpu()
     return found
 
 
-def informed(guesses: Tensor, read_guesses: Tensor, read_vectors: Tensor, reach: float) -> Tensor:
+def gaussian_process_correction(
+    guesses: Tensor, read_guesses: Tensor, read_vectors: Tensor, reach: float
+) -> Tensor:
     """Guesses corrected by what the surrogate missed in texts that were read, the more the closer they are.
 
     The surrogate's error is taken to be a Gaussian process of its guess, with a Gaussian kernel. Source: Rasmussen &

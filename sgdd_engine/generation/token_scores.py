@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.generation.decode import batches, lay_out
+from sgdd_engine.generation.decode import batches, pad_rows
 from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.model import SemanticDecoder
 
@@ -16,7 +16,7 @@ STRIDE = 3
 
 
 @torch.inference_mode()
-def certainty(
+def token_log_probs(
     model: SemanticDecoder,
     z: Tensor,
     rows: Sequence[int],
@@ -42,7 +42,7 @@ def certainty(
     """
     found = [torch.zeros(len(tokens)) for tokens in texts]
     for indices in batches([len(tokens) for tokens in texts]):
-        tokens = lay_out([texts[i] for i in indices], model)
+        tokens = pad_rows([texts[i] for i in indices], model)
         lengths = [len(texts[i]) for i in indices]
         latents = z[[rows[i] for i in indices]]
         denoiser = GuidedDenoiser(model, latents, lengths, sampling, forbidden, remembers=False)

@@ -15,7 +15,7 @@ from sgdd_engine.models.config import DecoderConfig
 from sgdd_engine.models.projector import projector
 
 # Shift, scale and gate, for attention and for the feed-forward.
-SHIFTS = 6
+ADALN_CHUNKS = 6
 
 
 class TimeEmbedding(nn.Module):
@@ -92,14 +92,14 @@ class Attention(nn.Module):
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
         q, k = rotate(normalize(q, self.q_gain), angles), rotate(normalize(k, self.k_gain), angles)
         if memory is not None:
-            memory_k, memory_v = self.read(memory) if isinstance(memory, Tensor) else memory
+            memory_k, memory_v = self.project_memory(memory) if isinstance(memory, Tensor) else memory
             k = torch.cat([k, memory_k], dim=2)
             v = torch.cat([v, memory_v], dim=2)
         mixed = attend(q, k, v)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def read(self, memory: Tensor) -> KeysValues:
+    def project_memory(self, memory: Tensor) -> KeysValues:
         """Keys and values of memory [B, K, width]."""
         keys, values = F.linear(memory, self.qkv.weight[memory.shape[-1] :]).chunk(2, dim=-1)
         return KeysValues(normalize(self._split(keys), self.k_gain), self._split(values))
@@ -146,7 +146,7 @@ class AdaLNZeroBlock(nn.Module):
         self.mlp = projector(width, inner, width)
         self.memory_norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         own = config.modulation == "block"
-        self.modulation = zero_modulation(width, SHIFTS) if own else Offset(SHIFTS * width)
+        self.modulation = zero_modulation(width, ADALN_CHUNKS) if own else Offset(ADALN_CHUNKS * width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -156,7 +156,7 @@ class AdaLNZeroBlock(nn.Module):
         angles: tuple[Tensor, Tensor],
         memory: Tensor | KeysValues | None,
     ) -> Tensor:
-        parts = self.modulation(condition).unsqueeze(-2).chunk(SHIFTS, dim=-1)
+        parts = self.modulation(condition).unsqueeze(-2).chunk(ADALN_CHUNKS, dim=-1)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
         if isinstance(memory, Tensor):
             memory = self.memory_norm(memory)
@@ -166,9 +166,9 @@ class AdaLNZeroBlock(nn.Module):
         out: Tensor = x + gate_m * self.dropout(h)
         return out
 
-    def read(self, memory: Tensor) -> KeysValues:
+    def project_memory(self, memory: Tensor) -> KeysValues:
         """What this block's attention makes of memory [B, K, width], to be computed once for many steps."""
-        return self.attention.read(self.memory_norm(memory))
+        return self.attention.project_memory(self.memory_norm(memory))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ class Condition:
         vector: [B, width], modulates every block.
         memory: [B, K, width], read by attention; None without memory tokens.
         draft: What the words of a draft add to the canvas [B, n, width]; None without drafts.
-        kept: What each block makes of the memory, where that is wanted for more than one step.
+        memory_kv: What each block makes of the memory, where that is wanted for more than one step.
         angles: The rotary angles of the canvas for which it is kept.
     """
 
     vector: Tensor
     memory: Tensor | None
     draft: Tensor | None = None
-    kept: tuple[KeysValues, ...] = ()
+    memory_kv: tuple[KeysValues, ...] = ()
     angles: tuple[Tensor, Tensor] | None = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgdd_engine.models.blocks import (
-    SHIFTS,
+    ADALN_CHUNKS,
     AdaLNZeroBlock,
     Offset,
     TimeEmbedding,
@@ -22,7 +22,7 @@ from sgdd_engine.models.config import DecoderConfig, VocabularyConfig
 from sgdd_engine.models.head import VocabularyHead
 
 
-class Denoiser(nn.Module):
+class DenoisingTransformer(nn.Module):
     """Hidden states of the canvas: `(z_t [B, n], t [B], condition, before [B, n, width]) → [B, n, width]`.
 
     The canvas is read between visible `<s>` and `</s>`. Without them, and without memory, an all-mask canvas
@@ -47,13 +47,13 @@ class Denoiser(nn.Module):
             Offset(2 * config.width) if self.in_context else zero_modulation(config.width, 2)
         )
         shared = config.modulation == "shared"
-        self.shared_modulation = zero_modulation(config.width, SHIFTS) if shared else None
+        self.shared_modulation = zero_modulation(config.width, ADALN_CHUNKS) if shared else None
         self.before = nn.Linear(config.width, config.width, bias=False) if config.self_conditioning else None
         if self.before is not None:
             nn.init.zeros_(self.before.weight)
         nn.init.normal_(self.length.weight, std=0.02)
 
-    def keep(self, condition: Condition, length: int) -> Condition:
+    def cache_condition(self, condition: Condition, length: int) -> Condition:
         """The condition with all that stays the same while canvases of `length` positions fill in, computed once."""
         around = 2 * self.config.anchors + self.in_context
         angles = self._angles(length + around, condition.vector.device)
@@ -61,8 +61,8 @@ class Denoiser(nn.Module):
             return replace(condition, angles=angles)
         # Not in training: a block whose weights are spread over devices has them only while it runs.
         blocks = (cast("AdaLNZeroBlock", block) for block in self.blocks)
-        kept = tuple(block.read(condition.memory) for block in blocks)
-        return replace(condition, kept=kept, angles=angles)
+        memory_kv = tuple(block.project_memory(condition.memory) for block in blocks)
+        return replace(condition, memory_kv=memory_kv, angles=angles)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition, before: Tensor | None = None) -> Tensor:
         n = z_t.shape[1]
@@ -72,7 +72,7 @@ class Denoiser(nn.Module):
             x = torch.cat([signal[:, None], x], dim=1)
         modulation, final = self._modulations(signal)
         angles = condition.angles or self._angles(x.shape[1], x.device)
-        memories = condition.kept or (condition.memory,) * len(self.blocks)
+        memories = condition.memory_kv or (condition.memory,) * len(self.blocks)
         for block, memory in zip(self.blocks, memories, strict=True):
             x = block(x, modulation, angles, memory)
         first = self.config.anchors + self.in_context

@@ -47,13 +47,13 @@ class DraftReader(nn.Module):
         for parameter in (*self.meaning[-1].parameters(), *self.words.parameters()):
             nn.init.zeros_(parameter)
 
-    def answer(self, z: Tensor, draft: Draft) -> Tensor:
+    def corrected_latent(self, z: Tensor, draft: Draft) -> Tensor:
         """The latents [B, latent_dim] to be told instead of `z`: what the drafts lack said louder, and more."""
         lack = z - draft.z
         moved: Tensor = self.louder * lack + self.meaning(torch.cat([lack, draft.z], dim=-1))
         return z + moved * draft.given[:, None].to(moved.dtype)
 
-    def words_of(self, draft: Draft, embedded: Tensor) -> Tensor:
+    def token_features(self, draft: Draft, embedded: Tensor) -> Tensor:
         """What the drafts' words, embedded [B, n, width], add to the canvas [B, n, width]."""
         words: Tensor = self.words(embedded)
         return words * draft.given[:, None, None].to(words.dtype)

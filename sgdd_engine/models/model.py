@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
 from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.config import DecoderConfig, ModelConfig
-from sgdd_engine.models.decoder import Denoiser
+from sgdd_engine.models.decoder import DenoisingTransformer
 from sgdd_engine.models.feedback import Draft, DraftReader
 from sgdd_engine.models.head import VocabularyHead
 from sgdd_engine.models.projector import projector
@@ -71,7 +71,7 @@ class SemanticDecoder(nn.Module):
         self.length_head = projector(latent_dim, width, config.max_tokens)
         self.draft_reader = DraftReader(latent_dim, config.decoder) if config.decoder.feedback else None
         self.surrogate = SurrogateEncoder(config) if config.decoder.surrogate_width else None
-        self.denoiser = Denoiser(config.decoder, config.vocabulary, config.max_tokens)
+        self.denoiser = DenoisingTransformer(config.decoder, config.vocabulary, config.max_tokens)
 
     @property
     def head(self) -> VocabularyHead:
@@ -98,8 +98,8 @@ class SemanticDecoder(nn.Module):
             return told
         reader = self.draft_reader
         assert reader is not None, "the decoder has not learnt to read drafts"
-        condition: Condition = self.conditioner(reader.answer(z, draft))
-        return replace(condition, draft=reader.words_of(draft, self.head.embed(draft.tokens)))
+        condition: Condition = self.conditioner(reader.corrected_latent(z, draft))
+        return replace(condition, draft=reader.token_features(draft, self.head.embed(draft.tokens)))
 
     def length_logits(self, z: Tensor) -> Tensor:
         """Logits [B, max_tokens] in float32; entry `i` stands for a sentence of `i + 1` tokens."""
@@ -114,7 +114,7 @@ class SemanticDecoder(nn.Module):
         hidden: Tensor = self.denoiser(z_t, t, condition, before)
         return hidden
 
-    def guess(self, tokens: Tensor) -> Tensor:
+    def predict_embedding(self, tokens: Tensor) -> Tensor:
         """Vectors [B, D] in float32 that the surrogate guesses for texts [B, n]; the token table learns nothing."""
         assert self.surrogate is not None, "the model has no surrogate of the encoder"
         with torch.no_grad():
@@ -123,7 +123,7 @@ class SemanticDecoder(nn.Module):
         return vectors
 
     @torch.no_grad()
-    def fit_inputs(self, mean: Tensor, std: Tensor, covariance: Tensor | None = None) -> None:
+    def fit_statistics(self, mean: Tensor, std: Tensor, covariance: Tensor | None = None) -> None:
         """Set the statistics of the training vectors.
 
         Args:
@@ -139,6 +139,6 @@ class SemanticDecoder(nn.Module):
             self.bottleneck.fit(covariance.double().cpu() / (scale[:, None] * scale[None, :]))
 
     @torch.no_grad()
-    def start_table(self, table: Tensor) -> None:
+    def init_table(self, table: Tensor) -> None:
         """Start the token table from `table` [V, width]."""
         self.head.table.copy_(table)

@@ -16,17 +16,17 @@ from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConf
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.encoder import load_encoder_like
 from sgdd_engine.text.table import start_table
-from sgdd_engine.training.checkpointing import check_fits, newest_sound
+from sgdd_engine.training.checkpointing import check_resumable, newest_valid_checkpoint
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.distribution import SharedModel, pieces_per_step
+from sgdd_engine.training.distribution import SharedModel, micro_batches_per_step
 from sgdd_engine.training.optimizer_step import Ema, build_optimizer
-from sgdd_engine.training.state import Place, Progress, Training, restore
+from sgdd_engine.training.state import Progress, RunContext, Training, restore
 
 # Enough to estimate a 1024 × 1024 covariance; read in pieces so that memory stays small.
 COVARIANCE_ROWS = 200_000
 COVARIANCE_PIECE = 8_192
 # What a second stage may add, or have in another size and start anew; the decoder does as before until it is trained.
-LEARNT_LATER = ("draft_reader.", "denoiser.before.", "surrogate.")
+ADDED_IN_SECOND_STAGE = ("draft_reader.", "denoiser.before.", "surrogate.")
 
 
 def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderConfig) -> ModelConfig:
@@ -58,19 +58,19 @@ def new_model(
             )
     model = _seeded(config, train.seed)
     if train.start_from is not None:
-        _take_weights(model, resolve_checkpoint(train.start_from), corpus, on_event)
+        _load_start_weights(model, resolve_checkpoint(train.start_from), corpus, on_event)
         return model.to(device)
     mean, std = corpus.statistics()
     needs_covariance = config.bottleneck.kind == "whitening"
-    model.fit_inputs(mean, std, covariance(corpus.split("train"), mean) if needs_covariance else None)
+    model.fit_statistics(mean, std, covariance(corpus.split("train"), mean) if needs_covariance else None)
     if train.table_init == "encoder":
         on_event(StageStarted("token table from the encoder's word table", None, "pieces"))
-        model.start_table(_encoder_table(corpus, config.decoder.width))
+        model.init_table(_encoder_table(corpus, config.decoder.width))
         on_event(StageFinished("token table from the encoder's word table"))
     return model.to(device)
 
 
-def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event: Listener) -> None:
+def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event: Listener) -> None:
     """Start from another model's weights and statistics; what it lacks, or has in another size, starts anew."""
     found = load_checkpoint(folder)
     if found.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
@@ -85,7 +85,7 @@ def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event
             "Start from a checkpoint that was trained with this encoder.",
         )
     ours, theirs = model.state_dict(), found.model.state_dict()
-    for part in LEARNT_LATER:
+    for part in ADDED_IN_SECOND_STAGE:
         if any(
             ours[name].shape != w.shape
             for name, w in theirs.items()
@@ -93,7 +93,7 @@ def _take_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event
         ):
             theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
             on_event(Notice(f"`{part[:-1]}` of `{folder}` has another size and starts anew.", warning=True))
-    new = {name for name in ours if name not in theirs and not name.startswith(LEARNT_LATER)}
+    new = {name for name in ours if name not in theirs and not name.startswith(ADDED_IN_SECOND_STAGE)}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:
         raise CheckpointError(
@@ -167,7 +167,9 @@ def _require_compiler(device: torch.device) -> None:
         ) from error
 
 
-def set_up(corpus: Corpus, spec: TrainSpec, place: Place, *, resume: bool, tell: Listener) -> Training:
+def build_training(
+    corpus: Corpus, spec: TrainSpec, context: RunContext, *, resume: bool, tell: Listener
+) -> Training:
     """A new model, or what the newest sound checkpoint of the run holds; every process must ask.
 
     Raises:
@@ -177,14 +179,14 @@ def set_up(corpus: Corpus, spec: TrainSpec, place: Place, *, resume: bool, tell:
             be used.
     """
     config = model_config(corpus, spec.bottleneck, spec.decoder)
-    found = _found(corpus, config, spec, place, tell) if resume else None
+    found = _found(corpus, config, spec, context, tell) if resume else None
     state = load_training_state(found) if found else None
     progress = Progress() if state is None else Progress.from_dict(state["progress.json"])
-    _cut_steps(progress, progress.micro_batches if state else None, spec, place.world, tell)
-    model = _model(corpus, config, spec, place, found, tell)
+    _set_micro_batches(progress, progress.micro_batches if state else None, spec, context.world, tell)
+    model = _model(corpus, config, spec, context, found, tell)
     if spec.train.compile:
-        compile_blocks(model, place.device)
-    shared = SharedModel(model, place.world, spec.train.parallel, place.device)
+        compile_blocks(model, context.device)
+    shared = SharedModel(model, context.world, spec.train.parallel, context.device)
     optimizer = build_optimizer(model, spec.train)
     ema = Ema.of(model, spec.train.ema_decay)
     if state is not None:
@@ -193,16 +195,18 @@ def set_up(corpus: Corpus, spec: TrainSpec, place: Place, *, resume: bool, tell:
     return Training(shared, optimizer, ema, progress)
 
 
-def _found(corpus: Corpus, config: ModelConfig, spec: TrainSpec, place: Place, tell: Listener) -> Path:
+def _found(corpus: Corpus, config: ModelConfig, spec: TrainSpec, context: RunContext, tell: Listener) -> Path:
     """The checkpoint to go on from; rank 0 looks for it."""
-    name = newest_sound(place.run, tell).name if place.world.is_main else ""
-    found = place.run / "checkpoints" / place.world.agree(name)
-    check_fits(found, corpus, config, spec.diffusion, spec.train, tell)
+    name = newest_valid_checkpoint(context.run, tell).name if context.world.is_main else ""
+    found = context.run / "checkpoints" / context.world.broadcast_text(name)
+    check_resumable(found, corpus, config, spec.diffusion, spec.train, tell)
     return found
 
 
-def _cut_steps(progress: Progress, before: int | None, spec: TrainSpec, world: World, tell: Listener) -> None:
-    pieces = pieces_per_step(spec.train.micro_batches, before, world)
+def _set_micro_batches(
+    progress: Progress, before: int | None, spec: TrainSpec, world: World, tell: Listener
+) -> None:
+    pieces = micro_batches_per_step(spec.train.micro_batches, before, world)
     if before not in (None, pieces):
         tell(
             Notice(
@@ -211,22 +215,27 @@ def _cut_steps(progress: Progress, before: int | None, spec: TrainSpec, world: W
                 warning=True,
             )
         )
-    progress.recut(pieces)
+    progress.rescale_position(pieces)
 
 
 def _model(
-    corpus: Corpus, config: ModelConfig, spec: TrainSpec, place: Place, found: Path | None, tell: Listener
+    corpus: Corpus,
+    config: ModelConfig,
+    spec: TrainSpec,
+    context: RunContext,
+    found: Path | None,
+    tell: Listener,
 ) -> SemanticDecoder:
     # What is to be sharded may not fit on a device as a whole.
-    sharded = spec.train.parallel == "fsdp" and place.world.size > 1
-    device = CPU if sharded else place.device
+    sharded = spec.train.parallel == "fsdp" and context.world.size > 1
+    device = CPU if sharded else context.device
     if found is not None:
         return load_checkpoint(found, device).model.train()
-    if place.world.is_main and checkpoints_of(place.run):
+    if context.world.is_main and checkpoints_of(context.run):
         raise TrainingError(
-            f"The run `{place.run}` has checkpoints already.",
+            f"The run `{context.run}` has checkpoints already.",
             "Go on with --resume, or name another folder with --out.",
         )
     # The others take rank 0's numbers, so they need no encoder to start the table from.
-    train = spec.train if place.world.is_main else replace(spec.train, table_init="random")
+    train = spec.train if context.world.is_main else replace(spec.train, table_init="random")
     return new_model(corpus, config, train, device, tell).train()

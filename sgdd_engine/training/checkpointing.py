@@ -26,7 +26,7 @@ from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.state import Place, Progress, Training, averaged_model, training_state
+from sgdd_engine.training.state import Progress, RunContext, Training, averaged_model, training_state
 from sgdd_engine.training.validation import ValidationFigures
 
 SETTINGS = "settings.toml"
@@ -61,7 +61,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:07d}"
 
 
-def newest_sound(run: Path, on_event: Listener = ignore) -> Path:
+def newest_valid_checkpoint(run: Path, on_event: Listener = ignore) -> Path:
     """The newest checkpoint of a run that verifies; damaged ones are passed over with a warning.
 
     Raises:
@@ -75,7 +75,7 @@ def newest_sound(run: Path, on_event: Listener = ignore) -> Path:
     raise CheckpointError(f"`{run}` holds no sound checkpoint to go on from.", "Start anew without --resume.")
 
 
-def check_fits(
+def check_resumable(
     checkpoint: Path,
     corpus: Corpus,
     model: ModelConfig,
@@ -132,24 +132,24 @@ def prune(run: Path, keep: int) -> None:
 
 
 @dataclass(frozen=True)
-class Keeper:
+class Checkpointer:
     """Keeps the checkpoints of a run; every process must ask for the same."""
 
     corpus: Corpus
     spec: TrainSpec
-    place: Place
+    context: RunContext
     dtype: torch.dtype
 
     def has(self, step: int) -> bool:
         """Whether a sound checkpoint of this step is there already."""
-        folder = checkpoint_folder(self.place.run, step)
-        main = self.place.world.is_main
-        return self.place.world.any(main and folder.exists() and not damage(folder))
+        folder = checkpoint_folder(self.context.run, step)
+        main = self.context.world.is_main
+        return self.context.world.any(main and folder.exists() and not damage(folder))
 
     def save(self, training: Training, figures: ValidationFigures | None, tell: Listener) -> None:
         """Write a checkpoint of this step, and remove those that are no longer kept."""
-        began, keep, progress = time.perf_counter(), self.place.world.is_main, training.progress
-        folder = checkpoint_folder(self.place.run, progress.step)
+        began, keep, progress = time.perf_counter(), self.context.world.is_main, training.progress
+        folder = checkpoint_folder(self.context.run, progress.step)
         model = training.shared.model
         state = training_state(model, training.optimizer, progress, keep=keep)
         averaged = averaged_model(model, training.ema, keep=keep)
@@ -157,15 +157,15 @@ class Keeper:
             info = self._info(averaged.config, progress, figures)
             save_checkpoint(folder, Checkpoint(info, averaged, self.corpus.tokenizer), state)
             tell(CheckpointSaved(progress.step, folder, time.perf_counter() - began))
-            prune(self.place.run, self.spec.train.keep_checkpoints)
+            prune(self.context.run, self.spec.train.keep_checkpoints)
         # Nobody leaves while the checkpoint is being written: the launcher would end the writer too.
-        self.place.world.barrier()
+        self.context.world.barrier()
 
     def newest_and_best(self) -> tuple[Path, Path]:
         """The newest checkpoint, and the one of the lowest held-out loss."""
-        run, world = self.place.run, self.place.world
+        run, world = self.context.run, self.context.world
         newest, best = (checkpoints_of(run)[-1], resolve_checkpoint(run)) if world.is_main else (run, run)
-        return Path(world.agree(str(newest))), Path(world.agree(str(best)))
+        return Path(world.broadcast_text(str(newest))), Path(world.broadcast_text(str(best)))
 
     def _info(
         self, config: ModelConfig, progress: Progress, figures: ValidationFigures | None
@@ -193,7 +193,7 @@ class Keeper:
             "training": {
                 "seconds": round(progress.seconds, 1),
                 "sentences_seen": progress.sentences,
-                "device": str(self.place.device),
+                "device": str(self.context.device),
                 "precision": str(self.dtype).removeprefix("torch."),
                 "torch": torch.__version__,
             },

@@ -170,7 +170,7 @@ def _forward_flops(model: SemanticDecoder, tokens: int) -> float:
         text = torch.zeros(1, tokens, dtype=torch.long)
         model.hidden(text, torch.ones(1), model.condition(z))
         if model.surrogate is not None:
-            model.guess(text)
+            model.predict_embedding(text)
     # The bottleneck is made of linear maps alone: two operations per weight.
     linear = sum(w.numel() for w in (*model.bottleneck.parameters(), *model.bottleneck.buffers()))
     return float(counter.get_total_flops() + 2 * linear)

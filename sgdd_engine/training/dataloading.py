@@ -19,7 +19,7 @@ from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import CorpusSplit
 
 
-class DraftRows(NamedTuple):
+class DraftBatch(NamedTuple):
     """Drafts of a batch: tokens [B, n], the re-encoded texts' vectors [B, D], and which are as they were written [B].
 
     The others were made as long as their sentences, so their vectors are those of other tokens.
@@ -52,28 +52,28 @@ class Drafts:
         """Number of drafts."""
         return len(self.rows)
 
-    def batch(self, which: npt.NDArray[np.integer]) -> DraftRows:
+    def batch(self, which: npt.NDArray[np.integer]) -> DraftBatch:
         """Some of the drafts, all of one length, by their number here (not by their row in the split)."""
         first = self.starts[which]
         length = int(self.starts[which[0] + 1] - first[0])
         tokens = self.tokens[first[:, None] + np.arange(length)].astype(np.int64)
         vectors = self.vectors[which].astype(np.float32)
-        return DraftRows(*map(torch.from_numpy, (tokens, vectors, self.whole[which])))
+        return DraftBatch(*map(torch.from_numpy, (tokens, vectors, self.whole[which])))
 
 
 @dataclass(frozen=True)
-class RunDrafts:
+class DraftSplits:
     """Drafts of training and of validation sentences."""
 
     train: Drafts
     validation: Drafts
 
 
-Batch = tuple[Tensor, Tensor, DraftRows | None]
+Batch = tuple[Tensor, Tensor, DraftBatch | None]
 """Tokens [B, n], their sentence vectors [B, D], and their drafts where there are some."""
 
 
-class Rows(Protocol):
+class BatchSource(Protocol):
     """What stands at each position."""
 
     def batch(self, position: int) -> Batch:
@@ -82,7 +82,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class PlainRows:
+class CleanBatches:
     """The sentences of a split in an order."""
 
     split: CorpusSplit
@@ -94,13 +94,13 @@ class PlainRows:
 
 
 @dataclass(frozen=True)
-class MixedRows:
+class MixedBatches:
     """Sentences with their drafts at a share of the positions, evenly spread, and plain ones at the others.
 
     Few sentences have a draft. Read alone they would soon be known by heart, which a corrector must not.
     """
 
-    plain: PlainRows
+    plain: CleanBatches
     drafts: Drafts
     order: ExactLengthBatches
     share: float
@@ -114,19 +114,19 @@ class MixedRows:
         return (*self.plain.split.batch(self.drafts.rows[which]), self.drafts.batch(which))
 
 
-def rows_of_run(
+def training_batches(
     split: CorpusSplit, drafts: Drafts | None, share: float, *, batch_tokens: int, seed: int
-) -> Rows:
+) -> BatchSource:
     """What a run reads: all sentences of the split, and drafts of some of them at a share of the positions."""
-    plain = PlainRows(split, ExactLengthBatches(split.lengths, batch_tokens=batch_tokens, seed=seed))
+    plain = CleanBatches(split, ExactLengthBatches(split.lengths, batch_tokens=batch_tokens, seed=seed))
     if drafts is None:
         return plain
     order = ExactLengthBatches(split.lengths[drafts.rows], batch_tokens=batch_tokens, seed=seed)
-    return MixedRows(plain, drafts, order, share)
+    return MixedBatches(plain, drafts, order, share)
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """What is computed at once.
 
     Attributes:
@@ -138,10 +138,10 @@ class Piece:
     position: int
     x: Tensor
     e: Tensor
-    drafts: DraftRows | None = None
+    drafts: DraftBatch | None = None
 
 
-class Feed:
+class Prefetcher:
     """Every `stride`-th piece of the order, on the device, with a thread that reads one ahead.
 
     Args:
@@ -151,29 +151,29 @@ class Feed:
         stride: Distance to the next one; the other positions are other processes'.
 
     Example:
-        >>> with Feed(PlainRows(split, order), device, first=rank, stride=world_size) as feed:
+        >>> with Prefetcher(CleanBatches(split, order), device, first=rank, stride=world_size) as feed:
         ...     piece = feed.next()
     """
 
-    def __init__(self, rows: Rows, device: torch.device, *, first: int, stride: int) -> None:
+    def __init__(self, rows: BatchSource, device: torch.device, *, first: int, stride: int) -> None:
         self._rows, self._device = rows, device
         self._positions: Iterator[int] = itertools.count(first, stride)
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
-        self._ahead: Future[Piece] = self._reader.submit(self._read)
+        self._ahead: Future[MicroBatch] = self._reader.submit(self._read)
 
-    def next(self) -> Piece:
+    def next(self) -> MicroBatch:
         """The next piece; an error of the reading thread is raised here."""
         piece = self._ahead.result()
         self._ahead = self._reader.submit(self._read)
         # From pinned memory this only queues the copy, and the host goes on.
         return _each(piece, lambda tensor: tensor.to(self._device, non_blocking=True))
 
-    def _read(self) -> Piece:
+    def _read(self) -> MicroBatch:
         position = next(self._positions)
-        piece = Piece(position, *self._rows.batch(position))
+        piece = MicroBatch(position, *self._rows.batch(position))
         return _each(piece, Tensor.pin_memory) if self._device.type == "cuda" else piece
 
-    def __enter__(self) -> "Feed":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(
@@ -182,6 +182,6 @@ class Feed:
         self._reader.shutdown(wait=True, cancel_futures=True)
 
 
-def _each(piece: Piece, move: Callable[[Tensor], Tensor]) -> Piece:
-    drafts = None if piece.drafts is None else DraftRows(*map(move, piece.drafts))
-    return Piece(piece.position, move(piece.x), move(piece.e), drafts)
+def _each(piece: MicroBatch, move: Callable[[Tensor], Tensor]) -> MicroBatch:
+    drafts = None if piece.drafts is None else DraftBatch(*map(move, piece.drafts))
+    return MicroBatch(piece.position, move(piece.x), move(piece.e), drafts)

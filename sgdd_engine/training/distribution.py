@@ -95,7 +95,7 @@ class SharedModel:
                 module.reshard()
         return result
 
-    def adding_up(self, last: bool) -> AbstractContextManager[None]:
+    def no_sync(self, last: bool) -> AbstractContextManager[None]:
         """Around the loss and gradient of a piece: devices exchange gradients with a step's last piece alone.
 
         Shards are exchanged with every piece, since a whole gradient may not fit on a device.
@@ -108,14 +108,14 @@ class SharedModel:
         """Scale the gradient down to a norm; returns the norm that it had, over all parameters and processes."""
         trained = [p for p in self.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
-        found = whole(norm)
+        found = gather_full(norm)
         # A large table's gradient takes long to go through; a GPU would have to be waited for to know.
         if found.device.type != "cpu" or not found <= largest_norm:
             nn.utils.clip_grads_with_norm_(trained, largest_norm, norm)
         return found
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather_full(tensor: Tensor) -> Tensor:
     """A tensor gathered from its shards; every process must ask. Others are given back as they are."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -135,7 +135,7 @@ def shard_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-def pieces_per_step(wanted: int | None, before: int | None, world: World) -> int:
+def micro_batches_per_step(wanted: int | None, before: int | None, world: World) -> int:
     """Into how many pieces a step is cut, so that every process has equally many.
 
     Args:
@@ -160,7 +160,7 @@ def pieces_per_step(wanted: int | None, before: int | None, world: World) -> int
 def _take_main_numbers(model: nn.Module, world: World) -> None:
     """What starts from random numbers or a decomposition may differ between machines; rank 0's is used by all."""
     for tensor in (*model.parameters(), *model.buffers()):
-        tensor.copy_(world.share(tensor.detach().to(world.device)))
+        tensor.copy_(world.broadcast(tensor.detach().to(world.device)))
 
 
 def _replicate(entrance: _Entrance, device: torch.device) -> DistributedDataParallel:

@@ -28,8 +28,8 @@ from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStar
 from sgdd_engine.generation import SGDD
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.training.config import TrainSpec
-from sgdd_engine.training.dataloading import Drafts, RunDrafts
-from sgdd_engine.training.state import Place
+from sgdd_engine.training.dataloading import Drafts, DraftSplits
+from sgdd_engine.training.state import RunContext
 
 DRAFTS = "drafts"
 # Sentences of one file: some minutes of writing, so an interrupted run loses little.
@@ -57,7 +57,9 @@ def kinds(corrects: bool) -> tuple[Kind, ...]:
     )
 
 
-def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener) -> RunDrafts | None:
+def drafts_for_run(
+    corpus: Corpus, spec: TrainSpec, context: RunContext, tell: Listener
+) -> DraftSplits | None:
     """The drafts that a run learns from, written by rank 0 where they are missing; None where it reads none.
 
     Raises:
@@ -67,21 +69,21 @@ def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener)
     if not spec.decoder.feedback:
         return None
     assert spec.train.start_from is not None, "checked with the settings"
-    dtype = compute_dtype(spec.train.precision, place.device)
+    dtype = compute_dtype(spec.train.precision, context.device)
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
 
     @cache
     def writer() -> SGDD:
         folder = resolve_checkpoint(str(spec.train.start_from))
-        return SGDD(load_checkpoint(folder, place.device), place.device)
+        return SGDD(load_checkpoint(folder, context.device), context.device)
 
-    def all_drafts() -> RunDrafts:
-        return RunDrafts(
+    def all_drafts() -> DraftSplits:
+        return DraftSplits(
             **{
                 name: prepare_drafts(
                     writer,
                     corpus.split(name),
-                    place.run / DRAFTS / name,
+                    context.run / DRAFTS / name,
                     sentences=count,
                     seed=spec.train.seed,
                     dtype=dtype,
@@ -92,8 +94,8 @@ def drafts_of_run(corpus: Corpus, spec: TrainSpec, place: Place, tell: Listener)
         )
 
     # Rank 0 writes, the others read what it wrote.
-    drafts = all_drafts() if place.world.is_main else None
-    place.world.barrier()
+    drafts = all_drafts() if context.world.is_main else None
+    context.world.barrier()
     return drafts or all_drafts()
 
 
@@ -111,7 +113,7 @@ def prepare_drafts(
 
     Args:
         writer: Gives the model that writes them; asked only where some are missing.
-        split: Rows with their vectors.
+        split: BatchSource with their vectors.
         folder: One file per 4,096 sentences, each written whole or not at all.
         sentences: How many; at most the split's size.
         seed: Which rows.

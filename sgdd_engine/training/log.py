@@ -15,7 +15,7 @@ from sgdd_engine.events import Event, TrainingProgress, Validated
 from sgdd_engine.training.loss import BatchLoss
 
 
-class Meter:
+class MetricAccumulator:
     """Averages over the steps since the last report.
 
     Sums stay on the device until a report asks for them: reading one would make the host wait for the device.
@@ -36,7 +36,7 @@ class Meter:
         self.guesses: Tensor | None = None
         self.began = time.perf_counter()
 
-    def add_piece(self, loss: BatchLoss) -> None:
+    def add_micro_batch(self, loss: BatchLoss) -> None:
         """Count one piece of a batch."""
         self.pieces += 1
         self.sentences += loss.masked.shape[0]
@@ -90,7 +90,7 @@ class Meter:
         terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(4).double()
         guesses = torch.zeros(2, len(RATIO_BUCKETS)) if self.guesses is None else self.guesses.cpu()
         own = torch.cat([counts, terms, guesses.double().flatten()])
-        sums: list[float] = self._world.sum(own.to(self._world.device)).tolist()
+        sums: list[float] = self._world.all_reduce(own.to(self._world.device)).tolist()
         return sums
 
 

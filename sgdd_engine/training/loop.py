@@ -19,15 +19,15 @@ from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Event, Listener, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
-from sgdd_engine.training.build import set_up
-from sgdd_engine.training.checkpointing import SETTINGS, Keeper, locked
+from sgdd_engine.training.build import build_training
+from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, locked
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.dataloading import Feed, rows_of_run
-from sgdd_engine.training.distribution import pieces_per_step
-from sgdd_engine.training.generate_drafts import drafts_of_run
-from sgdd_engine.training.log import Meter, TensorBoardLog
-from sgdd_engine.training.optimizer_step import Update, agree, learning_rate
-from sgdd_engine.training.state import Place
+from sgdd_engine.training.dataloading import Prefetcher, training_batches
+from sgdd_engine.training.distribution import micro_batches_per_step
+from sgdd_engine.training.generate_drafts import drafts_for_run
+from sgdd_engine.training.log import MetricAccumulator, TensorBoardLog
+from sgdd_engine.training.optimizer_step import OptimizerStep, learning_rate, reduce_status
+from sgdd_engine.training.state import RunContext
 from sgdd_engine.training.validation import Validation, ValidationFigures
 
 
@@ -114,21 +114,21 @@ def train(
         DataError, EncoderError, ConfigError: the corpus, the encoder, the device or the number of processes cannot
             be used.
     """
-    place = Place(run, resolve_device(device), world)
-    pieces_per_step(spec.train.micro_batches, None, world)
+    context = RunContext(run, resolve_device(device), world)
+    micro_batches_per_step(spec.train.micro_batches, None, world)
     if not world.is_main:
-        return _Run(corpus, spec, place, ignore).go(resume, settings_text)
+        return _Run(corpus, spec, context, ignore).go(resume, settings_text)
     with locked(run):
-        return _Run(corpus, spec, place, on_event).go(resume, settings_text)
+        return _Run(corpus, spec, context, on_event).go(resume, settings_text)
 
 
 class _Run:
     """One run in progress, in one of its processes."""
 
-    def __init__(self, corpus: Corpus, spec: TrainSpec, place: Place, on_event: Listener) -> None:
-        self.corpus, self.spec, self.place, self.world = corpus, spec, place, place.world
+    def __init__(self, corpus: Corpus, spec: TrainSpec, context: RunContext, on_event: Listener) -> None:
+        self.corpus, self.spec, self.context, self.world = corpus, spec, context, context.world
         self.config: TrainConfig = spec.train
-        self.dtype = compute_dtype(self.config.precision, place.device)
+        self.dtype = compute_dtype(self.config.precision, context.device)
         self.listeners: list[Listener] = [on_event]
         self.stop_asked: int | None = None
         self.validated: tuple[int, ValidationFigures] | None = None
@@ -136,16 +136,16 @@ class _Run:
     def go(self, resume: bool, settings_text: str) -> TrainResult:
         """Start or resume, train to the end, save."""
         if self.world.is_main:
-            remove_leftovers(self.place.run, SETTINGS)
-            remove_leftovers(self.place.run / "checkpoints", "step-*")
-        self.training = set_up(self.corpus, self.spec, self.place, resume=resume, tell=self._tell)
+            remove_leftovers(self.context.run, SETTINGS)
+            remove_leftovers(self.context.run / "checkpoints", "step-*")
+        self.training = build_training(self.corpus, self.spec, self.context, resume=resume, tell=self._tell)
         self.progress = self.training.progress
         self.clock = self.progress.seconds
         if settings_text and self.world.is_main:
-            write_text(self.place.run / SETTINGS, settings_text)
+            write_text(self.context.run / SETTINGS, settings_text)
         self.piece_tokens = self.config.batch_tokens // self.progress.micro_batches
-        self.keeper = Keeper(self.corpus, self.spec, self.place, self.dtype)
-        self.drafts = drafts_of_run(self.corpus, self.spec, self.place, self._tell)
+        self.checkpointer = Checkpointer(self.corpus, self.spec, self.context, self.dtype)
+        self.drafts = drafts_for_run(self.corpus, self.spec, self.context, self._tell)
         self.validation = Validation(
             self.corpus.split("validation"),
             self.config.validation_sentences,
@@ -156,7 +156,7 @@ class _Run:
         with self._drawn(), StopSignals() as signals, self._feed() as feed:
             stopped = self._train_until_done(signals, self._update(feed))
             self._save(validate=stopped != "signal")
-        newest, best = self.keeper.newest_and_best()
+        newest, best = self.checkpointer.newest_and_best()
         return TrainResult(self.progress.step, newest, best, stopped, self.stop_asked)
 
     @contextmanager
@@ -165,15 +165,15 @@ class _Run:
         if not self.world.is_main:
             yield
             return
-        log = TensorBoardLog(self.place.run, self.progress.step)
+        log = TensorBoardLog(self.context.run, self.progress.step)
         self.listeners.append(log)
         try:
             yield
         finally:
             log.close()
 
-    def _feed(self) -> Feed:
-        rows = rows_of_run(
+    def _feed(self) -> Prefetcher:
+        rows = training_batches(
             self.corpus.split("train"),
             None if self.drafts is None else self.drafts.train,
             self.spec.feedback.share,
@@ -181,22 +181,22 @@ class _Run:
             seed=self.config.seed,
         )
         first = self.progress.position + self.world.rank
-        return Feed(rows, self.place.device, first=first, stride=self.world.size)
+        return Prefetcher(rows, self.context.device, first=first, stride=self.world.size)
 
-    def _update(self, feed: Feed) -> Update:
-        return Update(
+    def _update(self, feed: Prefetcher) -> OptimizerStep:
+        return OptimizerStep(
             self.training.shared,
             self.training.optimizer,
             self.training.ema,
             feed,
             self.spec,
             pieces=self.progress.micro_batches // self.world.size,
-            device=self.place.device,
+            device=self.context.device,
             dtype=self.dtype,
         )
 
-    def _train_until_done(self, signals: StopSignals, update: Update) -> Ending:
-        meter = Meter(self.world)
+    def _train_until_done(self, signals: StopSignals, update: OptimizerStep) -> Ending:
+        meter = MetricAccumulator(self.world)
         while True:
             if self.world.size == 1:
                 self.stop_asked = signals.received
@@ -213,10 +213,10 @@ class _Run:
                 self.progress.seconds = self.clock
             self._after_step(meter, rate)
 
-    def _step(self, update: Update, meter: Meter, signals: StopSignals) -> float:
+    def _step(self, update: OptimizerStep, meter: MetricAccumulator, signals: StopSignals) -> float:
         """One optimiser step; returns its learning rate."""
         sound, sentences = update.gradient(self.progress.step, meter)
-        agreed = agree(
+        agreed = reduce_status(
             self.world, sound=sound, sentences=sentences, seconds=self.clock, signal=signals.received
         )
         if not agreed.sound:
@@ -231,12 +231,12 @@ class _Run:
         self.progress.sentences += agreed.sentences
         return rate
 
-    def _after_step(self, meter: Meter, rate: float) -> None:
+    def _after_step(self, meter: MetricAccumulator, rate: float) -> None:
         step = self.progress.step
         if step % self.config.log_every == 0:
             fraction = self._fraction()
             left = self.progress.seconds * (1 - fraction) / fraction if fraction > 0 else None
-            self._tell(meter.report(step, self.config.max_steps, fraction, rate, left, self.place.device))
+            self._tell(meter.report(step, self.config.max_steps, fraction, rate, left, self.context.device))
             meter.reset()
         if step % self.config.validate_every == 0:
             self._validate()
@@ -255,7 +255,7 @@ class _Run:
         return min(1.0, max(shares))
 
     def _refuse_step(self) -> NoReturn:
-        kept = checkpoints_of(self.place.run)
+        kept = checkpoints_of(self.context.run)
         last = f"The last good checkpoint is `{kept[-1]}`." if kept else "There is no checkpoint yet."
         raise TrainingError(
             f"The loss or its gradient is not finite at step {self.progress.step + 1}; the step was not taken. {last}",
@@ -270,7 +270,7 @@ class _Run:
         )
         # Devices of different makes may differ in the last digit; which checkpoint is best is decided once.
         loss = float(
-            self.world.share(torch.tensor(figures.loss, dtype=torch.float64, device=self.world.device))
+            self.world.broadcast(torch.tensor(figures.loss, dtype=torch.float64, device=self.world.device))
         )
         best = loss < self.progress.best_loss
         self.progress.best_loss = min(self.progress.best_loss, loss)
@@ -287,10 +287,10 @@ class _Run:
         return figures
 
     def _save(self, validate: bool) -> None:
-        if self.keeper.has(self.progress.step):
+        if self.checkpointer.has(self.progress.step):
             return
         figures = self._validate() if validate else None
-        self.keeper.save(self.training, figures, self._tell)
+        self.checkpointer.save(self.training, figures, self._tell)
 
     def _tell(self, event: Event) -> None:
         for listener in self.listeners:

@@ -17,7 +17,7 @@ from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.dataloading import DraftRows
+from sgdd_engine.training.dataloading import DraftBatch
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def batch_loss(
     diffusion: DiffusionConfig,
     step: int,
     generator: torch.Generator,
-    drafts: DraftRows | None = None,
+    drafts: DraftBatch | None = None,
 ) -> BatchLoss:
     """Score one piece of clean tokens `x` [B, n] with their vectors `e` [B, D].
 
@@ -102,23 +102,23 @@ def batch_loss(
     )
 
 
-def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftRows | None) -> Tensor:
+def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftBatch | None) -> Tensor:
     """Mean squared distance of guessed vectors from the encoder's [D], a scalar.
 
     Of sentences `x` [B, n] with `e` [B, D], and as much of those drafts that are as they were written. The surrogate
     shares nothing with the decoder but the norm that is clipped, and Adam's steps do not depend on a loss's scale: it
     needs no weight of its own.
     """
-    error = (model.guess(x) - e).square().sum(dim=-1).mean()
+    error = (model.predict_embedding(x) - e).square().sum(dim=-1).mean()
     if drafts is None:
         return error
-    errors = (model.guess(drafts.tokens) - drafts.vectors).square().sum(dim=-1)
+    errors = (model.predict_embedding(drafts.tokens) - drafts.vectors).square().sum(dim=-1)
     return (error + (errors * drafts.whole).sum() / drafts.whole.sum().clamp_min(1)) / 2
 
 
 def _draft(
     model: SemanticDecoder,
-    drafts: DraftRows | None,
+    drafts: DraftBatch | None,
     z_t: Tensor,
     z: Tensor,
     dropped: Tensor,
@@ -133,7 +133,7 @@ def _draft(
     return Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
 
 
-def looks_twice(step: int) -> bool:
+def uses_first_pass(step: int) -> bool:
     """Whether a step takes a first look: half of them do.
 
     Multiples of the golden ratio fall evenly on both halves of [0, 1], and in step with nothing that comes at a share
@@ -150,7 +150,7 @@ def _before(model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition
     """
     if not model.config.decoder.self_conditioning:
         return None
-    if not looks_twice(step):
+    if not uses_first_pass(step):
         return torch.zeros(*z_t.shape, model.config.decoder.width, device=z_t.device)
     with torch.no_grad():
         first = model.hidden(z_t, t, condition)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sgdd_engine.distributed import World
 from sgdd_engine.models.blocks import AdaLNZeroBlock
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.dataloading import Feed, Piece
+from sgdd_engine.training.dataloading import MicroBatch, Prefetcher
 from sgdd_engine.training.distribution import SharedModel
-from sgdd_engine.training.log import Meter
+from sgdd_engine.training.log import MetricAccumulator
 from sgdd_engine.training.loss import BatchLoss, batch_loss, dropout_noise, step_generator
 
 
@@ -119,7 +119,7 @@ STOPPING = (SIGINT, SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class StepStatus:
     """What all processes know alike of a step before its new weights are computed.
 
     Attributes:
@@ -135,10 +135,12 @@ class Agreement:
     signal: int | None
 
 
-def agree(world: World, *, sound: Tensor, sentences: int, seconds: float, signal: int | None) -> Agreement:
+def reduce_status(
+    world: World, *, sound: Tensor, sentences: int, seconds: float, signal: int | None
+) -> StepStatus:
     """Put together what each process knows, in one exchange; the only time in a step that the host waits."""
     if world.size == 1:
-        return Agreement(bool(sound), sentences, seconds, signal)
+        return StepStatus(bool(sound), sentences, seconds, signal)
     own = [
         0.0,
         sentences,
@@ -147,12 +149,12 @@ def agree(world: World, *, sound: Tensor, sentences: int, seconds: float, signal
     ]
     numbers = torch.tensor(own, dtype=torch.float64, device=world.device)
     numbers[0] = (~sound).double()
-    unsound, total, clock, *asked = world.sum(numbers).tolist()
+    unsound, total, clock, *asked = world.all_reduce(numbers).tolist()
     signals = [int(number) for number, count in zip(STOPPING, asked, strict=True) if count]
-    return Agreement(not unsound, int(total), clock, signals[0] if signals else None)
+    return StepStatus(not unsound, int(total), clock, signals[0] if signals else None)
 
 
-class Update:
+class OptimizerStep:
     """Takes the steps of a run.
 
     Args:
@@ -170,7 +172,7 @@ class Update:
         shared: SharedModel,
         optimizer: torch.optim.Optimizer,
         ema: Ema,
-        feed: Feed,
+        feed: Prefetcher,
         spec: TrainSpec,
         *,
         pieces: int,
@@ -180,7 +182,7 @@ class Update:
         self._shared, self._optimizer, self._ema, self._feed = shared, optimizer, ema, feed
         self._spec, self._pieces, self._device, self._dtype = spec, pieces, device, dtype
 
-    def gradient(self, step: int, meter: Meter) -> tuple[Tensor, int]:
+    def gradient(self, step: int, meter: MetricAccumulator) -> tuple[Tensor, int]:
         """Add up the gradient of a step and clip it.
 
         Returns:
@@ -190,12 +192,12 @@ class Update:
         losses, sentences = [], 0
         for number in range(self._pieces):
             piece = self._feed.next()
-            with self._shared.adding_up(last=number == self._pieces - 1):
+            with self._shared.no_sync(last=number == self._pieces - 1):
                 loss = self._loss(piece, step)
                 loss.total.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.total.detach())
             sentences += len(piece.x)
-            meter.add_piece(loss)
+            meter.add_micro_batch(loss)
         norm = self._shared.clip(self._spec.train.grad_clip)
         meter.add_step(norm)
         return torch.isfinite(torch.stack([*losses, norm])).all(), sentences
@@ -208,7 +210,7 @@ class Update:
         self._optimizer.zero_grad(set_to_none=True)
         self._ema.update(self._shared.model, step)
 
-    def _loss(self, piece: Piece, step: int) -> BatchLoss:
+    def _loss(self, piece: MicroBatch, step: int) -> BatchLoss:
         noise = (self._spec.train.seed, piece.position, self._device)
         with (
             torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),

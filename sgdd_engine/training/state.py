@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sgdd_engine.distributed import World
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.training.distribution import SharedModel, shard_like, whole
+from sgdd_engine.training.distribution import SharedModel, gather_full, shard_like
 from sgdd_engine.training.optimizer_step import Ema
 
 
@@ -33,7 +33,7 @@ class Progress:
     position: int = 0
     micro_batches: int = 1
 
-    def recut(self, micro_batches: int) -> None:
+    def rescale_position(self, micro_batches: int) -> None:
         """Go on with another number of pieces per step, at about the same place of the epoch."""
         self.position = self.position * micro_batches // self.micro_batches
         self.micro_batches = micro_batches
@@ -54,7 +54,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where a run is trained and written: its folder, this process's device, the processes it belongs to."""
 
     run: Path
@@ -109,7 +109,7 @@ def averaged_model(model: SemanticDecoder, ema: Ema, *, keep: bool = True) -> Se
 
 def _gathered(tensor: Tensor, keep: bool) -> Tensor:
     # One after the other to the host: all of a sharded model at once may not fit on a device.
-    gathered = whole(tensor.detach())
+    gathered = gather_full(tensor.detach())
     return gathered.cpu() if keep else torch.empty(0)
 
 

@@ -17,7 +17,7 @@ from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.head import TokenScores
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.training.dataloading import DraftRows, Drafts
+from sgdd_engine.training.dataloading import DraftBatch, Drafts
 
 # Another number than any training seed uses by default; the noise set is the same for every run.
 NOISE_SEED = 20_110_411
@@ -127,7 +127,7 @@ class Validation:
         return masked, model.head.cross_entropy(hidden, x[masked], torch.ones(len(hidden), device=x.device))
 
 
-def _condition(model: SemanticDecoder, e: Tensor, drafts: DraftRows | None) -> Condition:
+def _condition(model: SemanticDecoder, e: Tensor, drafts: DraftBatch | None) -> Condition:
     z = model.latent(e).z
     if drafts is None:
         return model.condition(z)
