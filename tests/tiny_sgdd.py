@@ -29,7 +29,7 @@ def build(encoder, sentences, *, steps=0, kind="none", trained_null=True, **deco
     network = SemanticDecoder(config)
     vectors = encoder.encode(sentences)
     covariance = torch.cov(vectors.double().T)  # read by whitening only
-    network.fit_inputs(vectors.mean(0), vectors.std(0).clamp_min(1e-4), covariance)
+    network.fit_statistics(vectors.mean(0), vectors.std(0).clamp_min(1e-4), covariance)
     ids = tokenizer.encode_batch(sentences)
     batches = [
         (torch.tensor([ids[i] for i in rows]), vectors[rows])
