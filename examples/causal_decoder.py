@@ -30,6 +30,7 @@ from sgdd_engine.benchmark.clock import race
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.generation import encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.text.table import start_table
 from sgdd_engine.training.config import TrainConfig
@@ -74,7 +75,7 @@ def scores(model: CausalDecoder, beside: SGDD, corpus: Corpus, count: int) -> di
         return beside.tokenizer.decode_batch(itertools.chain.from_iterable(rows))
 
     found = written(targets)
-    again = beside.encoder.encode([text or "." for text in found])
+    again = encode_written(beside.encoder, found)
     own = scores_of(references, found, torch.cosine_similarity(again, vectors, dim=-1).tolist())
     others = scores_of(references, written(targets.roll(1, dims=0)), [0.0] * len(texts))
     with torch.inference_mode():

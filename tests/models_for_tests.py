@@ -2,6 +2,9 @@
 
 import torch
 
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.generation import Decoder
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 
@@ -62,3 +65,8 @@ def random_tokens(rows: int, n: int, seed: int = 0) -> torch.Tensor:
 def covariance_of(vectors: torch.Tensor) -> torch.Tensor:
     """Sample covariance of the rows, in float64."""
     return torch.cov(vectors.double().T)
+
+
+def bound(model: SemanticDecoder, sampling: SamplingConfig, schedule: str = "cosine") -> Decoder:
+    """A tiny model with a way of sampling."""
+    return Decoder(model, build_schedule(schedule), SPECIALS, sampling)

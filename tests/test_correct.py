@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models_for_tests import EMBEDDING_DIM, SPECIALS, VOCABULARY, generator, random_tokens, tiny_model
+from models_for_tests import EMBEDDING_DIM, SPECIALS, VOCABULARY, bound, generator, random_tokens, tiny_model
 from tiny_sgdd import build
 
 from sgdd_engine import SGDD
@@ -13,10 +13,9 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.distributed import CPU
 from sgdd_engine.generation.correct import CorrectionProposer
-from sgdd_engine.generation.decode import Canvas, fill, noise_of
+from sgdd_engine.generation.decode import Canvas, stream_generator
 from sgdd_engine.generation.guided_denoiser import DraftInput
-from sgdd_engine.generation.proposal import ProposalContext
-from sgdd_engine.generation.refinement import Candidate
+from sgdd_engine.generation.refinement import Candidate, ProposalContext
 from sgdd_engine.models.model import SemanticDecoder
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
@@ -45,18 +44,18 @@ def drafts_of(seed=0):
 
 
 def proposer(model, **options):
-    return CorrectionProposer(ProposalContext(model, E_VECTORS, GUIDED, COSINE, SPECIALS, **options))
+    return CorrectionProposer(ProposalContext(bound(model, GUIDED), E_VECTORS, **options))
 
 
 def noise(count=4):
-    return [noise_of(seed) for seed in range(count)]
+    return [stream_generator(seed) for seed in range(count)]
 
 
 def test_the_first_proposal_is_the_best_guess_and_the_next_ones_are_drawn(model):
     propose, drafts = proposer(model, keep_length=True), drafts_of()
     first = propose(drafts, noise())
     assert [len(tokens) for tokens in first] == list(LENGTHS)
-    assert first == proposer(model, keep_length=True)(drafts, [noise_of(9) for _ in drafts])
+    assert first == proposer(model, keep_length=True)(drafts, [stream_generator(9) for _ in drafts])
     assert propose(drafts, noise()) != first
     # Another draft in its place is answered with the best guess again.
     other = drafts_of(seed=20)
@@ -92,7 +91,7 @@ def test_lengths_change_by_one_at_most_and_not_where_they_are_kept(model):
         propose, drafts = proposer(model, keep_length=keep), drafts_of()
         changes = set()
         for seed in range(12):
-            written = propose(drafts, [noise_of(seed + 100 * row) for row in range(4)])
+            written = propose(drafts, [stream_generator(seed + 100 * row) for row in range(4)])
             changes |= {len(tokens) - n for tokens, n in zip(written, LENGTHS, strict=True)}
             assert not {token for tokens in written for token in tokens} & {*SPECIALS, MASK}
         assert changes == allowed
@@ -123,13 +122,6 @@ def test_the_null_branch_sees_no_draft(model):
     unguided = SamplingConfig(cfg=0.0, steps=4)
 
     def written(sight):
-        return fill(
-            model,
-            z,
-            [Canvas(0, canvas, noise_of(0), sight)],
-            sampling=unguided,
-            schedule=COSINE,
-            forbidden=SPECIALS,
-        )
+        return bound(model, unguided).fill(z, [Canvas(0, canvas, stream_generator(0), sight)])
 
     assert written(DraftInput(random_tokens(1, 5)[0].tolist(), z[1])) == written(None)

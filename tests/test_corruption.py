@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import TIMES, q_sample, stratified_times, training_times
+from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.diffusion.times import TIMES, stratified_times, training_times
 from sgdd_engine.errors import ConfigError
 
 MASK = VOCABULARY.mask_id
@@ -86,7 +87,7 @@ def test_a_share_of_the_rows_stands_at_one(share):
     assert t.dtype == torch.float32
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", TIMES.names())
 @given(rows=st.integers(1, 40), num_steps=st.integers(2, 2000), seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=20)
 def test_however_times_are_drawn_they_lie_on_the_grid(times, rows, num_steps, seed):
@@ -117,26 +118,26 @@ def logit_normal(t):
     [
         ("stratified", uniform, logit_normal),
         ("uniform", uniform, logit_normal),
-        ("bell", logit_normal, uniform),
+        ("logit_normal", logit_normal, uniform),
     ],
 )
 def test_times_have_the_distribution_that_their_name_says(times, cdf, other):
     rows, num_steps = 20_000, 100_000
-    t = TIMES[times](rows, num_steps, generator(1))
+    t = TIMES.build(times)(rows, num_steps, generator(1))
     # Twice the 5 % point of the statistic of independent draws; stratified ones come far closer.
     assert distance(t, cdf) < 2 * 1.36 / rows**0.5
     assert distance(t, other) > 0.1
 
 
-@pytest.mark.parametrize("times", ["stratified", "bell"])
+@pytest.mark.parametrize("times", ["stratified", "logit_normal"])
 def test_stratified_draws_scatter_less_than_independent_ones(times):
     means = {
-        name: torch.stack([TIMES[name](64, 1000, generator(s)).mean() for s in range(100)]).std().item()
+        name: torch.stack([TIMES.build(name)(64, 1000, generator(s)).mean() for s in range(100)]).std().item()
         for name in (times, "uniform")
     }
     assert means[times] < 0.2 * means["uniform"]
 
 
 def test_a_bell_is_no_bound():
-    with pytest.raises(ConfigError, match=r"diffusion\.times=bell"):
-        DiffusionConfig(weighting="elbo", times="bell")
+    with pytest.raises(ConfigError, match=r"diffusion\.times=logit_normal"):
+        DiffusionConfig(weighting="elbo", times="logit_normal")

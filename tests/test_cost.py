@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import TIMES, q_sample, training_times
+from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.diffusion.times import TIMES, training_times
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
@@ -42,7 +43,7 @@ def test_the_parts_are_all_of_the_real_model(kind):
     assert len({part.name for part in cost.components}) == len(cost.components)
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", TIMES.names())
 def test_the_mask_share_is_that_of_the_real_corruption(times):
     diffusion, generator = DiffusionConfig(times=times), torch.Generator().manual_seed(0)
     t = training_times(20_000, diffusion.num_steps, diffusion.full_mask_share, generator, times)

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, generator, tiny_model
+from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, bound, generator, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.sampler import ORDERS, sample
+from sgdd_engine.diffusion.position_rules import POSITION_RULES
+from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation import guided_denoiser
-from sgdd_engine.generation.decode import DecodeRequest, decode
+from sgdd_engine.generation.decode import DecodeRequest
 
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")
@@ -49,16 +50,18 @@ def plainly(model, z, task, config):
 @pytest.mark.parametrize(
     ("cfg", "guidance"), [(0.0, "plain"), (1.0, "plain"), (1.7, "plain"), (1.7, "coverage")]
 )
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", POSITION_RULES.names())
 @pytest.mark.parametrize("self_conditioning", [False, True])
 def test_the_fast_way_writes_what_the_plain_way_writes(order, cfg, guidance, temperature, self_conditioning):
     model, z = tiny_model(self_conditioning=self_conditioning), latents()
     tasks = [DecodeRequest(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
-    for more in ({"steps": 1}, {"steps": 6, "order_noise": 0.5}, {"steps": 16, "top_p": 0.9}):
-        config = SamplingConfig(order=order, cfg=cfg, guidance=guidance, temperature=temperature, **more)
+    for more in ({"steps": 1}, {"steps": 6, "position_noise": 0.5}, {"steps": 16, "top_p": 0.9}):
+        config = SamplingConfig(
+            position_rule=order, cfg=cfg, guidance=guidance, temperature=temperature, **more
+        )
         with torch.inference_mode():
             expected = [plainly(model, z, task, config) for task in tasks]
-        fast = decode(model, z, tasks, sampling=config, schedule=COSINE, forbidden=SPECIALS)
+        fast = bound(model, config).decode(z, tasks)
         assert fast == expected, more
 
 
@@ -82,23 +85,22 @@ class Seen(TorchDispatchMode):
 def watched(rows, n=6, **options):
     tasks = [DecodeRequest(row, n, row) for row in range(rows)]
     with Seen() as seen:
-        decode(
-            tiny_model(),
-            latents(rows),
-            tasks,
-            sampling=SamplingConfig(**options),
-            schedule=COSINE,
-            forbidden=SPECIALS,
-        )
+        bound(tiny_model(), SamplingConfig(**options)).decode(latents(rows), tasks)
     return seen
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", POSITION_RULES.names())
 @pytest.mark.parametrize("guidance", ["coverage", "plain"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_take_no_more_memory_for_more_sentences(order, guidance, temperature, monkeypatch):
     monkeypatch.setattr(guided_denoiser, "CHUNK_ELEMENTS", 8 * VOCABULARY.size)
-    options = {"order": order, "guidance": guidance, "temperature": temperature, "top_p": 0.9, "steps": 4}
+    options = {
+        "position_rule": order,
+        "guidance": guidance,
+        "temperature": temperature,
+        "top_p": 0.9,
+        "steps": 4,
+    }
     assert [watched(rows, **options).at_once for rows in (10, 60)] == [8, 8]
 
 
@@ -111,7 +113,7 @@ def test_logits_take_no_more_memory_for_more_sentences(order, guidance, temperat
         ({"guidance": "plain"}, 6 + 5 + 4 + 2),
         ({"guidance": "coverage"}, 6 + 2 * (5 + 4 + 2)),
         # Positions chosen by chance need no score, nor do those of the last step; what is drawn is scored again.
-        ({"cfg": 1.0, "order": "random"}, 1 + 1 + 2 + 2),
+        ({"cfg": 1.0, "position_rule": "random"}, 1 + 1 + 2 + 2),
         ({"cfg": 1.0, "temperature": 1.0}, (6 + 1) + (5 + 1) + (4 + 2) + 2),
     ],
 )

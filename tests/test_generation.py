@@ -47,7 +47,7 @@ def test_another_encoder_under_the_same_name_is_refused(model, few, tmp_path):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_sentence_does_not_depend_on_its_batch(model, few, temperature):
-    sampling = SamplingConfig(cfg=2.0, temperature=temperature, order_noise=0.5)
+    sampling = SamplingConfig(cfg=2.0, temperature=temperature, position_noise=0.5)
     vectors = model.encode(few)
     together = model.generate(vectors, sampling=sampling, seed=5)
     alone = [model.generate(vectors[i : i + 1], sampling=sampling, seed=5)[0] for i in range(len(few))]

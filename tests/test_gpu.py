@@ -23,7 +23,7 @@ def test_train_resume_evaluate_and_sample_on_a_gpu(tiny_corpus_folder, sentences
     assert result.step == 8
 
     model = SGDD.from_pretrained(run, device="cuda")
-    hot = SamplingConfig(cfg=2.0, temperature=0.7, order_noise=0.5, top_p=0.9)
+    hot = SamplingConfig(cfg=2.0, temperature=0.7, position_noise=0.5, top_p=0.9)
     written = model.reconstruct(sentences[:5], sampling=hot, candidates=2, num_samples=2)
     assert len(written) == 10
     on_cpu = SGDD.from_pretrained(run, device="cpu")

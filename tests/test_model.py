@@ -9,6 +9,7 @@ from models_for_tests import (
     MAX_TOKENS,
     SPECIALS,
     VOCABULARY,
+    bound,
     generator,
     latents,
     random_tokens,
@@ -18,7 +19,7 @@ from models_for_tests import (
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation.decode import DecodeRequest, decode
+from sgdd_engine.generation.decode import DecodeRequest
 from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
@@ -302,7 +303,7 @@ TASKS = [
 
 def texts(tasks, **sampling):
     config = SamplingConfig(steps=4, **sampling)
-    return decode(tiny_model(), latents(), tasks, sampling=config, schedule=COSINE, forbidden=SPECIALS)
+    return bound(tiny_model(), config).decode(latents(), tasks)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -333,14 +334,8 @@ def test_seeds_and_meanings_make_texts_differ():
 def test_steps_are_reported_with_their_tasks():
     seen = []
     config = SamplingConfig(steps=3, cfg=1.0)
-    out = decode(
-        tiny_model(),
-        latents(),
-        TASKS[:3],
-        sampling=config,
-        schedule=COSINE,
-        forbidden=SPECIALS,
-        on_step=lambda i, tasks, canvases: seen.append((i, [TASKS.index(task) for task in tasks], canvases)),
+    out = bound(tiny_model(), config).decode(
+        latents(), TASKS[:3], lambda i, which, canvases: seen.append((i, list(which), canvases))
     )
     assert [(i, which) for i, which, _ in seen] == [(1, [0, 2, 1]), (2, [0, 2, 1]), (3, [0, 2, 1])]
     assert [[MASK in tokens for tokens in canvases] for *_, canvases in seen] == [[True] * 3] * 2 + [
@@ -377,5 +372,5 @@ def test_one_batch_overfits_to_exact_reconstruction(kind):
     tasks = [DecodeRequest(row, n, 0) for row in range(rows)]
     for steps, cfg in ((1, 1.0), (4, 1.0), (16, 1.0), (16, 1.5)):
         sampling = SamplingConfig(steps=steps, cfg=cfg)
-        written = decode(model, z, tasks, sampling=sampling, schedule=COSINE, forbidden=SPECIALS)
+        written = bound(model, sampling).decode(z, tasks)
         assert written == x.tolist(), (steps, cfg)

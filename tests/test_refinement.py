@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from models_for_tests import SPECIALS, VOCABULARY, generator, random_tokens, tiny_model
+from models_for_tests import SPECIALS, VOCABULARY, bound, generator, random_tokens, tiny_model
 from tiny_sgdd import build
 from typer.testing import CliRunner
 
@@ -15,11 +15,9 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
-from sgdd_engine.generation.decode import Canvas, fill, noise_of
-from sgdd_engine.generation.proposal import ProposalContext
-from sgdd_engine.generation.refinement import EncoderScorer, best_of_n, refine
-from sgdd_engine.generation.remask import MOST, RemaskProposer
-from sgdd_engine.generation.token_scores import STRIDE, token_log_probs
+from sgdd_engine.generation.decode import STRIDE, Canvas, Decoder, stream_generator
+from sgdd_engine.generation.refinement import EncoderScorer, ProposalContext, best_of_n, refine
+from sgdd_engine.generation.remask import MAX_MASK_SHARE, RemaskProposer
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
@@ -186,17 +184,17 @@ def test_a_proposal_keeps_what_was_not_opened(model, vectors):
     _, drafts = drafts_of(model, vectors)
     specials = model.tokenizer.special_ids
     propose = RemaskProposer(
-        ProposalContext(model.model, vectors, GUIDED, model.schedule, specials, keep_length=True)
+        ProposalContext(Decoder(model.model, model.schedule, specials, GUIDED), vectors, keep_length=True)
     )
     with torch.inference_mode():
-        proposals = propose(drafts, [noise_of(7) for _ in drafts])
+        proposals = propose(drafts, [stream_generator(7) for _ in drafts])
     changed = [
         sum(a != b for a, b in zip(draft.tokens, new, strict=True))
         for draft, new in zip(drafts, proposals, strict=True)
     ]
     assert max(changed) > 0
     for draft, count in zip(drafts, changed, strict=True):
-        assert count <= max(1, round(MOST * len(draft.tokens)))
+        assert count <= max(1, round(MAX_MASK_SHARE * len(draft.tokens)))
 
 
 @pytest.mark.parametrize(("cfg", "guidance"), [(1.0, "coverage"), (1.7, "plain"), (1.7, "coverage")])
@@ -205,10 +203,10 @@ def test_certainty_is_the_probability_of_a_token_among_the_others(cfg, guidance)
     rows, lengths = [2, 0, 1, 0], (7, 1, 5, 7)
     texts = [random_tokens(1, n, seed=n)[0].tolist() for n in lengths]
     sampling = SamplingConfig(cfg=cfg, guidance=guidance)
-    options = {"sampling": sampling, "schedule": COSINE, "forbidden": SPECIALS}
-    found = token_log_probs(network, z, rows, texts, **options)
+    decoder = bound(network, sampling)
+    found = decoder.token_log_probs(z, rows, texts)
     for row, tokens, log_probs in zip(rows, texts, found, strict=True):
-        alone = token_log_probs(network, z, [row], [tokens], **options)[0]
+        alone = decoder.token_log_probs(z, [row], [tokens])[0]
         torch.testing.assert_close(log_probs, alone, atol=1e-5, rtol=1e-5)
         expected = one_by_one(network, z[[row]], torch.tensor([tokens]), sampling)
         torch.testing.assert_close(log_probs, expected, atol=1e-3, rtol=1e-3)
@@ -242,7 +240,7 @@ def test_what_stands_on_a_canvas_stays():
     opened[2] = texts[2]
     canvases = [Canvas(i % 2, tokens, generator(i)) for i, tokens in enumerate(opened)]
     sampling = replace(GUIDED, temperature=1.0)
-    written = fill(network, z, canvases, sampling=sampling, schedule=COSINE, forbidden=SPECIALS)
+    written = bound(network, sampling).fill(z, canvases)
     for before, after in zip(opened, written, strict=True):
         assert len(after) == len(before)
         assert not set(after) & set(SPECIALS)
@@ -250,7 +248,7 @@ def test_what_stands_on_a_canvas_stays():
 
 
 def test_streams_of_a_seed_differ_and_the_first_is_the_seed():
-    draws = [float(torch.rand((), generator=noise_of(seed, s))) for seed in (0, 1) for s in range(50)]
+    draws = [float(torch.rand((), generator=stream_generator(seed, s))) for seed in (0, 1) for s in range(50)]
     assert len(set(draws)) == 100
     assert draws[50] == float(torch.rand((), generator=torch.Generator().manual_seed(1)))
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.sampler import ORDERS, sample
+from sgdd_engine.diffusion.position_rules import POSITION_RULES
+from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import build_schedule
 
 V, MASK = VOCABULARY.size, VOCABULARY.mask_id
-every_order = pytest.mark.parametrize("order", ORDERS)
+every_order = pytest.mark.parametrize("order", POSITION_RULES.names())
 
 
 def in_pieces(log_probs, size=3):
@@ -89,7 +90,7 @@ def fixed(probabilities):
 @settings(deadline=None, max_examples=20)
 def test_an_oracle_is_recovered(order, n, steps, seed, noise, temperature, schedule):
     x = random_tokens(3, n, seed)
-    config = SamplingConfig(steps=steps, order=order, order_noise=noise, temperature=temperature)
+    config = SamplingConfig(steps=steps, position_rule=order, position_noise=noise, temperature=temperature)
     assert torch.equal(write(oracle(x), blank(3, n), config, schedule=schedule), x)
 
 
@@ -106,7 +107,9 @@ def test_no_mask_survives_and_what_stands_stays(order, n, steps, seed, temperatu
     given_tokens = random_tokens(4, n, seed)
     canvas = torch.where(torch.rand(4, n, generator=generator(seed)) < 0.6, MASK, given_tokens)
     before = canvas.clone()
-    config = SamplingConfig(steps=steps, order=order, temperature=temperature, top_p=top_p, order_noise=1.0)
+    config = SamplingConfig(
+        steps=steps, position_rule=order, temperature=temperature, top_p=top_p, position_noise=1.0
+    )
 
     def insists_on_the_mask(z_t, t, masked):
         scores = by_lookup(z_t, t, masked).clone()
@@ -156,7 +159,9 @@ def test_the_schedule_says_how_many_masks_are_left(n, steps):
 @given(seed=st.integers(0, 1000), n=st.integers(1, 9), steps=st.integers(1, 9))
 @settings(deadline=None, max_examples=15)
 def test_a_row_does_not_depend_on_its_batch(order, temperature, seed, n, steps):
-    config = SamplingConfig(steps=steps, order=order, temperature=temperature, top_p=0.9, order_noise=1.0)
+    config = SamplingConfig(
+        steps=steps, position_rule=order, temperature=temperature, top_p=0.9, position_noise=1.0
+    )
     # Rows that end at different steps, and one that is full from the start.
     canvas = torch.where(torch.rand(5, n, generator=generator(seed)) < 0.5, MASK, random_tokens(5, n, seed))
     canvas[0], canvas[1] = MASK, random_tokens(1, n, seed)[0]
@@ -217,7 +222,9 @@ def first_filled(log_probs, n, config, seeds):
 
 @every_order
 def test_ties_are_broken_at_random(order):
-    counts = first_filled(fixed([0.5, 0.5]), 6, SamplingConfig(steps=6, order=order), range(600)).sum(dim=0)
+    counts = first_filled(fixed([0.5, 0.5]), 6, SamplingConfig(steps=6, position_rule=order), range(600)).sum(
+        dim=0
+    )
     assert counts.sum() == 600
     assert counts.min() > 60
     assert counts.max() < 140
@@ -233,28 +240,30 @@ def test_the_temperature_does_not_reach_the_order():
 
 
 def test_order_noise_fades_out():
-    strong = SamplingConfig(steps=8, order_noise=1e4)
+    strong = SamplingConfig(steps=8, position_noise=1e4)
     assert first_filled(by_lookup, 8, strong, range(200)).sum(dim=0).min() > 5
     # One step is also the last one, and fills everything anyway.
-    assert (write(by_lookup, blank(1, 8), SamplingConfig(steps=1, order_noise=1e4)) != MASK).all()
+    assert (write(by_lookup, blank(1, 8), SamplingConfig(steps=1, position_noise=1e4)) != MASK).all()
 
 
 def test_order_rules_by_definition():
     log_probs = (2 * torch.randn(50, V, generator=generator(1))).log_softmax(-1)
     p = log_probs.exp()
     ordered = p.sort(dim=-1, descending=True).values
-    torch.testing.assert_close(ORDERS["confidence"](log_probs), ordered[:, 0].log())
-    torch.testing.assert_close(ORDERS["margin"](log_probs), ordered[:, 0] - ordered[:, 1])
+    torch.testing.assert_close(POSITION_RULES.build("confidence").score(log_probs), ordered[:, 0].log())
+    torch.testing.assert_close(POSITION_RULES.build("margin").score(log_probs), ordered[:, 0] - ordered[:, 1])
     entropy = torch.distributions.Categorical(logits=log_probs).entropy()
-    torch.testing.assert_close(ORDERS["entropy"](log_probs), -entropy)
+    torch.testing.assert_close(POSITION_RULES.build("entropy").score(log_probs), -entropy)
 
 
 def test_forbidden_tokens_do_not_disturb_the_entropy():
     log_probs = torch.full((1, 4), -torch.inf)
     log_probs[0, :2] = torch.tensor([0.5, 0.5]).log()
-    torch.testing.assert_close(ORDERS["entropy"](log_probs), -torch.tensor([2.0]).log())
+    torch.testing.assert_close(POSITION_RULES.build("entropy").score(log_probs), -torch.tensor([2.0]).log())
 
 
 def test_random_order_ignores_the_scores():
-    counts = first_filled(by_lookup, 6, SamplingConfig(steps=6, order="random"), range(600)).sum(dim=0)
+    counts = first_filled(by_lookup, 6, SamplingConfig(steps=6, position_rule="random"), range(600)).sum(
+        dim=0
+    )
     assert counts.min() > 60

@@ -14,11 +14,18 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.generation import pipeline
 from sgdd_engine.generation.correct import CorrectionProposer
-from sgdd_engine.generation.decode import DecodeRequest
-from sgdd_engine.generation.proposal import ProposalContext
-from sgdd_engine.generation.refinement import Candidate, Reading
-from sgdd_engine.generation.shortlist import ShortlistProposer, proposer, select_shortlist, top_by_cosine
-from sgdd_engine.generation.surrogate import ALONE, REACH, gaussian_process_correction, predict_embeddings
+from sgdd_engine.generation.decode import Decoder, DecodeRequest
+from sgdd_engine.generation.refinement import PROPOSERS, Candidate, EncodedText, ProposalContext
+from sgdd_engine.generation.shortlist import (
+    LENGTH_SCALE,
+    NOISE_VARIANCE,
+    ShortlistProposer,
+    build_proposer,
+    gaussian_process_correction,
+    predict_embeddings,
+    select_shortlist,
+    top_by_cosine,
+)
 from sgdd_engine.models.config import DecoderConfig
 
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
@@ -105,7 +112,7 @@ def a_draft(row, tokens, vector, others=(), seed=0):
     text = spell([tokens])[0]
     readings = {spell([reading.tokens])[0]: reading for reading in others}
     return Candidate(
-        row, seed, tuple(tokens), text, vector, 0.5, readings | {text: Reading(tuple(tokens), vector)}
+        row, seed, tuple(tokens), text, vector, 0.5, readings | {text: EncodedText(tuple(tokens), vector)}
     )
 
 
@@ -114,8 +121,8 @@ def spell(texts):
 
 
 def as_guessed(model, *texts):
-    """Readings of texts of which the encoder said just what was predict_embeddings, so that they correct nothing."""
-    return [Reading(tokens, predict_embeddings(model, [tokens])[0]) for tokens in texts]
+    """Readings of texts whose vectors are just what the surrogate predicts, so that they correct nothing."""
+    return [EncodedText(tokens, predict_embeddings(model, [tokens])[0]) for tokens in texts]
 
 
 def answering(proposals):
@@ -131,7 +138,7 @@ def test_a_guess_is_corrected_by_what_was_read_as_a_gaussian_process_says():
     joint = torch.tensor(
         [[math.exp(-float((x - y).square().sum()) / (2 * reach**2)) for y in both] for x in both]
     )
-    weights = joint[:3, 3:] @ torch.linalg.inv(joint[3:, 3:] + ALONE * torch.eye(4))
+    weights = joint[:3, 3:] @ torch.linalg.inv(joint[3:, 3:] + NOISE_VARIANCE * torch.eye(4))
     found = gaussian_process_correction(new, read, said, reach)
     torch.testing.assert_close(found, new + weights @ (said - read), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
@@ -142,7 +149,7 @@ def test_a_guess_is_corrected_by_what_was_read_as_a_gaussian_process_says():
 def test_what_was_read_tells_all_of_itself_and_nothing_of_what_is_far_away():
     read, said = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]])
     torch.testing.assert_close(
-        gaussian_process_correction(read, read, said, 0.3), read + (said - read) / (1 + ALONE)
+        gaussian_process_correction(read, read, said, 0.3), read + (said - read) / (1 + NOISE_VARIANCE)
     )
     far = torch.tensor([[9.0, 1.0]])
     torch.testing.assert_close(gaussian_process_correction(far, read, said, 0.3), far)
@@ -162,7 +169,7 @@ def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_know
                 predict_embeddings(model, [proposals[wanted][row]]),
                 predict_embeddings(model, [draft.tokens]),
                 known[row][None],
-                REACH,
+                LENGTH_SCALE,
             )
             for row, draft in enumerate(drafts)
         ]
@@ -212,8 +219,8 @@ def test_what_a_round_passes_over_is_still_there_in_the_next():
 
 
 def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(model, vectors, monkeypatch):
-    lists, make = [], pipeline.proposer
-    monkeypatch.setattr(pipeline, "proposer", lambda *given: lists.append(given[-1]) or make(*given))
+    lists, make = [], pipeline.build_proposer
+    monkeypatch.setattr(pipeline, "build_proposer", lambda *given: lists.append(given[-1]) or make(*given))
     written(model, vectors, candidates=2, shortlist=2, refine=1)
     (left,) = lists
     lengths = model.likely_lengths(model.model.latent(vectors).z, 4)
@@ -263,10 +270,10 @@ def test_what_was_written_twice_fills_no_place_of_the_list(model, vectors):
     lengths = model.likely_lengths(z, 3)[0].tolist()
     tasks = [DecodeRequest(0, length, 0) for length in (*lengths, *lengths)]
     ids = [(5,) * length for length in (*lengths, *lengths)]
-    assert select_shortlist(model.model, vectors[:1], tasks, ids, keep=4) == [0, 1, 2]
+    assert select_shortlist(model.model, vectors[:1], tasks, ids, keep=4)[0] == [0, 1, 2]
     # Another seed's sentence is another's, though it is the same.
     other = [*tasks[:3], DecodeRequest(0, lengths[0], 1)]
-    assert 3 in select_shortlist(model.model, vectors[:1], other, ids[:4], keep=1)
+    assert 3 in select_shortlist(model.model, vectors[:1], other, ids[:4], keep=1)[0]
 
 
 def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(corrector, vectors):
@@ -277,7 +284,7 @@ def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(
         return corrector.tokenizer.decode_batch(texts)
 
     writer = ProposalContext(
-        corrector.model, vectors, GUIDED, corrector.schedule, corrector.tokenizer.special_ids
+        Decoder(corrector.model, corrector.schedule, corrector.tokenizer.special_ids, GUIDED), vectors
     )
     drafts = [
         Candidate(
@@ -287,7 +294,7 @@ def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(
             item.text,
             vectors[item.row].roll(1),
             0.5,
-            {item.text: Reading(item.tokens, vectors[item.row].roll(1))},
+            {item.text: EncodedText(item.tokens, vectors[item.row].roll(1))},
         )
         for item in written(corrector, vectors)
     ]
@@ -295,7 +302,7 @@ def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(
     def noise():
         return [torch.Generator().manual_seed(row) for row in range(len(drafts))]
 
-    proposer(writer, 4, spell)(drafts, noise())
+    build_proposer(writer, PROPOSERS.names(), 4, spell)(drafts, noise())
     assert len(seen) == len(drafts)
     assert [listed[0] for listed in seen] == list(CorrectionProposer(writer)(drafts, noise()))
     # The second whole sentence is drawn by chance; what is written twice is listed once.

@@ -96,7 +96,7 @@ def sample(
 
     model, _ = load_model(checkpoint, device_name(gpu, device))
     sampling = sampling_for(resolved, model)
-    if count > 1 and not (sampling.by_chance or refine or model.tries_by_chance(candidates, shortlist)):
+    if count > 1 and not (sampling.stochastic or refine or model.draws_candidates(candidates, shortlist)):
         warn(f"All {count} samples of a text will be alike; for different ones: --temperature 0.7")
     sentences = calls = 0
     for chunk in _chunks(texts):

@@ -15,7 +15,7 @@ from sgdd_engine.benchmark.trainee import awake_model
 from sgdd_engine.benchmark.workbench import Workbench
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation.decode import DecodeRequest, decode
+from sgdd_engine.generation import Decoder, DecodeRequest
 from sgdd_engine.models.model import SemanticDecoder
 
 Written = list[list[int]]
@@ -41,14 +41,7 @@ class Sampler:
     def ours(self) -> Written:
         """As `sgdd sample` does."""
         tasks = [DecodeRequest(row, length, row) for row, length in enumerate(self.lengths)]
-        return decode(
-            self.model,
-            self.z,
-            tasks,
-            sampling=self.sampling,
-            schedule=self.schedule,
-            forbidden=self.forbidden,
-        )
+        return Decoder(self.model, self.schedule, self.forbidden, self.sampling).decode(self.z, tasks)
 
     def plain(self) -> Written:
         """The plain way."""

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from sgdd_engine.benchmark.reference import Noise, PlainModel, plain_loss
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import q_sample, training_times
+from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.diffusion.times import training_times
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig

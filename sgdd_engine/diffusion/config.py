@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sgdd_engine.config_fields import check_choices, option
+from sgdd_engine.config_fields import check_choices, choice, option
+from sgdd_engine.diffusion.position_rules import POSITION_RULES
+from sgdd_engine.diffusion.schedule import SCHEDULES
+from sgdd_engine.diffusion.times import TIMES
 from sgdd_engine.errors import require
 
 
@@ -11,10 +14,11 @@ from sgdd_engine.errors import require
 class DiffusionConfig:
     """Absorbing-state corruption and how training draws its times."""
 
-    schedule: Literal["cosine", "linear"] = option("cosine", "how the share of clean tokens falls with t")
+    schedule: str = choice("cosine", SCHEDULES, "how the share of clean tokens falls with t")
     num_steps: int = option(1000, "size of the grid of training times")
-    times: Literal["stratified", "uniform", "bell"] = option(
+    times: str = choice(
         "stratified",
+        TIMES,
         "how training draws t: evenly over the batch, each row by itself, or evenly but most often near 1/2",
     )
     full_mask_share: float = option(
@@ -30,8 +34,9 @@ class DiffusionConfig:
             f"diffusion.full_mask_share is {self.full_mask_share}; it must lie in [0, 1].",
         )
         require(
-            (self.weighting, self.times) != ("elbo", "bell"),
-            "diffusion.weighting=elbo is for times drawn evenly, and diffusion.times=bell draws them unevenly.",
+            self.weighting != "elbo" or self.times in ("stratified", "uniform"),
+            f"diffusion.weighting=elbo is for times drawn evenly, and diffusion.times={self.times} draws them "
+            "unevenly.",
             "Choose --set diffusion.weighting=flat or --set diffusion.times=stratified.",
         )
 
@@ -51,14 +56,12 @@ class SamplingConfig:
     steps: int = option(16, "denoising steps")
     cfg: float = option(1.5, "guidance weight w; 1 is plain conditional, 0 unconditional")
     guidance: Literal["coverage", "plain"] = option(
-        "coverage", "coverage leaves tokens alone that stand on the canvas already"
+        "coverage", "coverage applies no guidance to tokens that are on the canvas already"
     )
-    order: Literal["confidence", "margin", "entropy", "random"] = option(
-        "confidence", "which positions are filled first"
-    )
+    position_rule: str = choice("confidence", POSITION_RULES, "which masked positions are revealed first")
     temperature: float = option(0.0, "0 takes the likeliest token")
     top_p: float = option(1.0, "nucleus of the token distribution when temperature > 0")
-    order_noise: float = option(0.0, "Gumbel noise on the order of positions, fading to 0 over the steps")
+    position_noise: float = option(0.0, "Gumbel noise on the scores of positions, fading to 0 over the steps")
 
     def __post_init__(self) -> None:
         check_choices(self, "sample")
@@ -66,9 +69,13 @@ class SamplingConfig:
         require(self.cfg >= 0, f"sample.cfg is {self.cfg}; it must not be negative.")
         require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")
         require(0 < self.top_p <= 1, f"sample.top_p is {self.top_p}; it must lie in (0, 1].")
-        require(self.order_noise >= 0, f"sample.order_noise is {self.order_noise}; it must not be negative.")
+        require(
+            self.position_noise >= 0,
+            f"sample.position_noise is {self.position_noise}; it must not be negative.",
+        )
 
     @property
-    def by_chance(self) -> bool:
+    def stochastic(self) -> bool:
         """Whether two seeds give two texts (but for exact ties)."""
-        return self.temperature > 0 or self.order_noise > 0 or self.order == "random"
+        rule = POSITION_RULES.build(self.position_rule)
+        return self.temperature > 0 or self.position_noise > 0 or not rule.reads_logits

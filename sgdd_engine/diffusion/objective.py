@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sgdd_engine.diffusion.corruption import mask_some, stratified_times
+from sgdd_engine.diffusion.corruption import mask_some
 from sgdd_engine.diffusion.schedule import MaskingSchedule, elbo_weight
+from sgdd_engine.diffusion.times import stratified_times
 
 MaskedNll = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(z_t [B, n], t [B], masked [B, n]) → nll [M]` in nats, of the clean tokens at the M masked positions."""

@@ -12,10 +12,9 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import distinct, sentence_bleu, unigram_entropy_nats
 from sgdd_engine.evaluation.scores import Scores, encode_again
 from sgdd_engine.events import Listener, StageFinished, StageStarted, ignore
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD
 
 SENTENCES = 100
-TEMPERATURE = 0.7
 
 
 def diversity_of_outputs(scores: Scores) -> dict[str, float]:
@@ -57,7 +56,10 @@ def diversity_of_samples(
     texts = [
         item.text
         for item in model.generate(
-            vectors, sampling=replace(sampling, temperature=TEMPERATURE), num_samples=samples, seed=seed
+            vectors,
+            sampling=replace(sampling, temperature=RESAMPLING_TEMPERATURE),
+            num_samples=samples,
+            seed=seed,
         )
     ]
     cosines = torch.cosine_similarity(
@@ -68,7 +70,7 @@ def diversity_of_samples(
     return {
         "sentences": len(chosen),
         "samples_per_sentence": samples,
-        "temperature": TEMPERATURE,
+        "temperature": RESAMPLING_TEMPERATURE,
         "samples_distinct_1": float(np.mean([distinct(group, 1) for group in groups])),
         "samples_distinct_2": float(np.mean([distinct(group, 2) for group in groups])),
         "self_bleu": float(np.mean([_self_bleu(group) for group in groups])),

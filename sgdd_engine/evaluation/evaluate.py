@@ -25,8 +25,7 @@ from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scor
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingSide, training_side
 from sgdd_engine.events import Listener, ignore
-from sgdd_engine.generation import SGDD
-from sgdd_engine.generation.arguments import validate_shortlist
+from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, validate_shortlist
 
 
 def evaluate(
@@ -223,7 +222,7 @@ SCORING = {
     "calibration": "probability of the likeliest token of each masked position, given the vector and the true "
     "length, without guidance; every number of masks equally often, the full mask once; 15 bins of equal width",
     "memorisation": "token by token, by the model's tokenizer",
-    "diversity": "temperature 0.7, one candidate, no feedback",
+    "diversity": f"temperature {RESAMPLING_TEMPERATURE:g}, one candidate, no feedback",
     "guidance_search": "one shot; the highest mean of token F1 and cosine",
     "intervals": f"95 %, percentile bootstrap over sentences, {BOOTSTRAP_RESAMPLES} resamples",
 }

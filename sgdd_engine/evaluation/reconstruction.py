@@ -171,11 +171,11 @@ def _write_null(
     """`count` texts without a vector; without chance in the sampler they are one and the same, written once."""
     on_event(StageStarted("null", count))
     nothing = torch.zeros(1, model.info.model.embedding_dim)
-    samples = count if sampling.by_chance else 1
+    samples = count if sampling.stochastic else 1
     written = model.generate(nothing, sampling=sampling, num_samples=samples, seed=seed, unconditional=True)
     on_event(StageProgress("null", count))
     on_event(StageFinished("null"))
-    return written if sampling.by_chance else written * count
+    return written if sampling.stochastic else written * count
 
 
 def _cosines(one: Tensor, other: Tensor) -> Figures:

@@ -1,30 +1,71 @@
-"""What may be asked of a model, checked before it is: one clear sentence for each wish that cannot be met."""
+"""What callers give to `SGDD`, normalised or refused with one clear sentence."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sgdd_engine.checkpoint import CheckpointInfo
+from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 
-# Sentences written for each one that the encoder reads, where the model can guess which one is worth it.
-SHORTLIST = 4
+# Sentences written for each one that the encoder reads, where the model has a surrogate to choose with. The README's
+# table of encoder calls has shortlists of none, 4 and 8.
+DEFAULT_SHORTLIST = 4
+
+TextsLike = str | Iterable[str]
+"""One text, or any iterable of texts: a list, a tuple, a generator, a numpy array, a pandas Series."""
+VectorsLike = Tensor | np.ndarray[Any, Any] | Iterable[Any]
+"""Vectors [N, D], or one [D]: a tensor, an array of any layout and number type, or nested sequences of these."""
 
 
-def validate_vectors(vectors: Tensor | Sequence[Sequence[float]], info: CheckpointInfo) -> Tensor:
-    """The vectors as a table [N, D] in float32 on the CPU.
+def validate_texts(texts: TextsLike) -> list[str]:
+    """Texts as a list of cleaned sentences; a lone text is a list of one.
+
+    Raises:
+        GenerationError: an item is not a text, or holds nothing.
+    """
+    if isinstance(texts, str):
+        texts = [texts]
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise GenerationError(
+            f"Texts are wanted, and this is of type {type(texts).__name__}.",
+            'Give a list of texts: ["A sentence."]',
+        )
+    cleaned = []
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise GenerationError(
+                f"Item {number} of the texts is of type {type(text).__name__}: {_shorten(text)}.",
+                "Every item must be a text (str).",
+            )
+        cleaned.append(clean(str(text)))
+        if not cleaned[-1]:
+            raise GenerationError(f"There is nothing to encode in {_shorten(text)}.", "Give a sentence.")
+    return cleaned
+
+
+def validate_vectors(vectors: VectorsLike, info: CheckpointInfo) -> Tensor:
+    """The vectors as a table [N, D] in float32 on the CPU; a single vector [D] is a table of one.
 
     Raises:
         GenerationError: they are no such table, of another size than the model's encoder makes, or not finite.
     """
     try:
-        e = torch.as_tensor(vectors, dtype=torch.float32).cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise GenerationError(f"The vectors are no table of numbers: {error}.") from error
+        e = _as_float32(vectors)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise GenerationError(f"The vectors are not a table of numbers: {reason}.") from error
     dim = info.model.embedding_dim
+    if e.ndim == 1 and len(e) == dim:
+        e = e[None]
+    if e.numel() == 0 and e.ndim <= 2:
+        return torch.empty(0, dim)
     if e.ndim != 2 or e.shape[1] != dim:
         raise GenerationError(
             f"The vectors have shape {list(e.shape)}; "
@@ -32,46 +73,83 @@ def validate_vectors(vectors: Tensor | Sequence[Sequence[float]], info: Checkpoi
             "Encode with the encoder the model was trained with: SGDD.encode(texts).",
         )
     if not torch.isfinite(e).all():
-        raise GenerationError("The vectors hold NaN or infinite numbers.")
+        row = int((~torch.isfinite(e)).any(dim=1).nonzero()[0])
+        raise GenerationError(f"Vector {row} holds NaN or infinite numbers.")
     return e
 
 
-def validate_counts(candidates: int, num_samples: int, refine: int, seed: int, unconditional: bool) -> None:
-    """Check how often is written.
+def _as_float32(vectors: VectorsLike) -> Tensor:
+    """Numbers of any layout as a float32 tensor of its own on the CPU.
 
     Raises:
-        GenerationError: a number is out of range, or there is no meaning to refine towards.
+        TypeError, ValueError, RuntimeError: they are no numbers, or rows of different lengths.
     """
-    if candidates < 1 or num_samples < 1:
-        raise GenerationError("The number of candidates and of samples must be at least 1.")
-    if refine < 0:
-        raise GenerationError(f"{refine} rounds of refining were asked for; there cannot be fewer than 0.")
-    if refine and unconditional:
-        raise GenerationError(
-            "Refining goes towards the meaning of a vector, and the null condition has none.",
-            "Leave out one of the two (refine, unconditional).",
-        )
-    if not 0 <= seed <= (1 << 63) - num_samples:
-        raise GenerationError(f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
+    if isinstance(vectors, Tensor):
+        return vectors.detach().to("cpu", torch.float32)
+    if not isinstance(vectors, np.ndarray):
+        if isinstance(vectors, str | bytes) or not isinstance(vectors, Iterable):
+            raise TypeError(f"they are of type {type(vectors).__name__}")
+        # A DataFrame's rows are in its array; iterating it would give the names of its columns.
+        as_array = getattr(vectors, "to_numpy", None)
+        vectors = as_array() if callable(as_array) else list(vectors)
+    if isinstance(vectors, list):
+        vectors = [row.detach().cpu().float().numpy() if isinstance(row, Tensor) else row for row in vectors]
+        array = np.asarray(vectors) if vectors else np.empty(0, np.float32)
+    else:
+        array = vectors
+    if array.dtype == object:
+        array = np.stack([np.asarray(row) for row in array]) if len(array) else np.empty(0, np.float32)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"their items are of type {array.dtype}")
+    # A copy in native byte order and row by row, whatever strides the array has.
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
-def validate_shortlist(shortlist: int | None, info: CheckpointInfo, reads: bool) -> int:
+def validate_count(value: Any, name: str, minimum: int) -> int:  # noqa: ANN401 - whatever the caller gave
+    """A whole number of at least `minimum`, as an `int`; numpy's integers are taken.
+
+    Raises:
+        GenerationError: it is not one.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise GenerationError(f"{name} is {_shorten(value)}; it must be a whole number.") from None
+    if number < minimum:
+        raise GenerationError(f"{name} is {number}; it must be at least {minimum}.")
+    return number
+
+
+def validate_seed(seed: Any, num_samples: int) -> int:  # noqa: ANN401 - as above
+    """The seed of the first sample; sample k uses `seed + k`.
+
+    Raises:
+        GenerationError: it is out of range.
+    """
+    number = validate_count(seed, "seed", 0)
+    if number > (1 << 63) - num_samples:
+        raise GenerationError(f"The seed is {number}; it must lie between 0 and 2^63 - 1.")
+    return number
+
+
+def validate_shortlist(shortlist: int | None, info: CheckpointInfo, encodes: bool) -> int:
     """How many sentences are written for each one that goes on.
 
     Args:
-        shortlist: As asked for; None for the default.
-        info: Says whether the model can choose among them.
-        reads: Whether the encoder reads what goes on, to choose in its turn; without that the default is 1.
+        shortlist: As given; None for the default.
+        info: Says whether the model has a surrogate to choose with.
+        encodes: Whether the encoder reads what goes on, to choose in its turn; without that the default is 1.
 
     Raises:
         GenerationError: fewer than one, or several of a model that cannot choose among them.
     """
-    chooses = info.model.decoder.surrogate_width > 0
+    has_surrogate = info.model.decoder.surrogate_width > 0
     if shortlist is None:
-        return SHORTLIST if chooses and reads else 1
-    if shortlist < 1:
-        raise GenerationError(f"A shortlist of {shortlist} was asked for; it must hold at least 1 sentence.")
-    if shortlist > 1 and not chooses:
+        return DEFAULT_SHORTLIST if has_surrogate and encodes else 1
+    shortlist = validate_count(shortlist, "shortlist", 1)
+    if shortlist > 1 and not has_surrogate:
         raise GenerationError(
             f"A shortlist of {shortlist} was asked for, and this model has no surrogate of the encoder to choose with.",
             "Leave the shortlist out, or train with --set decoder.surrogate_width=64.",
@@ -82,22 +160,27 @@ def validate_shortlist(shortlist: int | None, info: CheckpointInfo, reads: bool)
 def validate_lengths(
     lengths: int | Sequence[int], rows: int, candidates: int, info: CheckpointInfo
 ) -> list[int]:
-    """The length of each row in tokens, as it was given for all or for each.
+    """The length of each row in tokens, given once for all or for each.
 
     Raises:
-        GenerationError: they are too many or too few, out of range, or stand beside candidates.
+        GenerationError: they are too many or too few, out of range, or given together with candidates.
     """
     if candidates > 1:
         raise GenerationError(
             "Candidates differ in their length, and a length was given.",
             "Leave out one of the two (--length, --candidates).",
         )
-    longest = info.model.max_tokens
-    given = [lengths] * rows if isinstance(lengths, int) else list(lengths)
+    max_tokens = info.model.max_tokens
+    if isinstance(lengths, Iterable):
+        given = [validate_count(length, "A length", 1) for length in lengths]
+    else:
+        given = [validate_count(lengths, "The length", 1)] * rows
     if len(given) != rows:
         raise GenerationError(f"{len(given)} lengths were given for {rows} vectors.")
-    if bad := [n for n in given if not 1 <= n <= longest]:
-        raise GenerationError(f"A length of {bad[0]} tokens was asked for; this model writes 1 to {longest}.")
+    if bad := [n for n in given if n > max_tokens]:
+        raise GenerationError(
+            f"A length of {bad[0]} tokens was asked for; this model writes 1 to {max_tokens}."
+        )
     return given
 
 
@@ -116,3 +199,9 @@ def validate_sampling(sampling: SamplingConfig, unconditional: bool, info: Check
             "Use --cfg 1, or train with train.condition_dropout above 0.",
         )
     return sampling
+
+
+def _shorten(value: object) -> str:
+    """A value as a short text for a message."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -1,7 +1,7 @@
-"""From latents and lengths to tokens: joins the networks with the sampler."""
+"""From latents and lengths to tokens: a trained model bound to a way of sampling."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,14 +11,22 @@ from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
 from sgdd_engine.generation.guided_denoiser import DraftInput, GuidedDenoiser
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.seeds import stream_seed
 
-# Tokens of all canvases that fill in together.
+# Tokens of all canvases that are filled together: 256 sentences of 32 tokens, enough rows for the matrix products.
 BATCH_TOKENS = 1 << 13
+# The temperature of whatever has to differ from the likeliest sentence: repeated lengths, proposals, diversity.
+RESAMPLING_TEMPERATURE = 0.7
+# `token_log_probs` masks every third token at a time, so that a token is scored with its neighbours given.
+STRIDE = 3
+
+OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
+"""Called with (steps done, indices of the batch's canvases, their tokens)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """One sentence to write: which latent, how many tokens, which seed, and which of the seed's streams of noise."""
+    """One sentence to write: which latent, how many tokens, which seed, and which of the seed's random streams."""
 
     row: int
     length: int
@@ -28,7 +36,7 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A sentence to complete: of which latent, its tokens (the mask where it is open), and the noise to draw from."""
+    """A sentence to complete: of which latent, its tokens (the mask where it is open), and its random numbers."""
 
     row: int
     tokens: Sequence[int]
@@ -36,150 +44,181 @@ class Canvas:
     draft: DraftInput | None = None
 
 
-def noise_of(seed: int, stream: int = 0) -> torch.Generator:
-    """The noise of one stream of a seed; what is drawn from one says nothing of another."""
-    # An odd multiplier spreads the streams of neighbouring seeds far apart in the 63-bit seed space.
-    return torch.Generator().manual_seed((seed + stream * 0x9E3779B97F4A7C15) % (1 << 63))
+def stream_generator(seed: int, stream: int = 0) -> torch.Generator:
+    """The generator of one stream of a seed; see `stream_seed`."""
+    return torch.Generator().manual_seed(stream_seed(seed, stream))
 
 
-def decode(
-    model: SemanticDecoder,
-    z: Tensor,
-    tasks: Sequence[DecodeRequest],
-    *,
-    sampling: SamplingConfig,
-    schedule: MaskingSchedule,
-    forbidden: Sequence[int],
-    on_step: Callable[[int, Sequence[DecodeRequest], Sequence[list[int]]], None] | None = None,
-) -> list[list[int]]:
-    """Write each task's sentence from an all-mask canvas.
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A trained model bound to its schedule, the tokens that it never writes, and a way of sampling.
 
-    Args:
+    Attributes:
         model: In evaluation mode.
-        z: Latents [N, latent_dim], on the model's device.
-        tasks: What to write.
-        sampling: Steps, guidance, order, temperature.
-        schedule: The model's masking schedule.
-        forbidden: Token ids that are never written (specials).
-        on_step: Called with (steps done, the batch's tasks, their canvases).
-
-    Returns:
-        Token ids, in the order of the tasks.
+        schedule: The masking schedule it was trained under.
+        forbidden: Token ids that are never written (the special ones).
+        sampling: Steps, guidance, position rule, temperature.
     """
-    mask_id = model.config.vocabulary.mask_id
-    return fill(
-        model,
-        z,
-        [Canvas(task.row, [mask_id] * task.length, noise_of(task.seed, task.stream)) for task in tasks],
-        sampling=sampling,
-        schedule=schedule,
-        forbidden=forbidden,
-        on_step=None
-        if on_step is None
-        else lambda step, indices, texts: on_step(step, [tasks[i] for i in indices], texts),
-    )
+
+    model: SemanticDecoder
+    schedule: MaskingSchedule
+    forbidden: Sequence[int]
+    sampling: SamplingConfig
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask token."""
+        return self.model.config.vocabulary.mask_id
+
+    def resampling(self, steps: int | None = None) -> "Decoder":
+        """The same with a temperature of at least `RESAMPLING_TEMPERATURE`, and perhaps another number of steps."""
+        sampling = self.sampling
+        warmer = max(RESAMPLING_TEMPERATURE, sampling.temperature)
+        return replace(self, sampling=replace(sampling, temperature=warmer, steps=steps or sampling.steps))
+
+    def latents(self, e: Tensor) -> Tensor:
+        """Latents [M, latent_dim] of sentence vectors [M, D], on the model's device."""
+        z: Tensor = self.model.latent(e.to(self.model.null.device)).z
+        return z
+
+    def decode(
+        self, z: Tensor, requests: Sequence[DecodeRequest], on_step: OnStep | None = None
+    ) -> list[list[int]]:
+        """Write each request's sentence from an all-mask canvas.
+
+        Args:
+            z: Latents [N, latent_dim], on the model's device.
+            requests: What to write.
+            on_step: Called after each denoising step.
+
+        Returns:
+            Token ids, in the order of the requests.
+        """
+        canvases = [
+            Canvas(
+                request.row, [self.mask_id] * request.length, stream_generator(request.seed, request.stream)
+            )
+            for request in requests
+        ]
+        return self.fill(z, canvases, on_step)
+
+    @torch.inference_mode()
+    def fill(self, z: Tensor, canvases: Sequence[Canvas], on_step: OnStep | None = None) -> list[list[int]]:
+        """Write on the open positions of each canvas; tokens that are given stay.
+
+        Canvases of all lengths are filled together, and the network reads those of one length at a time: nothing is
+        padded, and the vocabulary head still gets many positions at once.
+
+        Args:
+            z: Latents [N, latent_dim], on the model's device.
+            canvases: What to complete.
+            on_step: Called after each denoising step.
+
+        Returns:
+            Token ids, in the order of the canvases.
+        """
+        results: list[list[int]] = [[] for _ in canvases]
+        for indices in _batches([len(canvas.tokens) for canvas in canvases]):
+            batch = [canvases[i] for i in indices]
+            lengths = [len(canvas.tokens) for canvas in batch]
+            drafts = [canvas.draft for canvas in batch if canvas.draft is not None]
+            tokens = sample(
+                self._denoiser(z[[canvas.row for canvas in batch]], lengths, drafts),
+                self.pad_rows([canvas.tokens for canvas in batch]),
+                mask_id=self.mask_id,
+                schedule=self.schedule,
+                config=self.sampling,
+                generators=[canvas.generator for canvas in batch],
+                lengths=lengths,
+                on_step=None if on_step is None else _on_table(on_step, indices, lengths),
+            )
+            for i, row in zip(indices, _unpadded(tokens, lengths), strict=True):
+                results[i] = row
+        return results
+
+    @torch.inference_mode()
+    def token_log_probs(self, z: Tensor, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Log-probability of each token of each text, with every third token masked and the others given.
+
+        Args:
+            z: Latents [N, latent_dim], on the model's device.
+            rows: The latent that each text belongs to.
+            texts: Token ids of each text, at least one.
+
+        Returns:
+            One [n] in float32 on the CPU per text of n tokens, in nats.
+        """
+        results = [torch.zeros(len(tokens)) for tokens in texts]
+        for indices in _batches([len(tokens) for tokens in texts]):
+            lengths = [len(texts[i]) for i in indices]
+            tokens = self.pad_rows([texts[i] for i in indices])
+            # Its calls are not the steps of one sentence: self-conditioning would show it another canvas.
+            denoiser = self._denoiser(z[[rows[i] for i in indices]], lengths, self_conditioning=False)
+            log_probs = torch.zeros(tokens.shape)
+            for first in range(STRIDE):
+                masked = torch.zeros_like(tokens, dtype=torch.bool)
+                masked[:, first::STRIDE] = True
+                masked &= torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
+                if masked.any():
+                    log_probs[masked] = self._masked_log_probs(denoiser, tokens, masked, lengths)
+            for i, row in zip(indices, log_probs, strict=True):
+                results[i] = row[: len(texts[i])].clone()
+        return results
+
+    def pad_rows(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids of a batch as one table [B, n]; behind its end a row holds `<s>`, which is never written."""
+        table = torch.full((len(texts), max(map(len, texts))), self.model.config.vocabulary.bos_id)
+        for row, tokens in zip(table, texts, strict=True):
+            row[: len(tokens)] = torch.tensor(tokens)
+        return table
+
+    def _denoiser(
+        self,
+        z: Tensor,
+        lengths: Sequence[int],
+        drafts: Sequence[DraftInput] = (),
+        *,
+        self_conditioning: bool = True,
+    ) -> GuidedDenoiser:
+        return GuidedDenoiser(
+            self.model, z, lengths, self.sampling, self.forbidden, drafts, self_conditioning=self_conditioning
+        )
+
+    def _masked_log_probs(
+        self, denoiser: GuidedDenoiser, tokens: Tensor, masked: Tensor, lengths: Sequence[int]
+    ) -> Tensor:
+        """Log-probabilities [M] of the tokens of [B, n] at the masked positions."""
+        canvas = tokens.masked_fill(masked, self.mask_id)
+        times = self.schedule.time_at(masked.sum(dim=1) / torch.tensor(lengths))
+        parts, targets = [], tokens[masked]
+        for logits in denoiser(canvas, times, masked)(torch.arange(len(targets))):
+            target = targets[: len(logits), None].to(logits.device)
+            targets = targets[len(logits) :]
+            # Guided logits are not normalised, and the mask token is among them.
+            logits[:, self.mask_id] = -torch.inf
+            parts.append((logits.gather(1, target).squeeze(1) - logits.logsumexp(dim=-1)).cpu())
+        return torch.cat(parts)
 
 
-def fill(
-    model: SemanticDecoder,
-    z: Tensor,
-    canvases: Sequence[Canvas],
-    *,
-    sampling: SamplingConfig,
-    schedule: MaskingSchedule,
-    forbidden: Sequence[int],
-    on_step: Callable[[int, Sequence[int], Sequence[list[int]]], None] | None = None,
-) -> list[list[int]]:
-    """Write on the open positions of each canvas; what stands there stays.
-
-    Canvases of all lengths are filled together, and the network reads those of one length at a time: nothing is
-    padded, and the vocabulary head still gets many positions at once.
-
-    Args:
-        model: In evaluation mode.
-        z: Latents [N, latent_dim], on the model's device.
-        canvases: What to complete.
-        sampling: Steps, guidance, order, temperature.
-        schedule: The model's masking schedule.
-        forbidden: Token ids that are never written (specials).
-        on_step: Called with (steps done, which canvases the batch holds, what stands on them).
-
-    Returns:
-        Token ids, in the order of the canvases.
-    """
-    results: list[list[int]] = [[] for _ in canvases]
-    for indices in batches([len(canvas.tokens) for canvas in canvases]):
-        batch = [canvases[i] for i in indices]
-        watch = None if on_step is None else _watcher(on_step, indices, batch)
-        for i, tokens in zip(
-            indices, _fill_batch(model, z, batch, sampling, schedule, forbidden, watch), strict=True
-        ):
-            results[i] = tokens
-    return results
-
-
-def batches(lengths: Sequence[int]) -> list[list[int]]:
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Indices of sentences of these lengths, the shortest first, in batches of about `BATCH_TOKENS`."""
-    found: list[list[int]] = []
-    room = 0
+    batch: list[int] = []
+    room = BATCH_TOKENS
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         room -= lengths[index]
-        if room < 0:
-            found.append([])
-            room = BATCH_TOKENS - lengths[index]
-        found[-1].append(index)
-    return found
+        if batch and room < 0:
+            yield batch
+            batch, room = [], BATCH_TOKENS - lengths[index]
+        batch.append(index)
+    if batch:
+        yield batch
 
 
-def pad_rows(texts: Sequence[Sequence[int]], model: SemanticDecoder) -> Tensor:
-    """Token ids of a batch as one table [B, n].
-
-    Behind its end a row holds an anchor, which is neither open nor ever written.
-    """
-    table = torch.full((len(texts), max(map(len, texts))), model.config.vocabulary.bos_id)
-    for row, tokens in zip(table, texts, strict=True):
-        row[: len(tokens)] = torch.tensor(tokens)
-    return table
+def _unpadded(table: Tensor, lengths: Sequence[int]) -> list[list[int]]:
+    return [row[:length] for row, length in zip(table.tolist(), lengths, strict=True)]
 
 
-def _watcher(
-    on_step: Callable[[int, Sequence[int], Sequence[list[int]]], None],
-    indices: Sequence[int],
-    batch: Sequence[Canvas],
+def _on_table(
+    on_step: OnStep, indices: Sequence[int], lengths: Sequence[int]
 ) -> Callable[[int, Tensor], None]:
-    return lambda step, table: on_step(step, indices, _texts(table, batch))
-
-
-def _texts(table: Tensor, batch: Sequence[Canvas]) -> list[list[int]]:
-    return [row[: len(canvas.tokens)] for row, canvas in zip(table.tolist(), batch, strict=True)]
-
-
-@torch.inference_mode()
-def _fill_batch(
-    model: SemanticDecoder,
-    z: Tensor,
-    batch: Sequence[Canvas],
-    sampling: SamplingConfig,
-    schedule: MaskingSchedule,
-    forbidden: Sequence[int],
-    on_step: Callable[[int, Tensor], None] | None,
-) -> list[list[int]]:
-    lengths = [len(canvas.tokens) for canvas in batch]
-    tokens = sample(
-        GuidedDenoiser(
-            model,
-            z[[canvas.row for canvas in batch]],
-            lengths,
-            sampling,
-            forbidden,
-            [canvas.draft for canvas in batch],
-        ),
-        pad_rows([canvas.tokens for canvas in batch], model),
-        mask_id=model.config.vocabulary.mask_id,
-        schedule=schedule,
-        config=sampling,
-        generators=[canvas.generator for canvas in batch],
-        lengths=lengths,
-        on_step=on_step,
-    )
-    return _texts(tokens, batch)
+    return lambda step, table: on_step(step, indices, _unpadded(table, lengths))

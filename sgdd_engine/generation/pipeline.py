@@ -1,6 +1,6 @@
-"""A trained model and some text or vectors in, text out: the Python door of sgdd."""
+"""`SGDD`: a trained model and some text or vectors in, text out; the one door for Python and the command line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,31 +9,43 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
-from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
+from sgdd_engine.generation import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.arguments import (
-    validate_counts,
+    TextsLike,
+    VectorsLike,
+    validate_count,
     validate_lengths,
     validate_sampling,
+    validate_seed,
     validate_shortlist,
+    validate_texts,
     validate_vectors,
 )
-from sgdd_engine.generation.decode import DecodeRequest, decode
-from sgdd_engine.generation.proposal import ProposalContext
-from sgdd_engine.generation.refinement import EncoderScorer, best_of_n
-from sgdd_engine.generation.refinement import refine as improve
-from sgdd_engine.generation.remask import TEMPERATURE
-from sgdd_engine.generation.shortlist import Unread, proposer, select_shortlist, unread
+from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
+from sgdd_engine.generation.refinement import (
+    PROPOSERS,
+    Candidate,
+    EncoderScorer,
+    ProposalContext,
+    best_of_n,
+    usable_proposers,
+)
+from sgdd_engine.generation.refinement import (
+    refine as refine_candidates,
+)
+from sgdd_engine.generation.shortlist import NotEncoded, build_proposer, select_shortlist
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 
-# Likeliest lengths tried before a length is tried again, by chance.
-LENGTHS_TRIED = 8
+# Candidates have the likeliest lengths, one each; beyond so many, lengths repeat with tokens that are drawn. The first
+# guess of the length head is right for about a quarter of sentences; eight were tried first, and no other number.
+DISTINCT_LENGTHS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +58,8 @@ class Generation:
         row: Index of the vector it was written from.
         seed: The seed that wrote it.
         cosine: Cosine of its re-encoded vector with the given one; None where it was not re-encoded.
-        encoder_calls: Texts that were encoded to write it: each distinct candidate that was read, each proposal of
-            refining, and its own where it was scored. The given vector's own text is not among them.
+        encoder_calls: Texts that were encoded to write it: each distinct candidate, each proposal of refining, and its
+            own text where it was scored. Encoding the source is not counted.
     """
 
     text: str
@@ -127,38 +139,46 @@ class SGDD:
             self._encoder = load_encoder_like(self.info.encoder, self.device)
         return self._encoder
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
+    def encode(self, texts: TextsLike) -> Tensor:
         """Sentence vectors of texts, as the frozen encoder gives them.
+
+        Args:
+            texts: One text, or any iterable of them.
 
         Returns:
             [N, D] float32 on the CPU, of unit length where the encoder normalises.
-        """
-        return self.encoder.encode([_cleaned(text) for text in texts])
 
-    def reconstruct(self, texts: Sequence[str], **options: Any) -> list[Generation]:  # noqa: ANN401 - passed on to generate
+        Raises:
+            GenerationError: an item is not a text, or holds nothing.
+        """
+        return self.encoder.encode(validate_texts(texts))
+
+    def reconstruct(self, texts: TextsLike, **options: Any) -> list[Generation]:  # noqa: ANN401 - passed on to generate
         """Encode texts and write them again from their vectors alone; scored by re-encoding.
 
         Args:
-            texts: N sentences.
+            texts: N sentences, or one.
             **options: As for `generate`.
 
         Returns:
             `num_samples` generations per text, in order.
         """
-        if not texts:
+        sentences = validate_texts(texts)
+        if not sentences:
             return []
-        return self.generate(self.encode(texts), **{"score": True, **options})
+        return self.generate(self.encoder.encode(sentences), **{"score": True, **options})
 
     @torch.inference_mode()
     def generate(
         self,
-        vectors: Tensor | Sequence[Sequence[float]],
+        vectors: VectorsLike,
         *,
         sampling: SamplingConfig | None = None,
         lengths: int | Sequence[int] | None = None,
         candidates: int = 1,
         refine: int = 0,
         shortlist: int | None = None,
+        proposals: Sequence[str] | None = None,
         num_samples: int = 1,
         seed: int = 0,
         score: bool = False,
@@ -168,18 +188,22 @@ class SGDD:
         """Write sentences from vectors, starting from an all-mask canvas.
 
         Args:
-            vectors: [N, D], made by the model's own encoder.
-            sampling: Steps, guidance, order, temperature; by default as the checkpoint recommends.
+            vectors: [N, D] made by the model's own encoder, or one [D]; a tensor, an array or nested sequences.
+            sampling: Steps, guidance, position rule, temperature; by default as the checkpoint recommends.
             lengths: Tokens to write, one number or one per vector; by default the length head says.
-            candidates: So many sentences are read for each, and the one kept whose re-encoded vector is closest
-                to the given one: the likeliest lengths first, then by chance. Costs one encoder call each.
-            refine: Rounds in which the least certain tokens are written anew, and the whole sentence where the decoder
-                was trained to correct drafts; a change is kept if the cosine rises. Costs one encoder call each.
+            candidates: Sentences that are written and encoded for each vector; the one whose vector is closest to the
+                given one is kept. They have the likeliest lengths, then lengths repeat with tokens that are drawn.
+                Costs one encoder call each.
+            refine: Rounds in which another sentence is proposed and kept if its cosine is higher: the least likely
+                tokens written anew, or the whole sentence where the decoder was trained to correct drafts. Costs one
+                encoder call each.
             shortlist: For each candidate and each round so many sentences are written, and the encoder reads those
-                that the model's surrogate of it finds closest, always with the one of the likeliest length where
-                candidates are more than one; what is not read stays on the list. 1 for no such choice. Costs no
-                encoder call, and so many times the writing. By default 4 where there is more than one to read and
-                the model has a surrogate.
+                that the model's surrogate of it predicts to be closest, always with the one of the likeliest length
+                where candidates are more than one; what is not read stays on the list. 1 for no such choice. Costs no
+                encoder call, and so many times the writing. By default 4 where the encoder reads more than one
+                sentence and the model has a surrogate.
+            proposals: Kinds of proposals of refining, by their names in `PROPOSERS`; by default all that the model can
+                make. Without a shortlist the first kind alone is used.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
@@ -192,105 +216,109 @@ class SGDD:
         Raises:
             GenerationError: vectors of another size or not finite, lengths out of range or given together with
                 candidates, a seed out of range, guidance without a trained null condition, refining without a
-                meaning.
+                condition.
+            ConfigError: no such kind of proposal.
         """
         e = validate_vectors(vectors, self.info)
         sampling = validate_sampling(sampling or self.recommended_sampling, unconditional, self.info)
-        validate_counts(candidates, num_samples, refine, seed, unconditional)
+        candidates = validate_count(candidates, "candidates", 1)
+        num_samples = validate_count(num_samples, "num_samples", 1)
+        refine = validate_count(refine, "refine", 0)
+        seed = validate_seed(seed, num_samples)
+        if refine and unconditional:
+            raise GenerationError(
+                "Refining goes towards a vector, and the null condition has none.",
+                "Leave out one of the two (refine, unconditional).",
+            )
         shortlist = validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
-        z = self.model.null_latent(len(e)) if unconditional else self.model.latent(e.to(self.device)).z
+        kinds = usable_proposers(self.model, PROPOSERS.names() if proposals is None else proposals)
         if lengths is not None:
             lengths = validate_lengths(lengths, len(e), candidates, self.info)
-        tasks = self._tasks(z, lengths, candidates * shortlist, num_samples, seed)
-        ids = self._written(z, tasks, sampling, on_event)
-        left: Unread = {}
+        if not len(e):
+            return []
+        decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
+        z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
+        requests = self._requests(z, lengths, candidates * shortlist, num_samples, seed)
+        ids = self._write(decoder, z, requests, on_event)
+        not_encoded: NotEncoded = {}
         if shortlist > 1:
-            kept = select_shortlist(self.model, e, tasks, ids, candidates)
-            left = unread(tasks, ids, kept)
-            tasks, ids = [tasks[i] for i in kept], [ids[i] for i in kept]
+            kept, not_encoded = select_shortlist(self.model, e, requests, ids, candidates)
+            requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
         if candidates == 1 and not score and not refine:
             texts = self.tokenizer.decode_batch(ids)
             return [
-                Generation(text, tuple(tokens), task.row, task.seed)
-                for text, tokens, task in zip(texts, ids, tasks, strict=True)
+                Generation(text, tuple(tokens), request.row, request.seed)
+                for text, tokens, request in zip(texts, ids, requests, strict=True)
             ]
-        reader = EncoderScorer(self.encoder, self.tokenizer, e)
-        drafts = best_of_n(reader, [task.row for task in tasks], [task.seed for task in tasks], ids)
+        scorer = EncoderScorer(self.encoder, self.tokenizer, e)
+        best = best_of_n(
+            scorer, [request.row for request in requests], [request.seed for request in requests], ids
+        )
         if refine:
-            writer = ProposalContext(
-                self.model,
+            context = ProposalContext(
+                decoder,
                 e,
-                sampling,
-                self.schedule,
-                self.tokenizer.special_ids,
                 keep_length=lengths is not None,
-                watch=lambda steps: self._reporter(on_event, steps),
+                on_step=lambda steps: self._on_step(on_event, steps),
             )
-            drafts = improve(drafts, refine, proposer(writer, shortlist, reader.text, left), reader, on_event)
-        return [
-            Generation(item.text, item.tokens, item.row, item.seed, item.cosine, len(item.tried))
-            for item in drafts
-        ]
+            propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
+            best = refine_candidates(best, refine, propose, scorer, on_event)
+        return [_generation(candidate) for candidate in best]
 
-    def tries_by_chance(self, candidates: int, shortlist: int | None = None) -> bool:
-        """Whether so many candidates are more than there are lengths to try, so that some are drawn by chance."""
-        return candidates * validate_shortlist(shortlist, self.info, candidates > 1) > LENGTHS_TRIED
+    def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
+        """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""
+        return candidates * validate_shortlist(shortlist, self.info, candidates > 1) > DISTINCT_LENGTHS
 
     def likely_lengths(self, z: Tensor, count: int) -> Tensor:
         """The `count` likeliest lengths in tokens of latents [N, latent_dim], likeliest first: [N, count]."""
         count = min(count, self.info.model.max_tokens)
         return self.model.length_logits(z).topk(count, dim=-1).indices.cpu() + 1
 
-    def _tasks(
-        self, z: Tensor, lengths: Sequence[int] | None, many: int, num_samples: int, seed: int
+    def _requests(
+        self, z: Tensor, lengths: Sequence[int] | None, count: int, num_samples: int, seed: int
     ) -> list[DecodeRequest]:
-        """`many` sentences of each latent and seed: of the likeliest lengths, or of the one that was given."""
+        """`count` sentences of each latent and seed: of the likeliest lengths, or of the one that was given."""
         if lengths is None:
-            per_row = self.likely_lengths(z, min(many, LENGTHS_TRIED)).tolist()
+            per_row = self.likely_lengths(z, min(count, DISTINCT_LENGTHS)).tolist()
         else:
             per_row = [[length] for length in lengths]
         return [
-            DecodeRequest(row, likely[number % len(likely)], seed + k, number // len(likely))
-            for row, likely in enumerate(per_row)
+            DecodeRequest(row, row_lengths[number % len(row_lengths)], seed + k, number // len(row_lengths))
+            for row, row_lengths in enumerate(per_row)
             for k in range(num_samples)
-            for number in range(many)
+            for number in range(count)
         ]
 
-    def _written(
-        self, z: Tensor, tasks: Sequence[DecodeRequest], sampling: SamplingConfig, on_event: Listener
+    def _write(
+        self, decoder: Decoder, z: Tensor, requests: Sequence[DecodeRequest], on_event: Listener
     ) -> list[list[int]]:
-        """Token ids of each task; a length that is tried again is written by chance."""
-        warm = replace(sampling, temperature=max(TEMPERATURE, sampling.temperature))
+        """Token ids of each request; where a length repeats, tokens are drawn."""
         ids: dict[int, list[int]] = {}
-        for again, config in ((False, sampling), (True, warm)):
-            indices = [i for i, task in enumerate(tasks) if (task.stream > 0) == again]
-            written = decode(
-                self.model,
-                z,
-                [tasks[i] for i in indices],
-                sampling=config,
-                schedule=self.schedule,
-                forbidden=self.tokenizer.special_ids,
-                on_step=self._reporter(on_event, config.steps),
-            )
+        for repeats, of_length in ((False, decoder), (True, decoder.resampling())):
+            indices = [i for i, request in enumerate(requests) if (request.stream > 0) == repeats]
+            on_step = self._on_step(on_event, of_length.sampling.steps)
+            written = of_length.decode(z, [requests[i] for i in indices], on_step)
             ids.update(zip(indices, written, strict=True))
-        return [ids[i] for i in range(len(tasks))]
+        return [ids[i] for i in range(len(requests))]
 
-    def _reporter(
-        self, on_event: Listener, num_steps: int
-    ) -> Callable[[int, Sequence[object], Sequence[list[int]]], None] | None:
+    def _on_step(self, on_event: Listener, num_steps: int) -> OnStep | None:
+        """What reports the canvases of each denoising step to the listener; None where nobody listens."""
         if on_event is ignore:
             return None
 
-        def report(step: int, _: Sequence[object], canvases: Sequence[list[int]]) -> None:
+        def report(step: int, _: Sequence[int], canvases: Sequence[list[int]]) -> None:
             texts = tuple(self.tokenizer.show_canvas(tokens) for tokens in canvases)
             on_event(CanvasChanged(step, num_steps, texts))
 
         return report
 
 
-def _cleaned(text: str) -> str:
-    cleaned = clean(text)
-    if not cleaned:
-        raise GenerationError(f"There is nothing to encode in {text!r}.", "Give a sentence.")
-    return cleaned
+def _generation(candidate: Candidate) -> Generation:
+    return Generation(
+        candidate.text,
+        candidate.tokens,
+        candidate.row,
+        candidate.seed,
+        candidate.cosine,
+        len(candidate.tried),
+    )

@@ -1,32 +1,35 @@
-"""Feedback: encode again what was written, propose another sentence for it, keep whichever is closer.
+"""Refining: re-encode what was written, propose another sentence for it, keep whichever is closer to the vector.
 
 A round costs one encoder call per sentence. Source: the loop of vec2text (arXiv 2310.06816 §3); how a sentence is
-proposed is left open here (see `remasking`).
+proposed is a kind of proposal (`PROPOSERS`), one file each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation.decode import noise_of
+from sgdd_engine.generation.decode import Canvas, Decoder, OnStep, stream_generator
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.registry import Registry
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 STAGE = "refining"
-# Closer than this, what is left to gain is rounding.
-ENOUGH = 0.999
-# Equal meanings in another batch, or in another case for an uncased encoder, differ by rounding only.
-SAME = 1e-5
-# Streams of a seed's noise below this one write first drafts.
-STREAM = 1 << 32
+# At this cosine a candidate needs no more rounds: an fp16 vector of the same text can differ by as much.
+CLOSE_ENOUGH = 0.999
+# Vectors of one text in two batches, or of its upper case for an uncased encoder, differ by rounding below this.
+ROUNDING = 1e-5
+# Streams of a seed below this one write first drafts.
+REFINEMENT_STREAM = 1 << 32
 
 
-class Reading(NamedTuple):
-    """What the encoder said of a text: its token ids and its vector [D]."""
+class EncodedText(NamedTuple):
+    """A text's token ids and its vector [D] as the encoder gives it."""
 
     tokens: tuple[int, ...]
     vector: Tensor
@@ -43,7 +46,7 @@ class Candidate:
         text: The sentence.
         vector: Its re-encoded vector [D].
         cosine: Of that with the vector it was written from.
-        tried: All texts that were encoded on the way to it, its own among them, in their order.
+        tried: All texts that were encoded so far for this vector and seed, this one among them, in their order.
     """
 
     row: int
@@ -52,131 +55,204 @@ class Candidate:
     text: str
     vector: Tensor
     cosine: float
-    tried: Mapping[str, Reading]
+    tried: Mapping[str, EncodedText]
 
 
-class Proposer(Protocol):
-    """Other sentences in the place of drafts; the place where a trained corrector goes."""
+def encode_written(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
+    """Vectors [M, D] of texts that a model wrote; one encoder call per text.
 
-    def __call__(
-        self, drafts: Sequence[Candidate], noise: Sequence[torch.Generator]
-    ) -> Sequence[tuple[int, ...]]:
-        """Token ids of one new sentence per draft, drawn from the draft's own generator."""
-        ...
+    A model can write an empty text, which has no vector; a full stop is encoded in its place.
+    """
+    return encoder.encode([text or "." for text in texts])
 
 
 class EncoderScorer:
-    """Reads written sentences with the encoder and says how close to their vectors they came.
+    """Encodes written sentences and says how close to their vectors they came.
 
     Args:
         encoder: The frozen encoder.
         tokenizer: The decoder's vocabulary.
-        e: The vectors that are to be matched [N, D], on the CPU.
+        e: The target vectors [N, D], on the CPU.
     """
 
     def __init__(self, encoder: SentenceEncoder, tokenizer: TextTokenizer, e: Tensor) -> None:
         self._encoder, self._tokenizer, self._e = encoder, tokenizer, e
 
     def text(self, tokens: Sequence[Sequence[int]]) -> list[str]:
-        """What the tokens spell."""
+        """The texts of token ids."""
         return self._tokenizer.decode_batch(tokens)
 
-    def read(self, rows: Sequence[int], texts: Sequence[str]) -> tuple[Tensor, list[float]]:
+    def score(self, rows: Sequence[int], texts: Sequence[str]) -> tuple[Tensor, list[float]]:
         """Vectors of texts [M, D], and their cosines with the vectors of these rows; one encoder call per text."""
-        # An empty text has no meaning to compare; a full stop stands for it so that the rows stay aligned.
-        vectors = self._encoder.encode([text or "." for text in texts])
+        vectors = encode_written(self._encoder, texts)
         targets = self._e[torch.tensor(rows, dtype=torch.long)]
         return vectors, torch.cosine_similarity(vectors, targets, dim=-1).tolist()
 
 
+@dataclass(frozen=True)
+class ProposalContext:
+    """What every kind of proposal is made with.
+
+    Attributes:
+        decoder: The model with the sampling that was asked for.
+        e: The target vectors [N, D].
+        keep_length: Whether lengths stay as they are.
+        on_step: Gives, for a number of denoising steps, what is called after each of them.
+    """
+
+    decoder: Decoder
+    e: Tensor
+    keep_length: bool = False
+    on_step: Callable[[int], OnStep | None] | None = None
+
+    @cached_property
+    def z(self) -> Tensor:
+        """The target vectors' latents [N, latent_dim]."""
+        return self.decoder.latents(self.e)
+
+    @cached_property
+    def _length_logits(self) -> Tensor:
+        return self.decoder.model.length_logits(self.z).cpu()
+
+    def fill(self, decoder: Decoder, z: Tensor, canvases: Sequence[Canvas]) -> list[tuple[int, ...]]:
+        """Complete canvases of rows of `z` [N, latent_dim]; token ids in their order."""
+        on_step = None if self.on_step is None else self.on_step(decoder.sampling.steps)
+        return [tuple(tokens) for tokens in decoder.fill(z, canvases, on_step)]
+
+    def length_change(self, candidate: Candidate, generator: torch.Generator) -> int:
+        """−1, 0 or 1, drawn by what the length head says of the candidate's length and its two neighbours."""
+        if self.keep_length:
+            return 0
+        n, max_tokens = len(candidate.tokens), self._length_logits.shape[1]
+        changes = [change for change in (-1, 0, 1) if 1 <= n + change <= max_tokens]
+        logits = self._length_logits[candidate.row, [n + change - 1 for change in changes]].double()
+        return changes[int(torch.multinomial(logits.softmax(-1), 1, generator=generator))]
+
+
+class Proposer(Protocol):
+    """Proposes another sentence in the place of each candidate."""
+
+    def __call__(
+        self, candidates: Sequence[Candidate], generators: Sequence[torch.Generator]
+    ) -> Sequence[tuple[int, ...]]:
+        """Token ids of one new sentence per candidate, drawn from the candidate's own generator."""
+        ...
+
+
+class ProposerKind(Protocol):
+    """A class of proposers: what it needs of a model, and how one is made.
+
+    Attributes:
+        needs_feedback: Whether the decoder must have learnt to read drafts (`decoder.feedback`).
+    """
+
+    needs_feedback: bool
+
+    def __call__(self, context: ProposalContext) -> Proposer:
+        """A proposer for one call of `generate`."""
+        ...
+
+
+PROPOSERS: Registry[ProposerKind] = Registry("kind of proposal")
+
+
+def usable_proposers(model: SemanticDecoder, names: Sequence[str]) -> list[str]:
+    """Those of these kinds of proposals that the model can make, in their order."""
+    can_read_drafts = model.draft_reader is not None
+    return [name for name in names if can_read_drafts or not PROPOSERS.entry(name).needs_feedback]
+
+
 def best_of_n(
-    reader: EncoderScorer, rows: Sequence[int], seeds: Sequence[int], tokens: Sequence[Sequence[int]]
+    scorer: EncoderScorer, rows: Sequence[int], seeds: Sequence[int], tokens: Sequence[Sequence[int]]
 ) -> list[Candidate]:
     """Of the sentences of each (row, seed) the one closest to its vector, the first among equals.
 
     A text that was written twice is encoded once.
 
     Returns:
-        One draft per (row, seed), in the order in which these first come.
+        One candidate per (row, seed), in the order in which these first come.
     """
-    texts = reader.text(tokens)
+    texts = scorer.text(tokens)
     first: dict[tuple[int, int, str], int] = {}
     for index, key in enumerate(zip(rows, seeds, texts, strict=True)):
         first.setdefault(key, index)
-    vectors, cosines = reader.read([row for row, _, _ in first], [text for _, _, text in first])
+    vectors, cosines = scorer.score([row for row, _, _ in first], [text for _, _, text in first])
     best: dict[tuple[int, int], Candidate] = {}
     for ((row, seed, text), index), vector, cosine in zip(first.items(), vectors, cosines, strict=True):
-        reading = Reading(tuple(tokens[index]), vector)
-        draft = Candidate(row, seed, reading.tokens, text, vector, cosine, {text: reading})
+        encoded = EncodedText(tuple(tokens[index]), vector)
+        candidate = Candidate(row, seed, encoded.tokens, text, vector, cosine, {text: encoded})
         kept = best.get((row, seed))
-        best[row, seed] = draft if kept is None else _closer(kept, draft)
+        best[row, seed] = candidate if kept is None else _closer(kept, candidate)
     return list(best.values())
 
 
 def refine(
-    drafts: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     rounds: int,
     propose: Proposer,
-    reader: EncoderScorer,
+    scorer: EncoderScorer,
     on_event: Listener = ignore,
 ) -> list[Candidate]:
-    """Change drafts round by round and keep a change only where the cosine rises.
+    """Change candidates round by round and keep a change only where the cosine rises.
 
-    A draft does not depend on those beside it. What was tried before is not encoded again.
+    A candidate does not depend on those beside it. What was tried before is not encoded again.
 
     Args:
-        drafts: Where to start.
-        rounds: Proposals per draft; a draft that is close enough (`ENOUGH`) needs no more.
+        candidates: Where to start.
+        rounds: Proposals per candidate; one at `CLOSE_ENOUGH` needs no more.
         propose: New sentences for old.
-        reader: The encoder.
+        scorer: The encoder.
         on_event: Told of each round.
 
     Returns:
-        The closest draft found for each, in order.
+        The closest sentence found for each, in order.
     """
-    best = list(drafts)
-    noise = [noise_of(draft.seed, STREAM) for draft in best]
+    best = list(candidates)
+    generators = [stream_generator(candidate.seed, REFINEMENT_STREAM) for candidate in best]
     on_event(StageStarted(STAGE, rounds, "rounds"))
     for number in range(1, rounds + 1):
-        unfinished = [i for i, draft in enumerate(best) if draft.cosine < ENOUGH]
+        unfinished = [i for i, candidate in enumerate(best) if candidate.cosine < CLOSE_ENOUGH]
         if not unfinished:
             break
         old = [best[i] for i in unfinished]
-        new = _read_new(reader, old, propose(old, [noise[i] for i in unfinished]))
+        new = _score_new(scorer, old, propose(old, [generators[i] for i in unfinished]))
         for i, kept, found in zip(unfinished, old, new, strict=True):
             best[i] = kept if found is None else _closer(kept, found)
         on_event(StageProgress(STAGE, number, f"cosine {_mean_cosine(best):.3f}"))
-    on_event(StageFinished(STAGE, f"cosine {_mean_cosine(drafts):.3f} → {_mean_cosine(best):.3f}."))
+    on_event(StageFinished(STAGE, f"cosine {_mean_cosine(candidates):.3f} → {_mean_cosine(best):.3f}."))
     return best
 
 
-def _read_new(
-    reader: EncoderScorer, drafts: Sequence[Candidate], proposals: Sequence[tuple[int, ...]]
+def _score_new(
+    scorer: EncoderScorer, candidates: Sequence[Candidate], proposals: Sequence[tuple[int, ...]]
 ) -> list[Candidate | None]:
-    """The proposals as drafts; None where the text was tried before."""
-    texts = reader.text(proposals)
-    fresh = [i for i, (draft, text) in enumerate(zip(drafts, texts, strict=True)) if text not in draft.tried]
-    found: list[Candidate | None] = [None] * len(drafts)
-    if not fresh:
-        return found
-    vectors, cosines = reader.read([drafts[i].row for i in fresh], [texts[i] for i in fresh])
-    for i, vector, cosine in zip(fresh, vectors, cosines, strict=True):
-        found[i] = replace(
-            drafts[i],
-            tokens=tuple(proposals[i]),
+    """The proposals as candidates; None where the text was tried before."""
+    texts = scorer.text(proposals)
+    untried = [
+        i for i, (old, text) in enumerate(zip(candidates, texts, strict=True)) if text not in old.tried
+    ]
+    scored: list[Candidate | None] = [None] * len(candidates)
+    if not untried:
+        return scored
+    vectors, cosines = scorer.score([candidates[i].row for i in untried], [texts[i] for i in untried])
+    for i, vector, cosine in zip(untried, vectors, cosines, strict=True):
+        encoded = EncodedText(tuple(proposals[i]), vector)
+        scored[i] = replace(
+            candidates[i],
+            tokens=encoded.tokens,
             text=texts[i],
             vector=vector,
             cosine=cosine,
-            tried={texts[i]: Reading(tuple(proposals[i]), vector)},
+            tried={texts[i]: encoded},
         )
-    return found
+    return scored
 
 
 def _closer(kept: Candidate, other: Candidate) -> Candidate:
     """The closer of two, the first among equals, and that both were tried."""
-    better = other if other.cosine > kept.cosine + SAME else kept
+    better = other if other.cosine > kept.cosine + ROUNDING else kept
     return replace(better, tried={**kept.tried, **other.tried})
 
 
-def _mean_cosine(drafts: Sequence[Candidate]) -> float:
-    return sum(draft.cosine for draft in drafts) / max(1, len(drafts))
+def _mean_cosine(candidates: Sequence[Candidate]) -> float:
+    return sum(candidate.cosine for candidate in candidates) / max(1, len(candidates))

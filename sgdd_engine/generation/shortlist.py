@@ -1,8 +1,9 @@
-"""Several sentences where one is wanted, and the one kept that the model's own guess of its vector finds closest.
+"""Shortlists: several sentences are written for each one that the encoder reads, and a surrogate chooses.
 
-The encoder's word is final, but it is dear: BGE-M3 has eighty times the parameters of a small decoder. A surrogate of
-it costs next to nothing, so several sentences are looked at for each one that the encoder reads. They must be written,
-which for a small encoder takes longer than reading them: a shortlist saves encoder calls, not always time.
+The encoder decides in the end, but a call of it is expensive: BGE-M3 has eighty times the parameters of a small
+decoder. The surrogate, a small network beside the decoder, predicts a text's vector at little cost. The sentences have
+to be written, which for a small encoder takes longer than encoding them: a shortlist saves encoder calls, not always
+time.
 """
 
 import math
@@ -11,23 +12,78 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from sgdd_engine.generation.correct import CorrectionProposer
+from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.decode import DecodeRequest
-from sgdd_engine.generation.proposal import ProposalContext
-from sgdd_engine.generation.refinement import Candidate, Proposer
-from sgdd_engine.generation.remask import RemaskProposer
-from sgdd_engine.generation.surrogate import REACH, gaussian_process_correction, predict_embeddings
+from sgdd_engine.generation.refinement import PROPOSERS, Candidate, ProposalContext, Proposer
 from sgdd_engine.models.model import SemanticDecoder
 
-Unread = dict[tuple[int, int], list[tuple[int, ...]]]
-"""Sentences that were written and not read by the encoder, of each vector and seed."""
+# Sentences of one length whose vectors are predicted together.
+BATCH_ROWS = 512
+# The Gaussian process of the surrogate's errors: its length scale, as a share of the target's norm, and the variance of
+# an error that belongs to one text alone. Of ten settings the one that told encoded sentences best from each other, on
+# 160 validation sentences of a corpus of novels.
+LENGTH_SCALE, NOISE_VARIANCE = 0.3, 0.05
+
+NotEncoded = dict[tuple[int, int], list[tuple[int, ...]]]
+"""Sentences that were written and not encoded, by vector and seed."""
+
+
+@torch.inference_mode()
+def predict_embeddings(model: SemanticDecoder, texts: Sequence[Sequence[int]]) -> Tensor:
+    """Vectors [N, D] that the model's surrogate of the encoder predicts for texts, on the CPU.
+
+    Args:
+        model: In evaluation mode, with `decoder.surrogate_width`.
+        texts: Token ids of each text, at least one.
+    """
+    predictions = torch.empty(len(texts), model.config.embedding_dim)
+    for length in sorted({len(tokens) for tokens in texts}):
+        same_length = [i for i, tokens in enumerate(texts) if len(tokens) == length]
+        for part in (
+            same_length[start : start + BATCH_ROWS] for start in range(0, len(same_length), BATCH_ROWS)
+        ):
+            tokens = torch.tensor([list(texts[i]) for i in part], device=model.null.device)
+            predictions[part] = model.predict_embedding(tokens).cpu()
+    return predictions
+
+
+def gaussian_process_correction(
+    predictions: Tensor, encoded_predictions: Tensor, encoded_vectors: Tensor, length_scale: float
+) -> Tensor:
+    """Predictions corrected by the surrogate's errors on texts that were encoded, the more the closer they are.
+
+    The surrogate's error is taken to be a Gaussian process over its prediction, with a Gaussian kernel:
+    `p* + K(p*, p) (K(p, p) + σ² I)⁻¹ (v − p)`. Source: Rasmussen & Williams 2006, Gaussian Processes for Machine
+    Learning, eq. 2.25.
+
+    Args:
+        predictions: [N, D], p* of the texts that may be encoded.
+        encoded_predictions: [K, D], p of those that were.
+        encoded_vectors: [K, D], v, their vectors.
+        length_scale: Of the kernel.
+
+    Returns:
+        [N, D]; of a text that was encoded nearly its vector, of one far from all of them its prediction.
+    """
+
+    def kernel(left: Tensor, right: Tensor) -> Tensor:
+        # A target of norm 0 has a length scale of 0: its texts then tell nothing of each other.
+        return (torch.cdist(left, right).square() / (-2 * max(length_scale, 1e-6) ** 2)).exp()
+
+    gram = kernel(encoded_predictions, encoded_predictions) + NOISE_VARIANCE * torch.eye(
+        len(encoded_predictions)
+    )
+    corrected: Tensor = predictions + kernel(predictions, encoded_predictions) @ torch.linalg.solve(
+        gram, encoded_vectors - encoded_predictions
+    )
+    return corrected
 
 
 def top_by_cosine(cosines: Sequence[float], groups: Sequence[Hashable], keep: int) -> list[int]:
     """Of each group the `keep` members of the highest cosines, the first among equals.
 
     Args:
-        cosines: How close each is guessed to come [N].
+        cosines: Predicted cosine of each [N].
         groups: Which group each belongs to [N].
         keep: How many of each.
 
@@ -42,72 +98,91 @@ def top_by_cosine(cosines: Sequence[float], groups: Sequence[Hashable], keep: in
 
 
 def select_shortlist(
-    model: SemanticDecoder, e: Tensor, tasks: Sequence[DecodeRequest], ids: Sequence[Sequence[int]], keep: int
-) -> list[int]:
-    """Which tasks' sentences the encoder reads, of each vector and seed.
+    model: SemanticDecoder,
+    e: Tensor,
+    requests: Sequence[DecodeRequest],
+    ids: Sequence[Sequence[int]],
+    keep: int,
+) -> tuple[list[int], NotEncoded]:
+    """Which requests' sentences the encoder reads, of each vector and seed.
 
     Of several the first, which is written at the likeliest length, is always read, so that the closest of them is
-    never further away than the sentence that is written without any choice; beside it those that are guessed to be
-    closest. Where one alone is read, the guess decides. What was written twice is guessed and kept once.
+    never further away than the sentence that is written without any choice; beside it those whose predicted cosine is
+    highest. Where one alone is read, the prediction decides. What was written twice is predicted and kept once.
 
     Args:
-        model: Its surrogate guesses.
-        e: The vectors that are to be matched [N, D], on the CPU.
-        tasks: What was asked for, of each vector and seed the likeliest length first.
+        model: With a surrogate.
+        e: The target vectors [N, D], on the CPU.
+        requests: What was asked for, of each vector and seed the likeliest length first.
         ids: What was written.
         keep: How many of each.
+
+    Returns:
+        Indices of the requests that are read; and the sentences that are not.
     """
     first: dict[Hashable, int] = {}
-    for index, (task, tokens) in enumerate(zip(tasks, ids, strict=True)):
-        first.setdefault((task.row, task.seed, tuple(tokens)), index)
-    different = list(first.values())
-    groups = [(tasks[i].row, tasks[i].seed) for i in different]
-    guesses = predict_embeddings(model, [ids[i] for i in different])
-    cosines = torch.cosine_similarity(guesses, e[[tasks[i].row for i in different]], dim=-1).tolist()
+    for index, (request, tokens) in enumerate(zip(requests, ids, strict=True)):
+        first.setdefault((request.row, request.seed, tuple(tokens)), index)
+    distinct = list(first.values())
+    groups = [(requests[i].row, requests[i].seed) for i in distinct]
+    predictions = predict_embeddings(model, [ids[i] for i in distinct])
+    targets = e[[requests[i].row for i in distinct]]
+    cosines = torch.cosine_similarity(predictions, targets, dim=-1).tolist()
     if keep > 1:
-        foremost = {group: index for index, group in reversed(list(enumerate(groups)))}
-        for index in foremost.values():
+        likeliest_length = {group: index for index, group in reversed(list(enumerate(groups)))}
+        for index in likeliest_length.values():
             cosines[index] = math.inf
-    return [different[i] for i in top_by_cosine(cosines, groups, keep)]
+    kept = [distinct[i] for i in top_by_cosine(cosines, groups, keep)]
+    not_encoded: NotEncoded = {}
+    for index in sorted(set(range(len(requests))) - set(kept)):
+        not_encoded.setdefault((requests[index].row, requests[index].seed), []).append(tuple(ids[index]))
+    return kept, not_encoded
 
 
-def unread(tasks: Sequence[DecodeRequest], ids: Sequence[Sequence[int]], kept: Sequence[int]) -> Unread:
-    """What is left of each vector and seed where only the sentences of some tasks are read."""
-    left: Unread = {}
-    for index in sorted(set(range(len(tasks))) - set(kept)):
-        left.setdefault((tasks[index].row, tasks[index].seed), []).append(tuple(ids[index]))
-    return left
-
-
-def proposer(
-    writer: ProposalContext,
+def build_proposer(
+    context: ProposalContext,
+    kinds: Sequence[str],
     shortlist: int,
-    spell: Callable[[Sequence[Sequence[int]]], list[str]],
-    left: Unread | None = None,
+    decode_batch: Callable[[Sequence[Sequence[int]]], list[str]],
+    not_encoded: NotEncoded | None = None,
 ) -> Proposer:
-    """What a model can propose: of several the likeliest, half of them whole sentences if it can correct."""
-    kinds: list[Proposer] = [RemaskProposer(writer)]
-    if writer.model.draft_reader is not None:
-        kinds.insert(0, CorrectionProposer(writer))
+    """A proposer of the first kind; with a shortlist, of that many proposals by the kinds in turn the best one.
+
+    Args:
+        context: What they are made with.
+        kinds: Names in `PROPOSERS`, all of which the model can make.
+        shortlist: Proposals per candidate and round; 1 for no choice.
+        decode_batch: Texts of token ids.
+        not_encoded: What was written before the first round and not encoded.
+
+    Raises:
+        GenerationError: there is no kind.
+    """
+    if not kinds:
+        raise GenerationError(
+            "This model can make none of these kinds of proposals.",
+            f"Leave `proposals` out, or name others: {', '.join(PROPOSERS.names())}.",
+        )
+    made: list[Proposer] = [PROPOSERS.build(kind)(context) for kind in kinds]
     if shortlist == 1:
-        return kinds[0]
-    asked = [kinds[number % len(kinds)] for number in range(shortlist)]
-    return ShortlistProposer(asked, writer.model, writer.e, spell, left)
+        return made[0]
+    in_turn = [made[number % len(made)] for number in range(shortlist)]
+    return ShortlistProposer(in_turn, context.decoder.model, context.e, decode_batch, not_encoded)
 
 
 class ShortlistProposer:
-    """Asks several proposers and passes on, for each draft, the sentence that is guessed to come closest.
+    """Makes several proposals and returns, for each candidate, the sentence whose predicted cosine is highest.
 
-    What was read on the way to a draft tells where the surrogate errs (`informed`). What is not passed on stays on the
-    draft's list and is weighed again when more is known. Texts that were tried before are left out while there are
-    others.
+    What was encoded on the way to a candidate corrects the predictions (`gaussian_process_correction`). What is not
+    returned stays on the candidate's list and is weighed again in later rounds. Texts that were tried before are left
+    out while there are others.
 
     Args:
-        proposers: Asked in turn once a round, each for one sentence per draft; one may stand there several times.
-        model: Its surrogate guesses.
-        e: The vectors that are to be matched [N, D], on the CPU.
-        spell: Texts of token ids.
-        left: What was written before the first round and not read.
+        proposers: Called in turn once a round, each for one sentence per candidate; one may stand there several times.
+        model: With a surrogate.
+        e: The target vectors [N, D], on the CPU.
+        decode_batch: Texts of token ids.
+        not_encoded: What was written before the first round and not encoded.
     """
 
     def __init__(
@@ -115,49 +190,48 @@ class ShortlistProposer:
         proposers: Sequence[Proposer],
         model: SemanticDecoder,
         e: Tensor,
-        spell: Callable[[Sequence[Sequence[int]]], list[str]],
-        left: Unread | None = None,
+        decode_batch: Callable[[Sequence[Sequence[int]]], list[str]],
+        not_encoded: NotEncoded | None = None,
     ) -> None:
-        self._proposers, self._model, self._e, self._spell = proposers, model, e, spell
-        self._lists = dict(left or {})
+        self._proposers, self._model, self._e, self._decode_batch = proposers, model, e, decode_batch
+        self._lists = dict(not_encoded or {})
 
     def __call__(
-        self, drafts: Sequence[Candidate], noise: Sequence[torch.Generator]
+        self, candidates: Sequence[Candidate], generators: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
-        """Token ids of one new sentence per draft."""
-        answers = [propose(drafts, noise) for propose in self._proposers]
+        """Token ids of one new sentence per candidate."""
+        proposals = [propose(candidates, generators) for propose in self._proposers]
         lists = [
-            self._listed(draft, new) for draft, new in zip(drafts, zip(*answers, strict=True), strict=True)
+            self._listed(candidate, new)
+            for candidate, new in zip(candidates, zip(*proposals, strict=True), strict=True)
         ]
         rows = [row for row, listed in enumerate(lists) for _ in listed]
         sentences = [sentence for listed in lists for sentence in listed]
-        targets = self._e[[drafts[row].row for row in rows]]
-        estimates = self._estimates(drafts, [len(listed) for listed in lists], sentences)
-        cosines = torch.cosine_similarity(estimates, targets, dim=-1).tolist()
+        targets = self._e[[candidates[row].row for row in rows]]
+        predictions = self._corrected_predictions(candidates, [len(listed) for listed in lists], sentences)
+        cosines = torch.cosine_similarity(predictions, targets, dim=-1).tolist()
         return [sentences[i] for i in top_by_cosine(cosines, rows, keep=1)]
 
-    def _listed(self, draft: Candidate, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-        """The draft's list with what is new on it and without what was tried; what is new where nothing is left."""
-        listed = list(dict.fromkeys(map(tuple, [*self._lists.get((draft.row, draft.seed), ()), *new])))
-        texts = self._spell(listed)
-        untried = [tokens for tokens, text in zip(listed, texts, strict=True) if text not in draft.tried]
-        self._lists[draft.row, draft.seed] = untried
+    def _listed(self, candidate: Candidate, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """The candidate's list with what is new and without what was tried; what is new where nothing is left."""
+        key = candidate.row, candidate.seed
+        listed = list(dict.fromkeys(map(tuple, [*self._lists.get(key, ()), *new])))
+        texts = self._decode_batch(listed)
+        untried = [tokens for tokens, text in zip(listed, texts, strict=True) if text not in candidate.tried]
+        self._lists[key] = untried
         return untried or listed
 
-    def _estimates(
-        self, drafts: Sequence[Candidate], counts: Sequence[int], sentences: Sequence[tuple[int, ...]]
+    def _corrected_predictions(
+        self, candidates: Sequence[Candidate], counts: Sequence[int], sentences: Sequence[tuple[int, ...]]
     ) -> Tensor:
-        """What the vectors of so many sentences of each draft are taken to be [M, D]."""
-        read = [list(draft.tried.values()) for draft in drafts]
-        of_read = predict_embeddings(
-            self._model, [reading.tokens for readings in read for reading in readings]
-        )
-        guesses = torch.split(predict_embeddings(self._model, sentences), list(counts))
-        known = torch.split(of_read, [len(readings) for readings in read])
-        found = []
-        for draft, new, old, readings in zip(drafts, guesses, known, read, strict=True):
-            vectors = torch.stack([reading.vector for reading in readings])
-            found.append(
-                gaussian_process_correction(new, old, vectors, REACH * float(self._e[draft.row].norm()))
-            )
-        return torch.cat(found)
+        """Predicted vectors of so many sentences of each candidate [M, D], corrected by what was encoded for it."""
+        encoded = [list(candidate.tried.values()) for candidate in candidates]
+        of_encoded = predict_embeddings(self._model, [text.tokens for texts in encoded for text in texts])
+        of_new = torch.split(predict_embeddings(self._model, sentences), list(counts))
+        of_each = torch.split(of_encoded, [len(texts) for texts in encoded])
+        corrected = []
+        for candidate, new, old, texts in zip(candidates, of_new, of_each, encoded, strict=True):
+            vectors = torch.stack([text.vector for text in texts])
+            scale = LENGTH_SCALE * float(self._e[candidate.row].norm())
+            corrected.append(gaussian_process_correction(new, old, vectors, scale))
+        return torch.cat(corrected)

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sgdd_engine.checkpoint import CheckpointInfo
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import TIMES
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.diffusion.times import TIMES
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.cross_entropy import rows_at_once
 from sgdd_engine.models.model import SemanticDecoder
@@ -133,7 +133,7 @@ def cost_of(config: ModelConfig, encoder: Component, train: TrainConfig, diffusi
 def mean_mask_share(diffusion: DiffusionConfig) -> float:
     """Mean share of masked tokens in training, rows at t = 1 included."""
     # Evenly spread times have the mean of those that are each drawn by themselves, without their noise.
-    times = TIMES["stratified" if diffusion.times == "uniform" else diffusion.times]
+    times = TIMES.build("stratified" if diffusion.times == "uniform" else diffusion.times)
     t = times(10_000, diffusion.num_steps, torch.Generator().manual_seed(0))
     drawn = float((1 - build_schedule(diffusion.schedule).alpha(t)).mean())
     return diffusion.share_at_one + (1 - diffusion.share_at_one) * drawn

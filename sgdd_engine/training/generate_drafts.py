@@ -25,7 +25,7 @@ from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.dataloading import Drafts, DraftSplits
@@ -36,7 +36,12 @@ DRAFTS = "drafts"
 PART = 4096
 # Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too.
 QUICK = SamplingConfig(steps=4, cfg=1.0)
-STYLES = (QUICK, replace(QUICK, temperature=0.7), replace(QUICK, cfg=1.5), SamplingConfig(steps=8, cfg=1.5))
+STYLES = (
+    QUICK,
+    replace(QUICK, temperature=RESAMPLING_TEMPERATURE),
+    replace(QUICK, cfg=1.5),
+    SamplingConfig(steps=8, cfg=1.5),
+)
 
 
 class Kind(NamedTuple):
@@ -173,7 +178,7 @@ def _written(
             noise = np.random.default_rng([seed, 2, int(rows[place])])
             tokens[place] = fitted(item.tokens, int(lengths[place]), mask_id, noise)
             texts[place], whole[place] = item.text, len(item.tokens) == lengths[place]
-    again = model.encoder.encode([text or "." for text in texts])
+    again = encode_written(model.encoder, texts)
     return {
         "rows": rows,
         "lengths": lengths.astype(np.int64),

@@ -9,13 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import q_sample, training_times
+from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.objective import token_weights
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.diffusion.times import training_times
 from sgdd_engine.models.bottleneck import kl_nats_per_sentence
 from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.seeds import stream_seed
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.dataloading import DraftBatch
 
@@ -167,7 +169,7 @@ def step_generator(seed: int, position: int, device: torch.device) -> torch.Gene
 
     So a resumed run draws what it would have drawn, and it is the same whichever process computes the piece.
     """
-    return torch.Generator(device=device).manual_seed(_piece_seed(seed, position))
+    return torch.Generator(device=device).manual_seed(stream_seed(position, seed))
 
 
 @contextmanager
@@ -177,10 +179,5 @@ def dropout_noise(seed: int, position: int, device: torch.device) -> Iterator[No
     The process's own state is put back afterwards (on CPU and CUDA).
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(_piece_seed(seed, position))
+        torch.manual_seed(stream_seed(position, seed))
         yield
-
-
-def _piece_seed(seed: int, position: int) -> int:
-    # An odd multiplier spreads neighbouring seeds far apart in the 63-bit seed space.
-    return (seed * 0x9E3779B97F4A7C15 + position) % (1 << 63)

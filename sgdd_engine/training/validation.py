@@ -10,9 +10,10 @@ from torch import Tensor
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import CorpusSplit
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import q_sample, stratified_times
+from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.objective import AccuracyByMaskRatio
 from sgdd_engine.diffusion.schedule import build_schedule, elbo_weight
+from sgdd_engine.diffusion.times import stratified_times
 from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.head import TokenScores
