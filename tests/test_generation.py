@@ -1,5 +1,9 @@
+"""The door for Python: what goes in, in which forms, and what comes out."""
+
 from dataclasses import replace
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from tiny_sgdd import build
@@ -144,3 +148,127 @@ def test_guidance_without_a_trained_null_is_refused(tiny_encoder, few):
     with pytest.raises(GenerationError, match="without one"):
         model.generate(model.encode(few), sampling=SamplingConfig(cfg=2.0))
     assert len(model.generate(model.encode(few), sampling=PLAIN)) == len(few)
+
+
+def layouts(vectors):
+    """The same vectors as people hold them."""
+    array = vectors.numpy()
+    doubled = np.zeros((len(array) * 2, array.shape[1] * 2), np.float32)
+    doubled[::2, ::2] = array
+    return {
+        "tensor": vectors.double().requires_grad_(),
+        "float64": array.astype(np.float64),
+        "big-endian": array.astype(">f4"),
+        "every second": doubled[::2, ::2],
+        "reversed twice": np.ascontiguousarray(array[::-1])[::-1],
+        "column by column": np.asfortranarray(array),
+        "nested lists": array.tolist(),
+        "tuple of tensors": tuple(vectors),
+        "list of arrays": list(array),
+        "array of arrays": as_objects(array),
+        "generator": (row for row in array),
+        "frame": pandas.DataFrame(array),
+        "series": pandas.Series(list(array)),
+    }
+
+
+def as_objects(array):
+    rows = np.empty(len(array), dtype=object)
+    rows[:] = list(array)
+    return rows
+
+
+def test_vectors_of_any_layout_are_read_alike(model, few):
+    vectors = model.encode(few[:3])
+    expected = [item.tokens for item in model.generate(vectors)]
+    for name, same in layouts(vectors).items():
+        assert [item.tokens for item in model.generate(same)] == expected, name
+    assert model.generate(vectors[0])[0].tokens == expected[0]
+    assert model.generate(np.empty((0, vectors.shape[1]))) == []
+    assert model.generate([]) == []
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        "a text",
+        b"bytes",
+        3,
+        None,
+        [["a", "b"]],
+        [[1.0], [1.0, 2.0]],
+        np.array([[1j, 2j]]),
+        [object()],
+        [[True] * 16],
+    ],
+)
+def test_what_holds_no_vectors_is_refused_in_a_sentence(model, vectors):
+    with pytest.raises(GenerationError, match=r"The vectors (are not a table of numbers|have shape)"):
+        model.generate(vectors)
+
+
+def test_the_vector_that_is_not_finite_is_named(model, few):
+    vectors = model.encode(few).clone()
+    vectors[2, 1] = torch.nan
+    with pytest.raises(GenerationError, match="Vector 2 holds NaN"):
+        model.generate(vectors)
+
+
+def test_texts_are_taken_from_any_iterable_and_a_lone_text_is_one(model, few):
+    expected = model.encode(few)
+    for same in (tuple(few), np.array(few), pandas.Series(few), (text for text in few), dict.fromkeys(few)):
+        assert torch.equal(model.encode(same), expected)
+    assert torch.equal(model.encode(few[0]), expected[:1])
+    assert [item.text for item in model.reconstruct(few[0])] == [model.reconstruct(few[:1])[0].text]
+    assert model.reconstruct(np.array([], dtype=str)) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (b"bytes", "of type bytes"),
+        (3, "of type int"),
+        (None, "of type NoneType"),
+        (["A text.", 4], "Item 1 of the texts is of type int: 4"),
+        (["A text.", None], "Item 1"),
+        ([b"bytes"], "Item 0 of the texts is of type bytes"),
+        (["A text.", " \u200b "], "nothing to encode"),
+    ],
+)
+def test_what_is_no_text_is_refused_in_a_sentence(model, texts, sentence):
+    with pytest.raises(GenerationError, match=sentence):
+        model.encode(texts)
+
+
+def test_numbers_may_be_those_of_numpy_and_nothing_else(model, few):
+    vectors = model.encode(few[:2])
+    plain = model.generate(vectors, lengths=[4, 5], num_samples=2, seed=3)
+    same = model.generate(vectors, lengths=np.array([4, 5]), num_samples=np.int32(2), seed=np.uint8(3))
+    assert [item.tokens for item in same] == [item.tokens for item in plain]
+    for name, wrong in [
+        ("candidates", 1.5),
+        ("candidates", True),
+        ("candidates", 0),
+        ("num_samples", "2"),
+        ("refine", -1),
+        ("refine", None),
+        ("seed", 2**63),
+        ("seed", -1),
+        ("seed", 0.0),
+        ("lengths", 2.0),
+        ("lengths", "45"),
+        ("lengths", [4, True]),
+        ("shortlist", 0),
+    ]:
+        with pytest.raises(GenerationError):
+            model.generate(vectors, **{name: wrong})
+
+
+def test_a_kind_of_proposal_can_be_chosen(model, few):
+    vectors = model.encode(few)
+    default = model.generate(vectors, refine=2)
+    assert model.generate(vectors, refine=2, proposals=["remask"]) == default
+    with pytest.raises(GenerationError, match="none of these kinds"):
+        model.generate(vectors, refine=1, proposals=["correct"])
+    with pytest.raises(ConfigError, match="must be one of"):
+        model.generate(vectors, refine=1, proposals=["guess"])
