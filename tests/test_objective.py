@@ -15,10 +15,10 @@ from sgdd_engine.diffusion.objective import (
     ratio_bucket,
     token_weights,
 )
-from sgdd_engine.diffusion.schedule import build_schedule, elbo_weight
+from sgdd_engine.diffusion.schedule import SCHEDULES, build_schedule, elbo_weight
 
 MASK = VOCABULARY.mask_id
-both = pytest.mark.parametrize("name", ["cosine", "linear"])
+every_schedule = pytest.mark.parametrize("name", SCHEDULES.names())
 
 
 def uniform(z_t, t, masked):
@@ -34,7 +34,7 @@ def by_number_of_masks(cost):
     return nll
 
 
-@both
+@every_schedule
 def test_a_uniform_denoiser_costs_log_v_per_token(name):
     n = 9
     bound = nelbo_nats(random_tokens(64, n), uniform, build_schedule(name), MASK, 3, generator(1)) / n
@@ -42,7 +42,7 @@ def test_a_uniform_denoiser_costs_log_v_per_token(name):
     torch.testing.assert_close(bound, torch.full((64, 3), math.log(VOCABULARY.size)))
 
 
-@both
+@every_schedule
 def test_the_bound_draws_every_number_of_masks_equally_often_and_at_its_time(name):
     n, schedule, seen = 5, build_schedule(name), []
 
@@ -59,7 +59,7 @@ def test_the_bound_draws_every_number_of_masks_equally_often_and_at_its_time(nam
     assert (places[counts[:, 0] == 1].sum(dim=0) - 120).abs().max() < 45
 
 
-@both
+@every_schedule
 def test_weight_times_mask_probability_integrates_to_one(name):
     # Over a grid of times like training's, only finer.
     schedule, steps = build_schedule(name), 1_000_000
@@ -68,7 +68,7 @@ def test_weight_times_mask_probability_integrates_to_one(name):
     assert expectation.item() == pytest.approx(1.0, abs=2 / steps)
 
 
-@both
+@every_schedule
 @pytest.mark.parametrize("n", [1, 4, 7])
 def test_the_bound_is_that_of_a_random_order(name, n):
     """Each number of masks is passed once on the way from n to 0, whatever the schedule: NELBO = Σₘ cost(m).

@@ -267,3 +267,69 @@ def test_random_order_ignores_the_scores():
         dim=0
     )
     assert counts.min() > 60
+
+
+class Watched:
+    """A rule of the tests: records what it sees, and reveals what it is told to."""
+
+    reads_logits = True
+
+    def __init__(self, choose):
+        self.choose, self.seen = choose, []
+
+    def score(self, logits):
+        return logits.max(dim=-1).values
+
+    def reveal(self, step):
+        self.seen.append(step)
+        return self.choose(step)
+
+
+def with_rule(choose, canvas, **options):
+    rule = Watched(choose)
+    name = f"watched-{len(POSITION_RULES.names())}"
+    # Registered as packages do it: a class without arguments.
+    POSITION_RULES.register(name)(type("OfTheTest", (), {"__new__": lambda cls: rule}))
+    calls = []
+
+    def denoiser(z_t, t, masked):
+        calls.append(masked)
+        return by_lookup(z_t, t, masked)
+
+    return rule, calls, write(denoiser, canvas, SamplingConfig(position_rule=name, **options))
+
+
+def test_a_rule_sees_scores_mask_step_and_budget():
+    canvas = torch.where(torch.arange(8) < 3, random_tokens(2, 8), MASK)
+
+    def as_scheduled(step):
+        ranked = step.scores.argsort(dim=1, descending=True)
+        return torch.zeros_like(step.masked).scatter_(1, ranked, torch.arange(8) < step.budget[:, None])
+
+    rule, _, out = with_rule(as_scheduled, canvas, steps=4)
+    assert (out != MASK).all()
+    assert [step.step for step in rule.seen] == [0, 1, 2], "the last step reveals all that is left"
+    assert {step.num_steps for step in rule.seen} == {4}
+    for step in rule.seen:
+        assert torch.equal(step.scores.isneginf(), ~step.masked)
+        assert (step.budget >= 1).all()
+    revealed = [before.masked.sum(1) - after.masked.sum(1) for before, after in itertools.pairwise(rule.seen)]
+    assert all(torch.equal(count, step.budget) for count, step in zip(revealed, rule.seen, strict=False))
+
+
+def test_an_adaptive_rule_takes_as_many_steps_as_it_needs():
+    _, calls, out = with_rule(lambda step: step.masked, blank(2, 6), steps=10)
+    assert len(calls) == 1, "a rule that reveals everything needs the network once"
+    assert (out != MASK).all()
+    # A rule may be slower than the schedule: what it leaves is revealed in the last step.
+    one = lambda step: torch.zeros_like(step.masked).scatter_(1, step.scores.argmax(1, keepdim=True), True)  # noqa: E731
+    _, calls, out = with_rule(one, blank(2, 6), steps=3)
+    assert [int(masked.sum()) for masked in calls] == [12, 10, 8]
+    assert (out != MASK).all()
+
+
+def test_a_rule_cannot_write_over_a_token():
+    given_tokens = random_tokens(1, 5)
+    canvas = torch.where(torch.arange(5) < 2, given_tokens, MASK)
+    _, _, out = with_rule(lambda step: torch.ones_like(step.masked), canvas, steps=3)
+    assert torch.equal(out[:, :2], given_tokens[:, :2])

@@ -7,13 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdd_engine.diffusion.schedule import build_schedule, elbo_weight
+from sgdd_engine.diffusion.schedule import SCHEDULES, build_schedule, elbo_weight
+from sgdd_engine.errors import ConfigError
 
-both = pytest.mark.parametrize("name", ["cosine", "linear"])
+every_schedule = pytest.mark.parametrize("name", SCHEDULES.names())
 GRID = torch.linspace(0, 1, 1001, dtype=torch.float64)
 
 
-@both
+@every_schedule
 def test_alpha_falls_from_one_to_zero(name):
     alpha = build_schedule(name).alpha(GRID)
     assert alpha[0].item() == pytest.approx(1.0, abs=1e-15)
@@ -21,14 +22,14 @@ def test_alpha_falls_from_one_to_zero(name):
     assert (alpha.diff() < 0).all()
 
 
-@both
+@every_schedule
 def test_ends_are_exact_in_float32(name):
     alpha = build_schedule(name).alpha(torch.tensor([0.0, 1.0]))
     # Corruption masks nothing at t = 0 and everything at t = 1 only if these are not merely close.
     assert alpha.tolist() == [1.0, 0.0]
 
 
-@both
+@every_schedule
 def test_dalpha_is_the_derivative_of_alpha(name):
     schedule = build_schedule(name)
     t = GRID.clone().requires_grad_()
@@ -40,7 +41,7 @@ def test_dalpha_is_the_derivative_of_alpha(name):
     torch.testing.assert_close(schedule.dalpha(inside), by_difference, atol=1e-8, rtol=1e-7)
 
 
-@both
+@every_schedule
 @given(t=st.floats(0, 1))
 @settings(deadline=None, max_examples=30)
 def test_time_at_inverts_the_mask_share(name, t):
@@ -50,7 +51,7 @@ def test_time_at_inverts_the_mask_share(name, t):
     assert schedule.time_at(there.clamp(0, 1)).item() == pytest.approx(t, abs=1e-7)
 
 
-@both
+@every_schedule
 def test_time_at_is_exact_at_the_ends(name):
     assert build_schedule(name).time_at(torch.tensor([0.0, 1.0])).tolist() == pytest.approx(
         [0.0, 1.0], abs=1e-7
@@ -62,6 +63,19 @@ def test_bound_weights_in_closed_form():
     cotangent = math.pi / 2 / (math.pi / 2 * t).tan()
     torch.testing.assert_close(elbo_weight(build_schedule("cosine"), t), cotangent, atol=1e-12, rtol=1e-9)
     torch.testing.assert_close(elbo_weight(build_schedule("linear"), t), 1 / t)
+    torch.testing.assert_close(elbo_weight(build_schedule("polynomial:exponent=3"), t), 3 / t)
+
+
+def test_a_polynomial_of_exponent_one_is_the_linear_schedule():
+    polynomial, linear = build_schedule("polynomial:exponent=1"), build_schedule("linear")
+    for of in ("alpha", "dalpha", "time_at"):
+        torch.testing.assert_close(getattr(polynomial, of)(GRID), getattr(linear, of)(GRID))
+
+
+@pytest.mark.parametrize("exponent", ["0", "-1", "inf", "nan"])
+def test_an_exponent_that_gives_no_schedule_is_refused(exponent):
+    with pytest.raises(ConfigError, match="must be positive"):
+        build_schedule(f"polynomial:exponent={exponent}")
 
 
 def test_cosine_masks_two_over_pi_on_average():
