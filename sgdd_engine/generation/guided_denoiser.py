@@ -9,7 +9,7 @@ from torch import Tensor
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE, plain_guidance
 from sgdd_engine.diffusion.sampler import LogitChunks
-from sgdd_engine.models.condition import Condition
+from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 

@@ -12,33 +12,44 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgdd_engine.models.config import DecoderConfig
-from sgdd_engine.models.projector import projector
 
 # Shift, scale and gate, for attention and for the feed-forward.
 ADALN_CHUNKS = 6
+# Sinusoids of the time embedding: half as many as DiT has (arXiv 2212.09748), at the same scale, that of 1,000 discrete
+# steps, and with the period of arXiv 1706.03762 §3.5.
+TIME_FREQUENCIES = 64
+TIME_SCALE = 1000.0
+MAX_PERIOD = 10_000.0
+
+
+def projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two matrices with a GELU between them: [..., inputs] → [..., outputs].
+
+    The exact GELU: PyTorch's tanh form takes five to eight times as long on a CPU.
+    """
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
 
 
 class TimeEmbedding(nn.Module):
-    """Diffusion time to a vector: sinusoids of `1000 t`, then a two-layer network.
+    """Diffusion time to a vector: sinusoids of `1000 t` at 64 frequencies, then a two-layer network.
 
     Shapes: t [B] in [0, 1] → [B, width].
     """
 
-    def __init__(self, width: int, frequencies: int = 64) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.frequencies = frequencies
-        self.net = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        self.net = nn.Sequential(nn.Linear(2 * TIME_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
-        exponent = torch.arange(self.frequencies, device=t.device, dtype=torch.float32) / self.frequencies
-        angles = 1000.0 * t.float()[:, None] * torch.exp(-math.log(10_000.0) * exponent)
+        exponent = torch.arange(TIME_FREQUENCIES, device=t.device, dtype=torch.float32) / TIME_FREQUENCIES
+        angles = TIME_SCALE * t.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) * exponent)
         out: Tensor = self.net(torch.cat([angles.cos(), angles.sin()], dim=-1))
         return out
 
 
 def rotary_angles(length: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles, each [length, head_dim / 2]."""
-    inverse = 10_000.0 ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    """Cosines and sines of the rotary angles (arXiv 2104.09864 §3.4.2), each [length, head_dim / 2]."""
+    inverse = MAX_PERIOD ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * inverse
     return angles.cos(), angles.sin()
 
@@ -66,7 +77,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class KeysValues(NamedTuple):
-    """What attention makes of memory, each [B, H, K, head_dim]; it stays the same while a canvas fills in."""
+    """Keys and values of memory tokens, each [B, H, K, head_dim]; the same in every denoising step."""
 
     keys: Tensor
     values: Tensor
@@ -134,7 +145,7 @@ class AdaLNZeroBlock(nn.Module):
     The modulation starts at zero, so every block starts as the identity. Where it is shared the block adds an offset
     of its own (adaLN-single, arXiv 2310.00426 §2.3); where there is none the offset is all there is.
     Shapes: x [B, L, width], condition [B, width], or [B, 6 · width] of a shared modulation, or a zero [1, 1],
-    memory [B, K, width], or what `read` made of it, or None → [B, L, width].
+    memory [B, K, width], or its keys and values, or None → [B, L, width].
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -167,7 +178,7 @@ class AdaLNZeroBlock(nn.Module):
         return out
 
     def project_memory(self, memory: Tensor) -> KeysValues:
-        """What this block's attention makes of memory [B, K, width], to be computed once for many steps."""
+        """Keys and values of memory [B, K, width] in this block's attention, to be computed once for many steps."""
         return self.attention.project_memory(self.memory_norm(memory))
 
 

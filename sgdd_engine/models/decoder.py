@@ -1,7 +1,7 @@
-"""The denoiser: a bidirectional Transformer that reads the canvas, the time, the length and the meaning."""
+"""The denoising network: a bidirectional Transformer that reads the canvas, the time, the length and the condition."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -11,15 +11,34 @@ from torch.nn import functional as F
 from sgdd_engine.models.blocks import (
     ADALN_CHUNKS,
     AdaLNZeroBlock,
+    KeysValues,
     Offset,
     TimeEmbedding,
     modulate,
     rotary_angles,
     zero_modulation,
 )
-from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.config import DecoderConfig, VocabularyConfig
 from sgdd_engine.models.head import VocabularyHead
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the network reads besides the canvas, the time and the length.
+
+    Attributes:
+        vector: [B, width], modulates every block.
+        memory: [B, K, width], read by attention; None without memory tokens.
+        draft: Features of a draft's tokens, added to the canvas [B, n, width]; None without drafts.
+        memory_kv: Keys and values of the memory in each block, where they are cached for many steps.
+        angles: Cached rotary angles of the canvas.
+    """
+
+    vector: Tensor
+    memory: Tensor | None
+    draft: Tensor | None = None
+    memory_kv: tuple[KeysValues, ...] = ()
+    angles: tuple[Tensor, Tensor] | None = None
 
 
 class DenoisingTransformer(nn.Module):
@@ -27,7 +46,7 @@ class DenoisingTransformer(nn.Module):
 
     The canvas is read between visible `<s>` and `</s>`. Without them, and without memory, an all-mask canvas
     is position-blind: all values are equal, so rotary attention returns the same vector everywhere, whatever
-    the weights. Where nothing is modulated, a token made of meaning, time and length stands before it (in-context
+    the weights. Without modulation, a token made of condition, time and length stands before it (in-context
     conditioning, arXiv 2212.09748 §3.2). With `decoder.self_conditioning` the open positions also read `before`,
     what this network returned there one step earlier (arXiv 2208.04202 §3.2, but hidden states, as in arXiv
     2212.11972, instead of guessed tokens: they cost no second projection onto the vocabulary).
@@ -54,19 +73,19 @@ class DenoisingTransformer(nn.Module):
         nn.init.normal_(self.length.weight, std=0.02)
 
     def cache_condition(self, condition: Condition, length: int) -> Condition:
-        """The condition with all that stays the same while canvases of `length` positions fill in, computed once."""
-        around = 2 * self.config.anchors + self.in_context
-        angles = self._angles(length + around, condition.vector.device)
+        """The condition with what is equal in all denoising steps of canvases of `length` positions, computed once."""
+        extra = 2 * self.config.anchors + self.in_context
+        angles = self._angles(length + extra, condition.vector.device)
         if condition.memory is None:
             return replace(condition, angles=angles)
-        # Not in training: a block whose weights are spread over devices has them only while it runs.
+        # Not in training: a block whose weights are sharded over devices has them only while it runs.
         blocks = (cast("AdaLNZeroBlock", block) for block in self.blocks)
         memory_kv = tuple(block.project_memory(condition.memory) for block in blocks)
         return replace(condition, memory_kv=memory_kv, angles=angles)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Condition, before: Tensor | None = None) -> Tensor:
         n = z_t.shape[1]
-        x = self._embedded(z_t, [condition.draft, self._recalled(z_t, before)])
+        x = self._embedded(z_t, [condition.draft, self._self_conditioning(z_t, before)])
         signal = condition.vector + self.time(t) + self.length.weight[n]
         if self.in_context:
             x = torch.cat([signal[:, None], x], dim=1)
@@ -80,29 +99,29 @@ class DenoisingTransformer(nn.Module):
         return modulate(self.final_norm(x[:, first : first + n]), shift, scale)
 
     def _modulations(self, signal: Tensor) -> tuple[Tensor, Tensor]:
-        """What the blocks and the last norm make their shifts, scales and gates from."""
+        """Inputs of the blocks' modulations, and shift and scale of the last norm."""
         if self.in_context:
-            # One row and no number in it: what is left is each module's own offset.
-            nothing = signal.new_zeros(1, 1)
-            return nothing, self.final_modulation(nothing)
+            # Zero is the input of each module, whose own learned offset is then the modulation.
+            zero = signal.new_zeros(1, 1)
+            return zero, self.final_modulation(zero)
         shared = self.shared_modulation
         return (signal if shared is None else shared(signal)), self.final_modulation(signal)
 
     def _angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         return rotary_angles(length, self.config.width // self.config.heads, device)
 
-    def _recalled(self, z_t: Tensor, before: Tensor | None) -> Tensor | None:
+    def _self_conditioning(self, z_t: Tensor, before: Tensor | None) -> Tensor | None:
         if before is None:
             return None
-        assert self.before is not None, "the decoder has not learnt to read its own hidden states"
-        recalled: Tensor = self.before(before)
-        return recalled * (z_t == self.vocabulary.mask_id)[..., None]
+        assert self.before is not None, "the decoder has no self-conditioning"
+        features: Tensor = self.before(before)
+        return features * (z_t == self.vocabulary.mask_id)[..., None]
 
     def _embedded(self, z_t: Tensor, additions: Sequence[Tensor | None]) -> Tensor:
         x = self.head.embed(self._with_anchors(z_t))
         for addition in additions:
             if addition is not None:
-                # The anchors are no part of it.
+                # The anchors get none of it.
                 x = x + (F.pad(addition, (0, 0, 1, 1)) if self.config.anchors else addition)
         return x
 

@@ -1,7 +1,7 @@
-"""What the decoder is told of a draft: its words, and how its meaning differs from the one that is asked for.
+"""How the decoder reads a draft: its tokens, and how its latent differs from the target's.
 
 The idea is vec2text's corrector (arXiv 2310.06816 §3.2), which reads target, draft and their difference; here the
-whole sentence is written anew from a mask, with the draft in sight.
+whole sentence is written anew from a full mask, with the draft as an input.
 """
 
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sgdd_engine.models.blocks import projector
 from sgdd_engine.models.config import DecoderConfig
-from sgdd_engine.models.projector import projector
 
 
 class Draft(NamedTuple):
@@ -19,7 +19,7 @@ class Draft(NamedTuple):
     Attributes:
         tokens: What stands in them [B, n].
         z: The latents of their re-encoded texts [B, latent_dim].
-        given: The rows that are shown their draft [B]; the others are written as if there were none.
+        given: Which rows are given their draft [B]; the others are written as if there were none.
     """
 
     tokens: Tensor
@@ -28,11 +28,11 @@ class Draft(NamedTuple):
 
 
 class DraftReader(nn.Module):
-    """What a decoder is told when it sees a draft: a meaning that answers it, and its words.
+    """Makes of a target latent and a draft the latent that conditions the decoder, and features of the draft's tokens.
 
-    The draft's latent and what it lacks of the meaning asked for move that meaning, so what the decoder already makes
-    of a latent serves here too. All that is added is zero at the start: a decoder that was trained without drafts goes
-    on from where it stands, and rows without a draft are written as before.
+    `z + louder ⊙ (z − z_draft) + MLP(z − z_draft, z_draft)`: the draft moves the latent, so what the decoder has learnt
+    of latents serves here too. All that is added is zero at the start: a decoder that was trained without drafts goes
+    on from where it is, and rows without a draft are written as before.
 
     Args:
         latent_dim: Size of the latents.
@@ -48,12 +48,12 @@ class DraftReader(nn.Module):
             nn.init.zeros_(parameter)
 
     def corrected_latent(self, z: Tensor, draft: Draft) -> Tensor:
-        """The latents [B, latent_dim] to be told instead of `z`: what the drafts lack said louder, and more."""
-        lack = z - draft.z
-        moved: Tensor = self.louder * lack + self.meaning(torch.cat([lack, draft.z], dim=-1))
+        """The latents [B, latent_dim] that take the place of the target's latents `z`."""
+        residual = z - draft.z
+        moved: Tensor = self.louder * residual + self.meaning(torch.cat([residual, draft.z], dim=-1))
         return z + moved * draft.given[:, None].to(moved.dtype)
 
     def token_features(self, draft: Draft, embedded: Tensor) -> Tensor:
-        """What the drafts' words, embedded [B, n, width], add to the canvas [B, n, width]."""
+        """Features of the drafts' embedded tokens [B, n, width], to be added to the canvas [B, n, width]."""
         words: Tensor = self.words(embedded)
         return words * draft.given[:, None, None].to(words.dtype)

@@ -5,13 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sgdd_engine.models.blocks import projector
 from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
-from sgdd_engine.models.condition import Condition
 from sgdd_engine.models.config import DecoderConfig, ModelConfig
-from sgdd_engine.models.decoder import DenoisingTransformer
+from sgdd_engine.models.decoder import Condition, DenoisingTransformer
 from sgdd_engine.models.feedback import Draft, DraftReader
 from sgdd_engine.models.head import VocabularyHead
-from sgdd_engine.models.projector import projector
 from sgdd_engine.models.surrogate import SurrogateEncoder
 
 
@@ -84,7 +83,7 @@ class SemanticDecoder(nn.Module):
         return latent
 
     def null_latent(self, rows: int) -> Tensor:
-        """The learned latent of "no meaning given": [rows, latent_dim]."""
+        """The learned latent of the null condition: [rows, latent_dim]."""
         return self.null.expand(rows, -1)
 
     def drop_condition(self, z: Tensor, dropped: Tensor) -> Tensor:
@@ -92,12 +91,12 @@ class SemanticDecoder(nn.Module):
         return torch.where(dropped[:, None], self.null, z)
 
     def condition(self, z: Tensor, draft: Draft | None = None) -> Condition:
-        """What the decoder reads of latents [B, latent_dim], and of drafts if it is shown any."""
+        """What the decoder reads of latents [B, latent_dim], and of drafts if it is given any."""
         if draft is None:
-            told: Condition = self.conditioner(z)
-            return told
+            plain: Condition = self.conditioner(z)
+            return plain
         reader = self.draft_reader
-        assert reader is not None, "the decoder has not learnt to read drafts"
+        assert reader is not None, "the decoder cannot read drafts"
         condition: Condition = self.conditioner(reader.corrected_latent(z, draft))
         return replace(condition, draft=reader.token_features(draft, self.head.embed(draft.tokens)))
 
@@ -115,7 +114,7 @@ class SemanticDecoder(nn.Module):
         return hidden
 
     def predict_embedding(self, tokens: Tensor) -> Tensor:
-        """Vectors [B, D] in float32 that the surrogate guesses for texts [B, n]; the token table learns nothing."""
+        """Vectors [B, D] in float32 that the surrogate predicts for texts [B, n]; the token table gets no gradient."""
         assert self.surrogate is not None, "the model has no surrogate of the encoder"
         with torch.no_grad():
             embedded = self.head.embed(tokens)

@@ -1,10 +1,9 @@
-"""A small stand-in for the frozen encoder: quick, and good enough to tell which of several drafts is worth reading."""
+"""A small surrogate of the frozen encoder: cheap, and good enough to tell which of several drafts is worth encoding."""
 
 from torch import Tensor, nn
 
-from sgdd_engine.models.blocks import Attention, rotary_angles
+from sgdd_engine.models.blocks import Attention, projector, rotary_angles
 from sgdd_engine.models.config import SURROGATE_HEADS, ModelConfig
-from sgdd_engine.models.projector import projector
 
 LAYERS = 2
 # Feed-forward width over hidden size.
@@ -28,10 +27,10 @@ class SurrogateBlock(nn.Module):
 
 
 class SurrogateEncoder(nn.Module):
-    """Guesses the vector that the encoder would give a text: a small Transformer whose mean over tokens is projected.
+    """Predicts the vector that the encoder would give a text: a small Transformer whose mean over tokens is projected.
 
-    It reads the decoder's token embeddings and is trained by squared distance, so a guess shrinks towards the mean
-    where the tokens do not tell, and differences of guesses are estimates of differences of vectors.
+    It reads the decoder's token embeddings and is trained by squared distance, so a prediction is near the mean
+    where tokens say little, and differences of predictions estimate differences of vectors.
 
     Args:
         config: Shapes; `decoder.surrogate_width` is above 0.

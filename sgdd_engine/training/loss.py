@@ -14,7 +14,7 @@ from sgdd_engine.diffusion.objective import token_weights
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import training_times
 from sgdd_engine.models.bottleneck import kl_nats_per_sentence
-from sgdd_engine.models.condition import Condition
+from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.seeds import stream_seed

@@ -14,7 +14,7 @@ from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.objective import AccuracyByMaskRatio
 from sgdd_engine.diffusion.schedule import build_schedule, elbo_weight
 from sgdd_engine.diffusion.times import stratified_times
-from sgdd_engine.models.condition import Condition
+from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.head import TokenScores
 from sgdd_engine.models.model import SemanticDecoder
