@@ -114,10 +114,10 @@ def test_no_text_is_no_work(model):
     ("vectors", "message"),
     [
         (torch.zeros(2, 7), r"\[2, 7\].*\[N, 32\]"),
-        (torch.zeros(32), r"\[32\]"),
+        (torch.zeros(31), r"\[31\]"),
         (torch.full((1, 32), float("nan")), "NaN"),
-        ([[0.0] * 32, [0.0] * 31], "no table of numbers"),
-        (["a sentence"], "no table of numbers"),
+        ([[0.0] * 32, [0.0] * 31], "not a table of numbers"),
+        (["a sentence"], "not a table of numbers"),
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(model, vectors, message):

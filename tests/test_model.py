@@ -315,8 +315,9 @@ def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypat
     assert not set(SPECIALS) & {token for tokens in together for token in tokens}
     assert texts(TASKS[::-1], **options)[::-1] == together
     assert [texts([task], **options)[0] for task in TASKS] == together
-    for limit in ("decoding.BATCH_TOKENS", "guided.CHUNK_ELEMENTS", "guided.PIECE_ELEMENTS"):
-        monkeypatch.setattr(f"sgdd_engine.{limit}", 1)  # one row a batch, one position a chunk
+    limits = ("decode.BATCH_TOKENS", "guided_denoiser.CHUNK_ELEMENTS", "guided_denoiser.CACHED_ELEMENTS")
+    for limit in limits:
+        monkeypatch.setattr(f"sgdd_engine.generation.{limit}", 1)  # one row a batch, one position a chunk
         assert texts(TASKS, **options) == together
 
 

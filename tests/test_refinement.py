@@ -142,7 +142,7 @@ def test_the_shortest_and_the_longest_text_are_refined(model, vectors):
 def test_refining_needs_a_meaning_and_a_number_of_rounds(model, vectors):
     with pytest.raises(GenerationError, match="null condition has none"):
         model.generate(vectors, refine=2, unconditional=True)
-    with pytest.raises(GenerationError, match="-1 rounds"):
+    with pytest.raises(GenerationError, match="refine is -1"):
         model.generate(vectors, refine=-1)
 
 

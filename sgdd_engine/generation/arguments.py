@@ -59,7 +59,7 @@ def validate_vectors(vectors: VectorsLike, info: CheckpointInfo) -> Tensor:
     try:
         e = _as_float32(vectors)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise GenerationError(f"The vectors are not a table of numbers: {reason}.") from error
     dim = info.model.embedding_dim
     if e.ndim == 1 and len(e) == dim:
