@@ -12,6 +12,7 @@ from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError
 from sgdd_engine.events import CanvasChanged
+from sgdd_engine.generation import complete_sampling
 
 PLAIN = SamplingConfig(cfg=1.0)
 
@@ -141,6 +142,18 @@ def test_impossible_wishes_are_refused(model, few):
         model.encode(["  \n "])
     with pytest.raises(ConfigError, match="not a device"):
         SGDD.from_pretrained("anywhere", device="toaster")
+
+
+def test_sampling_is_completed_alike_for_python_and_the_command_line(tiny_encoder, few):
+    unguided = build(tiny_encoder, few, trained_null=False)
+    # What is recorded beats a default, what is given beats both.
+    assert complete_sampling({}, unguided.info) == unguided.recommended_sampling == SamplingConfig(cfg=1.0)
+    assert complete_sampling({"cfg": 2.0}, unguided.info).cfg == 2.0
+    guided = replace(unguided.info, trained_null=True, sampling={"cfg": 2.25, "steps": 4})
+    assert complete_sampling({}, guided) == SamplingConfig(cfg=2.25, steps=4)
+    assert complete_sampling({"steps": 8}, guided) == SamplingConfig(cfg=2.25, steps=8)
+    # With its defaults a model without a null condition writes, too.
+    assert unguided.reconstruct(few[:2]) == unguided.reconstruct(few[:2], sampling=PLAIN)
 
 
 def test_guidance_without_a_trained_null_is_refused(tiny_encoder, few):

@@ -43,7 +43,9 @@ class CheckpointInfo:
                 f"It records a sampling option that sgdd {__version__} does not know: {min(unknown)}.",
                 "Upgrade sgdd.",
             )
-        _ = self.recommended_sampling
+        # As a mapping of anything: the values were JSON numbers, and the fields check their own ranges.
+        recorded: Mapping[str, Any] = self.sampling
+        SamplingConfig(**recorded)
         if not self.trained_null and self.sampling.get("cfg", 1) != 1:
             raise SgddError(
                 "It records a guidance weight, which a model without a trained null condition cannot use."
@@ -53,13 +55,6 @@ class CheckpointInfo:
     def validation_loss(self) -> float:
         """Held-out loss when it was saved; infinity where it was not validated."""
         return float(self.facts.get("validation", {}).get("loss", float("inf")))
-
-    @property
-    def recommended_sampling(self) -> SamplingConfig:
-        """How to sample from it where nobody says otherwise: the defaults, and what it records."""
-        # As a mapping of anything: the values were JSON numbers, and the fields check their own ranges.
-        recorded: Mapping[str, Any] = self.sampling
-        return dataclasses.replace(SamplingConfig(), **recorded)
 
     def shareable(self) -> "CheckpointInfo":
         """The same without the places on the machine of training, which are nobody else's business."""

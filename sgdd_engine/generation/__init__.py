@@ -1,9 +1,33 @@
-"""A trained model and vectors in, text out: the way back from a vector, with `SGDD` as its door."""
+"""A trained model and vectors in, text out: the way back from a vector, with `SGDD` as its entry point.
 
-from sgdd_engine.generation.arguments import validate_shortlist
-from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE, Decoder, DecodeRequest
-from sgdd_engine.generation.pipeline import SGDD, Generation
-from sgdd_engine.generation.refinement import PROPOSERS, encode_written
+Names are imported on first use, so that `generation.config`, which the settings read, loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgdd_engine.generation.arguments import complete_sampling as complete_sampling
+    from sgdd_engine.generation.arguments import validate_shortlist as validate_shortlist
+    from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE as RESAMPLING_TEMPERATURE
+    from sgdd_engine.generation.decode import Decoder as Decoder
+    from sgdd_engine.generation.decode import DecodeRequest as DecodeRequest
+    from sgdd_engine.generation.pipeline import SGDD as SGDD
+    from sgdd_engine.generation.pipeline import Generation as Generation
+    from sgdd_engine.generation.refinement import PROPOSERS as PROPOSERS
+    from sgdd_engine.generation.refinement import encode_written as encode_written
+
+_MODULES = {
+    "PROPOSERS": "pipeline",  # which imports the modules that register their kinds
+    "RESAMPLING_TEMPERATURE": "decode",
+    "SGDD": "pipeline",
+    "DecodeRequest": "decode",
+    "Decoder": "decode",
+    "Generation": "pipeline",
+    "complete_sampling": "arguments",
+    "encode_written": "refinement",
+    "validate_shortlist": "arguments",
+}
 
 __all__ = [
     "PROPOSERS",
@@ -12,6 +36,13 @@ __all__ = [
     "DecodeRequest",
     "Decoder",
     "Generation",
+    "complete_sampling",
     "encode_written",
     "validate_shortlist",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the signature that PEP 562 asks for
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

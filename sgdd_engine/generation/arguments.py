@@ -1,7 +1,7 @@
 """What callers give to `SGDD`, normalised or refused with one clear sentence."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -182,6 +182,22 @@ def validate_lengths(
             f"A length of {bad[0]} tokens was asked for; this model writes 1 to {max_tokens}."
         )
     return given
+
+
+def complete_sampling(given: Mapping[str, Any], info: CheckpointInfo) -> SamplingConfig:
+    """The sampling of a model: what was given, else what its checkpoint records, else the defaults.
+
+    Guidance compares with the null condition. Where that was not trained and no weight is given, `cfg` is 1.
+
+    Args:
+        given: Fields of `SamplingConfig` that somebody chose, such as `{"steps": 8}`.
+        info: Of the model's checkpoint.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    without_null: Mapping[str, Any] = {} if info.trained_null else {"cfg": 1.0}
+    return SamplingConfig(**{**without_null, **info.sampling, **given})
 
 
 def validate_sampling(sampling: SamplingConfig, unconditional: bool, info: CheckpointInfo) -> SamplingConfig:

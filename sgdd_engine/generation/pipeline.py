@@ -17,6 +17,7 @@ from sgdd_engine.generation import correct, remask  # noqa: F401 - they register
 from sgdd_engine.generation.arguments import (
     TextsLike,
     VectorsLike,
+    complete_sampling,
     validate_count,
     validate_lengths,
     validate_sampling,
@@ -120,8 +121,8 @@ class SGDD:
 
     @property
     def recommended_sampling(self) -> SamplingConfig:
-        """How to sample where nobody says otherwise: the defaults, and what the checkpoint records."""
-        return self.info.recommended_sampling
+        """The sampling that is used where none is given; see `complete_sampling`."""
+        return complete_sampling({}, self.info)
 
     @property
     def encoder_reference(self) -> EncoderReference:
