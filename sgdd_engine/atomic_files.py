@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine.errors import SgddError
+
 MANIFEST = "files.json"
 
 
@@ -60,6 +62,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         publish(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a file or folder that will be written, and see that it can be, before long work.
+
+    Raises:
+        SgddError: it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SgddError(
+            f"`{path}` cannot be written: {error.strerror}.", "Name another place, or make this one writable."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from sgdd_engine.checkpoint.folder import (
     save_checkpoint,
 )
 from sgdd_engine.checkpoint.info import CheckpointInfo
-from sgdd_engine.checkpoint.naming import checkpoints_of, newest_checkpoint, resolve_checkpoint
+from sgdd_engine.checkpoint.naming import checkpoints_of, newest_checkpoint, newest_run, resolve_checkpoint
 from sgdd_engine.checkpoint.weights import Dtype
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "load_training_state",
     "model_card",
     "newest_checkpoint",
+    "newest_run",
     "read_info",
     "record_sampling",
     "resolve_checkpoint",

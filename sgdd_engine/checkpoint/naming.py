@@ -44,19 +44,29 @@ def resolve_checkpoint(place: Path | str) -> Path:
     )
 
 
+def newest_run(runs: Path = Path("runs")) -> Path | None:
+    """The run in a folder of runs whose newest checkpoint was written last; None where no run has a checkpoint."""
+    written = {
+        run: max(folder.stat().st_mtime for folder in folders)
+        for run in runs.glob("*")
+        if (folders := checkpoints_of(run))
+    }
+    return max(written, key=written.__getitem__, default=None)
+
+
 def newest_checkpoint(runs: Path = Path("runs")) -> Path:
     """The best checkpoint of the newest run in a folder of runs.
 
     Raises:
         CheckpointError: there is none.
     """
-    found = [run for run in runs.glob("*") if checkpoints_of(run)]
-    if not found:
+    run = newest_run(runs)
+    if run is None:
         raise CheckpointError(
             f"No checkpoint was named and `{runs}` holds no run.",
             "Name one with --checkpoint FOLDER, or train one: sgdd train",
         )
-    return resolve_checkpoint(max(found, key=lambda run: max(p.stat().st_mtime for p in checkpoints_of(run))))
+    return resolve_checkpoint(run)
 
 
 def _is_model(folder: Path) -> bool:
