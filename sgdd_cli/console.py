@@ -1,15 +1,20 @@
-"""What goes to which stream: data to stdout, everything else to stderr, in one voice.
+"""Streams and exit codes: data to stdout, everything else to stderr; closed streams and closed pipes.
 
 Rich is loaded by the first line that is drawn with it: help and usage errors need none.
 """
 
+import contextlib
+import functools
+import io
 import json
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from sgdd_cli.process_end import CliExit, discard
+from sgdd_engine.errors import DataError, SgddError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,13 +25,17 @@ if TYPE_CHECKING:
 _WIDE = 200
 
 
+class CliExit(SystemExit):
+    """Ends the command with an exit code; no `except Exception` on the way catches it."""
+
+
 @dataclass
 class OutputOptions:
-    """How the running command speaks; the global options set it.
+    """What the running command writes to stderr; the global options set it.
 
     Attributes:
-        quiet: Only data, errors and warnings.
-        debug: Tracebacks for errors.
+        quiet: Errors and warnings only.
+        debug: Tracebacks of errors too.
     """
 
     quiet: bool = False
@@ -34,6 +43,73 @@ class OutputOptions:
 
 
 output_options = OutputOptions()
+
+
+def open_standard_streams() -> None:
+    """Prepare the standard streams, which may have been closed by whoever started this process.
+
+    Reading from a closed stdin is an error, and what is written to a closed stderr is dropped.
+
+    Raises:
+        SgddError: stdout is closed.
+    """
+    # Python has None for a stream that was closed. A file that is opened later must not get its descriptor.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(_ClosedInput()))
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open until the process ends
+    if sys.stdout is None:
+        raise SgddError(
+            "Standard output is closed; the result would be lost.", "Redirect it: sgdd ... > FILE"
+        )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A console that lacks a character shows its code instead of failing on it.
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _ClosedInput(io.RawIOBase):
+    """In the place of a closed standard input."""
+
+    def readable(self) -> bool:
+        """It is opened for reading, so that a reader gets as far as the error below."""
+        return True
+
+    def readinto(self, _: Any, /) -> int:  # noqa: ANN401 - any buffer
+        """Fail with a sentence.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError("Standard input is closed.", "Pipe text into it, or redirect it: sgdd ... < FILE")
+
+
+def discard(stream: IO[str]) -> None:
+    """Send everything that is still written to a stream to the null device; Python flushes it once more at the end."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+
+
+@contextlib.contextmanager
+def writing_output() -> Iterator[None]:
+    """While data is written to stdout; leaving flushes it.
+
+    Raises:
+        CliExit: the reader of the pipe has closed it, as `head` does; that is no failure.
+        SgddError: the data cannot be written.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would fail on the same data once more as the process ends.
+        discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise CliExit(0) from None
+        raise SgddError(f"Standard output cannot be written: {error.strerror}.") from error
 
 
 def stdout() -> "Console":
@@ -48,22 +124,30 @@ def stderr() -> "Console":
 
 
 def _console(file: IO[str], width: int | None = None) -> "Console":
-    from sgdd_cli.rich_console import PipeAwareConsole  # noqa: PLC0415 - loads rich
-
     # Rich's own no_color keeps bold and dim; without a colour system no style is written at all.
     system: Any = None if os.environ.get("NO_COLOR") else "auto"
-    return PipeAwareConsole(file=file, color_system=system, width=width, highlight=False, markup=False)
+    return _console_class()(file=file, color_system=system, width=width, highlight=False, markup=False)
+
+
+@functools.cache
+def _console_class() -> type["Console"]:
+    from rich.console import Console  # noqa: PLC0415 - see the module's first lines
+
+    class PipeAwareConsole(Console):
+        """Rich's console, except that a closed pipe ends the command only if it was the one for data."""
+
+        def on_broken_pipe(self) -> None:
+            discard(self.file)
+            if self.file is sys.stdout:
+                raise CliExit(0)
+
+    return PipeAwareConsole
 
 
 def emit(text: str) -> None:
-    """Write one line of data to stdout, at once, so that pipes stream."""
-    try:
+    """Write one line of data to stdout and flush it, so that a pipe gets each line at once."""
+    with writing_output():
         sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `sgdd … | head`: the reader has seen enough, which is no failure.
-        discard(sys.stdout)
-        raise CliExit(0) from None
 
 
 def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401 - any JSON value
@@ -74,11 +158,12 @@ def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401
 
 def emit_table(table: "Table") -> None:
     """Draw a table on stdout."""
-    stdout().print(table)
+    with writing_output():
+        stdout().print(table)
 
 
 def new_table(*columns: str, numbers: tuple[str, ...] = ()) -> "Table":
-    """An empty table in the house style; the columns named in `numbers` are set flush right."""
+    """An empty table; the columns named in `numbers` are aligned to the right."""
     from rich import box  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415
 
@@ -88,8 +173,13 @@ def new_table(*columns: str, numbers: tuple[str, ...] = ()) -> "Table":
     return table
 
 
+def command_line(*words: object) -> str:
+    """A command that a message names, quoted for a shell."""
+    return shlex.join(["sgdd", *map(str, words)])
+
+
 def say(message: str) -> None:
-    """A note for people, on stderr; not with --quiet."""
+    """A note on stderr; not with --quiet."""
     if not output_options.quiet:
         _line(message)
 

@@ -1,7 +1,7 @@
-"""One command in several processes, one for each GPU: starting them, being one of them, ending them well.
+"""One command in several processes, one for each GPU: starting them, joining them, passing on signals and errors.
 
 `sgdd train --gpu 0,1` starts itself once per GPU through PyTorch's elastic launcher; started by `torchrun`, on one
-machine or on many, it is one of those processes already. Only rank 0 speaks.
+machine or on many, it is one of those processes already. Only rank 0 writes to the terminal.
 """
 
 import json
@@ -20,9 +20,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sgdd_cli.console import output_options, show_error
+from sgdd_cli.console import CliExit, discard, output_options, show_error
 from sgdd_cli.error_messages import describe_error
-from sgdd_cli.process_end import CliExit, discard
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 # Set by PyTorch's launcher in the processes that it starts.
 _RUN_ID, _RANK, _LOCAL_RANK, _LOCAL_SIZE = "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-_OURS = "sgdd-"
+# Begins the run id of processes that `launch` started, as opposed to `torchrun`.
+_OWN_RUN = "sgdd-"
 
 
 def launched() -> bool:
@@ -49,7 +49,7 @@ def silence_other_ranks() -> None:
             discard(sys.stderr)
 
 
-def launch(places: Sequence[str]) -> int:
+def launch(devices: Sequence[str]) -> int:
     """Start this very command once per device and wait; returns the exit code.
 
     Raises:
@@ -61,90 +61,90 @@ def launch(places: Sequence[str]) -> int:
 
     from sgdd_engine.models.device import resolve_device  # noqa: PLC0415
 
-    for place in places:
-        resolve_device(place)
+    for device in devices:
+        resolve_device(device)
     if not output_options.debug:
         logging.disable(logging.CRITICAL)  # the launcher reports each failure once more, in its own words
     with (
         tempfile.TemporaryDirectory(prefix="sgdd-", ignore_cleanup_errors=True) as folder,
-        _PassedOn() as asked,
+        _SignalForwarder() as signals,
     ):
         config = elastic.LaunchConfig(
             min_nodes=1,
             max_nodes=1,
-            nproc_per_node=len(places),
-            run_id=f"{_OURS}{uuid.uuid4().hex}",
+            nproc_per_node=len(devices),
+            run_id=f"{_OWN_RUN}{uuid.uuid4().hex}",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
-            # SIGINT and SIGTERM are passed on by us: the launcher would give a checkpoint 30 seconds.
+            # SIGINT and SIGTERM are forwarded here: the launcher would give a checkpoint 30 seconds.
             signals_to_handle="SIGHUP,SIGQUIT",
         )
         try:
             elastic.elastic_launch(config, sys.executable)("-m", "sgdd_cli", *sys.argv[1:])
         except ChildFailedError as error:
-            return 128 + asked.received if asked.received else _explained(error.failures)
+            return 128 + signals.received if signals.received else _show_first_failure(error.failures)
         except SignalException as error:
             return 128 + int(error.sigval)
     return 0
 
 
 @contextmanager
-def join_world(places: Sequence[str], patience: timedelta | None = None) -> Iterator[tuple["World", str]]:
+def join_world(devices: Sequence[str], timeout: timedelta | None = None) -> Iterator[tuple["World", str]]:
     """While entered, this process is one of those that were started together, or alone if none were.
 
-    What goes wrong ends this process quietly, where the launcher is there to say it.
+    An error ends this process without a message; the launcher shows the first one.
 
     Args:
-        places: The devices, in the engine's words: one for each process of this machine, or one that suits all.
-        patience: How long a process waits for one that is behind.
+        devices: In the engine's words: one for each process of this machine, or one for all.
+        timeout: How long a process waits for one that is behind.
 
     Yields:
-        This process's place among the others, and its device.
+        The world, and the device of this process.
     """
     from sgdd_engine.distributed import ALONE, PATIENCE, join  # noqa: PLC0415 - the engine loads torch
 
     if not launched():
-        yield ALONE, places[0]
+        yield ALONE, devices[0]
         return
     rank, local_rank = int(os.environ[_RANK]), int(os.environ[_LOCAL_RANK])
     try:
-        device = _own_device(places, local_rank, int(os.environ[_LOCAL_SIZE]))
-        with join(device, local_rank, patience or PATIENCE) as world:
+        device = _own_device(devices, local_rank, int(os.environ[_LOCAL_SIZE]))
+        with join(device, local_rank, timeout or PATIENCE) as world:
             yield world, str(device)
     except Exception as error:
-        code = _leave_word(error)
-        if rank == 0 and not os.environ[_RUN_ID].startswith(_OURS):
+        code = _write_error_file(error)
+        if rank == 0 and not os.environ[_RUN_ID].startswith(_OWN_RUN):
             raise
         raise CliExit(code) from error
 
 
-def _own_device(places: Sequence[str], local_rank: int, local_size: int) -> Any:  # noqa: ANN401 - torch is not loaded
+def _own_device(devices: Sequence[str], local_rank: int, local_size: int) -> Any:  # noqa: ANN401 - torch is not loaded
     from sgdd_engine.errors import require  # noqa: PLC0415 - for quick help
     from sgdd_engine.models.device import resolve_device  # noqa: PLC0415
 
-    if len(places) == 1:
-        first = resolve_device(places[0])
-        shared = first.type != "cuda" or places[0] in {"auto", "cuda"} or local_size == 1
+    if len(devices) == 1:
+        first = resolve_device(devices[0])
+        shared = first.type != "cuda" or devices[0] in {"auto", "cuda"} or local_size == 1
         require(
             shared,
             f"{local_size} processes cannot share the GPU `{first}`.",
             "Name one GPU for each process, such as --gpu 0,1, or none.",
         )
-        own = places[0] if local_size == 1 else first.type
+        own = devices[0] if local_size == 1 else first.type
         return resolve_device(f"cuda:{local_rank}" if own == "cuda" else own)
     require(
-        len(places) == local_size,
-        f"--gpu names {len(places)} GPUs for the {local_size} processes of this machine.",
-        f"Name {local_size} GPUs, or start with --nproc-per-node {len(places)}.",
+        len(devices) == local_size,
+        f"--gpu names {len(devices)} GPUs for the {local_size} processes of this machine.",
+        f"Name {local_size} GPUs, or start with --nproc-per-node {len(devices)}.",
     )
-    return resolve_device(places[local_rank])
+    return resolve_device(devices[local_rank])
 
 
-def _leave_word(error: Exception) -> int:
-    """Write what went wrong where the launcher looks for it; returns the exit code."""
+def _write_error_file(error: Exception) -> int:
+    """Write the error into the file that the launcher reads; returns the exit code."""
     from sgdd_engine.distributed import LostProcessError  # noqa: PLC0415
     from sgdd_engine.errors import ConfigError  # noqa: PLC0415
 
@@ -152,7 +152,7 @@ def _leave_word(error: Exception) -> int:
         traceback.print_exception(error)
     sentence, hint = describe_error(error)
     shown = "\n".join(filter(None, [sentence, hint]))
-    word = {
+    report = {
         "message": sentence,
         "hint": hint,
         "lost": isinstance(error, LostProcessError),
@@ -160,16 +160,16 @@ def _leave_word(error: Exception) -> int:
         "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))},
     }
     if path := os.environ.get(_ERROR_FILE):
-        Path(path).write_text(json.dumps({"message": word}), encoding="utf-8")
+        Path(path).write_text(json.dumps({"message": report}), encoding="utf-8")
     return 2 if isinstance(error, ConfigError) else 1
 
 
-def _explained(failures: dict[int, "ProcessFailure"]) -> int:
-    """Say the first cause of a failure, once; returns the exit code."""
-    rank, failure = min(failures.items(), key=lambda item: (_remoteness(item[1]), item[1].timestamp))
-    word: Any = failure.message
-    if isinstance(word, dict):
-        show_error(word["message"], word["hint"])
+def _show_first_failure(failures: dict[int, "ProcessFailure"]) -> int:
+    """Show the error that the others followed from; returns the exit code."""
+    rank, failure = min(failures.items(), key=lambda item: (_distance_from_cause(item[1]), item[1].timestamp))
+    report: Any = failure.message
+    if isinstance(report, dict):
+        show_error(report["message"], report["hint"])
     elif failure.exitcode < 0:
         show_error(
             f"The process of rank {rank} was ended by {failure.signal_name()}.",
@@ -178,17 +178,17 @@ def _explained(failures: dict[int, "ProcessFailure"]) -> int:
     return failure.exitcode if failure.exitcode > 0 else 1
 
 
-def _remoteness(failure: "ProcessFailure") -> int:
-    """How far a process's end is from the cause: those that only noticed another's end come last."""
-    word: Any = failure.message
-    if isinstance(word, dict):
-        return 2 if word["lost"] else 0
+def _distance_from_cause(failure: "ProcessFailure") -> int:
+    """0 for an error of its own; more for a process that ended because another one had."""
+    report: Any = failure.message
+    if isinstance(report, dict):
+        return 2 if report["lost"] else 0
     # The launcher itself ends the others by SIGTERM, at once or on their own way out.
     return {-signal.SIGTERM: 4, 128 + signal.SIGTERM: 3}.get(failure.exitcode, 1)
 
 
-class _PassedOn:
-    """While entered, the first SIGINT or SIGTERM is passed on to the processes, which save and leave.
+class _SignalForwarder:
+    """While entered, the first SIGINT or SIGTERM is sent on to the processes, which save and end.
 
     A second one ends them at once.
     """
@@ -200,9 +200,9 @@ class _PassedOn:
         self._this = psutil.Process()
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "_PassedOn":
+    def __enter__(self) -> "_SignalForwarder":
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._pass_on)
+            self._previous[number] = signal.signal(number, self._forward)
         return self
 
     def __exit__(
@@ -211,7 +211,7 @@ class _PassedOn:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+    def _forward(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         first, self.received = self.received is None, number
         processes = self._this.children()
         if not first or not processes:

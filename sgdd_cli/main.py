@@ -1,4 +1,4 @@
-"""The `sgdd` command: its commands, its global options, and the only error boundary."""
+"""The `sgdd` command: its global options, and the only place where an exception becomes a sentence and an exit code."""
 
 import os
 import signal
@@ -9,22 +9,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sgdd_cli.command import SgddCommand
-from sgdd_cli.commands.config import config_app
-from sgdd_cli.commands.eval import evaluate
-from sgdd_cli.commands.param_count import param_count
-from sgdd_cli.commands.plugins import plugins
-from sgdd_cli.commands.prepare_data import prepare_data
-from sgdd_cli.commands.sample import sample
-from sgdd_cli.commands.train import train
-from sgdd_cli.console import emit, output_options, say, show_error
+from sgdd_cli.console import (
+    CliExit,
+    emit,
+    open_standard_streams,
+    output_options,
+    say,
+    show_error,
+    writing_output,
+)
 from sgdd_cli.error_messages import describe_error
-from sgdd_cli.group import SgddGroup
-from sgdd_cli.process_end import CliExit, discard
+from sgdd_cli.registry import SgddGroup
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
 
-_SIGNALLED = {130: "Interrupted.", 143: "Terminated."}
+_SIGNAL_MESSAGES = {130: "Interrupted.", 143: "Terminated."}
 
 app = typer.Typer(
     name="sgdd",
@@ -36,13 +35,6 @@ app = typer.Typer(
     # Plain text: Typer's panels take longer to load than all of `sgdd --help`, with Markdown and highlighters.
     rich_markup_mode=None,
 )
-app.command("prepare-data", cls=SgddCommand)(prepare_data)
-app.command("train", cls=SgddCommand)(train)
-app.command("eval", cls=SgddCommand)(evaluate)
-app.command("sample", cls=SgddCommand)(sample)
-app.command("param-count", cls=SgddCommand)(param_count)
-app.add_typer(config_app, name="config")
-app.command("plugins", cls=SgddCommand)(plugins)
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,8 +53,8 @@ def root(
 ) -> None:
     """A sentence becomes one vector, and the vector becomes a sentence again.
 
-    New here? `sgdd sample "Some text."` tries the model that comes with it; `sgdd demo` shows the whole way on any
-    machine, in a few minutes.
+    New here? `sgdd sample "Some text."` tries the model that comes with it; `sgdd demo` prepares, trains, evaluates
+    and samples on any machine, in a few minutes.
     """
     output_options.quiet, output_options.debug = quiet, debug or "SGDD_DEBUG" in os.environ
 
@@ -85,18 +77,14 @@ def main() -> NoReturn:
 
     0: done. 1: a known failure, or a bug. 2: wrong usage or settings. 130: interrupted. 143: terminated.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A console that lacks a character shows its code instead of failing on it.
-            stream.reconfigure(errors="backslashreplace")
     for name, value in FOR_PYTORCH.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _exit_on_signal)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     sys.exit(_run())
 
 
-def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
     # Nothing is written here: the stream may be in the middle of a write.
     raise CliExit(128 + number)
 
@@ -104,26 +92,27 @@ def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the 
 def _run() -> int:
     """Run the app; whatever it raises becomes an exit code and a sentence."""
     try:
-        typer.main.get_command(app)()
-    except SystemExit as leaving:
-        if isinstance(leaving, CliExit) and leaving.code in _SIGNALLED:
-            say(_SIGNALLED[leaving.code])
-        if isinstance(leaving.code, str):  # sys.exit("a sentence"), as a plugin may do
-            show_error(leaving.code)
-            return 1
-        return _flushed(leaving.code or 0)
+        open_standard_streams()
+        code = 0
+        try:
+            typer.main.get_command(app)()
+        except SystemExit as end:
+            code = _exit_code(end)
+        with writing_output():
+            return code  # flushes what Typer wrote itself, such as help
+    except SystemExit as end:
+        return _exit_code(end)
     except BaseException as error:
         if output_options.debug:
             traceback.print_exception(error)
         show_error(*describe_error(error))
         return 2 if isinstance(error, ConfigError) else 1
-    return 0
 
 
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard(sys.stdout)
-        return 0
-    return code
+def _exit_code(end: SystemExit) -> int:
+    if isinstance(end, CliExit) and end.code in _SIGNAL_MESSAGES:
+        say(_SIGNAL_MESSAGES[end.code])
+    if isinstance(end.code, str):  # sys.exit("a sentence"), as a plugin may do
+        show_error(end.code)
+        return 1
+    return end.code or 0

@@ -305,9 +305,13 @@ def test_an_unknown_measure_is_a_usage_error(tmp_path):
 
 
 def test_a_result_that_could_not_be_kept_is_refused_before_anything_is_measured(tmp_path):
-    done = sgdd("bench", "--quick", "--out", "nowhere/found.json", folder=tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    done = sgdd("bench", "--quick", "--out", "file/found.json", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "`file/found.json` cannot be written" in done.stderr.splitlines()[0]
+    done = sgdd("bench", "--quick", "--out", str(tmp_path), folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "nowhere" in done.stderr
+    assert "is a folder" in done.stderr
 
 
 @pytest.mark.slow

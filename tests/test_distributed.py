@@ -181,11 +181,11 @@ def test_the_first_cause_is_said_and_not_what_followed_from_it(tmp_path, capsys)
         return ProcessFailure(rank, 1, 1, str(file))
 
     followed = {0: word(0, "Another process ended.", lost=True), 1: ProcessFailure(1, 1, -signal.SIGTERM, "")}
-    assert launcher._explained({**followed, 2: word(2, "The disk is full.", lost=False)}) == 1
+    assert launcher._show_first_failure({**followed, 2: word(2, "The disk is full.", lost=False)}) == 1
     assert "The disk is full." in capsys.readouterr().err
-    assert launcher._explained({**followed, 2: ProcessFailure(2, 1, -signal.SIGKILL, "")}) == 1
+    assert launcher._show_first_failure({**followed, 2: ProcessFailure(2, 1, -signal.SIGKILL, "")}) == 1
     assert "rank 2 was ended by SIGKILL" in capsys.readouterr().err
-    assert launcher._explained({**followed, 2: ProcessFailure(2, 1, 130, "")}) == 130
+    assert launcher._show_first_failure({**followed, 2: ProcessFailure(2, 1, 130, "")}) == 130
     assert capsys.readouterr().err == ""
 
 

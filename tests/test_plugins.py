@@ -128,6 +128,15 @@ def test_built_in_commands_neither_load_plugins_nor_give_way_to_them(site):
     assert "imported" not in done.stdout + done.stderr
 
 
+def test_commands_of_sgdd_itself_need_no_entry_points_and_older_ones_are_passed_over(tmp_path):
+    distribution(tmp_path, "sgdd", "raise SystemExit('old')", bench="sgdd:bench", train="sgdd:gone")
+    (tmp_path / "sgdd.py").unlink()
+    assert "Measure what sgdd saves" in sgdd(tmp_path, "bench", "--help").stdout
+    done = sgdd(tmp_path, "plugins", "--json")
+    assert (json.loads(done.stdout), done.returncode) == ([], 0)
+    assert sgdd(tmp_path, "--help").stdout.count("  bench  ") == 1
+
+
 def test_plugins_lists_what_works_and_why_the_rest_does_not(site):
     done = sgdd(site, "plugins", "--json")
     assert done.returncode == 0

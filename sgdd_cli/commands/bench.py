@@ -1,7 +1,4 @@
-"""`sgdd bench`: what sgdd's shortcuts save on this machine, beside the plain way.
-
-It arrives through the same entry-point door as any third-party command.
-"""
+"""`sgdd bench`: what sgdd's optimisations save on this machine, compared with a plain implementation."""
 
 import sys
 from pathlib import Path
@@ -18,13 +15,16 @@ if TYPE_CHECKING:
 
 def bench(
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="Take this measure; may be repeated.")
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Run this measure only; may be repeated."),
     ] = None,
     text: Annotated[
         Path | None,
         typer.Option("--text", help="Text file, one sentence per line. Default: the built-in corpus."),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Interleaved repetitions.")] = 5,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Repetitions; the two sides take turns.")
+    ] = 5,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], typer.Option("--precision", help="Arithmetic of training.")
     ] = "auto",
@@ -36,13 +36,13 @@ def bench(
         bool, typer.Option("--quick", help="Small shapes, in seconds; the figures are not comparable.")
     ] = False,
     long: Annotated[
-        bool, typer.Option("--long", help="Also what takes many minutes (prepare-memory).")
+        bool, typer.Option("--long", help="Also the measures that take many minutes (prepare-memory).")
     ] = False,
 ) -> None:
-    """Measure what sgdd saves on this machine, side by side with the plain way.
+    """Measure what sgdd saves on this machine, side by side with a plain implementation.
 
-    What is compared is run in turns, in one process; a figure is the median of the repetitions. First it is checked
-    that both ways compute the same. Takes about a quarter of an hour on two cores, and up to 16 GB for the plain way.
+    Both sides run in turns in one process, after a check that they compute the same; a figure is the median of the
+    repetitions. Takes about 15 minutes on two cores, and up to 16 GB of memory for the plain side.
 
     Measures: train-step, step-memory, compact-vocabulary, mfu, head, cached-epoch, sampling, latency,
     prepare-overhead, prepare-memory, command-line.
@@ -51,9 +51,7 @@ def bench(
     """
     from sgdd_engine.benchmark.config import BenchConfig  # noqa: PLC0415 - `sgdd --help` need not load it
 
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise typer.BadParameter(f"--out {out} is no place for a file.")
-    place = device_name(gpu, device)
+    name = device_name(gpu, device)
     config = BenchConfig(
         only=tuple(only or ()),
         text=text,
@@ -63,12 +61,16 @@ def bench(
         long=long,
     )
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
-    from sgdd_engine.atomic_files import write_json  # noqa: PLC0415
+    from sgdd_engine.atomic_files import check_writable, write_json  # noqa: PLC0415
     from sgdd_engine.benchmark.run import run_benchmark  # noqa: PLC0415
 
+    if out is not None:
+        if out.is_dir():
+            raise typer.BadParameter(f"--out {out} is a folder; name a file in it.")
+        check_writable(out)
     with ProgressDisplay() as display:
         report = run_benchmark(
-            config, command=(sys.executable, "-m", "sgdd_cli"), device=place, on_event=display
+            config, command=(sys.executable, "-m", "sgdd_cli"), device=name, on_event=display
         )
     result = report.to_dict()
     if out is not None:

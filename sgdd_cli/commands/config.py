@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli.command import SgddCommand
 from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
+from sgdd_cli.registry import SgddCommand
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved
 
-config_app = typer.Typer(help="Show the settings and where they come from.", no_args_is_help=True)
+config = typer.Typer(
+    help="Show the settings and where they come from.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@config_app.command(cls=SgddCommand)
+@config.command(cls=SgddCommand)
 def show(
     files: ConfigFiles = None,
     assignments: Assignments = None,

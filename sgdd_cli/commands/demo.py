@@ -1,9 +1,5 @@
-"""`sgdd demo`: the newcomer's tour, made of the real commands and nothing else.
+"""`sgdd demo`: prepares, trains, evaluates and samples, by running the commands that a user would type."""
 
-It arrives through the same entry-point door as any third-party command.
-"""
-
-import shlex
 import subprocess
 import sys
 import time
@@ -12,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sgdd_cli.console import output_options, say, stderr
-from sgdd_cli.process_end import CliExit
+from sgdd_cli.console import CliExit, command_line, output_options, say, stderr
 
-# Small enough for two cores and six minutes in all; every number can be read in the command it is printed with.
+# Chosen so that two cores take about five minutes in all; each number is shown in the command that is printed.
 SENTENCES = 30_000
 TRAINING_MINUTES = 3.0
 MODEL = ("decoder.width=192", "bottleneck.beta=0.0001", "bottleneck.free_bits=0")
@@ -34,7 +29,7 @@ TEXTS = (
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything the tour makes.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the corpus and the run.")] = Path(
         "sgdd-demo"
     ),
     minutes: Annotated[
@@ -44,27 +39,27 @@ def demo(
         int, typer.Option("--sentences", min=1000, help="Sentences to prepare.")
     ] = SENTENCES,
 ) -> None:
-    """The whole way on a laptop: prepare, train, evaluate, sample; about five minutes, no model hub.
+    """Prepare a corpus, train, evaluate and sample; about five minutes on a laptop, no model hub.
 
-    Each step prints the real command that it runs. Stopped half-way, the same command goes on.
+    Each step prints the command that it runs. After an interruption, the same command goes on.
     """
     began = time.monotonic()
     for number, (title, command) in enumerate(steps(out, minutes, sentences), start=1):
         _announce(f"\n{number}. {title}", "bold")
         _run(command)
     say(
-        f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Everything stands in {out}. Now try your own:\n"
+        f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. Everything is in {out}. Now try your own text:\n"
     )
     for line in (
-        f'  sgdd sample "Your own sentence." --checkpoint {shlex.quote(str(out / "run"))} --watch',
-        "  sgdd prepare-data your-text.txt --encoder minilm --vocab-size 16000",
-        "  sgdd train",
+        command_line("sample", "Your own sentence.", "--checkpoint", out / "run", "--watch"),
+        command_line("prepare-data", "your-text.txt", "--encoder", "minilm", "--vocab-size", 16000),
+        command_line("train", "data/your-text", "--max-minutes", 60),
     ):
-        say(line)
+        say(f"  {line}")
 
 
 def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str]]]:
-    """The titles of the tour and its commands, as arguments of `sgdd`."""
+    """The title of each step and its command, as arguments of `sgdd`."""
     data, run = str(out / "data"), out / "run"
     prepare = ["prepare-data", "builtin", "--encoder", "minilm", "--vocab-size", "4000", "--max-tokens", "32"]
     settings = [argument for setting in (*MODEL, *TRAINING) for argument in ("--set", setting)]
@@ -92,18 +87,18 @@ def _announce(text: str, style: str) -> None:
 
 def _run(command: list[str]) -> None:
     """Print a command and run it as a process of its own, as the user would."""
-    _announce(f"$ {shlex.join(['sgdd', *command])}", "cyan")
-    manner = ["--quiet"] * output_options.quiet + ["--debug"] * output_options.debug
+    _announce(f"$ {command_line(*command)}", "cyan")
+    options = ["--quiet"] * output_options.quiet + ["--debug"] * output_options.debug
     sys.stdout.flush()
-    with subprocess.Popen([sys.executable, "-m", "sgdd_cli", *manner, *command]) as process:
+    with subprocess.Popen([sys.executable, "-m", "sgdd_cli", *options, *command]) as process:
         try:
             code = process.wait()
-        except CliExit as leaving:
+        except CliExit as end:
             # Ctrl-C reaches the command as well, which saves what it has; SIGTERM came to this process alone.
-            if leaving.code == TERMINATED:
+            if end.code == TERMINATED:
                 process.terminate()
             process.wait()
             raise
     if code:
-        # The command has said why; the tour ends as it ended.
+        # The command has said why.
         raise CliExit(code)

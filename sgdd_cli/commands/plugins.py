@@ -1,23 +1,20 @@
-"""`sgdd plugins`: which commands other packages bring, and whether they work."""
+"""`sgdd plugins`: the commands that other packages add, and whether they work."""
 
 from typing import Any
 
-import typer
-
 from sgdd_cli.console import emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson
-from sgdd_cli.group import Context
+from sgdd_cli.registry import CommandEntry, plugin_entries
 
 
-def plugins(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the commands that installed packages bring.
+def plugins(as_json: AsJson = False) -> None:
+    """List the commands that other packages add.
 
-    A package brings a command by an entry point of the group `sgdd.commands` that names a function
-    or a typer.Typer.
+    A package adds a command by an entry point of the group `sgdd.commands` that names a function or a typer.Typer.
 
     Example: sgdd plugins --json
     """
-    rows = [_row(plugin) for plugin in _found(ctx)]
+    rows = [_row(entry) for entry in plugin_entries()]
     if as_json:
         emit_json(rows, indent=2)
         return
@@ -31,19 +28,13 @@ def plugins(ctx: typer.Context, as_json: AsJson = False) -> None:
     emit_table(table)
 
 
-def _found(ctx: Context) -> list[Any]:
-    from sgdd_cli.plugins import find_plugins  # noqa: PLC0415 - imports nothing until a plugin is asked for
-
-    return find_plugins(ctx.find_root().command.commands)
-
-
-def _row(plugin: Any) -> dict[str, Any]:  # noqa: ANN401 - sgdd_cli.plugins.Plugin, imported late
-    problem = plugin.problem()
+def _row(entry: CommandEntry) -> dict[str, Any]:
+    problem = entry.problem()
     return {
-        "command": plugin.name,
-        "package": plugin.package,
-        "version": plugin.version,
-        "target": plugin.target,
+        "command": entry.name,
+        "package": entry.package,
+        "version": entry.version,
+        "target": entry.entry_point.value,
         "works": problem is None,
         "problem": problem,
     }

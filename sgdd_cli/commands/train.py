@@ -63,7 +63,7 @@ def train(
     plan = None if launched() else request.resolve()
     if plan and len(places) > 1:
         raise typer.Exit(launch(places))
-    with join_world(places, patience=_PATIENCE) as (world, place):
+    with join_world(places, timeout=_PATIENCE) as (world, place):
         plan = plan or request.resolve(world)
         result = _run(plan, place, world)
         _report(result, plan.run)
