@@ -9,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from sgdd_cli.setting_layers import read_assignments, read_file
+from sgdd_cli.settings import merge, values_of_assignments, values_of_file
 from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.errors import ConfigError, require
 
@@ -39,7 +39,7 @@ class Row:
     long: bool = False
 
     def __post_init__(self) -> None:
-        read_assignments(self.assignments)
+        merge(values_of_assignments(self.assignments))
         require(
             not (self.script and self.set),
             f"The row `{self.name}` has a script, which knows no settings.",
@@ -157,7 +157,7 @@ class Place:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         write_text(self.config, tomli_w.dumps(plan.settings))
-        read_file(self.config)
+        merge(values_of_file(self.config))
         write_json(path, common)
 
     def corpus_of(self, row: Row) -> Path:

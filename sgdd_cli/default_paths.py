@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,36 @@ def newest_corpus() -> Path:
     )
 
 
-def new_run(corpus: Path) -> Path:
-    """A folder for a new run, named after its corpus and the time."""
-    return RUNS / f"{corpus.resolve().name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+def new_run(corpus: Path, runs: Path = RUNS) -> Path:
+    """Make the folder of a new run, named after its corpus and the time.
+
+    Making it reserves the name: of two runs that begin in the same second, the name of the second ends in `-2`.
+    """
+    name = f"{corpus.resolve().name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(runs / name for name in names if _make_new(runs / name))
 
 
-def newest_run() -> Path:
+def _make_new(folder: Path) -> bool:
+    """Make a folder; False if it exists."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def run_to_resume() -> Path:
     """The run that was last written to.
 
     Raises:
         CheckpointError: there is none.
     """
-    found = [run for run in RUNS.glob("*") if (run / "checkpoints").is_dir()]
-    if not found:
+    from sgdd_engine.checkpoint import newest_run  # noqa: PLC0415 - loads torch
+
+    if (run := newest_run(RUNS)) is None:
         raise CheckpointError(f"There is no run under `{RUNS}` to go on with.", "Start one: sgdd train")
-    return max(found, key=lambda run: (run / "checkpoints").stat().st_mtime)
+    return run
 
 
 def corpus_of_run(run: Path) -> Path:

@@ -14,7 +14,7 @@ from sgdd_engine.evaluation.data import EvaluationSet, from_corpus, from_text_fi
 from sgdd_engine.evaluation.guidance_search import SENTENCES
 
 if TYPE_CHECKING:
-    from sgdd_cli.schema import Settings
+    from sgdd_cli.settings import Settings
     from sgdd_engine.events import Listener
     from sgdd_engine.generation import SGDD
 
@@ -42,7 +42,7 @@ def load_eval_inputs(
     settings: "Settings",
     on_event: "Listener",
 ) -> EvalInputs:
-    """Open what was named, or find what is meant.
+    """Open what was named; what was not is found by the checkpoint.
 
     Raises:
         DataError: it is not there, or holds too few sentences.
@@ -59,31 +59,31 @@ def load_eval_inputs(
 
 
 def _of_corpus(corpus: Corpus, settings: "Settings") -> tuple[EvaluationSet, EvaluationSet | None]:
-    asked = settings.eval
-    scored = from_corpus(corpus, asked.split, asked.limit, asked.seed)
-    if not asked.find_cfg:
+    config = settings.eval
+    scored = from_corpus(corpus, config.split, config.limit, config.seed)
+    if not config.find_cfg:
         return scored, None
-    skip = asked.limit if asked.split == "validation" else 0
-    return scored, from_corpus(corpus, "validation", SENTENCES, asked.seed, skip=skip)
+    skip = config.limit if config.split == "validation" else 0
+    return scored, from_corpus(corpus, "validation", SENTENCES, config.seed, skip=skip)
 
 
 def _of_text(
     path: Path, model: "SGDD", settings: "Settings", on_event: "Listener"
 ) -> tuple[EvaluationSet, EvaluationSet | None]:
-    asked, more = settings.eval, SENTENCES if settings.eval.find_cfg else 0
+    config, more = settings.eval, SENTENCES if settings.eval.find_cfg else 0
     # Read once, since standard input can be read once only.
     found = from_text_file(
-        path, model, asked.limit + more, asked.seed, config=settings.data, on_event=on_event
+        path, model, config.limit + more, config.seed, config=settings.data, on_event=on_event
     )
     if not more:
         return found, None
-    if len(found) < asked.limit + 2:
+    if len(found) < config.limit + 2:
         raise DataError(
-            f"`{path}` holds {len(found):,} sentences that can be used; {asked.limit:,} are scored, and none is "
+            f"`{path}` holds {len(found):,} sentences that can be used; {config.limit:,} are scored, and none is "
             "left to find the guidance weight on.",
             f"Score fewer: --limit {max(2, len(found) // 2)}",
         )
-    return found.rows(range(asked.limit)), found.rows(range(asked.limit, len(found)))
+    return found.rows(range(config.limit)), found.rows(range(config.limit, len(found)))
 
 
 def _training(named: Path | None, corpus: Corpus | None, checkpoint: Path, model: "SGDD") -> Corpus | None:

@@ -1,9 +1,28 @@
-"""Options that several commands share, written once."""
+"""Options that several commands share, written once; those that are settings have the help text of their setting."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.generation.config import GenerationConfig
+
+
+def setting(config: type, field: str, *flags: str) -> Any:  # noqa: ANN401 - Typer's OptionInfo
+    """An option for a setting: a field of a configuration dataclass.
+
+    Args:
+        config: The dataclass.
+        field: The name of the field.
+        flags: How the option is written; by default as the field, with `-` for `_`.
+    """
+    text = next(item for item in dataclasses.fields(config) if item.name == field).metadata["help"]
+    sentences = f"{text[0].upper()}{text[1:]}."
+    return typer.Option(*(flags or [f"--{field.replace('_', '-')}"]), help=sentences)
+
 
 ConfigFiles = Annotated[
     list[Path] | None,
@@ -17,14 +36,30 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.learning_rate=5e-4."),
 ]
+Cfg = Annotated[float | None, setting(SamplingConfig, "cfg")]
+Steps = Annotated[int | None, setting(SamplingConfig, "steps")]
+Candidates = Annotated[int | None, setting(GenerationConfig, "candidates")]
+Refine = Annotated[int | None, setting(GenerationConfig, "refine")]
+Shortlist = Annotated[int | None, setting(GenerationConfig, "shortlist")]
 Gpu = Annotated[str | None, typer.Option("--gpu", metavar="N", help="Number of the GPU.")]
 Gpus = Annotated[
     str | None, typer.Option("--gpu", metavar="N[,N]...", help="Number of the GPU, or of several: 0,1.")
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: the best there is.")
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: a GPU where there is one."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def repeated_options(
+    files: Sequence[Path] | None, assignments: Sequence[str] | None, gpu: str | None, device: str | None
+) -> list[str]:
+    """The options of this command that the one after it needs too, for hints such as "Next: ..."."""
+    pairs = [("--config", str(file)) for file in files or ()]
+    pairs += [("--set", text) for text in assignments or ()]
+    pairs += [(flag, value) for flag, value in (("--gpu", gpu), ("--device", device)) if value is not None]
+    return [word for pair in pairs for word in pair]
 
 
 def device_names(gpu: str | None, device: str | None) -> list[str]:

@@ -1,13 +1,12 @@
 """Loading the model that a command needs, the sampling that fits it, and the text it is scored on."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import say
 from sgdd_cli.default_paths import RUNS, corpus_of
-from sgdd_cli.settings import DEFAULT
 from sgdd_engine.errors import DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
 
 
-def load_model(checkpoint: str | Path | None, device: str) -> tuple["SGDD", Path]:
+def load_model(
+    checkpoint: str | Path | None, device: str, *, mini_by: str = f"--checkpoint {MINI}"
+) -> tuple["SGDD", Path]:
     """The named model, or the default one, and the folder of its checkpoint; see `find_checkpoint`.
 
     Raises:
@@ -26,27 +27,36 @@ def load_model(checkpoint: str | Path | None, device: str) -> tuple["SGDD", Path
     """
     from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
-    folder = find_checkpoint(checkpoint)
+    folder = find_checkpoint(checkpoint, mini_by=mini_by)
     return SGDD.from_pretrained(folder, device), folder
 
 
-def find_checkpoint(named: str | Path | None) -> Path:
+def find_checkpoint(named: str | Path | None, *, mini_by: str = f"--checkpoint {MINI}") -> Path:
     """The folder of the named checkpoint, of the newest run's best, or of `mini` where there is no run.
 
-    Says on stderr which one was taken, unless the name was the folder itself.
+    Unless the name was the folder itself, a note says which one was taken; of a run that nobody named, how long it was
+    trained, too.
+
+    Args:
+        named: A folder, or `mini`.
+        mini_by: How the command is told to take `mini`.
 
     Raises:
         CheckpointError: there is none.
     """
-    from sgdd_engine.checkpoint import checkpoints_of, newest_checkpoint, resolve_checkpoint  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import newest_checkpoint, newest_run, read_info, resolve_checkpoint  # noqa: PLC0415 - as above
 
-    if named is None and (not mini_is_here() or any(checkpoints_of(run) for run in RUNS.glob("*"))):
+    if named is None and (newest_run(RUNS) is not None or not mini_is_here()):
         folder = newest_checkpoint(RUNS)
-        say(f"Checkpoint: {folder}, of the newest run.")
+        info = read_info(folder)
+        loss = f", held-out loss {info.validation_loss:.3f}" if isfinite(info.validation_loss) else ""
+        say(f"Checkpoint: {folder}, the best of the newest run: {info.step:,} steps{loss}.")
+        if mini_is_here():
+            say(f"For the model that comes with sgdd: {mini_by}")
         return folder
     folder = resolve_checkpoint(MINI if named is None else named)
     if is_mini(folder):
-        why = f"; no run stands in `{RUNS}`" if named is None else ""
+        why = f"; there is no run in `{RUNS}`" if named is None else ""
         say(f"Checkpoint: {MINI}, the small English model that comes with sgdd{why}.")
     elif named == MINI:
         say(f"Checkpoint: {folder}, from the folder `{MINI}` here; not the `{MINI}` that comes with sgdd.")
@@ -61,7 +71,7 @@ def checkpoint_name(folder: Path) -> str:
 
 
 def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:
-    """What a checkpoint is evaluated on where nobody says: the corpus it was trained on.
+    """What a checkpoint is evaluated on by default: the corpus it was trained on.
 
     The corpus of `mini` is not part of sgdd; sentences that were written for sgdd stand in for it.
 
@@ -82,17 +92,10 @@ def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:
 
 
 def sampling_for(resolved: "Resolved", model: "SGDD") -> "SamplingConfig":
-    """The settings' sampling; where nobody asked for another, as the checkpoint records it.
+    """The sampling settings that were given, completed for a model."""
+    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415 - loads torch
 
-    Without guidance where nobody asked for it and the model has no null condition.
-    """
-    recorded: Mapping[str, Any] = {
-        name: value
-        for name, value in model.info.sampling.items()
-        if resolved.origin(f"sample.{name}") == DEFAULT
-    }
-    sampling = replace(resolved.settings.sample, **recorded)
-    if model.info.trained_null or sampling.cfg == 1 or resolved.origin("sample.cfg") != DEFAULT:
-        return sampling
-    say("This model was trained without a null condition: sampling without guidance (cfg 1).")
-    return replace(sampling, cfg=1.0)
+    given = resolved.given("sample")
+    if not model.info.trained_null and "cfg" not in given:
+        say("This model was trained without a null condition: sampling without guidance (cfg 1).")
+    return complete_sampling(given, model.info)

@@ -1,18 +1,127 @@
-"""Settings: the options of `schema`, filled from flags, environment, files and defaults, with their origins."""
+"""Settings: the fields of the engine's configuration dataclasses, filled from flags, environment, files and defaults.
 
+An option exists once, as a field of its dataclass, and `section.field` is its key everywhere. pydantic converts and
+checks the values; what stands here is what it has no answer to: where each value came from, and unknown names.
+"""
+
+import dataclasses
+import difflib
+import os
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import ValidationError
+import tomli_w
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sgdd_cli import setting_layers as layers
-from sgdd_cli.schema import OPTIONS, Given, Option, Settings
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import ConfigError
+from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.generation.config import GenerationConfig
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
+from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
+from sgdd_engine.training.config import FeedbackConfig, TrainConfig
 
 DEFAULT = "default"
+DEFAULT_FILE = Path("sgdd.toml")
+# Keys of older versions, which files, variables and scripts may still hold.
+RENAMED = {
+    "eval.candidates": "sample.candidates",
+    "eval.refine": "sample.refine",
+    "eval.shortlist": "sample.shortlist",
+    "sample.order": "sample.position_rule",
+    "sample.order_noise": "sample.position_noise",
+}
+_PREFIX = "SGDD_"
+_ENVIRONMENT = "environment "
+# Variables that are no settings: a default checkpoint, a default settings file, tracebacks.
+_OTHER_VARIABLES = ("SGDD_CHECKPOINT", "SGDD_CONFIG", "SGDD_DEBUG")
+
+FoundValue = tuple[str, Any, str]
+"""A value as a source gives it: (key, value, where it was found)."""
+
+
+class Settings(BaseModel):
+    """Every dataclass of the settings, validated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    encoder: EncoderConfig = EncoderConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: DataConfig = DataConfig()
+    bottleneck: BottleneckConfig = BottleneckConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    train: TrainConfig = TrainConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    sample: SamplingConfig = SamplingConfig()
+    generation: GenerationConfig = GenerationConfig()
+    eval: EvalConfig = EvalConfig()
+
+
+# Two dataclasses, one section: a user need not know that the sampler and the choice among its texts are two layers.
+_SECTION_OF = {"generation": "sample"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as its dataclass declares it.
+
+    Attributes:
+        key: `section.field`.
+        part: The field of `Settings` that holds its dataclass.
+        name: The field of that dataclass.
+        annotation: The type of the field.
+        default: The default of the field.
+        help: A sentence for users.
+    """
+
+    key: str
+    part: str
+    name: str
+    annotation: Any
+    default: Any
+    help: str
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be empty."""
+        return NoneType in get_args(self.annotation)
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        kinds = [self.annotation, *get_args(self.annotation)]
+        if get_origin(self.annotation) is Literal:
+            words = "one of " + ", ".join(get_args(self.annotation))
+        else:
+            names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+            words = next(name for kind, name in names.items() if kind in kinds)
+        return f"{words}, or none" if self.optional else words
+
+    def of(self, settings: Settings) -> Any:  # noqa: ANN401 - as the option declares
+        """Its value."""
+        return getattr(getattr(settings, self.part), self.name)
+
+
+def _options() -> Iterator[Option]:
+    for part, info in Settings.model_fields.items():
+        for field in dataclasses.fields(info.default):
+            # A field without a help text is for callers from Python; it is no setting.
+            if text := field.metadata.get("help"):
+                key = f"{_SECTION_OF.get(part, part)}.{field.name}"
+                yield Option(key, part, field.name, field.type, field.default, text)
+
+
+OPTIONS: Mapping[str, Option] = {option.key: option for option in _options()}
+SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in OPTIONS))
 
 
 @dataclass(frozen=True)
@@ -20,7 +129,7 @@ class Resolved:
     """Validated settings, and where each value that is not a default came from.
 
     Attributes:
-        settings: The sections.
+        settings: The dataclasses.
         origins: Key → origin, in words, for all keys that were given.
         files: The files that were read.
     """
@@ -29,14 +138,14 @@ class Resolved:
     origins: Mapping[str, str]
     files: tuple[Path, ...] = ()
 
-    def value(self, key: str) -> Any:  # noqa: ANN401 - as the option declares
-        """The value of `section.field`."""
-        section, _, name = key.partition(".")
-        return getattr(getattr(self.settings, section), name)
-
     def origin(self, key: str) -> str:
         """Where the value of `section.field` came from."""
         return self.origins.get(key, DEFAULT)
+
+    def given(self, part: str) -> dict[str, Any]:
+        """The fields of one dataclass that were given, by name."""
+        options = [OPTIONS[key] for key in self.origins]
+        return {option.name: option.of(self.settings) for option in options if option.part == part}
 
 
 def load_settings(
@@ -54,58 +163,171 @@ def load_settings(
     Raises:
         ConfigError: an unknown key, a value that cannot be, or a file that cannot be read.
     """
-    found = layers.files_to_read(files)
-    given: dict[str, Given] = {}
-    for file in found:
-        given |= layers.read_file(file)
-    given |= layers.read_environment()
-    given |= layers.read_assignments(assignments)
-    for flag, key, value in flags:
-        if value is not None:
-            given[key] = Given(value, flag)
-    return Resolved(validate(given), {key: item.origin for key, item in given.items()}, tuple(found))
+    found = list(files)
+    if not found and (named := os.environ.get("SGDD_CONFIG")):
+        found = [Path(named)]
+    elif not found and DEFAULT_FILE.is_file():
+        found = [DEFAULT_FILE]
+    given = merge(
+        chain(
+            *map(values_of_file, found),
+            _values_of_environment(),
+            values_of_assignments(assignments),
+            ((key, value, flag) for flag, key, value in flags if value is not None),
+        )
+    )
+    origins = {key: origin for key, (_, origin) in given.items()}
+    return Resolved(_validate(given), origins, tuple(found))
 
 
-def validate(given: Mapping[str, Given]) -> Settings:
-    """Build the sections from known keys.
+def to_toml(settings: Settings) -> str:
+    """All options with their values as a settings file; an empty value is the word `none`, since TOML has none."""
+    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for key, option in OPTIONS.items():
+        value = option.of(settings)
+        sections[key.partition(".")[0]][option.name] = "none" if value is None else value
+    return tomli_w.dumps(sections)
+
+
+# --- sources --------------------------------------------------------------------------------------------
+
+
+def values_of_file(path: Path) -> Iterator[FoundValue]:
+    """The values of a TOML or YAML file.
+
+    Raises:
+        ConfigError: it is missing, cannot be parsed, or holds no sections.
+    """
+    parsers: dict[str, Callable[[str], Any]] = {
+        ".toml": tomllib.loads,
+        ".yaml": yaml.safe_load,
+        ".yml": yaml.safe_load,
+    }
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no settings file `{path}`.", "Make one: sgdd config show --toml > sgdd.toml"
+        )
+    if path.suffix.lower() not in parsers:
+        raise ConfigError(f"The settings file `{path}` must end in .toml, .yaml or .yml.")
+    try:
+        values = parsers[path.suffix.lower()](path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"The settings file `{path}` cannot be read: {reason}.") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"The settings file `{path}` holds no sections.", "Write for example:\n[train]\nmax_steps = 10000"
+        )
+    for section, fields in values.items():
+        if isinstance(fields, Mapping) and fields:
+            yield from ((f"{section}.{name}", value, str(path)) for name, value in fields.items())
+        elif fields or section not in SECTIONS:  # an empty section holds nothing
+            yield str(section), fields, str(path)
+
+
+def _values_of_environment() -> Iterator[FoundValue]:
+    """The values of `SGDD_SECTION__KEY` variables, in upper or lower case."""
+    for variable, value in os.environ.items():
+        if variable.upper().startswith(_PREFIX) and variable.upper() not in _OTHER_VARIABLES:
+            key = variable[len(_PREFIX) :].lower().replace("__", ".", 1)
+            yield key, value, f"{_ENVIRONMENT}{variable}"
+
+
+def values_of_assignments(assignments: Sequence[str]) -> Iterator[FoundValue]:
+    """The values of `--set section.key=value`.
+
+    Raises:
+        ConfigError: one has no `=`.
+    """
+    for text in assignments:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ConfigError(f"--set {text} has no `=`.", "Write --set section.key=value.")
+        yield key, value, "--set"
+
+
+def merge(found: Iterable[FoundValue]) -> dict[str, tuple[Any, str]]:
+    """Values with their origins by their present keys; of several for one key the last holds.
+
+    Raises:
+        ConfigError: a key does not exist; the hint names the nearest one that does.
+    """
+    given = {}
+    for found_key, value, origin in found:
+        key = RENAMED.get(found_key, found_key)
+        if key not in OPTIONS:
+            raise _unknown(key, origin)
+        given[key] = (value, origin)
+    return given
+
+
+# --- errors ---------------------------------------------------------------------------------------------
+
+
+def _unknown(key: str, origin: str) -> ConfigError:
+    """The error for a key that does not exist, in the words of the place where it was found."""
+    variable = origin.removeprefix(_ENVIRONMENT) if origin.startswith(_ENVIRONMENT) else None
+
+    def spell(known: str) -> str:
+        return known if variable is None else _PREFIX + known.upper().replace(".", "__")
+
+    if key in SECTIONS:
+        first = next(known for known in OPTIONS if known.startswith(f"{key}."))
+        return ConfigError(
+            f"`{variable or key}` ({origin}) is a section, not a value.",
+            f"Name a key in it, such as {spell(first)}.",
+        )
+    near = " or ".join(map(spell, _nearest(key)))
+    return ConfigError(
+        f"`{variable or key}` is not a setting (from {origin}).",
+        f"{f'Did you mean {near}?' if near else ''}\nAll keys: sgdd config show".lstrip(),
+    )
+
+
+def _nearest(key: str) -> list[str]:
+    section, _, name = key.rpartition(".")
+    # The right name in the wrong section is a likelier slip than a misspelt one in another section.
+    if same := [known for known, option in OPTIONS.items() if option.name == name]:
+        return same[:2]
+    inside = {known: option.name for known, option in OPTIONS.items() if known.startswith(f"{section}.")}
+    # `lr` for train.learning_rate.
+    if short := [k for k, field in inside.items() if "".join(w[:1] for w in field.split("_")) == name]:
+        return short[:1]
+    near = difflib.get_close_matches
+    return near(key, inside, n=1, cutoff=0.5) or near(key, OPTIONS, n=1, cutoff=0.6)
+
+
+def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
+    """Build the dataclasses from values of known keys.
 
     Raises:
         ConfigError: a value of the wrong kind or out of range; the sentence names the key and its origin.
     """
-    nested: dict[str, dict[str, Any]] = {}
-    for key, item in given.items():
+    parts: dict[str, dict[str, Any]] = {}
+    for key, (value, origin) in given.items():
         option = OPTIONS[key]
-        if option.refuses(item.value):
-            raise _wrong(option, item)
-        section, _, name = key.partition(".")
-        nested.setdefault(section, {})[name] = _none_by_name(option, item.value)
+        # pydantic would take `true` for the number 1.
+        if isinstance(value, bool) and bool not in (option.annotation, *get_args(option.annotation)):
+            raise _wrong(option, value, origin)
+        # TOML and the environment have no empty value; the words `none` and `null` stand for it.
+        empty = isinstance(value, str) and value.strip().lower() in {"", "none", "null"}
+        parts.setdefault(option.part, {})[option.name] = None if empty and option.optional else value
     try:
-        return Settings(**nested)  # type: ignore[arg-type]
+        return Settings(**parts)  # type: ignore[arg-type]
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
-        raise _wrong(OPTIONS[key], given[key]) from None
+        part, name = map(str, error.errors()[0]["loc"][:2])
+        key = f"{_SECTION_OF.get(part, part)}.{name}"
+        raise _wrong(OPTIONS[key], *given[key]) from None
     except ConfigError as error:
-        raise ConfigError(error.message, _with_origins(error, given)) from None
+        # A dataclass's own check: the hint also says where the values that it names came from.
+        named = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_0-9]+\b", error.message))
+        lines = [f"{key} comes from {given[key][1]}." for key in named if key in given]
+        raise ConfigError(error.message, "\n".join(filter(None, [error.hint, *lines])) or None) from None
 
 
-def _none_by_name(option: Option, value: object) -> object:
-    """TOML and the environment have no empty value; the words `none` and `null` stand for it."""
-    empty = isinstance(value, str) and value.strip().lower() in {"", "none", "null"}
-    return None if empty and option.optional else value
-
-
-def _wrong(option: Option, item: Given) -> ConfigError:
-    shown = repr(item.value) if isinstance(item.value, str) else str(item.value)
+def _wrong(option: Option, value: object, origin: str) -> ConfigError:
+    shown = repr(value) if isinstance(value, str) else str(value)
     return ConfigError(
-        f"{option.key} is {shown} (from {item.origin}); it must be {option.expected}.",
+        f"{option.key} is {shown} (from {origin}); it must be {option.expected}.",
         f"{option.key}: {option.help}",
     )
-
-
-def _with_origins(error: ConfigError, given: Mapping[str, Given]) -> str | None:
-    """The hint of a dataclass's own check, and where the values that it names came from."""
-    named = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_0-9]+\b", error.message))
-    lines = [f"{key} comes from {given[key].origin}." for key in named if key in given]
-    if error.hint:
-        lines.insert(0, error.hint)
-    return "\n".join(lines) or None

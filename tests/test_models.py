@@ -21,7 +21,7 @@ from sgdd_engine.checkpoint import (
     record_sampling,
     save_checkpoint,
 )
-from sgdd_engine.errors import CheckpointError, DataError
+from sgdd_engine.errors import CheckpointError, DataError, SgddError
 
 SENTENCE = "Tom sold a letter."
 
@@ -34,8 +34,11 @@ def model(tiny_encoder, sentences):
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "model"
-    facts = {"corpus": {"name": "tales", "folder": "/home/somebody/tales", "fingerprint": "none"}}
-    checkpoint = replace(model._checkpoint, info=replace(model.info, facts=facts))
+    facts = {
+        "corpus": {"name": "tales", "folder": "/home/somebody/tales", "fingerprint": "none"},
+        "validation": {"loss": 5.25, "nelbo_nats_per_token": 4.5},
+    }
+    checkpoint = replace(model._checkpoint, info=replace(model.info, facts=facts, step=118))
     save_checkpoint(folder, checkpoint, {"progress.json": {"step": 3}})
     return folder
 
@@ -71,7 +74,7 @@ def test_without_a_name_and_without_a_run_it_is_mini(here, packaged, capsys):
     assert find_checkpoint(None) == packaged
     said = capsys.readouterr().err
     assert "Checkpoint: mini, " in said
-    assert "no run stands in `runs`" in said
+    assert "there is no run in `runs`" in said
     assert checkpoint_name(packaged) == "mini"
 
 
@@ -79,7 +82,11 @@ def test_without_a_name_the_newest_run_comes_first(here, packaged, saved, capsys
     own = Path("runs") / "mine" / "checkpoints" / "step-0000001"
     shutil.copytree(saved, own)
     assert find_checkpoint(None) == own
-    assert capsys.readouterr().err == f"Checkpoint: {own}, of the newest run.\n"
+    # How little it was trained, and how to get the model that comes with sgdd instead.
+    assert capsys.readouterr().err.splitlines() == [
+        f"Checkpoint: {own}, the best of the newest run: 118 steps, held-out loss 5.250.",
+        "For the model that comes with sgdd: --checkpoint mini",
+    ]
     assert find_checkpoint("mini") == packaged
     (own / "model.safetensors").write_bytes(b"")
     # What is damaged is said; nobody is given another model than the one they trained without a word.
@@ -161,6 +168,53 @@ def test_the_recorded_weight_holds_until_somebody_names_another(here, saved):
     assert weight() == 1.5
 
 
+# --- how many texts are written and chosen among ---------------------------------------------------------
+
+
+def test_candidates_refine_length_samples_and_seed_are_settings_like_all_others(here, saved):
+    def rows(*arguments: object, **environment: str) -> list[dict]:
+        common = ("--checkpoint", saved, "--steps", 2, "--json", "--device", "cpu", "-q")
+        out, _ = call("sample", SENTENCE, *common, *arguments, **environment)
+        return [json.loads(line) for line in out.splitlines()]
+
+    by_flags = rows("--length", 5, "-n", 2, "--seed", 7, "--temperature", 1.0)
+    assert [row["seed"] for row in by_flags] == [7, 8]
+    (here / "sgdd.toml").write_text("[sample]\nlength = 5\nnum_samples = 2\nseed = 3\n")
+    assert rows("--set", "sample.seed=7", SGDD_SAMPLE__TEMPERATURE="1.0") == by_flags
+    # One candidate more is one encoder call more, beside the one that scores; a round is at most one.
+    (here / "sgdd.toml").unlink()
+    assert rows("--candidates", 3) == rows(SGDD_SAMPLE__CANDIDATES="3")
+    assert rows("--refine", 2) == rows("--set", "sample.refine=2")
+    assert rows("--candidates", 3)[0]["encoder_calls"] > rows()[0]["encoder_calls"]
+
+
+def test_the_keys_of_older_versions_are_read_on(here, saved):
+    (here / "old.toml").write_text("[eval]\ncandidates = 3\nrefine = 1\nshortlist = 1\n")
+    quick = ("--data", "text.txt", "--limit", 2, "--json", "-q", "--device", "cpu", "--set", "sample.steps=2")
+    (here / "text.txt").write_text("Tom sold a letter.\nAnna found a blue cup.\n")
+    settings = ("--set", "eval.nelbo_samples=1", "--set", "eval.diversity_samples=0", "--config", "old.toml")
+    report = json.loads(call("eval", saved, *quick, *settings)[0])
+    asked = report["settings"]["eval"]
+    assert (asked["candidates"], asked["refine"], asked["shortlist"]) == (3, 1, 1)
+    assert "one_shot" in report["conditions"]
+
+
+def test_an_evaluation_says_which_settings_of_sampling_it_does_not_use(here, saved):
+    (here / "text.txt").write_text("Tom sold a letter.\nAnna found a blue cup.\n")
+    quick = ("--data", "text.txt", "--limit", 2, "-q", "--device", "cpu", "--set", "sample.steps=2")
+    settings = (
+        "--set",
+        "eval.nelbo_samples=1",
+        "--set",
+        "eval.diversity_samples=0",
+        "--set",
+        "sample.seed=4",
+    )
+    _, err = call("eval", saved, *quick, *settings, SGDD_SAMPLE__LENGTH="6")
+    assert "Warning: sample.seed (from --set) is not used in an evaluation: the seed is eval.seed." in err
+    assert "sample.length (from environment SGDD_SAMPLE__LENGTH) is not used" in err
+
+
 # --- export ---------------------------------------------------------------------------------------------
 
 
@@ -173,7 +227,10 @@ def test_export_leaves_out_what_others_have_no_use_for(here, saved):
     assert not (shared / "training").exists()
     with pytest.raises(CheckpointError):
         load_training_state(shared)
-    assert read_info(shared).facts == {"corpus": {"name": "tales", "fingerprint": "none"}}
+    assert read_info(shared).facts == {
+        "corpus": {"name": "tales", "fingerprint": "none"},
+        "validation": {"loss": 5.25, "nelbo_nats_per_token": 4.5},
+    }
     assert call("sample", SENTENCE, "--checkpoint", shared, "--steps", 2, "--device", "cpu")[0]
     assert (shared / "model.safetensors").stat().st_size < 0.56 * (saved / "model.safetensors").stat().st_size
 
@@ -187,7 +244,10 @@ def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
     Path("card.md").write_text("# Tales\n", encoding="utf-8")
     _, err = call("export", saved, "carded", "--card", "card.md")
     assert Path("carded/README.md").read_text(encoding="utf-8") == "# Tales\n"
-    assert f"needs the encoder in the same place: {load_checkpoint(saved).info.encoder.name}" in err
+    assert (
+        f"needs the encoder in the folder it was trained with: {load_checkpoint(saved).info.encoder.name}"
+        in err
+    )
     with pytest.raises(DataError, match=r"card `gone\.md` cannot be read"):
         call("export", saved, "other", "--card", "gone.md")
     assert not Path("other").exists()
@@ -196,11 +256,18 @@ def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
 def test_export_never_replaces_anything(here, saved):
     Path("full").mkdir()
     Path("full/thesis.txt").write_text("years of work")
-    with pytest.raises(CheckpointError, match="holds something already"):
+    with pytest.raises(CheckpointError, match="is not an empty folder"):
         call("export", saved, "full")
-    with pytest.raises(CheckpointError, match="holds something already"):
+    with pytest.raises(CheckpointError, match="is not an empty folder"):
         call("export", saved, "full/thesis.txt")
     assert Path("full/thesis.txt").read_text() == "years of work"
     Path("empty").mkdir()
     call("export", saved, "empty")
     assert damage(Path("empty")) is None
+
+
+def test_export_finds_out_at_once_that_it_cannot_write(here, saved):
+    Path("file").write_text("not a folder")
+    # Neither the checkpoint nor the encoder is looked at before.
+    with pytest.raises(SgddError, match=r"`file/model` cannot be written"):
+        call("export", "no-such-checkpoint", "file/model")

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdd_cli.schema import OPTIONS, Settings
-from sgdd_cli.settings import DEFAULT, load_settings
-from sgdd_cli.settings_toml import to_toml
+from sgdd_cli.settings import DEFAULT, OPTIONS, SECTIONS, load_settings, to_toml
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.training.config import TrainConfig
 
@@ -108,7 +106,8 @@ def test_toml_of_the_settings_reads_back_the_same(tmp_path):
         assignments=["train.max_steps=none", "train.max_minutes=2.5", 'encoder.name=a\\b "c"']
     )
     text = to_toml(first.settings)
-    assert set(tomllib.loads(text)) == set(Settings.model_fields)
+    assert set(tomllib.loads(text)) == set(SECTIONS)
+    assert tomllib.loads(text)["sample"].keys() >= {"cfg", "candidates", "seed"}
     again = load_settings([write(tmp_path / "saved.toml", text)])
     assert again.settings == first.settings
 
@@ -237,6 +236,37 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path, monkeypatch):
 def test_an_assignment_without_a_value_is_an_error():
     assert "--set train.seed has no `=`" in failure(assignments=["train.seed"]).message
     assert "section" in failure(assignments=["train=3"]).message
+
+
+def test_keys_of_older_versions_are_read_from_every_source(tmp_path, monkeypatch):
+    file = write(tmp_path / "old.toml", "[eval]\ncandidates = 2\nrefine = 2\nshortlist = 2\n")
+    monkeypatch.setenv("SGDD_EVAL__REFINE", "3")
+    resolved = load_settings([file], ["eval.shortlist=4"])
+    found = resolved.settings.generation
+    assert (found.candidates, found.refine, found.shortlist) == (2, 3, 4)
+    assert resolved.origin("sample.refine") == "environment SGDD_EVAL__REFINE"
+    # The present key of a stronger source beats the old one of a weaker one, and the reverse.
+    assert load_settings([file], ["sample.candidates=5"]).settings.generation.candidates == 5
+    new = write(tmp_path / "new.toml", "[sample]\ncandidates = 6\n")
+    assert load_settings([new], ["eval.candidates=7"]).settings.generation.candidates == 7
+    assert {"eval.candidates", "eval.refine", "eval.shortlist"}.isdisjoint(OPTIONS)
+
+
+def test_a_length_for_candidates_that_differ_in_length_is_refused_with_both_origins(monkeypatch):
+    monkeypatch.setenv("SGDD_SAMPLE__LENGTH", "6")
+    error = failure(flags=[("--candidates", "sample.candidates", 2)])
+    assert "sample.length is 6" in error.message
+    assert "sample.candidates comes from --candidates." in error.hint
+    assert "sample.length comes from environment SGDD_SAMPLE__LENGTH." in error.hint
+
+
+@pytest.mark.parametrize(
+    "assignment", ["candidates=0", "refine=-1", "shortlist=0", "length=0", "num_samples=0", "seed=-1"]
+)
+def test_numbers_of_texts_out_of_range_name_their_key(assignment):
+    assert failure(assignments=[f"sample.{assignment}"]).message.startswith(
+        f"sample.{assignment.partition('=')[0]} is "
+    )
 
 
 def test_settings_cannot_be_changed_afterwards():

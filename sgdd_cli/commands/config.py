@@ -22,15 +22,14 @@ def show(
     files: ConfigFiles = None,
     assignments: Assignments = None,
     as_json: AsJson = False,
-    as_toml: Annotated[bool, typer.Option("--toml", help="As a settings file, to be saved.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Say what each setting means.")] = False,
+    as_toml: Annotated[bool, typer.Option("--toml", help="As a settings file that --config reads.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="With the meaning of each setting.")] = False,
 ) -> None:
     """Show each setting, its value and its source.
 
     Example: sgdd config show --set train.learning_rate=5e-4
     """
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_cli.settings_toml import to_toml  # noqa: PLC0415
+    from sgdd_cli.settings import load_settings, to_toml  # noqa: PLC0415 - `sgdd --help` need not load it
 
     resolved = load_settings(files or (), assignments or ())
     for file in resolved.files:
@@ -44,16 +43,16 @@ def show(
 
 
 def _as_json(resolved: "Resolved") -> dict[str, Any]:
-    from sgdd_cli.schema import OPTIONS  # noqa: PLC0415 - as above
+    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - as above
 
     return {
-        key: {"value": resolved.value(key), "source": resolved.origin(key), "help": option.help}
+        key: {"value": option.of(resolved.settings), "source": resolved.origin(key), "help": option.help}
         for key, option in OPTIONS.items()
     }
 
 
 def _draw(resolved: "Resolved", explain: bool) -> None:
-    from sgdd_cli.schema import OPTIONS  # noqa: PLC0415 - as above
+    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - as above
 
     table = new_table("key", "value", "source", *(["meaning"] if explain else []))
     section = ""
@@ -62,7 +61,7 @@ def _draw(resolved: "Resolved", explain: bool) -> None:
             table.add_section()
         section = key.partition(".")[0] + "."
         origin = resolved.origin(key)
-        cells = [key, _shown(resolved.value(key)), origin, *([option.help] if explain else [])]
+        cells = [key, _shown(option.of(resolved.settings)), origin, *([option.help] if explain else [])]
         table.add_row(*cells, style=None if key in resolved.origins else "dim")
     emit_table(table)
 

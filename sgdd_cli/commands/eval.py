@@ -1,14 +1,31 @@
 """`sgdd eval`: how much of the meaning comes back, beside the controls."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.console import emit_json, say
-from sgdd_cli.flags import AsJson, Assignments, ConfigFiles, Device, Gpu, device_name
+from sgdd_cli.console import command_line, emit_json, say, warn
+from sgdd_cli.flags import (
+    AsJson,
+    Assignments,
+    Candidates,
+    Cfg,
+    ConfigFiles,
+    Device,
+    Gpu,
+    Refine,
+    Shortlist,
+    Steps,
+    device_name,
+    setting,
+)
+from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.mini import MINI
 
 if TYPE_CHECKING:
+    from sgdd_cli.settings import Resolved
     from sgdd_engine.evaluation.guidance_search import GuidanceSearch
 
 
@@ -28,20 +45,20 @@ def evaluate(
         Path | None,
         typer.Option("--train-corpus", help="Corpus it was trained on. Default: found by its fingerprint."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Sentences evaluated.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of sentences, masks and sampler.")] = None,
-    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance weight; 1 is none.")] = None,
+    limit: Annotated[int | None, setting(EvalConfig, "limit")] = None,
+    seed: Annotated[int | None, setting(EvalConfig, "seed")] = None,
+    cfg: Cfg = None,
     find_cfg: Annotated[
-        bool, typer.Option("--find-cfg", help="Find the best guidance weight first, and record it.")
+        bool,
+        typer.Option(
+            "--find-cfg",
+            help="First find the best guidance weight on sentences that are not scored, and record it.",
+        ),
     ] = False,
-    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
-    candidates: Annotated[
-        int | None, typer.Option("--candidates", help="Candidates per sentence; the closest is kept.")
-    ] = None,
-    refine: Annotated[int | None, typer.Option("--refine", help="Rounds of feedback per sentence.")] = None,
-    shortlist: Annotated[
-        int | None, typer.Option("--shortlist", help="Sentences written for each one that goes on.")
-    ] = None,
+    steps: Steps = None,
+    candidates: Candidates = None,
+    refine: Refine = None,
+    shortlist: Shortlist = None,
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
@@ -67,12 +84,12 @@ def evaluate(
         [
             ("--limit", "eval.limit", limit),
             ("--seed", "eval.seed", seed),
-            ("--candidates", "eval.candidates", candidates),
-            ("--refine", "eval.refine", refine),
-            ("--shortlist", "eval.shortlist", shortlist),
             ("--find-cfg", "eval.find_cfg", find_cfg or None),
             ("--cfg", "sample.cfg", cfg),
             ("--steps", "sample.steps", steps),
+            ("--candidates", "sample.candidates", candidates),
+            ("--refine", "sample.refine", refine),
+            ("--shortlist", "sample.shortlist", shortlist),
         ],
     )
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
@@ -83,14 +100,15 @@ def evaluate(
 
     if page is not None:
         claim(page)
-    model, folder = load_model(checkpoint, device_name(gpu, device))
+    _warn_of_unused(resolved)
+    model, folder = load_model(checkpoint, device_name(gpu, device), mini_by=command_line("eval", MINI))
     sampling = sampling_for(resolved, model)
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
         report = run_evaluation(
             model,
             text.scored,
-            config=resolved.settings.eval,
+            config=_with_generation(resolved),
             sampling=sampling,
             training=text.training,
             search_on=text.search_on,
@@ -109,14 +127,39 @@ def evaluate(
         _record(report.guidance_search, folder)
 
 
+def _with_generation(resolved: "Resolved") -> EvalConfig:
+    """The settings of the evaluation, with those of `sample` that it shares."""
+    config, generation = resolved.settings.eval, resolved.settings.generation
+    return replace(
+        config,
+        candidates=generation.candidates,
+        refine=generation.refine,
+        shortlist=generation.shortlist,
+    )
+
+
+def _warn_of_unused(resolved: "Resolved") -> None:
+    """Name the settings of `sample` that were given and have no meaning here."""
+    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - as above
+
+    for key, instead in (
+        ("sample.length", "lengths are predicted"),
+        ("sample.num_samples", "one text is written for each sentence (see eval.diversity_samples)"),
+        ("sample.seed", "the seed is eval.seed"),
+    ):
+        if OPTIONS[key].of(resolved.settings) != OPTIONS[key].default:
+            warn(f"{key} (from {resolved.origin(key)}) is not used in an evaluation: {instead}.")
+
+
 def _record(search: "GuidanceSearch", folder: Path) -> None:
-    """Leave the weight that was found with the checkpoint, for `sgdd sample`; `mini` stays as it is."""
+    """Write the weight that was found into the checkpoint, for `sgdd sample`; `mini` is never changed."""
     from sgdd_engine.checkpoint import record_sampling  # noqa: PLC0415 - as above
     from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
     if is_mini(folder):
         say(
-            f"The best guidance weight is {search.best:g}; what comes with sgdd stays as it is: --cfg {search.best:g}"
+            f"The best guidance weight is {search.best:g}. `{MINI}` is part of sgdd and is not changed; use the weight "
+            f"with --cfg {search.best:g}"
         )
         return
     record_sampling(folder, {"cfg": search.best})

@@ -1,4 +1,4 @@
-"""`sgdd export`: a checkpoint as others may have it. It arrives through the door of the plugins."""
+"""`sgdd export`: a checkpoint without its training state and without folder names of this machine, to share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,28 +15,33 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything yet.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
     dtype: Annotated[
         Literal["fp16", "fp32"], typer.Option("--dtype", help="Precision of the matrices.")
     ] = "fp16",
     card: Annotated[
         Path | None,
-        typer.Option("--card", help="Markdown file to carry as README.md. Default: one made from its facts."),
+        typer.Option(
+            "--card",
+            help="Markdown file to use as README.md. Default: one made from the facts in the checkpoint.",
+        ),
     ] = None,
 ) -> None:
-    """Write a checkpoint to share: half precision, no training state, no folders of this machine.
+    """Write a checkpoint to share: half precision, no training state, no folder names of this machine.
 
     Example: sgdd export runs/tales tales-model
     """
     from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"`{out}` holds something already.", "Name a new folder.")
+        raise CheckpointError(f"`{out}` exists and is not an empty folder.", "Name a new folder.")
+    check_writable(out)
     text = None if card is None else _text(card)
     model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
     model.save_pretrained(out, dtype=dtype, card=text)
-    _say_what_it_needs(model)
+    _note_local_encoder(model)
     say(f"{size(sum(path.stat().st_size for path in out.iterdir()))} in all.")
     emit(str(out))
 
@@ -48,7 +53,7 @@ def _text(card: Path) -> str:
         raise DataError(f"The model card `{card}` cannot be read: {error}.") from None
 
 
-def _say_what_it_needs(model: "SGDD") -> None:
+def _note_local_encoder(model: "SGDD") -> None:
     name = model.info.encoder.name
     if Path(name).is_absolute():
-        say(f"Whoever uses it needs the encoder in the same place: {name}.")
+        say(f"The exported model needs the encoder in the folder it was trained with: {name}.")

@@ -1,4 +1,4 @@
-"""`sgdd param-count`: what the model is made of, counted from real modules."""
+"""`sgdd param-count`: parameters, arithmetic and memory of a model, counted from its real modules."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +8,7 @@ from sgdd_cli.console import emit, emit_json, emit_table, new_table
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
 
 if TYPE_CHECKING:
-    from sgdd_cli.schema import Settings
+    from sgdd_cli.settings import Settings
     from sgdd_engine.training.cost import Cost
 
 

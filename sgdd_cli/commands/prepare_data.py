@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sgdd_cli import formatting
-from sgdd_cli.console import emit, emit_table, new_table, say, warn
-from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names
+from sgdd_cli.console import command_line, emit, emit_table, new_table, say, warn
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options
 
 if TYPE_CHECKING:
-    from sgdd_cli.schema import Settings
-    from sgdd_cli.settings import Resolved
+    from sgdd_cli.settings import Resolved, Settings
     from sgdd_engine.data.plan import Plan
     from sgdd_engine.distributed import World
 
@@ -37,7 +36,7 @@ def prepare_data(
         ),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option("--vocab-size", help="Train a vocabulary of so many pieces on the corpus.")
+        int | None, typer.Option("--vocab-size", help="Train a vocabulary of this many pieces on the corpus.")
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Leave out sentences of more tokens.")
@@ -51,27 +50,29 @@ def prepare_data(
     vectors_from: Annotated[
         Path | None,
         typer.Option(
-            "--vectors-from", help="Prepared corpus; vectors of its sentences are taken, not made again."
+            "--vectors-from", help="Prepared corpus; its vectors are used again for sentences that it holds."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Read at most so many lines.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Read at most this many lines.")] = None,
     column: Annotated[str | None, typer.Option("--column", help="Column that holds the text.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of a hub data set.")] = None,
     gpu: Gpus = None,
     device: Device = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, from the first lines; write nothing.")
+        bool, typer.Option("--dry-run", help="Estimate the result from the first lines; write nothing.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Drop what stands in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the corpus in --out and start anew.")
+    ] = False,
     files: ConfigFiles = None,
     assignments: Assignments = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the built-in corpus.")] = None,
 ) -> None:
     """Clean, split, tokenise and encode text into a corpus folder.
 
-    Goes on where an interrupted preparation stopped. Several GPUs encode side by side; on several machines, start it
-    with torchrun. For another vocabulary, or a longer text, --vectors-from spares the encoder what a corpus holds
-    already. Prints the folder.
+    Goes on where an interrupted preparation stopped. Several GPUs encode in parallel; on several machines, start it
+    with torchrun. For another vocabulary or more text, --vectors-from uses the vectors of a prepared corpus again, so
+    that only new sentences are encoded. Prints the folder.
 
     Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
     """
@@ -80,7 +81,9 @@ def prepare_data(
 
     silence_other_ranks()
     if vocab_size is not None and tokenizer == "encoder":
-        raise typer.BadParameter("--vocab-size trains a vocabulary; --tokenizer encoder wants none trained.")
+        raise typer.BadParameter(
+            "--vocab-size trains a vocabulary; --tokenizer encoder uses the encoder's own."
+        )
     trained = "unigram" if vocab_size is not None and tokenizer is None else tokenizer
     resolved = load_settings(
         files or (),
@@ -101,19 +104,21 @@ def prepare_data(
     from sgdd_cli.default_paths import corpus_folder  # noqa: PLC0415 - as above
 
     folder = out or corpus_folder(source)
-    places = device_names(gpu, device)
-    if len(places) > 1 and not dry_run and not launched():
-        raise typer.Exit(launch(places))
+    devices = device_names(gpu, device)
+    if len(devices) > 1 and not dry_run and not launched():
+        raise typer.Exit(launch(devices))
     settings = _with_encoder_of_vectors(resolved)
     if dry_run:
         _plan(source, settings, folder)
         return
-    with join_world(places) as (world, place):
-        _prepare(source, settings, folder, place, overwrite, world)
+    with join_world(devices) as (world, own_device):
+        _prepare(source, settings, folder, own_device, overwrite, world)
+    say(f"Next: {command_line('train', folder, *repeated_options(files, assignments, gpu, device))}")
+    emit(str(folder))
 
 
 def _with_encoder_of_vectors(resolved: "Resolved") -> "Settings":
-    """The settings; where vectors are taken and nobody names an encoder, with the one that made them."""
+    """The settings; with --vectors-from and no named encoder, with the encoder that made those vectors."""
     from sgdd_cli.settings import DEFAULT  # noqa: PLC0415 - `sgdd --help` need not load it
 
     settings = resolved.settings
@@ -143,12 +148,12 @@ def _prepare(
     from sgdd_engine.text.deferred import defer_encoder  # noqa: PLC0415
     from sgdd_engine.text.encoder import load_encoder  # noqa: PLC0415
 
-    # Perhaps every vector is there: then the weights are not needed.
+    # If the corpus of --vectors-from holds every vector, the weights are not needed.
     load = load_encoder if settings.data.vectors_from is None else defer_encoder
     place = resolve_device(device)
     opened = open_source(source, settings.data)
     if source == "builtin":
-        say("The built-in corpus is synthetic: a seeded grammar of this project wrote it.")
+        say("The built-in corpus is synthetic: it is generated from a grammar that is part of sgdd.")
     with ProgressDisplay() as display:
         manifest = prepare(
             opened,
@@ -163,12 +168,10 @@ def _prepare(
     splits = ", ".join(f"{count:,} {name}" for name, count in manifest.splits.items())
     say(f"{splits} sentences; vocabulary of {manifest.tokenizer['vocab_size']:,} pieces.")
     say(_effect_of_storing(manifest.embedding))
-    say(f"Next: sgdd train {folder}")
-    emit(str(folder))
 
 
 def _effect_of_storing(embedding: Mapping[str, Any]) -> str:
-    """How far the stored vectors are from the encoder's; corpora of older versions do not know it."""
+    """How far the stored vectors are from the encoder's; corpora of older versions do not record it."""
     text = f"Vectors are stored as {embedding['dtype']}"
     if "cosine_lowest" not in embedding:
         return f"{text}."

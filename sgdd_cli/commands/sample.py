@@ -1,21 +1,32 @@
 """`sgdd sample`: text in, its vector, and text from that vector alone out."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sgdd_cli.console import emit, emit_json, say, warn
-from sgdd_cli.flags import AsJson, Assignments, ConfigFiles, Device, Gpu, device_name
+from sgdd_cli.flags import (
+    AsJson,
+    Assignments,
+    Candidates,
+    Cfg,
+    ConfigFiles,
+    Device,
+    Gpu,
+    Refine,
+    Shortlist,
+    Steps,
+    device_name,
+    setting,
+)
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation import Generation
+    from sgdd_engine.generation import SGDD, Generation
 
-# Lines of standard input decoded at once: enough to fill a batch, few enough that a stream flows.
-CHUNK = 32
-STDIN = "-"
+# Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
+BATCH = 32
 
 
 def sample(
@@ -23,41 +34,15 @@ def sample(
         list[str],
         typer.Argument(metavar="TEXT...", help="Texts to write again; `-` for lines of standard input."),
     ],
-    cfg: Annotated[float | None, typer.Option("--cfg", help="Guidance weight; 1 is none.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps.")] = None,
-    candidates: Annotated[
-        int,
-        typer.Option(
-            "--candidates",
-            min=1,
-            help="Sentences read again, likeliest lengths first; the closest in meaning is kept.",
-        ),
-    ] = 1,
-    refine: Annotated[
-        int,
-        typer.Option(
-            "--refine",
-            min=0,
-            help="Rounds that write anew, in part or whole, and keep what comes closer in meaning.",
-        ),
-    ] = 0,
-    shortlist: Annotated[
-        int | None,
-        typer.Option(
-            "--shortlist",
-            min=1,
-            help="Sentences written for each one that goes on, chosen without the encoder. Default: 4 beside "
-            "--candidates and --refine where the model can choose.",
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", help="0 takes the likeliest token.")
-    ] = None,
-    length: Annotated[
-        int | None, typer.Option("--length", min=1, help="Tokens to write. Default: as predicted.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the first sample.")] = 0,
-    count: Annotated[int, typer.Option("-n", min=1, help="Samples per text.")] = 1,
+    cfg: Cfg = None,
+    steps: Steps = None,
+    candidates: Candidates = None,
+    refine: Refine = None,
+    shortlist: Shortlist = None,
+    temperature: Annotated[float | None, setting(SamplingConfig, "temperature")] = None,
+    length: Annotated[int | None, setting(GenerationConfig, "length")] = None,
+    seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None,
+    num_samples: Annotated[int | None, setting(GenerationConfig, "num_samples", "-n")] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False,
     checkpoint: Annotated[
@@ -75,11 +60,12 @@ def sample(
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
-    One line per sample, in the order of the texts.
+    One line per sample, in the order of the texts. A text that begins with `-` is written after `--`.
 
     Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.settings import load_settings  # noqa: PLC0415
 
     resolved = load_settings(
         files or (),
@@ -88,41 +74,79 @@ def sample(
             ("--cfg", "sample.cfg", cfg),
             ("--steps", "sample.steps", steps),
             ("--temperature", "sample.temperature", temperature),
+            ("--candidates", "sample.candidates", candidates),
+            ("--refine", "sample.refine", refine),
+            ("--shortlist", "sample.shortlist", shortlist),
+            ("--length", "sample.length", length),
+            ("--seed", "sample.seed", seed),
+            ("-n", "sample.num_samples", num_samples),
         ],
     )
+    config, place = resolved.settings.generation, device_name(gpu, device)
+    found = read_texts(texts, "sample")
     from sgdd_cli.models import load_model, sampling_for  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.events import ignore  # noqa: PLC0415
 
-    model, _ = load_model(checkpoint, device_name(gpu, device))
+    model, _ = load_model(checkpoint, place)
     sampling = sampling_for(resolved, model)
-    if count > 1 and not (sampling.stochastic or refine or model.draws_candidates(candidates, shortlist)):
-        warn(f"All {count} samples of a text will be alike; for different ones: --temperature 0.7")
-    sentences = calls = 0
-    for chunk in _chunks(texts):
+    if config.num_samples > 1 and not _differ(model, sampling, config):
+        warn(
+            f"All {config.num_samples} samples of a text will be alike; for different ones: --temperature 0.7"
+        )
+    written = calls = 0
+    too_long: list[int] = []
+    for batch in batches(found, BATCH):
+        too_long += _lengths_beyond(model, batch)
         with ProgressDisplay(watch=watch) as display:
-            written = model.reconstruct(
-                chunk,
+            generations = model.reconstruct(
+                batch,
                 sampling=sampling,
-                lengths=length,
-                candidates=candidates,
-                refine=refine,
-                shortlist=shortlist,
-                num_samples=count,
-                seed=seed,
+                lengths=config.length,
+                candidates=config.candidates,
+                refine=config.refine,
+                shortlist=config.shortlist,
+                num_samples=config.num_samples,
+                seed=config.seed,
                 score=as_json,
-                on_event=display if watch or refine else ignore,
+                on_event=display if watch or config.refine else ignore,
             )
-        sentences, calls = sentences + len(written), calls + sum(item.encoder_calls for item in written)
-        for item in written:
-            _show(item, chunk[item.row], sampling.steps, sampling.cfg, as_json)
-    if candidates > 1 or refine:
-        say(f"Encoder calls: {calls:,}, {calls / max(1, sentences):.1f} per sentence.")
+        for item in generations:
+            _show(item, batch[item.row], sampling, as_json)
+        written, calls = written + len(generations), calls + sum(item.encoder_calls for item in generations)
+    if config.candidates > 1 or config.refine:
+        say(f"Encoder calls: {calls:,}, {calls / max(1, written):.1f} per sentence.")
+    _warn_of_lengths(model, too_long)
+
+
+def _differ(model: "SGDD", sampling: SamplingConfig, config: GenerationConfig) -> bool:
+    """Whether two seeds may give two texts."""
+    return bool(
+        sampling.stochastic or config.refine or model.draws_candidates(config.candidates, config.shortlist)
+    )
+
+
+def _lengths_beyond(model: "SGDD", texts: list[str]) -> list[int]:
+    """The numbers of tokens of those texts that have more than the model can write."""
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - as above
+
+    lengths = map(len, model.tokenizer.encode_batch([clean(text) for text in texts]))
+    return [length for length in lengths if length > model.info.model.max_tokens]
+
+
+def _warn_of_lengths(model: "SGDD", too_long: list[int]) -> None:
+    if too_long:
+        longest = model.info.model.max_tokens
+        which = "The text has" if len(too_long) == 1 else f"{len(too_long):,} texts have up to"
+        warn(
+            f"{which} {max(too_long):,} tokens, and this model writes at most {longest}: what it wrote is shorter. "
+            "Give it one sentence per text."
+        )
     if cut := model.encoder.truncated:
         warn(f"{cut:,} texts were longer than the encoder reads (encoder.max_tokens); their ends were cut.")
 
 
-def _show(item: "Generation", source: str, steps: int, cfg: float, as_json: bool) -> None:
+def _show(item: "Generation", source: str, sampling: SamplingConfig, as_json: bool) -> None:
     if not as_json:
         emit(item.text)
         return
@@ -131,37 +155,9 @@ def _show(item: "Generation", source: str, steps: int, cfg: float, as_json: bool
             "source": source,
             "text": item.text,
             "cosine": item.cosine,
-            "steps": steps,
-            "cfg": cfg,
+            "steps": sampling.steps,
+            "cfg": sampling.cfg,
             "seed": item.seed,
             "encoder_calls": item.encoder_calls,
         }
     )
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in batches, standard input in the place of `-`."""
-    stream = _all(texts)
-    while chunk := list(islice(stream, CHUNK)):
-        yield chunk
-
-
-def _all(texts: Sequence[str]) -> Iterator[str]:
-    for text in texts:
-        if text == STDIN:
-            yield from _stdin()
-        else:
-            yield text
-
-
-def _stdin() -> Iterator[str]:
-    """The lines of standard input that hold something.
-
-    Raises:
-        DataError: it is binary or not UTF-8.
-    """
-    from sgdd_engine.data.lines import decode_lines  # noqa: PLC0415 - as above
-
-    for _, line in decode_lines(sys.stdin.buffer, "standard input"):
-        if line.strip():
-            yield line

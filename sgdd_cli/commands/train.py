@@ -1,6 +1,7 @@
 """`sgdd train`: a prepared corpus in, a run with checkpoints out."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -8,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.console import emit, say
-from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names
+from sgdd_cli.console import command_line, emit, say
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options, setting
+from sgdd_engine.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from sgdd_cli.schema import Settings
+    from sgdd_cli.settings import Settings
     from sgdd_engine.distributed import World
     from sgdd_engine.training.loop import TrainResult
 
-# A machine that is gone must not hold the others for days; a slow disk may take its time with a checkpoint.
-_PATIENCE = timedelta(hours=1)
+# Processes must not wait for days for a machine that is gone; writing a checkpoint to a slow disk may take minutes.
+_TIMEOUT = timedelta(hours=1)
 
 
 def train(
@@ -27,25 +29,20 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", help="Run folder. Default: runs/CORPUS-TIME.")] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume",
-            help="Go on with the run --out, or the newest, under the settings it was started with.",
-        ),
+        typer.Option("--resume", help="Go on with the run --out, or the newest, under the settings it has."),
     ] = False,
     gpu: Gpus = None,
     device: Device = None,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", help="Optimiser steps.")] = None,
-    max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Training time.")] = None,
+    max_steps: Annotated[int | None, setting(TrainConfig, "max_steps")] = None,
+    max_minutes: Annotated[float | None, setting(TrainConfig, "max_minutes")] = None,
     files: ConfigFiles = None,
     assignments: Assignments = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of weights, order, masks and noise.")
-    ] = None,
+    seed: Annotated[int | None, setting(TrainConfig, "seed")] = None,
 ) -> None:
     """Train a decoder on a prepared corpus.
 
-    Ctrl-C saves and stops; --resume goes on as if nothing had happened. Several GPUs train one model together;
-    on several machines, start it with torchrun. Prints the run folder.
+    Ctrl-C saves and stops; --resume goes on as if the run had never stopped. Several GPUs train one model together; on
+    several machines, start it with torchrun. Prints the run folder.
 
     Example: sgdd train data/tales --gpu 0 --max-minutes 60
     """
@@ -58,25 +55,26 @@ def train(
         ("--seed", "train.seed", seed),
     ]
     request = TrainRequest(data, out, resume, files or (), assignments or (), flags)
-    places = device_names(gpu, device)
-    # A wrong setting is said before anything is loaded or started.
+    devices = device_names(gpu, device)
+    # A wrong setting is reported before anything is loaded or started.
     plan = None if launched() else request.resolve()
-    if plan and len(places) > 1:
-        raise typer.Exit(launch(places))
-    with join_world(places, timeout=_PATIENCE) as (world, place):
+    if plan and len(devices) > 1:
+        raise typer.Exit(launch(devices))
+    with join_world(devices, timeout=_TIMEOUT) as (world, own_device):
         plan = plan or request.resolve(world)
-        result = _run(plan, place, world)
-        _report(result, plan.run)
+        with _run_folder(plan, world) as run:
+            result = _train(plan, run, own_device, world)
+        _report(result, run, files, assignments, gpu, device)
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A run whose every choice is made."""
+    """A run whose every choice is made; where `run` is None, its folder gets a name of its own."""
 
     data: Path
-    run: Path
+    run: Path | None
     resume: bool
     settings: "Settings"
 
@@ -93,24 +91,28 @@ class TrainRequest:
     flags: Sequence[tuple[str, str, object]]
 
     def resolve(self, world: "World | None" = None) -> _Plan:
-        """Fill in what was not named; in a world, all take rank 0's choice."""
-        from sgdd_cli.default_paths import corpus_of_run, new_run, newest_corpus, newest_run  # noqa: PLC0415 - for quick help
+        """Fill in what was not named; in a world, all processes take rank 0's choice."""
+        from sgdd_cli.default_paths import corpus_of_run, newest_corpus, run_to_resume  # noqa: PLC0415 - for quick help
         from sgdd_cli.settings import load_settings  # noqa: PLC0415
 
-        def chosen(choice: Callable[[], Path]) -> Path:
-            if world is None:
-                return choice()
-            return Path(world.broadcast_text(str(choice()) if world.is_main else ""))
-
-        before = chosen(lambda: self.out or newest_run()) if self.resume else None
-        files = _with_the_runs_own(before, self.files) if before else self.files
+        run = self.out
+        if self.resume and run is None:
+            run = _of_rank_0(world, run_to_resume)
+        resumed = run if self.resume else None
+        files = _with_settings_of_run(resumed, self.files) if resumed else self.files
         settings = load_settings(files, self.assignments, self.flags).settings
-        data = chosen(lambda: self.data or (corpus_of_run(before) if before else newest_corpus()))
-        run = chosen(lambda: before or self.out or new_run(data))
+        data = self.data or _of_rank_0(world, lambda: corpus_of_run(resumed) if resumed else newest_corpus())
         return _Plan(data, run, self.resume, settings)
 
 
-def _with_the_runs_own(run: Path, files: Sequence[Path]) -> list[Path]:
+def _of_rank_0(world: "World | None", choose: Callable[[], Path]) -> Path:
+    """A path that is chosen once for all processes of a world."""
+    if world is None:
+        return choose()
+    return Path(world.broadcast_text(str(choose()) if world.is_main else ""))
+
+
+def _with_settings_of_run(run: Path, files: Sequence[Path]) -> list[Path]:
     """The settings that the run was started with, below those named now."""
     from sgdd_engine.errors import CheckpointError  # noqa: PLC0415 - as above
 
@@ -122,9 +124,31 @@ def _with_the_runs_own(run: Path, files: Sequence[Path]) -> list[Path]:
     return [own, *files]
 
 
-def _run(plan: _Plan, device: str, world: "World") -> "TrainResult":
+@contextlib.contextmanager
+def _run_folder(plan: _Plan, world: "World") -> Iterator[Path]:
+    """The folder of the run; one that was made here and stays empty is removed."""
+    from sgdd_cli.default_paths import new_run  # noqa: PLC0415 - as above
+
+    run = plan.run or _of_rank_0(world, lambda: new_run(plan.data))
+    try:
+        yield run
+    finally:
+        if plan.run is None and world.is_main:
+            _remove_if_unused(run)
+
+
+def _remove_if_unused(run: Path) -> None:
+    from sgdd_engine.training.checkpointing import LOCK  # noqa: PLC0415 - loads torch
+
+    with contextlib.suppress(OSError):
+        if {path.name for path in run.iterdir()} <= {LOCK}:
+            (run / LOCK).unlink(missing_ok=True)
+            run.rmdir()
+
+
+def _train(plan: _Plan, run: Path, device: str, world: "World") -> "TrainResult":
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
-    from sgdd_cli.settings_toml import to_toml  # noqa: PLC0415
+    from sgdd_cli.settings import to_toml  # noqa: PLC0415
     from sgdd_engine.data.corpus import Corpus  # noqa: PLC0415
     from sgdd_engine.training.config import TrainSpec  # noqa: PLC0415
     from sgdd_engine.training.loop import train as run_training  # noqa: PLC0415
@@ -138,11 +162,11 @@ def _run(plan: _Plan, device: str, world: "World") -> "TrainResult":
         feedback=settings.feedback,
     )
     corpus = Corpus.open(plan.data)
-    say(f"{'Going on with' if plan.resume else 'Training'} {plan.run} on the corpus {plan.data}.")
+    say(f"{'Going on with' if plan.resume else 'Training'} {run} on the corpus {plan.data}.")
     with ProgressDisplay() as display:
         return run_training(
             corpus,
-            plan.run,
+            run,
             spec,
             device=device,
             resume=plan.resume,
@@ -152,13 +176,25 @@ def _run(plan: _Plan, device: str, world: "World") -> "TrainResult":
         )
 
 
-def _report(result: "TrainResult", run: Path) -> None:
+def _report(
+    result: "TrainResult",
+    run: Path,
+    files: list[Path] | None,
+    assignments: list[str] | None,
+    gpu: str | None,
+    device: str | None,
+) -> None:
     if result.signal is not None:
         say(f"Stopped at step {result.step:,} and saved {result.checkpoint}.")
-        say(f"Go on: sgdd train --resume --out {run}")
-        emit(str(run))
-        return
-    say(f"Done after {result.step:,} steps; the best checkpoint is {result.best}.")
-    say(f"Next: sgdd eval {run}")
-    say(f'      sgdd sample "Some text." --checkpoint {run}')
+        # The run keeps its settings itself.
+        say(
+            f"Go on: {command_line('train', '--resume', '--out', run, *repeated_options(None, None, gpu, device))}"
+        )
+    else:
+        # Evaluation and sampling use one device.
+        gpu = None if gpu is None else gpu.split(",")[0].strip()
+        options = repeated_options(files, assignments, gpu, device)
+        say(f"Done after {result.step:,} steps; the best checkpoint is {result.best}.")
+        say(f"Next: {command_line('eval', run, *options)}")
+        say(f"      {command_line('sample', 'Some text.', '--checkpoint', run, *options)}")
     emit(str(run))

@@ -15,13 +15,10 @@ class EvalConfig:
         "test", "split of a corpus; validation has chosen the best checkpoint, so its scores flatter"
     )
     limit: int = option(1000, "held-out sentences evaluated")
-    candidates: int = option(1, "candidates decoded per sentence, the closest kept")
-    refine: int = option(0, "rounds of feedback per sentence, each one encoder call")
-    shortlist: int | None = option(
-        None,
-        "sentences written for each one that goes on, chosen without an encoder call; by default 4 beside candidates "
-        "and feedback where the model can choose",
-    )
+    # No settings of this section: sample.candidates, sample.refine and sample.shortlist hold for evaluations too.
+    candidates: int = 1
+    refine: int = 0
+    shortlist: int | None = None
     nelbo_samples: int = option(8, "stratified masks per sentence for the NELBO and the calibration")
     compare_guidance: bool = option(
         True,

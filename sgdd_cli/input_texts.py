@@ -1,0 +1,87 @@
+"""Texts that a command is given: as arguments, or as lines of standard input in the place of `-`."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from sgdd_cli.console import command_line, warn
+from sgdd_engine.errors import DataError, SgddError
+
+STDIN = "-"
+
+
+def read_texts(arguments: Sequence[str], command: str) -> Iterator[str]:
+    """The texts in their order, those of standard input as they arrive.
+
+    Arguments are checked at once, before anything is loaded. Blank lines of standard input are left out, so that
+    paragraphs may be piped in; a line that is left out and only looks blank is named by its number.
+
+    Args:
+        arguments: Of the command line.
+        command: The command's name, for hints.
+
+    Raises:
+        DataError: an argument is blank, not UTF-8 or the name of a file; standard input is binary, not UTF-8, or
+            closed.
+    """
+    for number, text in enumerate(arguments, start=1):
+        if text != STDIN:
+            _check_argument(text, number, command)
+    return chain.from_iterable(_lines_of_stdin() if text == STDIN else [text] for text in arguments)
+
+
+def batches(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+    """The texts in lists of `size`. What was read before a failure comes before the failure is raised."""
+    batch: list[str] = []
+    failure: SgddError | None = None
+    while failure is None:
+        try:
+            text = next(texts, None)
+        except SgddError as error:
+            text, failure = None, error
+        if text is not None:
+            batch.append(text)
+        if batch and (text is None or len(batch) == size):
+            yield batch
+            batch = []
+        if text is None:
+            break
+    if failure is not None:
+        raise failure
+
+
+def _check_argument(text: str, number: int, command: str) -> None:
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - for quick help
+
+    # Python keeps the bytes of an argument that are not UTF-8 as lone surrogates.
+    shown = text.encode("utf-8", errors="backslashreplace").decode()
+    if shown != text:
+        raise DataError(
+            f"Text {number} is not UTF-8: `{shown}`.",
+            f"For texts in another encoding: iconv -f latin1 -t utf-8 FILE | {command_line(command, STDIN)}",
+        )
+    if not clean(text):
+        raise DataError(f"Text {number} holds nothing to encode: {text!r}.", "Give a sentence.")
+    try:
+        is_file = Path(text).is_file()
+    except OSError:  # too long for a name
+        return
+    if is_file:
+        raise DataError(
+            f"`{text}` is a file, and `{command_line(command)}` takes texts.",
+            f"For the lines of the file: {command_line(command, STDIN)} < {shlex.quote(text)}\n"
+            f"For the name itself as a text: echo {shlex.quote(text)} | {command_line(command, STDIN)}",
+        )
+
+
+def _lines_of_stdin() -> Iterator[str]:
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - for quick help
+    from sgdd_engine.data.lines import decode_lines  # noqa: PLC0415
+
+    for number, line in decode_lines(sys.stdin.buffer, "standard input"):
+        if clean(line):
+            yield line
+        elif line.strip():
+            warn(f"Line {number:,} of standard input holds no visible character; it is left out.")

@@ -1,0 +1,135 @@
+"""Texts as arguments and as lines of standard input: what is read, what is refused, and what is said about it."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_sgdd import build
+from typer.testing import CliRunner
+
+from sgdd_cli.input_texts import batches, read_texts
+from sgdd_cli.main import app
+from sgdd_engine.errors import ConfigError, DataError
+
+SENTENCE = "Tom sold a letter."
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_encoder, sentences, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    build(tiny_encoder, sentences[:20]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stdin(monkeypatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def sample(saved: Path, *arguments: str, content: bytes | None = None):
+    common = ["sample", "--checkpoint", str(saved), "--device", "cpu", "--steps", "1", "--cfg", "1"]
+    return CliRunner().invoke(app, [*common, *arguments], input=content)
+
+
+# --- arguments ------------------------------------------------------------------------------------------
+
+
+def test_texts_keep_their_order_around_standard_input(monkeypatch):
+    stdin(monkeypatch, b"two\n\n  \nthree\n")
+    assert list(read_texts(["one", "-", "four"], "sample")) == ["one", "two", "three", "four"]
+
+
+def test_the_name_of_a_file_is_no_sentence(here):
+    (here / "tales.txt").write_text("Tom sold a letter.\n")
+    with pytest.raises(DataError, match=r"`tales.txt` is a file") as caught:
+        read_texts(["A text.", "tales.txt"], "sample")
+    assert "sgdd sample - < tales.txt" in caught.value.hint
+    assert "echo tales.txt | sgdd sample -" in caught.value.hint
+    (here / "house").mkdir()
+    # A word that is also a folder, a long text, and a text with a slash in it are texts.
+    for text in ("house", "word " * 2_000, "either/or"):
+        assert list(read_texts([text], "sample")) == [text]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows hands arguments over as text")
+def test_an_argument_that_is_not_utf8_is_refused_and_shown():
+    with pytest.raises(DataError, match=r"Text 2 is not UTF-8: `caf\\udce9`"):
+        read_texts(["fine", os.fsdecode(b"caf\xe9")], "sample")
+
+
+def test_an_argument_without_anything_to_encode_is_refused_before_the_others_are_written():
+    with pytest.raises(DataError, match="Text 2 holds nothing to encode"):
+        read_texts(["fine", " \u200b "], "sample")
+
+
+@pytest.mark.parametrize("text", ["-5 degrees", "-not good", "--a dash", "-7"])
+def test_a_text_that_begins_with_a_dash_is_told_about_the_double_dash(saved, text):
+    done = sample(saved, text)
+    assert done.exit_code == 2
+    assert "is written after `--`" in done.stderr
+    assert f"-- {text}" in done.stderr.replace("'", "")
+    assert len(sample(saved, "--", text).stdout.splitlines()) == 1
+
+
+def test_other_wrong_usage_says_nothing_of_dashes(saved):
+    for wrong in (["text", "--stps", "3"], ["text", "--cfg=a b"]):
+        done = sample(saved, *wrong)
+        assert done.exit_code == 2
+        assert "after `--`" not in done.stderr
+
+
+# --- standard input -------------------------------------------------------------------------------------
+
+
+def test_a_line_of_invisible_characters_is_left_out_and_named_by_its_number(saved):
+    content = f"{SENTENCE}\n\u200b\u2060\n\n{SENTENCE}\n".encode()
+    done = sample(saved, "-", content=content)
+    assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert "Warning: Line 2 of standard input holds no visible character; it is left out." in done.stderr
+    assert "Line 3" not in done.stderr
+
+
+def test_what_came_before_a_failure_is_written_before_it_is_raised(saved):
+    done = sample(saved, "-", content=f"{SENTENCE}\n{SENTENCE}\n".encode() + b"\xff\n")
+    assert isinstance(done.exception, DataError)
+    assert "line 3" in str(done.exception)
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_batches_hold_so_many_texts_and_lose_none():
+    def texts(count, failing=False):
+        yield from (str(number) for number in range(count))
+        if failing:
+            raise DataError("no more")
+
+    assert list(batches(texts(0), 2)) == []
+    assert list(batches(texts(5), 2)) == [["0", "1"], ["2", "3"], ["4"]]
+    found = batches(texts(4, failing=True), 3)
+    assert [next(found), next(found)] == [["0", "1", "2"], ["3"]]
+    with pytest.raises(DataError, match="no more"):
+        next(found)
+
+
+# --- the model's limits ---------------------------------------------------------------------------------
+
+
+def test_a_text_of_more_tokens_than_the_model_writes_is_said(saved):
+    long = " ".join([SENTENCE] * 6)
+    done = sample(saved, long, SENTENCE)
+    assert "The text has 30 tokens, and this model writes at most 24" in done.stderr
+    assert "2 texts have up to 30 tokens" in sample(saved, long, long).stderr
+    assert "tokens" not in sample(saved, SENTENCE).stderr
+
+
+def test_a_length_for_several_candidates_is_wrong_usage(saved):
+    done = sample(saved, SENTENCE, "--length", "5", "--candidates", "2")
+    assert isinstance(done.exception, ConfigError)
+    assert "sample.length comes from --length." in done.exception.hint
