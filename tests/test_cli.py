@@ -1,8 +1,9 @@
-"""The command line's output_options: streams, exit codes, messages, and what is loaded; then the whole chain."""
+"""The command line: streams, exit codes, messages, and what is loaded; then the whole chain."""
 
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sgdd_cli.default_paths import corpus_folder
+from sgdd_cli.default_paths import corpus_folder, new_run
 from sgdd_cli.main import app
+from sgdd_cli.registry import BUILT_IN
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]
@@ -90,17 +92,7 @@ def sgdd(environment: dict[str, str], tmp_path: Path):
     return run
 
 
-COMMANDS = (
-    "prepare-data",
-    "train",
-    "eval",
-    "sample",
-    "param-count",
-    "config show",
-    "plugins",
-    "bench",
-    "demo",
-)
+COMMANDS = tuple("config show" if name == "config" else name for name in BUILT_IN)
 # With the exit code of each.
 WITHOUT_A_MODEL = {
     "-h": 0,
@@ -161,13 +153,11 @@ def test_version_and_help_go_to_stdout(sgdd):
     assert version.stdout.startswith("sgdd 0.")
     overview = sgdd("-h")
     assert (overview.returncode, overview.stderr) == (0, "")
-    for name in ("prepare-data", "train", "eval", "sample", "param-count", "config", "plugins"):
-        assert name in overview.stdout
+    listed = re.findall(r"^  ([a-z][a-z-]+)  ", overview.stdout.partition("Commands:")[2], re.M)
+    assert listed[: len(BUILT_IN)] == list(BUILT_IN)
 
 
-@pytest.mark.parametrize(
-    "name", ["prepare-data", "train", "eval", "sample", "param-count", "config show", "plugins"]
-)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "demo"])
 def test_each_help_gives_an_example(name):
     out, _ = call(*name.split(), "-h")
     assert f"Example: sgdd {name}" in out
@@ -281,6 +271,61 @@ def test_work_goes_on_when_nobody_reads_the_notes(environment):
         assert process.wait(30) == 0
 
 
+# `exec` closes a stream as `<&-` and `>&-` do, and makes the program's process the shell's own.
+CLOSED = 'exec "$0" -m sgdd_cli "$@" '
+
+
+def with_closed(environment, folder, stream: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["sh", "-c", CLOSED + stream, sys.executable, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=folder, env=environment
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins", "--json"], ["config", "show"], ["train"]])
+def test_a_closed_stdout_is_said_before_any_work(environment, tmp_path, arguments):
+    done = with_closed(environment, tmp_path, ">&-", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "Error: Standard output is closed; the result would be lost."
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
+def test_work_goes_on_without_a_stderr(environment, tmp_path):
+    done = with_closed(environment, tmp_path, "2>&-", "notes")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "finished\n", "")
+    assert with_closed(environment, tmp_path, "2>&-", "boom").returncode == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
+def test_only_who_reads_a_closed_stdin_is_told_so(environment, tmp_path, tiny_encoder_folder):
+    assert with_closed(environment, tmp_path, "<&-", "plugins", "--json").returncode == 0
+    prepare = ("prepare-data", "-", "--out", "data", "--encoder", str(tiny_encoder_folder), "--device", "cpu")
+    done = with_closed(environment, tmp_path, "<&-", *prepare)
+    assert done.returncode == 1
+    assert "Error: Standard input is closed." in done.stderr
+    assert "bug" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is full")
+@pytest.mark.parametrize("arguments", ["--help", "config show", "config show --json", "foreign"])
+def test_output_that_cannot_be_written_is_a_failure_in_one_sentence(environment, tmp_path, arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sgdd_cli", *arguments.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr.splitlines()[0]
+    assert len(done.stderr.splitlines()) <= 2
+
+
 def test_text_that_the_stream_cannot_hold_is_written_as_codes(sgdd):
     narrow = sgdd("foreign", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert narrow.returncode == 0, narrow.stderr
@@ -328,6 +373,13 @@ def test_config_show_in_its_three_forms(sgdd, tmp_path):
 )
 def test_default_corpus_folders(source, name):
     assert corpus_folder(source) == Path("data") / name
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path):
+    runs = [new_run(tmp_path / "data" / "tales", tmp_path / "runs") for _ in range(5)]
+    assert len(set(runs)) == 5
+    assert all(run.is_dir() for run in runs)
+    assert all(re.fullmatch(r"tales-\d{8}-\d{6}(-\d)?", run.name) for run in runs)
 
 
 # --- the whole chain, on the tiny encoder ---------------------------------------------------------------
@@ -390,6 +442,48 @@ def test_resuming_takes_corpus_and_settings_from_the_run(workplace):
     assert out == f"{workplace}\n"
     assert "Going on from step 8" in err
     assert "Done after 10 steps" in err
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(workplace):
+    before = set(Path("runs").iterdir())
+    with pytest.raises(CheckpointError):
+        call("train", "--device", "cpu", "--set", "train.start_from=no-such-model")
+    assert set(Path("runs").iterdir()) == before
+
+
+def next_commands(err: str) -> list[list[str]]:
+    """The commands that a "Next:" names."""
+    _, _, hint = err.partition("Next: ")
+    assert hint
+    return [shlex.split(line)[1:] for line in hint.splitlines() if line.strip().startswith("sgdd ")]
+
+
+def test_what_comes_next_carries_the_options_that_belong_to_it(workplace, tiny_encoder_folder):
+    Path("my settings.toml").write_text("[train]\nmax_steps = 2\n[sample]\nsteps = 2\n")
+    options = [
+        "--config",
+        "sgdd.toml",
+        "--config",
+        "my settings.toml",
+        "--set",
+        "eval.limit=3",
+        "--device",
+        "cpu",
+    ]
+    prepare = ["prepare-data", "tales.txt", "--out", "other place/tales", "--encoder", tiny_encoder_folder]
+    _, err = call(*prepare, *options)
+    (train,) = next_commands(err)
+    assert train == ["train", str(Path("other place/tales")), *options]
+    # Followed, it trains two steps, not the 100,000 of the default settings.
+    out, err = call(*train, "--out", "other place/run")
+    assert "Done after 2 steps" in err
+    evaluate, sample = next_commands(err)
+    assert evaluate == ["eval", out.strip(), *options]
+    assert sample == ["sample", "Some text.", "--checkpoint", out.strip(), *options]
+    out, _ = call(*evaluate, "--json", "-q")
+    assert json.loads(out)["sentences"] == 3
+    assert json.loads(out)["settings"]["sampling"]["steps"] == 2
+    assert len(call(*sample)[0].splitlines()) == 1
 
 
 def test_eval_shows_the_controls_and_judges(workplace):
@@ -555,5 +649,5 @@ def test_a_terminated_training_saves_says_how_to_go_on_and_exits_143(workplace, 
         out, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert out == f"{run}\n"
-    assert f"sgdd train --resume --out {run}" in err
+    assert f"sgdd train --resume --out {run} --device cpu" in err
     assert "Traceback" not in err
