@@ -1,8 +1,11 @@
 """Fixtures shared by all parts: tiny encoders of real classes, and some sentences."""
 
+import gc
 import itertools
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,31 @@ def make_sentences() -> list[str]:
 def sentences() -> list[str]:
     """400 distinct cased sentences of 6 to 14 words."""
     return make_sentences()
+
+
+@pytest.fixture(scope="session")
+def python_steps() -> Callable[[Callable[[], object]], int]:
+    """Counts the lines, calls and returns of Python code that a function runs: the same on a busy machine."""
+
+    def count(function: Callable[[], object]) -> int:
+        steps = 0
+
+        def trace(frame, event, arg):
+            nonlocal steps
+            steps += 1
+            return trace
+
+        before = sys.gettrace()
+        gc.disable()  # so that no collection runs code of its own in between
+        sys.settrace(trace)
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+            gc.enable()
+        return steps
+
+    return count
 
 
 def write_json(path: Path, value: object) -> None:

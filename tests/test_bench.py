@@ -12,6 +12,7 @@ import pytest
 import torch
 from models_for_tests import random_tokens, tiny_model
 
+from sgdd_engine.benchmark import processes
 from sgdd_engine.benchmark.agreement import check_agreement
 from sgdd_engine.benchmark.clock import race, ratios
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
@@ -264,12 +265,31 @@ def test_wishes_that_cannot_be_get_a_sentence(wish):
         BenchConfig(**wish)
 
 
-def test_a_process_is_watched_to_its_end(tmp_path):
-    held = peak_resident_bytes(
-        [sys.executable, "-c", "import time; x = b'x' * 10**8; time.sleep(0.3)"], tmp_path
-    )
-    idle = peak_resident_bytes([sys.executable, "-c", "import time; time.sleep(0.3)"], tmp_path)
-    assert held - idle > 0.9e8
+def test_a_process_is_watched_to_its_end(tmp_path, monkeypatch):
+    def peak(held: str) -> int:
+        ready, seen = tmp_path / f"{len(held)}.ready", tmp_path / f"{len(held)}.seen"
+        code = f"""
+import time
+from pathlib import Path
+x = {held}
+Path({str(ready)!r}).touch()
+while not Path({str(seen)!r}).exists():
+    time.sleep(0.01)
+"""
+
+        def look(process):
+            holds_all = ready.exists()
+            found = resident(process)
+            if holds_all:
+                seen.touch()
+            return found
+
+        monkeypatch.setattr(processes, "_resident", look)
+        return peak_resident_bytes([sys.executable, "-c", code], tmp_path)
+
+    # Each process ends once it was looked at with all that it holds.
+    resident = processes._resident
+    assert peak("b'x' * 10**8") - peak("b''") > 0.9e8
     with pytest.raises(BenchmarkError, match="exit code 3: no message"):
         run_quietly([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
 
@@ -290,7 +310,6 @@ def sgdd(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=200,
         check=False,
         cwd=folder,
         env={**clean, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def notes() -> None:
 
 def wait() -> None:
     emit("ready")
-    time.sleep(60)
+    time.sleep(3600)
 
 def chatter() -> None:
     while True:
@@ -83,7 +82,6 @@ def sgdd(environment: dict[str, str], tmp_path: Path):
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=120,
             check=False,
             cwd=tmp_path,
             env={**environment, **more},
@@ -235,7 +233,7 @@ def test_signals_end_with_their_exit_code(environment, number, code, word):
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(30) == code
+        assert process.wait() == code
         assert process.stderr.read() == f"{word}\n"
 
 
@@ -251,7 +249,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(environment):
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert process.wait() == 0
         assert process.stderr.read() == b""
 
 
@@ -268,7 +266,7 @@ def test_work_goes_on_when_nobody_reads_the_notes(environment):
         process.stderr.readline()
         process.stderr.close()
         assert process.stdout.read() == b"finished\n"
-        assert process.wait(30) == 0
+        assert process.wait() == 0
 
 
 # `exec` closes a stream as `<&-` and `>&-` do, and makes the program's process the shell's own.
@@ -642,11 +640,11 @@ def test_a_terminated_training_saves_says_how_to_go_on_and_exits_143(workplace, 
         text=True,
         env={**environment, "OMP_NUM_THREADS": "1"},
     ) as process:
-        deadline = time.monotonic() + 90
-        while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        for line in process.stderr:
+            if ": saved " in line:
+                break
         process.terminate()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate()
     assert process.returncode == 143, err
     assert out == f"{run}\n"
     assert f"sgdd train --resume --out {run} --device cpu" in err

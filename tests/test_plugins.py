@@ -73,7 +73,6 @@ def sgdd(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
         check=False,
         env={**clean, "PYTHONPATH": path, "NO_COLOR": "1", "COLUMNS": "160", "PYTHONUTF8": "1"},
     )

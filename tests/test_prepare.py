@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -210,25 +209,25 @@ import sys
 from pathlib import Path
 import torch
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.plan import plan
 from sgdd_engine.data.prepare import prepare
-from sgdd_engine.data.sources import StandardInput, open_source
+from sgdd_engine.data.sources import open_source
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder import load_encoder
-import time
 torch.set_num_threads(1)
 book, out, folder = sys.argv[1:]
 config = DataConfig(shard_sentences=256, validation_share=0.05)
+def wait_to_be_killed(event):
+    if list(Path(out).glob("*.arrow")):
+        print("a shard stands", flush=True)
+        sys.stdin.read()
 prepare(open_source(book, config), Path(out), encoder=load_encoder(EncoderConfig(name=folder)), config=config,
-        tokenizer=TokenizerConfig(), on_event=lambda event: time.sleep(0.2))
+        tokenizer=TokenizerConfig(), on_event=wait_to_be_killed)
 """
     out = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", script, str(book), str(out), str(tiny_encoder_folder)])
-    deadline = time.monotonic() + 60
-    while not list(out.glob("*.arrow")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    command = [sys.executable, "-c", script, str(book), str(out), str(tiny_encoder_folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "a shard stands\n"
+        process.kill()
     assert process.returncode in (-getattr(signal, "SIGKILL", 9), 1)
     assert list(out.glob("*.arrow"))
     assert not (out / MANIFEST).exists()

@@ -31,7 +31,6 @@ def launch(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 

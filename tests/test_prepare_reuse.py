@@ -362,7 +362,6 @@ def test_two_ranks_take_what_one_takes(run, books, origins, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
