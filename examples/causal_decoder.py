@@ -32,7 +32,7 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.generation import encode_written
 from sgdd_engine.models.device import compute_dtype
-from sgdd_engine.text.table import start_table
+from sgdd_engine.text.embedding_init import initial_embedding
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.optimizer_step import Ema, build_optimizer, learning_rate
 
@@ -132,7 +132,7 @@ def main() -> None:
     model.standardize.mean.copy_(mean_vector)
     model.standardize.std.copy_(deviation)
     if config.table_init == "encoder":
-        table = start_table(beside.encoder, corpus.tokenizer, beside.info.model.decoder.width)
+        table = initial_embedding(beside.encoder, corpus.tokenizer, beside.info.model.decoder.width)
         model.head.table.data.copy_(table)
     steps = train(model, corpus, config, 60 * given.minutes, beside.device)
     model.eval()

@@ -18,10 +18,10 @@ from sgdd_engine.errors import EncoderError
 from sgdd_engine.text import hub, offline
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
 from sgdd_engine.text.encoder import load_encoder, load_encoder_like
+from sgdd_engine.text.encoder_spec import read_encoder_spec
 from sgdd_engine.text.hub import _choose_files
 from sgdd_engine.text.pooling import pool, read_module_chain
 from sgdd_engine.text.reference import EncoderReference
-from sgdd_engine.text.shape import encoder_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,7 +67,7 @@ def test_a_vector_does_not_depend_on_its_batch(kind, request, sentences):
 
 def test_many_sentences_come_in_parts_and_each_row_once(tiny_encoder, sentences):
     texts = [text for _ in range(25) for text in sentences]
-    cut = tiny_encoder.cut(texts)
+    cut = tiny_encoder.tokenize(texts)
     assert len(cut) == len(cut.lengths) == 10_000
     assert cut.lengths.sum() == len(cut.ids)
     whole = tiny_encoder.encode(texts)
@@ -88,7 +88,7 @@ def test_batches_of_one_length_need_no_mask(tiny_encoder, sentences, monkeypatch
         "forward",
         lambda **given: masks.append(given["attention_mask"]) or forward(**given),
     )
-    same = [text for text in sentences if len(tiny_encoder.cut([text]).ids) == 10]
+    same = [text for text in sentences if len(tiny_encoder.tokenize([text]).ids) == 10]
     assert len(same) > 5
     alone = tiny_encoder.encode(same)
     together = tiny_encoder.encode([*same, "Tom."])[:-1]
@@ -273,11 +273,11 @@ def test_the_reference_finds_the_same_encoder_and_only_that(copied, tmp_path, se
 
 
 def test_shapes_are_counted_without_weights(copied, tiny_encoder):
-    assert encoder_shape(EncoderConfig()).parameters == 566_705_152
-    shape = encoder_shape(EncoderConfig(name=MINILM))
+    assert read_encoder_spec(EncoderConfig()).parameters == 566_705_152
+    shape = read_encoder_spec(EncoderConfig(name=MINILM))
     assert (shape.parameters, shape.dim, shape.vocab_size) == (22_565_376, 384, 30_522)
     (copied / "model.safetensors").unlink()
-    shape = encoder_shape(config_for(copied))
+    shape = read_encoder_spec(config_for(copied))
     assert (shape.parameters, shape.dim) == (tiny_encoder.reference.parameters, tiny_encoder.dim)
     assert (shape.mask_id, shape.bos_id, shape.eos_id) == (4, 2, 3)
 
@@ -405,7 +405,7 @@ def test_the_offline_encoder_is_checked_before_use(monkeypatch):
 @pytest.mark.offline_encoder
 def test_minilm_knows_meaning_and_agrees_with_sentence_transformers(sentences):
     encoder = load_encoder(EncoderConfig(name=MINILM))
-    assert encoder.reference.parameters == encoder_shape(EncoderConfig(name=MINILM)).parameters
+    assert encoder.reference.parameters == read_encoder_spec(EncoderConfig(name=MINILM)).parameters
     assert encoder.reference.max_tokens == 256
     cat, feline, tax = encoder.encode(["A cat sleeps.", "A kitten is asleep.", "Taxes rose in May."])
     assert cat @ feline > cat @ tax + 0.3

@@ -26,8 +26,8 @@ from sgdd_engine.data.sources import open_source
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Notice, StageFinished, StageStarted
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.deferred import defer_encoder
 from sgdd_engine.text.encoder import load_encoder
+from sgdd_engine.text.lazy_encoder import load_encoder_lazily
 
 OTHER_WORDS = TokenizerConfig(kind="unigram", vocab_size=200)
 
@@ -77,7 +77,7 @@ def without_weights(tiny_encoder_folder, tmp_path):
 
     def known_once():
         folder = shutil.copytree(tiny_encoder_folder, tmp_path / "encoder", dirs_exist_ok=True)
-        encoder = defer_encoder(EncoderConfig(name=str(folder)))
+        encoder = load_encoder_lazily(EncoderConfig(name=str(folder)))
         (folder / "model.safetensors").unlink()
         return encoder
 
@@ -215,7 +215,7 @@ def test_another_encoder_is_refused_by_what_differs(
 ):
     config = EncoderConfig(name=str(tiny_encoder_folder), **changes)
     with pytest.raises(DataError, match=f"another encoder: its {message}") as caught:
-        run("corpus", vectors_from=origins["fp16"], encoder=lambda: defer_encoder(config))
+        run("corpus", vectors_from=origins["fp16"], encoder=lambda: load_encoder_lazily(config))
     assert hint in caught.value.hint
     assert not (tmp_path / "corpus").exists()
 
@@ -243,7 +243,7 @@ def test_sentences_that_the_encoder_cut_are_counted_again(run, origins, tiny_enc
     config = EncoderConfig(name=str(tiny_encoder_folder), max_tokens=10)
     cut = run("cut", encoder=load_encoder(config)).embedding["truncated"]
     assert 0 < cut < 800
-    again = run("again", vectors_from=tmp_path / "cut", encoder=defer_encoder(config))
+    again = run("again", vectors_from=tmp_path / "cut", encoder=load_encoder_lazily(config))
     assert again.embedding["truncated"] == cut
     assert without_origin(tmp_path / "again") == without_origin(tmp_path / "cut")
 

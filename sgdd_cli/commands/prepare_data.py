@@ -125,7 +125,7 @@ def _with_encoder_of_vectors(resolved: "Resolved") -> "Settings":
     if settings.data.vectors_from is None or resolved.origin("encoder.name") != DEFAULT:
         return settings
     from sgdd_engine.data.manifest import Manifest  # noqa: PLC0415 - as above
-    from sgdd_engine.text.deferred import config_like  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.text.lazy_encoder import config_like  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.text.reference import EncoderReference  # noqa: PLC0415
 
     made_by = EncoderReference.from_dict(Manifest.read(Path(settings.data.vectors_from)).encoder)
@@ -145,11 +145,11 @@ def _prepare(
     from sgdd_engine.data.prepare import prepare  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
     from sgdd_engine.models.device import resolve_device  # noqa: PLC0415
-    from sgdd_engine.text.deferred import defer_encoder  # noqa: PLC0415
     from sgdd_engine.text.encoder import load_encoder  # noqa: PLC0415
+    from sgdd_engine.text.lazy_encoder import load_encoder_lazily  # noqa: PLC0415
 
     # If the corpus of --vectors-from holds every vector, the weights are not needed.
-    load = load_encoder if settings.data.vectors_from is None else defer_encoder
+    load = load_encoder if settings.data.vectors_from is None else load_encoder_lazily
     place = resolve_device(device)
     opened = open_source(source, settings.data)
     if source == "builtin":
@@ -184,13 +184,13 @@ def _plan(source: str, settings: "Settings", folder: Path) -> None:
     from sgdd_engine.data.plan import plan  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
     from sgdd_engine.errors import EncoderError  # noqa: PLC0415
-    from sgdd_engine.text.shape import encoder_shape  # noqa: PLC0415
+    from sgdd_engine.text.encoder_spec import read_encoder_spec  # noqa: PLC0415
 
     if known := settings.data.vectors_from:
         open_origin(Path(known), folder, settings.data.embedding_dtype)
     dim = None
     try:
-        dim = encoder_shape(settings.encoder).dim
+        dim = read_encoder_spec(settings.encoder).dim
     except EncoderError as error:
         warn(f"The size on disk cannot be estimated. {error.message}")
     _draw(plan(open_source(source, settings.data), config=settings.data, embedding_dim=dim), settings, folder)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from sgdd_engine.data.known import KnownVectors
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.staging import Staged
-from sgdd_engine.text.cutting import CutText
 from sgdd_engine.text.encoder import SentenceEncoder
+from sgdd_engine.text.encoder_tokenizer import TokenizedBatch
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 # Sentences tokenised at once; the library's objects for a whole shard would be larger than the shard.
@@ -56,7 +56,7 @@ class TokenisedGroup:
     tokens: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
     unknown_tokens: int
-    cut: CutText
+    cut: TokenizedBatch
     places: npt.NDArray[np.int64] | None = None
     known_truncated: int = 0
 
@@ -117,11 +117,11 @@ def tokenise(
         tokens=tokens,
         lengths=np.asarray(lengths, np.int64)[order],
         unknown_tokens=int(np.count_nonzero(tokens == tokenizer.unk_id)),
-        cut=encoder.cut(texts if places is None else _chosen(texts, places < 0)),
+        cut=encoder.tokenize(texts if places is None else _chosen(texts, places < 0)),
         places=places,
         known_truncated=0
         if known is None or places is None or known.all_read_whole
-        else encoder.cut(_chosen(texts, places >= 0)).truncated,
+        else encoder.tokenize(_chosen(texts, places >= 0)).truncated,
     )
 
 

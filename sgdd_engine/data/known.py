@@ -15,7 +15,7 @@ from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vectors import StoredVectors, is_finer
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.text.deferred import config_like
+from sgdd_engine.text.lazy_encoder import config_like
 from sgdd_engine.text.reference import EncoderReference
 
 VECTORS = "vectors"

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.batches import batches_in_parts
 from sgdd_engine.text.config import MINILM, EncoderConfig
-from sgdd_engine.text.cutting import Cutter, CutText
+from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, TokenizedBatch
 from sgdd_engine.text.loading import find_files, hash_weights, load_model, load_tokenizer
 from sgdd_engine.text.pooling import ModuleChain, pool, read_module_chain
 from sgdd_engine.text.reference import EncoderReference
@@ -50,7 +50,7 @@ class SentenceEncoder:
         self._chain = chain
         self._batch_tokens = batch_tokens
         self._pad_id: int = tokenizer.pad_token_id or 0
-        self._cutter = Cutter(
+        self._tokenize = EncoderTokenizer(
             tokenizer, prompt=chain.prompt, max_tokens=reference.max_tokens, pad_id=self._pad_id
         )
 
@@ -67,29 +67,29 @@ class SentenceEncoder:
         Raises:
             EncoderError: If an item is not text, or a vector is not finite.
         """
-        text = self.cut(texts)
+        text = self.tokenize(texts)
         vectors = torch.empty(len(text), self.dim)
         for rows, part in self.encode_parts(text, on_batch):
             vectors[torch.from_numpy(rows)] = part.cpu()
         return vectors
 
-    def cut(self, texts: Sequence[str]) -> CutText:
+    def tokenize(self, texts: Sequence[str]) -> TokenizedBatch:
         """Tokenise sentences for `encode_parts`; another thread may do it while this encoder computes.
 
         Raises:
             EncoderError: If an item is not text.
         """
-        cut = self._cutter(texts)
-        self.truncated += cut.truncated
-        return cut
+        batch = self._tokenize(texts)
+        self.truncated += batch.truncated
+        return batch
 
     def encode_parts(
-        self, text: CutText, on_batch: Callable[[int], None] | None = None
+        self, text: TokenizedBatch, on_batch: Callable[[int], None] | None = None
     ) -> Iterator[tuple[npt.NDArray[np.int64], torch.Tensor]]:
         """Encode in batches of similar length, and hand over several batches at a time.
 
         Args:
-            text: What `cut` gave.
+            text: What `tokenize` gave.
             on_batch: Called after each batch with the number of sentences in it.
 
         Yields:
@@ -117,7 +117,7 @@ class SentenceEncoder:
                     on_batch(stop - start)
             yield order[first:last], self._finite(part)
 
-    def word_table(self) -> torch.Tensor:
+    def word_embeddings(self) -> torch.Tensor:
         """The encoder's input embeddings, `[V, d_word]` float32 on the CPU (a copy)."""
         table: torch.Tensor = self._model.get_input_embeddings().weight  # type: ignore[operator]
         return table.detach().to("cpu", torch.float32, copy=True)

@@ -15,7 +15,7 @@ from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.encoder import load_encoder_like
-from sgdd_engine.text.table import start_table
+from sgdd_engine.text.embedding_init import initial_embedding
 from sgdd_engine.training.checkpointing import check_resumable, newest_valid_checkpoint
 from sgdd_engine.training.config import TrainConfig, TrainSpec
 from sgdd_engine.training.distribution import SharedModel, micro_batches_per_step
@@ -126,7 +126,7 @@ def _encoder_table(corpus: Corpus, width: int) -> Tensor:
                 )
             ),
         ) from error
-    table: Tensor = start_table(encoder, corpus.tokenizer, width)
+    table: Tensor = initial_embedding(encoder, corpus.tokenizer, width)
     return table
 
 

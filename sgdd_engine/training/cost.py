@@ -17,7 +17,7 @@ from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConf
 from sgdd_engine.models.cross_entropy import rows_at_once
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.shape import encoder_shape
+from sgdd_engine.text.encoder_spec import read_encoder_spec
 from sgdd_engine.training.config import TrainConfig
 
 # Arithmetic per token depends on the sentence's length through what is done once per sentence.
@@ -86,7 +86,7 @@ def planned_model(
     Raises:
         EncoderError: the encoder's own configuration cannot be read.
     """
-    shape = encoder_shape(encoder)
+    shape = read_encoder_spec(encoder)
     vocabulary = VocabularyConfig(
         size=shape.vocab_size, mask_id=shape.mask_id, bos_id=shape.bos_id, eos_id=shape.eos_id
     )

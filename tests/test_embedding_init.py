@@ -3,7 +3,7 @@ import torch
 from test_tokenizer import byte_level
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.table import spell_pieces, start_table
+from sgdd_engine.text.embedding_init import initial_embedding, spell_pieces
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 
 
@@ -14,8 +14,8 @@ def trained(sentences):
 
 def test_the_table_is_the_principal_components_of_the_word_table(tiny_encoder):
     tokenizer = TextTokenizer.from_encoder(tiny_encoder)
-    words = tiny_encoder.word_table().double()
-    full = start_table(tiny_encoder, tokenizer, words.shape[1]).double()
+    words = tiny_encoder.word_embeddings().double()
+    full = initial_embedding(tiny_encoder, tokenizer, words.shape[1]).double()
     centred = words - words.mean(dim=0)
     # A rotation and one scale keep all angles and all ratios of lengths.
     scale = centred.norm() / full.norm()
@@ -27,9 +27,9 @@ def test_the_table_is_the_principal_components_of_the_word_table(tiny_encoder):
     assert (covariance.diagonal().diff() <= 1e-9).all()
     off = covariance - covariance.diagonal().diag()
     assert off.abs().max() < 1e-4 * covariance.max()
-    narrow = start_table(tiny_encoder, tokenizer, 8).double()
+    narrow = initial_embedding(tiny_encoder, tokenizer, 8).double()
     torch.testing.assert_close(narrow / narrow.norm(), full[:, :8] / full[:, :8].norm(), rtol=1e-4, atol=1e-6)
-    wide = start_table(tiny_encoder, tokenizer, 48)
+    wide = initial_embedding(tiny_encoder, tokenizer, 48)
     assert wide.shape == (tokenizer.vocab_size, 48)
     assert wide.dtype == torch.float32
     assert not wide[:, 32:].any()
@@ -54,11 +54,11 @@ def test_pieces_start_from_the_mean_of_what_spells_them(tiny_encoder, trained):
     ):
         assert spellings[getattr(trained, f"{name}_id")] == [vocabulary[word]]
 
-    words = tiny_encoder.word_table().double()
+    words = tiny_encoder.word_embeddings().double()
     known = [index for index, spelling in enumerate(spellings) if spelling]
     rows = torch.stack([words[spellings[index]].mean(dim=0) for index in known])
     centred = rows - rows.mean(dim=0)
-    table = start_table(tiny_encoder, trained, 32)
+    table = initial_embedding(tiny_encoder, trained, 32)
     found = table[known].double()
     scale = centred.norm() / found.norm()
     torch.testing.assert_close(found @ found.T * scale**2, centred @ centred.T, rtol=1e-3, atol=1e-5)
@@ -71,7 +71,7 @@ def test_unigram_and_byte_level_encoders_spell_pieces_too(tiny_xlmr, trained, se
     vocabulary = tiny_xlmr.tokenizer.get_vocab()
     assert xlmr[ids["▁the"]] == [vocabulary["▁the"]]
     assert xlmr[trained.mask_id] == [vocabulary["<mask>"]]
-    assert start_table(tiny_xlmr, trained, 16).isfinite().all()
+    assert initial_embedding(tiny_xlmr, trained, 16).isfinite().all()
     bare = byte_level(sentences)
     spelt = spell_pieces(bare, trained)
     assert bare.decode(spelt[ids["▁garden"]]) == " garden"
@@ -81,4 +81,4 @@ def test_unigram_and_byte_level_encoders_spell_pieces_too(tiny_xlmr, trained, se
 
 def test_another_encoders_vocabulary_is_refused(tiny_encoder, tiny_xlmr):
     with pytest.raises(EncoderError, match="not that of the encoder"):
-        start_table(tiny_encoder, TextTokenizer.from_encoder(tiny_xlmr), 16)
+        initial_embedding(tiny_encoder, TextTokenizer.from_encoder(tiny_xlmr), 16)

@@ -15,7 +15,7 @@ _ROWS = 4096
 
 
 @dataclass(frozen=True)
-class CutText:
+class TokenizedBatch:
     """Sentences as the encoder reads them.
 
     Attributes:
@@ -32,7 +32,7 @@ class CutText:
         return len(self.lengths)
 
 
-class Cutter:
+class EncoderTokenizer:
     """The encoder's tokenizer as encoding wants it; it runs on all cores and needs no Python meanwhile.
 
     Args:
@@ -50,7 +50,7 @@ class Cutter:
         self._prompt = prompt
         self._pad_id = pad_id
 
-    def __call__(self, texts: Sequence[str]) -> CutText:
+    def __call__(self, texts: Sequence[str]) -> TokenizedBatch:
         """The ids of every text.
 
         Raises:
@@ -61,14 +61,14 @@ class Cutter:
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 raise EncoderError(f"Sentence {index} is {type(text).__name__}, not text.")
-        parts = [self._cut(texts[start : start + _ROWS]) for start in range(0, len(texts), _ROWS)]
-        return CutText(
+        parts = [self._tokenize_rows(texts[start : start + _ROWS]) for start in range(0, len(texts), _ROWS)]
+        return TokenizedBatch(
             np.concatenate([np.empty(0, np.int32), *(part.ids for part in parts)]),
             np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)]),
             sum(part.truncated for part in parts),
         )
 
-    def _cut(self, texts: Sequence[str]) -> CutText:
+    def _tokenize_rows(self, texts: Sequence[str]) -> TokenizedBatch:
         # Lone surrogates (bytes that were not UTF-8) would fail deep inside the tokenizer.
         clean = [
             self._prompt + (text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
@@ -78,4 +78,4 @@ class Cutter:
         rows = [row.ids or [self._pad_id] for row in found]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
-        return CutText(ids, lengths, sum(bool(row.overflowing) for row in found))
+        return TokenizedBatch(ids, lengths, sum(bool(row.overflowing) for row in found))

@@ -20,7 +20,7 @@ _PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
 }
 
 
-def defer_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> SentenceEncoder:
+def load_encoder_lazily(config: EncoderConfig, device: str | torch.device = "cpu") -> SentenceEncoder:
     """What `load_encoder` gives, without its weights: they are hashed now, and loaded with the first batch.
 
     Raises:

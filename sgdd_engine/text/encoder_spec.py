@@ -12,7 +12,7 @@ from sgdd_engine.text.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True)
-class EncoderShape:
+class EncoderSpec:
     """Sizes of an encoder and of the vocabulary that its tokenizer gives the decoder.
 
     Attributes:
@@ -34,23 +34,21 @@ class EncoderShape:
     eos_id: int
 
 
-def encoder_shape(config: EncoderConfig) -> EncoderShape:
+def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
     """The shape of the named encoder; the two reference encoders need no file at all.
 
     Raises:
         EncoderError: If another encoder's configuration or tokenizer cannot be found or read.
     """
     if config.name == BGE_M3:
-        return EncoderShape(
-            config.name, 1024, 250_002, _count(_bge_m3()), mask_id=250_001, bos_id=0, eos_id=2
-        )
+        return EncoderSpec(config.name, 1024, 250_002, _count(_bge_m3()), mask_id=250_001, bos_id=0, eos_id=2)
     if config.name == MINILM:
-        return EncoderShape(config.name, 384, 30_522, _count(_minilm()), mask_id=103, bos_id=101, eos_id=102)
+        return EncoderSpec(config.name, 384, 30_522, _count(_minilm()), mask_id=103, bos_id=101, eos_id=102)
     files = find_files(config, weights=False)
     chain = read_module_chain(files.folder, config)
     model_config = load_config(chain.transformer)
     tokenizer = TextTokenizer.from_transformers(load_tokenizer(chain.transformer))
-    return EncoderShape(
+    return EncoderSpec(
         name=config.name,
         dim=int(model_config.hidden_size),
         vocab_size=tokenizer.vocab_size,

@@ -16,7 +16,7 @@ _SPACE = "▁"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
-def start_table(encoder: SentenceEncoder, tokenizer: TextTokenizer, width: int) -> torch.Tensor:
+def initial_embedding(encoder: SentenceEncoder, tokenizer: TextTokenizer, width: int) -> torch.Tensor:
     """Principal components of the encoder's word embeddings, one row for each piece of the decoder.
 
     A piece of a trained vocabulary starts from the mean of the encoder pieces that spell it. The rows are
@@ -34,7 +34,7 @@ def start_table(encoder: SentenceEncoder, tokenizer: TextTokenizer, width: int) 
     Raises:
         EncoderError: If `tokenizer` is an encoder's own vocabulary, but not that of this encoder.
     """
-    table = encoder.word_table()
+    table = encoder.word_embeddings()
     if tokenizer.kind == "encoder":
         rows, known = _own_rows(table, encoder, tokenizer)
     else:
