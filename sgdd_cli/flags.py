@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sgdd_engine.generation.pipeline.config import GenerationConfig
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.generation.config import GenerationConfig
 
 
 def setting(config: type, field: str, *flags: str) -> Any:  # noqa: ANN401 - Typer's OptionInfo

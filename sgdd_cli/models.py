@@ -13,7 +13,7 @@ from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved
     from sgdd_engine.diffusion.config import SamplingConfig
-    from sgdd_engine.generation import SGDD
+    from sgdd_engine.generation.pipeline import SGDD
 
 
 def load_model(
@@ -25,7 +25,7 @@ def load_model(
         CheckpointError: there is none, or it is damaged.
         ConfigError: no such device.
     """
-    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation.pipeline import SGDD  # noqa: PLC0415 - loads torch
 
     folder = find_checkpoint(checkpoint, mini_by=mini_by)
     return SGDD.from_pretrained(folder, device), folder
@@ -93,7 +93,7 @@ def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:
 
 def sampling_for(resolved: "Resolved", model: "SGDD") -> "SamplingConfig":
     """The sampling settings that were given, completed for a model."""
-    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation.pipeline import complete_sampling  # noqa: PLC0415 - loads torch
 
     given = resolved.given("sample")
     if not model.info.trained_null and "cfg" not in given:

@@ -1,5 +1,5 @@
-import hashlib
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +20,9 @@ from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
 from sgdd_engine.text.encoder import load_encoder, load_encoder_like
 from sgdd_engine.text.encoder_spec import read_encoder_spec
 from sgdd_engine.text.hub import _choose_files
-from sgdd_engine.text.pooling import pool, read_module_chain
+from sgdd_engine.text.lazy_encoder import load_encoder_lazily
+from sgdd_engine.text.module_chain import read_module_chain
+from sgdd_engine.text.pooling import POOLINGS, register_pooling
 from sgdd_engine.text.reference import EncoderReference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,9 +84,9 @@ def test_many_sentences_come_in_parts_and_each_row_once(tiny_encoder, sentences)
 
 def test_batches_of_one_length_need_no_mask(tiny_encoder, sentences, monkeypatch):
     masks = []
-    forward = tiny_encoder._model.forward
+    forward = tiny_encoder._network.forward
     monkeypatch.setattr(
-        tiny_encoder._model,
+        tiny_encoder._network,
         "forward",
         lambda **given: masks.append(given["attention_mask"]) or forward(**given),
     )
@@ -111,8 +113,8 @@ def test_pooling_leaves_padding_out():
     states = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
     expected = torch.stack([states[0, :2].mean(dim=0), states[1].mean(dim=0)])
-    torch.testing.assert_close(pool(states, mask, "mean"), expected)
-    torch.testing.assert_close(pool(states, mask, "cls"), states[:, 0])
+    torch.testing.assert_close(POOLINGS["mean"](states, mask), expected)
+    torch.testing.assert_close(POOLINGS["cls"](states, mask), states[:, 0])
 
 
 def test_no_text_gives_no_rows_and_the_empty_text_gives_a_vector(tiny_encoder):
@@ -175,6 +177,39 @@ def test_other_poolings_are_refused(copied, pooling):
     write_json(copied / "1_Pooling" / "config.json", pooling)
     with pytest.raises(EncoderError, match="cannot be honoured"):
         read_module_chain(copied, config_for(copied))
+
+
+def test_a_pooling_that_is_added_is_read_recorded_and_found_again(copied, sentences, monkeypatch):
+    # Undone at the end, with what is registered here.
+    monkeypatch.setitem(POOLINGS, "max", None)
+
+    @register_pooling("max")
+    def pool_max(states, mask):
+        return states.masked_fill(~mask.bool().unsqueeze(-1), -torch.inf).amax(dim=1).float()
+
+    write_json(copied / "1_Pooling" / "config.json", {"pooling_mode": "max"})
+    encoder = load_encoder(config_for(copied))
+    assert encoder.reference.pooling == "max"
+    vectors = encoder.encode(sentences[:5])
+    assert torch.equal(load_encoder_like(encoder.reference).encode(sentences[:5]), vectors)
+    assert not torch.allclose(load_encoder(config_for(copied, pooling="mean")).encode(sentences[:5]), vectors)
+    monkeypatch.delitem(POOLINGS, "max")
+    with pytest.raises(EncoderError, match="pooling `max`"):
+        load_encoder_like(encoder.reference)
+
+
+def test_coordinates_that_the_files_leave_out_are_left_out(copied, tiny_encoder, sentences):
+    write_json(copied / "config_sentence_transformers.json", {"truncate_dim": 8})
+    encoder = load_encoder(config_for(copied))
+    assert (encoder.dim, encoder.reference.dim) == (8, 8)
+    assert read_encoder_spec(config_for(copied)).dim == 8
+    assert torch.equal(encoder.encode(sentences[:9]), tiny_encoder.encode(sentences[:9])[:, :8])
+    write_json(copied / "config_sentence_transformers.json", {"truncate_dim": 1024})
+    assert load_encoder(config_for(copied)).dim == 32
+    for size in (0, "8", 2.5, True):
+        write_json(copied / "config_sentence_transformers.json", {"truncate_dim": size})
+        with pytest.raises(EncoderError, match="truncate_dim"):
+            load_encoder(config_for(copied))
 
 
 def test_a_longer_module_chain_is_refused_and_a_shorter_one_is_not_normalised(copied, sentences):
@@ -253,6 +288,52 @@ def test_paths_that_lead_nowhere_are_named(tmp_path):
         load_encoder(config_for(tmp_path, pooling="cls"))
 
 
+@pytest.mark.parametrize("kind", ["tiny_encoder_folder", "tiny_xlmr_folder"])
+def test_a_folder_without_a_tokenizer_is_named(kind, request, tmp_path):
+    folder = Path(shutil.copytree(request.getfixturevalue(kind), tmp_path / "encoder"))
+    for path in folder.glob("*token*"):
+        path.unlink()
+    for load in (load_encoder, load_encoder_lazily, read_encoder_spec):
+        with pytest.raises(EncoderError, match="holds no tokenizer"):
+            load(config_for(folder))
+    # Half of a vocabulary is none: transformers would make up the merges.
+    (folder / "vocab.json").write_text("{}")
+    with pytest.raises(EncoderError, match="holds no tokenizer"):
+        load_encoder(config_for(folder))
+
+
+def test_texts_that_the_tokenizer_does_not_know_are_refused(copied, sentences):
+    encoder = load_encoder(config_for(copied))
+    encoder.encode(["Tom sold 愛."])  # one of three words: too little to judge by
+    known = encoder.encode([*sentences[:9], "愛 愛 愛"])
+    assert torch.isfinite(known).all()
+    strangers = ["愛 を 込め て 花 束 を", "これ は ペン です か", "いいえ それ は 本 です"]
+    encoder.encode(strangers)  # among texts that it knows
+    with pytest.raises(
+        EncoderError, match=r"does not know these texts: 1\d of their first 1\d pieces"
+    ) as caught:
+        load_encoder(config_for(copied)).encode(strangers)
+    assert str(copied) in caught.value.message
+    described = json.loads((copied / "tokenizer.json").read_text(encoding="utf-8"))
+    described["model"]["vocab"] = {
+        f"<{piece}>" if index > 4 else piece: index for piece, index in described["model"]["vocab"].items()
+    }
+    write_json(copied / "tokenizer.json", described)
+    with pytest.raises(EncoderError, match="does not know these texts"):
+        load_encoder(config_for(copied)).encode(sentences)
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_than_the_network_is_refused(copied, sentences):
+    described = json.loads((copied / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = described["model"]["vocab"]
+    described["model"]["vocab"] = {
+        piece: index + 200 * (piece == "found") for piece, index in vocabulary.items()
+    }
+    write_json(copied / "tokenizer.json", described)
+    with pytest.raises(EncoderError, match="do not belong together"):
+        load_encoder(config_for(copied)).encode(sentences)
+
+
 def test_the_reference_finds_the_same_encoder_and_only_that(copied, tmp_path, sentences):
     encoder = load_encoder(config_for(copied))
     reference = EncoderReference.from_dict(json.loads(json.dumps(encoder.reference.to_dict())))
@@ -261,13 +342,14 @@ def test_the_reference_finds_the_same_encoder_and_only_that(copied, tmp_path, se
     vectors = encoder.encode(sentences[:4])
     torch.testing.assert_close(load_encoder_like(reference).encode(sentences[:4]), vectors)
     moved = copied.rename(tmp_path / "moved")
-    with pytest.raises(EncoderError, match="There is no encoder folder"):
+    with pytest.raises(EncoderError, match="which is not there") as caught:
         load_encoder_like(reference)
-    torch.testing.assert_close(load_encoder_like(reference, name=str(moved)).encode(sentences[:4]), vectors)
+    assert "--set encoder.name=FOLDER" in caught.value.hint
+    torch.testing.assert_close(load_encoder_like(reference.at(moved)).encode(sentences[:4]), vectors)
     weights = load_file(moved / "model.safetensors")
     save_file({k: v * 1.01 for k, v in weights.items()}, moved / "model.safetensors", {"format": "pt"})
-    with pytest.raises(EncoderError, match="weights_sha256"):
-        load_encoder_like(reference, name=str(moved))
+    with pytest.raises(EncoderError, match="its weights are others"):
+        load_encoder_like(reference.at(moved))
     with pytest.raises(EncoderError, match="incomplete"):
         EncoderReference.from_dict({"name": "x"})
 

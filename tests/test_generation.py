@@ -12,7 +12,7 @@ from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError
 from sgdd_engine.events import CanvasChanged
-from sgdd_engine.generation import complete_sampling
+from sgdd_engine.generation.pipeline import complete_sampling
 
 PLAIN = SamplingConfig(cfg=1.0)
 

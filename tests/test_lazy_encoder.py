@@ -8,7 +8,7 @@ import torch
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder import load_encoder
-from sgdd_engine.text.lazy_encoder import config_like, load_encoder_lazily
+from sgdd_engine.text.lazy_encoder import load_encoder_lazily
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
@@ -19,7 +19,7 @@ def test_it_is_known_as_the_same_and_gives_the_same(request, sentences, folder, 
     assert deferred.reference == loaded.reference
     assert torch.equal(deferred.encode(sentences[:50]), loaded.encode(sentences[:50]))
     assert torch.equal(deferred.word_embeddings(), loaded.word_embeddings())
-    again = load_encoder(config_like(loaded.reference))
+    again = load_encoder(loaded.reference.config())
     assert again.reference == loaded.reference
 
 

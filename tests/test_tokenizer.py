@@ -82,7 +82,7 @@ def test_special_pieces_leave_no_trace_in_text(tiny_encoder, tiny_xlmr, trained,
 
 def test_a_byte_level_vocabulary_without_special_pieces_gets_them_at_the_end(sentences):
     bare = byte_level(sentences)
-    tokenizer = TextTokenizer.from_transformers(bare)
+    tokenizer = TextTokenizer.from_fast(bare)
     size = len(bare)
     assert [tokenizer.mask_id, tokenizer.bos_id, tokenizer.eos_id] == [size, size + 1, size + 2]
     assert tokenizer.vocab_size == size + 3
@@ -90,7 +90,7 @@ def test_a_byte_level_vocabulary_without_special_pieces_gets_them_at_the_end(sen
     assert tokenizer.decode_batch(tokenizer.encode_batch(texts)) == texts
     assert len(bare) == size
     roberta = byte_level(sentences, bos_token="<s>", eos_token="</s>", pad_token="<pad>", mask_token="<mask>")
-    assert TextTokenizer.from_transformers(roberta).vocab_size == len(roberta)
+    assert TextTokenizer.from_fast(roberta).vocab_size == len(roberta)
 
 
 def test_a_vocabulary_that_cannot_write_is_refused():
@@ -98,7 +98,7 @@ def test_a_vocabulary_that_cannot_write_is_refused():
 
     words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")))
     with pytest.raises(EncoderError, match="WordLevel"):
-        TextTokenizer.from_transformers(words)
+        TextTokenizer.from_fast(words)
 
 
 @pytest.mark.parametrize(

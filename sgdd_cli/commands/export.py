@@ -10,7 +10,7 @@ from sgdd_cli.formatting import size
 from sgdd_engine.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation import SGDD
+    from sgdd_engine.generation.pipeline import SGDD
 
 
 def export(
@@ -33,7 +33,7 @@ def export(
     """
     from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
-    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation.pipeline import SGDD  # noqa: PLC0415 - loads torch
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"`{out}` exists and is not an empty folder.", "Name a new folder.")

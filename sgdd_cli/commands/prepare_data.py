@@ -125,13 +125,12 @@ def _with_encoder_of_vectors(resolved: "Resolved") -> "Settings":
     if settings.data.vectors_from is None or resolved.origin("encoder.name") != DEFAULT:
         return settings
     from sgdd_engine.data.manifest import Manifest  # noqa: PLC0415 - as above
-    from sgdd_engine.text.lazy_encoder import config_like  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.text.reference import EncoderReference  # noqa: PLC0415
 
     made_by = EncoderReference.from_dict(Manifest.read(Path(settings.data.vectors_from)).encoder)
     recorded = {
         name: value
-        for name, value in asdict(config_like(made_by)).items()
+        for name, value in asdict(made_by.config()).items()
         if resolved.origin(f"encoder.{name}") == DEFAULT and name != "batch_tokens"
     }
     say(f"Encoder: {made_by.name}, as in `{settings.data.vectors_from}`.")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from sgdd_engine.generation.pipeline.config import GenerationConfig
 
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.flags import (
@@ -20,10 +21,9 @@ from sgdd_cli.flags import (
     setting,
 )
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation import SGDD, Generation
+    from sgdd_engine.generation.pipeline import SGDD, Generation
 
 # Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
 BATCH = 32

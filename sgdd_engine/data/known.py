@@ -15,7 +15,6 @@ from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vectors import StoredVectors, is_finer
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.text.lazy_encoder import config_like
 from sgdd_engine.text.reference import EncoderReference
 
 VECTORS = "vectors"
@@ -50,19 +49,22 @@ def open_origin(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
 def refuse_other_encoder(origin: Corpus, encoder: EncoderReference) -> None:
     """Raise `DataError`, naming what differs, unless the vectors of `origin` are those that `encoder` would make."""
     then = origin.encoder_reference
-    # The same weights may lie in another place.
-    names = [name for name in encoder.to_dict() if name not in {"name", "revision"}]
-    different = [name for name in names if getattr(then, name) != getattr(encoder, name)]
-    if not different:
-        return
-    told = "; ".join(f"{name} is {getattr(then, name)}, not {getattr(encoder, name)}" for name in different)
-    if different == ["dtype"]:
-        hint = f"Encode in the same arithmetic: --set encoder.precision={config_like(then).precision}"
-    elif different == ["max_tokens"]:
-        hint = f"Let the encoder read as much: --set encoder.max_tokens={then.max_tokens}"
-    else:
+    different = then.differences(encoder)
+    if different:
         hint = f"It was prepared with the encoder {then.name}; name that one, or leave --vectors-from out."
-    raise DataError(f"The vectors of `{origin.folder}` are those of another encoder: its {told}.", hint)
+        if len(different) == 1 and then.max_tokens != encoder.max_tokens:
+            hint = f"Let the encoder read as much: --set encoder.max_tokens={then.max_tokens}"
+        raise DataError(
+            f"The vectors of `{origin.folder}` are those of another encoder than {encoder.name}: "
+            f"{'; '.join(different)}.",
+            hint,
+        )
+    # The corpus shall be the same to the bit as if all its vectors were made now.
+    if then.dtype != encoder.dtype:
+        raise DataError(
+            f"The vectors of `{origin.folder}` were computed in {then.dtype}, not {encoder.dtype}.",
+            f"Encode in the same arithmetic: --set encoder.precision={then.config().precision}",
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
-from sgdd_engine.generation import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.arguments import (
     TextsLike,
     VectorsLike,
@@ -27,6 +26,7 @@ from sgdd_engine.generation.arguments import (
     validate_vectors,
 )
 from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
+from sgdd_engine.generation.pipeline import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
     Candidate,

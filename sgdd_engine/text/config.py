@@ -1,10 +1,11 @@
-"""Which encoder makes the vectors and which tokenizer cuts the text."""
+"""Settings: the sentence encoder, and the vocabulary of the decoder."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.config_fields import check_choices, option
 from sgdd_engine.errors import require
+from sgdd_engine.text.pooling import POOLINGS
 
 BGE_M3 = "BAAI/bge-m3"
 # The commit that public code pins; a moving branch would change vectors under trained decoders.
@@ -18,8 +19,8 @@ class EncoderConfig:
 
     name: str = option(BGE_M3, "Hugging Face name, a local folder, or `minilm` (offline extra)")
     revision: str | None = option(None, "hub commit; empty means the pinned or newest one, which is recorded")
-    pooling: Literal["auto", "cls", "mean"] = option(
-        "auto", "how token states become one vector; auto reads the model's files"
+    pooling: str = option(
+        "auto", f"how token states become one vector: {', '.join(POOLINGS)}; auto reads the model's files"
     )
     max_tokens: int = option(512, "encoder tokens read per sentence; longer text is cut, and said")
     batch_tokens: int = option(8192, "encoder tokens per batch")
@@ -29,6 +30,11 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "encoder")
+        poolings = ("auto", *POOLINGS)
+        require(
+            self.pooling in poolings,
+            f"encoder.pooling is {self.pooling!r}; it must be one of {', '.join(poolings)}.",
+        )
         require(bool(self.name.strip()), "encoder.name is empty.", f"Name an encoder, for example {BGE_M3}.")
         require(self.max_tokens >= 8, f"encoder.max_tokens is {self.max_tokens}; it must be at least 8.")
         require(

@@ -1,13 +1,13 @@
-"""The decoder's token table, started from what the encoder already knows about words."""
+"""The first values of the decoder's token embeddings, made from the encoder's word embeddings."""
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.encoder import SentenceEncoder
+from sgdd_engine.text.fast_tokenizer import FastTokenizer
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 # Rows per step of the float64 sums, so that a table of 250,002 × 1024 is never copied as a whole.
@@ -69,12 +69,12 @@ def _spelled_rows(
     return sums / counts.clamp(min=1).unsqueeze(1), counts > 0
 
 
-def spell_pieces(encoder_tokenizer: Any, tokenizer: TextTokenizer) -> list[list[int]]:  # noqa: ANN401 - transformers
+def spell_pieces(encoder_tokenizer: FastTokenizer, tokenizer: TextTokenizer) -> list[list[int]]:
     """For each piece of a trained vocabulary the ids of the encoder pieces that spell it; empty if none do.
 
     Special pieces go to the encoder's own: mask to mask, bos to cls, eos to sep, pad to pad, unk to unk.
     """
-    own = TextTokenizer.from_transformers(encoder_tokenizer)
+    own = TextTokenizer.from_fast(encoder_tokenizer)
     vocabulary = encoder_tokenizer.get_vocab()
     model = type(encoder_tokenizer.backend_tokenizer.model).__name__
     spellings: list[list[int]] = []

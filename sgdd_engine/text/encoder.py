@@ -1,8 +1,10 @@
 """The frozen sentence encoder: sentences in, one float32 vector each out."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +12,22 @@ import torch
 import torch.nn.functional as F
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.batches import batches_in_parts
-from sgdd_engine.text.config import MINILM, EncoderConfig
+from sgdd_engine.text.config import EncoderConfig
+from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights
+from sgdd_engine.text.encoder_network import NetworkSize, check_files, load_network
 from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, TokenizedBatch
-from sgdd_engine.text.loading import find_files, hash_weights, load_model, load_tokenizer
-from sgdd_engine.text.pooling import ModuleChain, pool, read_module_chain
+from sgdd_engine.text.fast_tokenizer import FastTokenizer, hash_tokenizer, load_tokenizer
+from sgdd_engine.text.module_chain import read_module_chain
+from sgdd_engine.text.pooling import POOLINGS
 from sgdd_engine.text.reference import EncoderReference
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# A batch takes in no sentences shorter than this share of its longest, which would be padding for the most part,
+# unless it is so small that the number of batches would cost more than the padding.
+_LEAST_SHARE = 0.8
+_LEAST_TOKENS = 1024
+# Vectors are checked and handed over so many at a time: a GPU that is asked after every batch waits in between.
+_PART_ROWS = 8192
 
 
 class SentenceEncoder:
@@ -27,17 +37,17 @@ class SentenceEncoder:
         dim: Size of a vector.
         reference: Which encoder this is.
         device: Where it computes.
-        tokenizer: The encoder's own fast tokenizer (a `transformers` object).
-        truncated: How many sentences were cut to `reference.max_tokens` so far.
+        tokenizer: The encoder's own fast tokenizer.
+        truncated: How many sentences so far were longer than `reference.max_tokens`, so that their ends were dropped.
     """
 
     def __init__(
         self,
-        model: torch.nn.Module,
-        tokenizer: Any,  # noqa: ANN401 - a transformers tokenizer
-        chain: ModuleChain,
+        network: torch.nn.Module,
+        tokenizer: FastTokenizer,
         reference: EncoderReference,
         *,
+        pieces: int,
         device: torch.device,
         batch_tokens: int,
     ) -> None:
@@ -46,12 +56,15 @@ class SentenceEncoder:
         self.device = device
         self.tokenizer = tokenizer
         self.truncated = 0
-        self._model = model
-        self._chain = chain
+        self._network = network
+        self._pool = POOLINGS[reference.pooling]
         self._batch_tokens = batch_tokens
-        self._pad_id: int = tokenizer.pad_token_id or 0
         self._tokenize = EncoderTokenizer(
-            tokenizer, prompt=chain.prompt, max_tokens=reference.max_tokens, pad_id=self._pad_id
+            tokenizer,
+            name=reference.name,
+            prompt=reference.prompt or "",
+            max_tokens=reference.max_tokens,
+            pieces=pieces,
         )
 
     def encode(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None) -> torch.Tensor:
@@ -62,10 +75,11 @@ class SentenceEncoder:
             on_batch: Called after each batch with the number of sentences in it.
 
         Returns:
-            `[N, dim]` float32 on the CPU in the order of `texts`, of unit norm if the encoder normalises.
+            `[N, dim]` float32 on the CPU in the order of `texts`, of unit norm if the encoder normalises and keeps
+            every coordinate.
 
         Raises:
-            EncoderError: If an item is not text, or a vector is not finite.
+            EncoderError: If an item is not text, the tokenizer does not know the texts, or a vector is not finite.
         """
         text = self.tokenize(texts)
         vectors = torch.empty(len(text), self.dim)
@@ -77,7 +91,7 @@ class SentenceEncoder:
         """Tokenise sentences for `encode_parts`; another thread may do it while this encoder computes.
 
         Raises:
-            EncoderError: If an item is not text.
+            EncoderError: If an item is not text, or the tokenizer does not know the texts.
         """
         batch = self._tokenize(texts)
         self.truncated += batch.truncated
@@ -102,12 +116,12 @@ class SentenceEncoder:
         lengths = text.lengths[order]
         ids, ends = self._moved(text.ids), self._moved(np.cumsum(text.lengths)[order])
         sizes = self._moved(lengths)
-        for batches in batches_in_parts(lengths, self._batch_tokens):
+        for batches in _batches_in_parts(lengths, self._batch_tokens):
             first, last = batches[0][0], batches[-1][1]
             # Made before the batches: small tensors that outlive large ones leave the heap full of holes.
             part = torch.empty(last - first, self.dim, device=self.device)
             for start, stop in batches:
-                # Known here, so that nobody has to look at a mask on a GPU: without one, attention is faster too.
+                # Known from the lengths: looking at a mask on a GPU would wait for it. Without one attention is faster.
                 padded = bool(lengths[start] != lengths[stop - 1])
                 width = int(lengths[start])
                 part[start - first : stop - first] = self._forward(
@@ -119,7 +133,7 @@ class SentenceEncoder:
 
     def word_embeddings(self) -> torch.Tensor:
         """The encoder's input embeddings, `[V, d_word]` float32 on the CPU (a copy)."""
-        table: torch.Tensor = self._model.get_input_embeddings().weight  # type: ignore[operator]
+        table: torch.Tensor = self._network.get_input_embeddings().weight  # type: ignore[operator]
         return table.detach().to("cpu", torch.float32, copy=True)
 
     def _moved(self, array: npt.NDArray[Any]) -> torch.Tensor:
@@ -137,55 +151,77 @@ class SentenceEncoder:
         mask = columns < lengths[:, None]
         # The last sentence of the text may be padded beyond its end.
         places = (ends - lengths)[:, None] + columns
-        rows = torch.where(mask, ids[places.clamp(max=len(ids) - 1)].long(), self._pad_id)
-        # A vector does not depend on the arithmetic of whoever asks for it.
+        rows = torch.where(mask, ids[places.clamp(max=len(ids) - 1)].long(), self._tokenize.pad_id)
+        # A vector does not depend on the autocast of the caller.
         with torch.autocast(self.device.type, enabled=False):
-            states = self._model(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
-        vectors = pool(states, mask, self._chain.pooling)
-        return F.normalize(vectors, dim=-1) if self._chain.normalize else vectors
+            states = self._network(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
+        vectors = self._pool(states, mask)
+        if self.reference.normalize:
+            vectors = F.normalize(vectors, dim=-1)
+        # Not normalised again: sentence-transformers does not either.
+        return vectors[:, : self.dim]
 
     def _finite(self, vectors: torch.Tensor) -> torch.Tensor:
         if not torch.isfinite(vectors).all():
             raise EncoderError(
                 f"The encoder {self.reference.name} gave vectors that are not finite "
                 f"(arithmetic: {self.reference.dtype}).",
-                "Try --set encoder.precision=fp32",
+                "Prepare the corpus with --set encoder.precision=fp32",
             )
         return vectors
 
 
+def _batches_in_parts(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[tuple[int, int]]]:
+    """Divide rows, longest first, into batches (start, stop), several thousand rows of them at a time.
+
+    Args:
+        lengths: Tokens of each row, falling, `[N]`.
+        batch_tokens: Rows of a batch times its longest stay within it, except that a single row always fits.
+    """
+    part: list[tuple[int, int]] = []
+    start = 0
+    while start < len(lengths):
+        stop = start + _rows_of_batch(lengths[start:], batch_tokens)
+        part.append((start, stop))
+        start = stop
+        if stop == len(lengths) or stop - part[0][0] >= _PART_ROWS:
+            yield part
+            part = []
+
+
+def _rows_of_batch(lengths: npt.NDArray[np.int64], batch_tokens: int) -> int:
+    """How many of the rows the next batch takes."""
+    longest = int(lengths[0])
+    most = min(len(lengths), max(1, batch_tokens // longest))
+    similar = int(np.searchsorted(-lengths[:most], -_LEAST_SHARE * longest, side="right"))
+    return min(most, max(similar, math.ceil(_LEAST_TOKENS / longest)))
+
+
 def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> SentenceEncoder:
-    """Load a frozen sentence encoder; see `loading.find_files` for where it is looked for.
+    """Load a frozen sentence encoder; see `encoder_files.find_files` for where it is looked for.
 
     Raises:
         EncoderError: If it cannot be found, loaded, or honoured (pooling, module chain, prompts).
     """
 
-    def load(folder: Path, dtype: torch.dtype, place: torch.device) -> Transformer:
-        model = load_model(folder, dtype, place)
-        return Transformer(model, model)
+    def load(folder: Path, dtype: torch.dtype, place: torch.device) -> tuple[torch.nn.Module, NetworkSize]:
+        network = load_network(folder, dtype, place)
+        return network, NetworkSize.of(network)
 
     return open_encoder(config, device, load)
-
-
-class Transformer(NamedTuple):
-    """An encoder's network, and a module of the same shapes (which may hold no numbers)."""
-
-    network: Any
-    shapes: Any
 
 
 def open_encoder(
     config: EncoderConfig,
     device: str | torch.device,
-    bring: Callable[[Path, torch.dtype, torch.device], Transformer],
+    load: Callable[[Path, torch.dtype, torch.device], tuple[torch.nn.Module, NetworkSize]],
 ) -> SentenceEncoder:
-    """An encoder with its files found, its chain read and its reference written, whoever brings the network.
+    """An encoder with its files found, its module chain read and its reference made.
 
     Args:
         config: Which encoder, and how it computes.
         device: Where.
-        bring: Gives the network of a folder.
+        load: Gives the network in a folder, and its sizes.
 
     Raises:
         EncoderError: As for `load_encoder`.
@@ -193,84 +229,55 @@ def open_encoder(
     device = torch.device(device)
     files = find_files(config)
     chain = read_module_chain(files.folder, config)
-    tokenizer = load_tokenizer(chain.transformer)
-    if chain.lowercase:
-        _add_lowercase(tokenizer)
+    check_files(chain.transformer)
+    tokenizer = load_tokenizer(chain.transformer, lowercase=chain.lowercase)
     automatic = "fp16" if device.type == "cuda" else "fp32"
     dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
-    network, shapes = bring(chain.transformer, dtype, device)
-    longest = chain.max_tokens or int(tokenizer.model_max_length)
+    network, size = load(chain.transformer, dtype, device)
+    limit = chain.max_tokens or int(tokenizer.model_max_length)
     reference = EncoderReference(
         name=files.name,
         revision=files.revision,
         pooling=chain.pooling,
         normalize=chain.normalize,
-        dim=int(shapes.config.hidden_size),
-        parameters=sum(parameter.numel() for parameter in shapes.parameters()),
-        max_tokens=min(config.max_tokens, longest, _positions(shapes)),
-        weights_sha256=hash_weights(chain.transformer),
+        dim=chain.dim_of(size.hidden_size),
+        parameters=size.parameters,
+        max_tokens=min(config.max_tokens, limit, size.positions),
+        weights_sha256=files.weights_sha256 or hash_weights(chain.transformer),
         dtype=str(dtype).removeprefix("torch."),
+        prompt=chain.prompt,
+        config_sha256=hash_config(chain.transformer),
+        tokenizer_sha256=hash_tokenizer(tokenizer),
     )
     return SentenceEncoder(
-        network, tokenizer, chain, reference, device=device, batch_tokens=config.batch_tokens
+        network, tokenizer, reference, pieces=size.pieces, device=device, batch_tokens=config.batch_tokens
     )
 
 
-def load_encoder_like(
-    reference: EncoderReference, device: str | torch.device = "cpu", *, name: str | None = None
-) -> SentenceEncoder:
+def load_encoder_like(reference: EncoderReference, device: str | torch.device = "cpu") -> SentenceEncoder:
     """Load the encoder that a corpus or checkpoint was made with, and check that it is the same.
 
     Args:
-        reference: What was written down then.
-        device: Where it shall compute.
-        name: Where to look instead of `reference.name`, for a folder that has moved.
+        reference: What was recorded then; `reference.at(folder)` for a folder that has moved.
+        device: Where it computes.
 
     Raises:
-        EncoderError: If it cannot be loaded, or its weights or pooling differ.
+        EncoderError: If it cannot be loaded, or would make other vectors (`EncoderReference.differences`).
     """
-    wanted = name or reference.name
-    config = EncoderConfig(
-        name=wanted,
-        revision=reference.revision if wanted != MINILM else None,
-        pooling="cls" if reference.pooling == "cls" else "mean",
-        max_tokens=max(reference.max_tokens, 8),
-        # Vectors are compared with those made then, so the arithmetic is the same.
-        precision=_precision(reference.dtype, torch.device(device)),
-    )
+    config = reference.config()
+    if reference.is_folder and not Path(reference.name).is_dir():
+        raise EncoderError(
+            f"The vectors were made by an encoder in the folder {reference.name}, which is not there.",
+            "Say where it is now: --set encoder.name=FOLDER\n"
+            'In Python: SGDD.from_pretrained(..., encoder="FOLDER")',
+        )
+    if torch.device(device).type == "cpu" and config.precision == "fp16":
+        config = replace(config, precision="fp32")  # half precision is slow on a CPU, and rounds more
     encoder = load_encoder(config, device)
-    for key in ("weights_sha256", "dim", "normalize"):
-        then, now = getattr(reference, key), getattr(encoder.reference, key)
-        if then != now:
-            raise EncoderError(
-                f"The encoder {wanted} is not the one that made the vectors: its {key} is {now}, not {then}.",
-                f"Restore the original files of {reference.name}"
-                + (f" at revision {reference.revision}." if reference.revision else "."),
-            )
+    if different := encoder.reference.differences(reference):
+        raise EncoderError(
+            f"The encoder {config.name} is not the one that made the vectors: {'; '.join(different)}.",
+            f"Restore its original files{f' at revision {reference.revision}' if reference.revision else ''}, "
+            "or name the folder of the right one: --set encoder.name=FOLDER",
+        )
     return encoder
-
-
-def _precision(dtype: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """The setting that gives `dtype`; half precision, which CPUs emulate slowly, becomes fp32 there."""
-    if dtype == "float16" and device.type != "cpu":
-        return "fp16"
-    return "bf16" if dtype == "bfloat16" else "fp32"
-
-
-def _positions(model: torch.nn.Module) -> int:
-    """Positions that a text can fill: the RoBERTa family begins to count after its padding id."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            offset = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - offset
-    limit = getattr(model.config, "max_position_embeddings", None)
-    return int(limit) if isinstance(limit, int) and limit > 0 else 1 << 30
-
-
-def _add_lowercase(tokenizer: Any) -> None:  # noqa: ANN401 - a transformers tokenizer
-    """Lower-case before all else, as sentence-transformers does for `do_lower_case`."""
-    from tokenizers import normalizers  # noqa: PLC0415
-
-    backend = tokenizer.backend_tokenizer
-    steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
-    backend.normalizer = normalizers.Sequence(steps)

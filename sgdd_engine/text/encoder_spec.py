@@ -1,14 +1,40 @@
-"""The shape of an encoder, counted from real modules on the meta device, without its weights."""
+"""The sizes of an encoder, read without its weights: for counting parameters and planning."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
+from sgdd_engine.text.bert import BertConfig, outline_bert
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
-from sgdd_engine.text.loading import find_files, load_config, load_tokenizer, without_pooler
-from sgdd_engine.text.pooling import read_module_chain
+from sgdd_engine.text.encoder_files import find_files
+from sgdd_engine.text.encoder_network import NetworkSize, outline_network
+from sgdd_engine.text.fast_tokenizer import load_tokenizer
+from sgdd_engine.text.module_chain import read_module_chain
 from sgdd_engine.text.tokenizer import TextTokenizer
+
+# The sizes in the config.json of the two reference encoders, which are thus known without any file.
+_BGE_M3 = BertConfig(
+    model_type="xlm-roberta",
+    vocab_size=250_002,
+    hidden_size=1024,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    intermediate_size=4096,
+    max_position_embeddings=8194,
+    type_vocab_size=1,
+    layer_norm_eps=1e-5,
+    pad_token_id=1,
+)
+_MINILM = BertConfig(
+    model_type="bert",
+    vocab_size=30_522,
+    hidden_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=12,
+    intermediate_size=1536,
+    max_position_embeddings=512,
+    type_vocab_size=2,
+    layer_norm_eps=1e-12,
+    pad_token_id=0,
+)
 
 
 @dataclass(frozen=True)
@@ -35,64 +61,32 @@ class EncoderSpec:
 
 
 def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
-    """The shape of the named encoder; the two reference encoders need no file at all.
+    """The sizes of the named encoder; the two reference encoders need no file at all.
 
     Raises:
         EncoderError: If another encoder's configuration or tokenizer cannot be found or read.
     """
     if config.name == BGE_M3:
-        return EncoderSpec(config.name, 1024, 250_002, _count(_bge_m3()), mask_id=250_001, bos_id=0, eos_id=2)
+        return _of_reference(config.name, _BGE_M3, mask_id=250_001, bos_id=0, eos_id=2)
     if config.name == MINILM:
-        return EncoderSpec(config.name, 384, 30_522, _count(_minilm()), mask_id=103, bos_id=101, eos_id=102)
+        return _of_reference(config.name, _MINILM, mask_id=103, bos_id=101, eos_id=102)
     files = find_files(config, weights=False)
     chain = read_module_chain(files.folder, config)
-    model_config = load_config(chain.transformer)
-    tokenizer = TextTokenizer.from_transformers(load_tokenizer(chain.transformer))
+    size = NetworkSize.of(outline_network(chain.transformer))
+    tokenizer = TextTokenizer.from_fast(load_tokenizer(chain.transformer))
     return EncoderSpec(
         name=config.name,
-        dim=int(model_config.hidden_size),
+        dim=chain.dim_of(size.hidden_size),
         vocab_size=tokenizer.vocab_size,
-        parameters=_count(model_config),
+        parameters=size.parameters,
         mask_id=tokenizer.mask_id,
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,
     )
 
 
-def _count(config: Any) -> int:  # noqa: ANN401 - transformers' own configuration class
-    from transformers import AutoModel  # noqa: PLC0415 - transformers takes seconds to import
-
-    with torch.device("meta"):
-        build: Any = AutoModel.from_config  # untyped in transformers
-        model = build(config, trust_remote_code=False, **without_pooler(config))
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _bge_m3() -> Any:  # noqa: ANN401
-    """BAAI/bge-m3's config.json, as far as it sets sizes."""
-    from transformers import XLMRobertaConfig  # noqa: PLC0415
-
-    return XLMRobertaConfig(
-        vocab_size=250_002,
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        max_position_embeddings=8194,
-        type_vocab_size=1,
-    )
-
-
-def _minilm() -> Any:  # noqa: ANN401
-    """all-MiniLM-L6-v2's config.json, as far as it sets sizes."""
-    from transformers import BertConfig  # noqa: PLC0415
-
-    return BertConfig(
-        vocab_size=30_522,
-        hidden_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=12,
-        intermediate_size=1536,
-        max_position_embeddings=512,
-        type_vocab_size=2,
+def _of_reference(name: str, config: BertConfig, *, mask_id: int, bos_id: int, eos_id: int) -> EncoderSpec:
+    size = NetworkSize.of(outline_bert(config))
+    return EncoderSpec(
+        name, size.hidden_size, size.pieces, size.parameters, mask_id=mask_id, bos_id=bos_id, eos_id=eos_id
     )

@@ -1,17 +1,21 @@
-"""Sentences into the token ids that the encoder reads, side by side in one array."""
+"""Sentences as the encoder reads them: token ids side by side in one array."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer
 
 from sgdd_engine.errors import EncoderError
+from sgdd_engine.text.fast_tokenizer import FastTokenizer
 
 # Sentences tokenised at once: enough for all cores, while the library's objects take a kilobyte each.
 _ROWS = 4096
+# The first so many pieces of text show whether the tokenizer knows the language. Enough to judge a text by; few
+# enough that a garbled one is found before it is encoded.
+_JUDGED_PIECES = 16
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class TokenizedBatch:
     Attributes:
         ids: Token ids of all sentences side by side, int32 `[sum of lengths]`.
         lengths: Tokens of each sentence, special ones included, int64 `[N]`; at least 1.
-        truncated: How many sentences were too long, and cut.
+        truncated: How many sentences were longer than the encoder reads.
     """
 
     ids: npt.NDArray[np.int32]
@@ -33,28 +37,40 @@ class TokenizedBatch:
 
 
 class EncoderTokenizer:
-    """The encoder's tokenizer as encoding wants it; it runs on all cores and needs no Python meanwhile.
+    """Texts to token ids, on all cores and without holding Python meanwhile.
 
     Args:
-        tokenizer: The encoder's own fast tokenizer (a `transformers` object), which stays as it is.
+        tokenizer: The encoder's own tokenizer, which stays as it is.
+        name: The encoder's name, for messages.
         prompt: Text put before every sentence.
-        max_tokens: Longer sentences are cut to so many tokens.
-        pad_id: Stands for a text without any token.
+        max_tokens: Of longer sentences only the first so many tokens are kept.
+        pieces: Rows of the network's word table; every id must lie below.
     """
 
-    def __init__(self, tokenizer: Any, *, prompt: str, max_tokens: int, pad_id: int) -> None:  # noqa: ANN401
+    def __init__(
+        self, tokenizer: FastTokenizer, *, name: str, prompt: str, max_tokens: int, pieces: int
+    ) -> None:
         # A copy: transformers changes truncation and padding of its own whenever it is called.
-        self._tokenizer = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+        self._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length=max_tokens)
+        self._name = name
         self._prompt = prompt
-        self._pad_id = pad_id
+        self._pieces = pieces
+        self.pad_id = tokenizer.pad_token_id or 0
+        self._unk_id = tokenizer.unk_token_id
+        names = ("cls", "sep", "bos", "eos", "pad", "mask")
+        self._special = [
+            index for name in names if (index := getattr(tokenizer, f"{name}_token_id")) is not None
+        ]
+        self._judged = self._unknown = 0
 
     def __call__(self, texts: Sequence[str]) -> TokenizedBatch:
         """The ids of every text.
 
         Raises:
-            EncoderError: If an item is not text.
+            EncoderError: If an item is not text, if most pieces of the first texts are unknown, or if a piece has no
+                row in the word table.
         """
         if isinstance(texts, str):
             raise EncoderError("encode() takes a list of sentences, not one string.", "Write encode([text]).")
@@ -62,11 +78,13 @@ class EncoderTokenizer:
             if not isinstance(text, str):
                 raise EncoderError(f"Sentence {index} is {type(text).__name__}, not text.")
         parts = [self._tokenize_rows(texts[start : start + _ROWS]) for start in range(0, len(texts), _ROWS)]
-        return TokenizedBatch(
+        batch = TokenizedBatch(
             np.concatenate([np.empty(0, np.int32), *(part.ids for part in parts)]),
             np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)]),
             sum(part.truncated for part in parts),
         )
+        self._check(batch.ids)
+        return batch
 
     def _tokenize_rows(self, texts: Sequence[str]) -> TokenizedBatch:
         # Lone surrogates (bytes that were not UTF-8) would fail deep inside the tokenizer.
@@ -75,7 +93,27 @@ class EncoderTokenizer:
             for text in texts
         ]
         found = self._tokenizer.encode_batch_fast(clean, add_special_tokens=True)
-        rows = [row.ids or [self._pad_id] for row in found]
+        rows = [row.ids or [self.pad_id] for row in found]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
         return TokenizedBatch(ids, lengths, sum(bool(row.overflowing) for row in found))
+
+    def _check(self, ids: npt.NDArray[np.int32]) -> None:
+        if len(ids) and ids.max() >= self._pieces:
+            raise EncoderError(
+                f"The tokenizer of the encoder {self._name} gives the piece {ids.max()}, and the word table of its "
+                f"network has {self._pieces} rows: they do not belong together.",
+                "Fetch the encoder's files again.",
+            )
+        if self._unk_id is None or self._judged >= _JUDGED_PIECES:
+            return
+        text = ids[~np.isin(ids, self._special)]
+        self._judged += len(text)
+        self._unknown += int(np.count_nonzero(text == self._unk_id))
+        if self._judged >= _JUDGED_PIECES and self._unknown > self._judged / 2:
+            raise EncoderError(
+                f"The encoder {self._name} does not know these texts: {self._unknown:,} of their first "
+                f"{self._judged:,} pieces are unknown to its tokenizer.",
+                "Choose an encoder for this language and script, such as BAAI/bge-m3; "
+                "or check the tokenizer's files, if it should know them.",
+            )

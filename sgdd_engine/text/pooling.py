@@ -1,182 +1,41 @@
-"""How token states become one vector: read from an encoder's sentence-transformers files, and done."""
+"""How the token states of one text become its vector: the poolings by name.
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+To add one, write a function here and register it; its name is then a value of `encoder.pooling`, is read from an
+encoder's sentence-transformers files, and is recorded with the vectors. A pooling takes the last hidden states
+`[B, n, D]`, right-padded, and which of them are tokens `[B, n]` (1, or 0 for padding), and gives `[B, D]` in float32.
+"""
 
-import torch
+# No torch at run time: the settings list these names, and `sgdd --help` loads no torch.
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.config import BGE_M3, EncoderConfig
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Pooling = Literal["cls", "mean"]
+Pooling = Callable[["Tensor", "Tensor"], "Tensor"]
 
-# The older spelling of sentence-transformers: one boolean per mode.
-_OLD_KEYS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
+POOLINGS: dict[str, Pooling] = {}
 
 
-@dataclass(frozen=True)
-class ModuleChain:
-    """What stands around the Transformer.
+def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
+    """Register a pooling under the name that sentence-transformers gives it (`pooling_mode`)."""
 
-    Attributes:
-        pooling: `cls` or `mean`.
-        normalize: Whether vectors are divided by their L2 norm.
-        transformer: Folder of the Transformer's own files.
-        max_tokens: Tokens read per text as the files say; None where they are silent.
-        lowercase: Whether text is lower-cased before the tokenizer sees it.
-        prompt: Text put before every sentence.
-    """
+    def register(pooling: Pooling) -> Pooling:
+        POOLINGS[name] = pooling
+        return pooling
 
-    pooling: Pooling
-    normalize: bool
-    transformer: Path
-    max_tokens: int | None = None
-    lowercase: bool = False
-    prompt: str = ""
+    return register
 
 
-def read_module_chain(folder: Path, config: EncoderConfig) -> ModuleChain:
-    """Read `modules.json` and its neighbours, as sentence-transformers writes them.
-
-    Raises:
-        EncoderError: If the chain is not Transformer → Pooling (cls or mean) → optional Normalize, if a file
-            is damaged, or if there are no such files and `config.pooling` is `auto` (BGE-M3 excepted).
-    """
-    if not (folder / "modules.json").is_file():
-        return ModuleChain(_pooling_without_files(folder, config), normalize=True, transformer=folder)
-    modules = _read_json(folder / "modules.json")
-    try:
-        kinds = [str(module["type"]) for module in modules]
-        paths = [folder / str(module["path"]) for module in modules]
-    except (TypeError, KeyError) as problem:
-        raise EncoderError(
-            f"{folder / 'modules.json'} is not a list of sentence-transformers modules."
-        ) from problem
-    names = [kind.rpartition(".")[2] for kind in kinds]
-    ours = all(kind.startswith("sentence_transformers.") for kind in kinds)
-    if not ours or names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise EncoderError(
-            f"{folder / 'modules.json'} describes the chain {' → '.join(names) or '(empty)'}, "
-            "which cannot be honoured.",
-            "sgdd takes encoders of the form Transformer → Pooling (cls or mean) → Normalize.",
-        )
-    pooling = config.pooling if config.pooling != "auto" else _read_pooling(paths[1] / "config.json")
-    if len(paths) > 2:
-        _check_normalize(paths[2] / "config.json")
-    max_tokens, lowercase = _read_transformer_settings(paths[0] / "sentence_bert_config.json")
-    return ModuleChain(
-        pooling=pooling,
-        normalize=len(names) > 2,
-        transformer=paths[0],
-        max_tokens=max_tokens,
-        lowercase=lowercase,
-        prompt=_read_prompt(folder / "config_sentence_transformers.json", paths[1] / "config.json"),
-    )
+@register_pooling("cls")
+def pool_cls(states: "Tensor", mask: "Tensor") -> "Tensor":  # noqa: ARG001 - the signature of a pooling
+    """The state of the first token."""
+    return states[:, 0].float()
 
 
-def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """One float32 vector per text from its token states.
-
-    Args:
-        states: `[B, n, D]`, the last hidden states, right-padded.
-        attention_mask: `[B, n]`, 1 for tokens and 0 for padding.
-        pooling: `cls` takes the first token; `mean` averages the tokens without the padding.
-
-    Returns:
-        `[B, D]` float32, not normalised.
-    """
-    if pooling == "cls":
-        return states[:, 0].float()
-    weights = attention_mask.unsqueeze(-1).float()
+@register_pooling("mean")
+def pool_mean(states: "Tensor", mask: "Tensor") -> "Tensor":
+    """The mean of the tokens' states, without the padding."""
+    weights = mask.unsqueeze(-1).float()
+    # 1e-9 as in sentence-transformers; every text has a token, so the sum is at least 1.
     return (states.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
-
-
-def _pooling_without_files(folder: Path, config: EncoderConfig) -> Pooling:
-    if config.pooling != "auto":
-        return config.pooling
-    if config.name == BGE_M3:
-        return "cls"
-    raise EncoderError(
-        f"The encoder {config.name} has no modules.json ({folder}), so its pooling is unknown; "
-        f"only {BGE_M3} is known to use cls.",
-        "Say which it was trained with: --set encoder.pooling=mean  or  --set encoder.pooling=cls",
-    )
-
-
-def _read_pooling(path: Path) -> Pooling:
-    settings = _read_object(path, required=True)
-    if "pooling_mode" in settings:
-        chosen = settings["pooling_mode"]
-        modes = [chosen] if isinstance(chosen, str) else list(chosen)
-    else:
-        # sentence-transformers takes the mean where no mode is switched on.
-        modes = [mode for key, mode in _OLD_KEYS.items() if settings.get(key)] or ["mean"]
-    if modes == ["cls"]:
-        return "cls"
-    if modes == ["mean"]:
-        return "mean"
-    raise EncoderError(
-        f"{path} asks for the pooling {' + '.join(map(str, modes))}, which cannot be honoured.",
-        "sgdd knows cls and mean pooling; choose another encoder.",
-    )
-
-
-def _check_normalize(path: Path) -> None:
-    keys = {_read_object(path).get(key) for key in ("module_input_name", "module_output_name")}
-    if not keys <= {None, "sentence_embedding"}:
-        raise EncoderError(
-            f"{path} normalises something other than the sentence vector; this cannot be honoured."
-        )
-
-
-def _read_transformer_settings(path: Path) -> tuple[int | None, bool]:
-    settings = _read_object(path)
-    task = settings.get("transformer_task", "feature-extraction")
-    if task != "feature-extraction" or settings.get("processing_kwargs"):
-        what = f"the task {task!r}" if task != "feature-extraction" else "processing_kwargs"
-        raise EncoderError(f"{path} asks for {what}, which cannot be honoured.", "Choose another encoder.")
-    max_tokens = settings.get("max_seq_length")
-    return (int(max_tokens) if max_tokens else None), bool(settings.get("do_lower_case", False))
-
-
-def _read_prompt(path: Path, pooling_path: Path) -> str:
-    settings = _read_object(path)
-    name = settings.get("default_prompt_name")
-    if not name:
-        return ""
-    prompt = (settings.get("prompts") or {}).get(name)
-    if prompt is None:
-        raise EncoderError(f"{path} names the default prompt {name!r}, which it does not define.")
-    if prompt and not _read_object(pooling_path).get("include_prompt", True):
-        raise EncoderError(
-            f"{pooling_path} leaves the prompt {prompt!r} out of the pooling; this cannot be honoured.",
-            "Choose an encoder without instructions.",
-        )
-    return str(prompt)
-
-
-def _read_object(path: Path, *, required: bool = False) -> dict[str, Any]:
-    if not required and not path.is_file():
-        return {}
-    value = _read_json(path)
-    if not isinstance(value, dict):
-        raise EncoderError(f"{path} should hold a JSON object.")
-    return value
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise EncoderError(
-            f"{path} cannot be read: {problem}", "Fetch the encoder's files again."
-        ) from problem

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sgdd_engine.atomic_files import write_json
-from sgdd_engine.text.loading import quiet_transformers
+from sgdd_engine.text.transformers_loading import quiet_transformers
 from sgdd_engine.text.unigram import MASK, build_unigram
 
 _MAX_TOKENS = 128

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -18,6 +18,7 @@ from sgdd_engine.text.wordpiece import readable
 
 if TYPE_CHECKING:
     from sgdd_engine.text.encoder import SentenceEncoder
+    from sgdd_engine.text.fast_tokenizer import FastTokenizer
 
 Kind = Literal["encoder", "unigram"]
 _FILE = "tokenizer.json"
@@ -73,11 +74,11 @@ class TextTokenizer:
     @classmethod
     def from_encoder(cls, encoder: "SentenceEncoder") -> "TextTokenizer":
         """The vocabulary of the encoder itself; a mask piece or anchors that it lacks are put at the end."""
-        return cls.from_transformers(encoder.tokenizer)
+        return cls.from_fast(encoder.tokenizer)
 
     @classmethod
-    def from_transformers(cls, tokenizer: Any) -> "TextTokenizer":  # noqa: ANN401 - a transformers tokenizer
-        """The same from a `transformers` fast tokenizer, which stays as it is.
+    def from_fast(cls, tokenizer: "FastTokenizer") -> "TextTokenizer":
+        """The same from the tokenizer of an encoder, which stays as it is.
 
         Raises:
             EncoderError: If its kind is not WordPiece, Unigram or BPE.

@@ -14,8 +14,8 @@ from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderE
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.text.encoder import load_encoder_like
 from sgdd_engine.text.embedding_init import initial_embedding
+from sgdd_engine.text.encoder import load_encoder_like
 from sgdd_engine.training.checkpointing import check_resumable, newest_valid_checkpoint
 from sgdd_engine.training.config import TrainConfig, TrainSpec
 from sgdd_engine.training.distribution import SharedModel, micro_batches_per_step

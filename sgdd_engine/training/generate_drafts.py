@@ -25,7 +25,7 @@ from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
-from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
+from sgdd_engine.generation.pipeline import RESAMPLING_TEMPERATURE, SGDD, encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.dataloading import Drafts, DraftSplits

@@ -1,65 +1,19 @@
-"""From an encoder's name to real modules: where its files are, and what `transformers` makes of them."""
+"""Encoders as `transformers` reads them: every architecture that it knows, for some seconds of imports."""
 
 import contextlib
-import hashlib
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.config import BGE_M3, BGE_M3_REVISION, MINILM, EncoderConfig
-from sgdd_engine.text.hub import fetch, weight_files
-from sgdd_engine.text.offline import minilm_folder
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+from sgdd_engine.text.hub import weight_files
 
 
-@dataclass(frozen=True)
-class EncoderFiles:
-    """Where an encoder's files are.
-
-    Attributes:
-        folder: The local folder.
-        name: What to write down to find it again: `minilm`, a hub name, or an absolute path.
-        revision: The hub commit; None for local files.
-    """
-
-    folder: Path
-    name: str
-    revision: str | None
-
-
-def find_files(config: EncoderConfig, *, weights: bool = True) -> EncoderFiles:
-    """Find an encoder's files: `minilm`, then a local folder, then the hub's cache, then the hub.
-
-    Raises:
-        EncoderError: If there is no such folder, name or revision, or the hub is needed and out of reach.
-    """
-    if config.name == MINILM:
-        return EncoderFiles(minilm_folder(), MINILM, None)
-    path = Path(config.name).expanduser()
-    if path.is_dir():
-        return EncoderFiles(path, str(path.resolve()), None)
-    if path.exists():
-        raise EncoderError(
-            f"encoder.name is {config.name}, which is a file.", "Name the folder of an encoder."
-        )
-    if not _HUB_NAME.fullmatch(config.name):
-        raise EncoderError(
-            f"There is no encoder folder {config.name}.",
-            "Check the path, or name a hub encoder such as BAAI/bge-m3, or `minilm`.",
-        )
-    revision = config.revision or (BGE_M3_REVISION if config.name == BGE_M3 else None)
-    folder, commit = fetch(config.name, revision, weights=weights)
-    return EncoderFiles(folder, config.name, commit)
-
-
-def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers' classes are not typed for this use
+def load_auto_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers' classes are not typed for this use
     """The encoder's own fast tokenizer.
 
     Raises:
@@ -74,7 +28,7 @@ def load_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers' classes
     return tokenizer
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+def load_auto_model(folder: Path, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
     """The frozen Transformer in evaluation mode, without its unused pooler.
 
     Raises:
@@ -83,9 +37,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> torch.
     from transformers import AutoModel  # noqa: PLC0415
 
     files = weight_files(folder)
-    if not files:
-        raise EncoderError(f"The encoder folder {folder} holds no weights (model.safetensors).")
-    config = load_config(folder)
+    config = _load_config(folder)
     with quiet_transformers(), _as_encoder_error(folder, "weights"):
         model, report = AutoModel.from_pretrained(
             str(folder),
@@ -98,7 +50,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> torch.
             use_safetensors=True
             if files[0].suffix == ".safetensors" or "safetensors" in files[0].name
             else None,
-            **without_pooler(config),
+            **_without_pooler(config),
         )
     # A missing weight would only be logged, and the encoder would compute with random numbers.
     missing = sorted(key for key in report["missing_keys"] if not re.match(r"(\w+\.)?pooler\.", key))
@@ -115,16 +67,29 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> torch.
     return frozen
 
 
-def load_config(folder: Path) -> Any:  # noqa: ANN401 - transformers' own configuration class
+def outline_auto_model(folder: Path) -> torch.nn.Module:
+    """The Transformer of a folder's `config.json` on the meta device: shapes and no numbers.
+
+    Raises:
+        EncoderError: If `config.json` is damaged, of an unknown kind, or not that of an encoder.
+    """
+    from transformers import AutoModel  # noqa: PLC0415
+
+    config = _load_config(folder)
+    build: Any = AutoModel.from_config  # untyped in transformers
+    with torch.device("meta"):
+        outline: torch.nn.Module = build(config, trust_remote_code=False, **_without_pooler(config))
+    return outline
+
+
+def _load_config(folder: Path) -> Any:  # noqa: ANN401 - transformers' own configuration class
     """The encoder's `config.json`.
 
     Raises:
-        EncoderError: If it is missing, damaged, of an unknown kind, or not that of an encoder.
+        EncoderError: If it is damaged, of an unknown kind, or not that of an encoder.
     """
     from transformers import AutoConfig  # noqa: PLC0415
 
-    if not (folder / "config.json").is_file():
-        raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.")
     with quiet_transformers(), _as_encoder_error(folder, "config.json"):
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
     if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
@@ -135,7 +100,7 @@ def load_config(folder: Path) -> Any:  # noqa: ANN401 - transformers' own config
     return config
 
 
-def without_pooler(config: Any) -> dict[str, bool]:  # noqa: ANN401 - transformers' own configuration class
+def _without_pooler(config: Any) -> dict[str, bool]:  # noqa: ANN401 - transformers' own configuration class
     """Arguments that keep a model class from building its pooler, whose output is never used."""
     from transformers import MODEL_MAPPING  # noqa: PLC0415
 
@@ -143,16 +108,6 @@ def without_pooler(config: Any) -> dict[str, bool]:  # noqa: ANN401 - transforme
     if isinstance(model_class, type) and "add_pooling_layer" in inspect.signature(model_class).parameters:
         return {"add_pooling_layer": False}
     return {}
-
-
-def hash_weights(folder: Path) -> str:
-    """Sha256 over an encoder's weight files, one after the other in name order."""
-    digest = hashlib.sha256()
-    for path in weight_files(folder):
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

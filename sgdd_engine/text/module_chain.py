@@ -1,0 +1,164 @@
+"""What stands around an encoder's Transformer, read from the files that sentence-transformers writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgdd_engine.errors import EncoderError
+from sgdd_engine.text.config import BGE_M3, EncoderConfig
+from sgdd_engine.text.encoder_files import read_json, read_json_object
+from sgdd_engine.text.pooling import POOLINGS
+
+# The older spelling of sentence-transformers: one boolean per mode.
+_OLD_KEYS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True)
+class ModuleChain:
+    """What stands around the Transformer.
+
+    Attributes:
+        pooling: A name in `POOLINGS`.
+        normalize: Whether vectors are divided by their L2 norm.
+        transformer: Folder of the Transformer's own files.
+        max_tokens: Tokens read per text according to the files; None where they give no limit.
+        lowercase: Whether text is lower-cased before it is tokenised.
+        prompt: Text put before every sentence.
+        truncate_dim: Only so many leading coordinates of the (normalised) vector are kept; None for all.
+    """
+
+    pooling: str
+    normalize: bool
+    transformer: Path
+    max_tokens: int | None = None
+    lowercase: bool = False
+    prompt: str = ""
+    truncate_dim: int | None = None
+
+    def dim_of(self, hidden_size: int) -> int:
+        """Size of a vector that is made of token states of this size."""
+        return hidden_size if self.truncate_dim is None else min(self.truncate_dim, hidden_size)
+
+
+def read_module_chain(folder: Path, config: EncoderConfig) -> ModuleChain:
+    """Read `modules.json` and its neighbours, as sentence-transformers writes them.
+
+    Raises:
+        EncoderError: If the chain is not Transformer → Pooling (one of `POOLINGS`) → optional Normalize, if a file
+            is damaged, or if there are no such files and `config.pooling` is `auto` (BGE-M3 excepted).
+    """
+    if not (folder / "modules.json").is_file():
+        return ModuleChain(_pooling_without_files(folder, config), normalize=True, transformer=folder)
+    modules = read_json(folder / "modules.json")
+    try:
+        kinds = [str(module["type"]) for module in modules]
+        paths = [folder / str(module["path"]) for module in modules]
+    except (TypeError, KeyError) as problem:
+        raise EncoderError(
+            f"{folder / 'modules.json'} is not a list of sentence-transformers modules."
+        ) from problem
+    names = [kind.rpartition(".")[2] for kind in kinds]
+    ours = all(kind.startswith("sentence_transformers.") for kind in kinds)
+    if not ours or names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise EncoderError(
+            f"{folder / 'modules.json'} describes the chain {' → '.join(names) or '(empty)'}, "
+            "which cannot be honoured.",
+            "sgdd takes encoders of the form Transformer → Pooling → Normalize.",
+        )
+    pooling = config.pooling if config.pooling != "auto" else _read_pooling(paths[1] / "config.json")
+    if len(paths) > 2:
+        _check_normalize(paths[2] / "config.json")
+    max_tokens, lowercase = _read_transformer_settings(paths[0] / "sentence_bert_config.json")
+    library_settings = folder / "config_sentence_transformers.json"
+    return ModuleChain(
+        pooling=pooling,
+        normalize=len(names) > 2,
+        transformer=paths[0],
+        max_tokens=max_tokens,
+        lowercase=lowercase,
+        prompt=_read_prompt(library_settings, paths[1] / "config.json"),
+        truncate_dim=_read_truncate_dim(library_settings),
+    )
+
+
+def _pooling_without_files(folder: Path, config: EncoderConfig) -> str:
+    if config.pooling != "auto":
+        return config.pooling
+    if config.name == BGE_M3:
+        return "cls"
+    raise EncoderError(
+        f"The encoder {config.name} has no modules.json ({folder}), so its pooling is unknown; "
+        f"only {BGE_M3} is known to use cls.",
+        "Say which it was trained with: --set encoder.pooling=mean  or  --set encoder.pooling=cls",
+    )
+
+
+def _read_pooling(path: Path) -> str:
+    settings = read_json_object(path)
+    if "pooling_mode" in settings:
+        chosen = settings["pooling_mode"]
+        modes = [chosen] if isinstance(chosen, str) else list(chosen)
+    else:
+        # sentence-transformers takes the mean where no mode is switched on.
+        modes = [mode for key, mode in _OLD_KEYS.items() if settings.get(key)] or ["mean"]
+    if len(modes) == 1 and modes[0] in POOLINGS:
+        return str(modes[0])
+    raise EncoderError(
+        f"{path} asks for the pooling {' + '.join(map(str, modes))}, which cannot be honoured.",
+        f"sgdd knows the poolings {', '.join(POOLINGS)}; choose another encoder.",
+    )
+
+
+def _check_normalize(path: Path) -> None:
+    keys = {_read_optional(path).get(key) for key in ("module_input_name", "module_output_name")}
+    if not keys <= {None, "sentence_embedding"}:
+        raise EncoderError(
+            f"{path} normalises something other than the sentence vector; this cannot be honoured."
+        )
+
+
+def _read_transformer_settings(path: Path) -> tuple[int | None, bool]:
+    settings = _read_optional(path)
+    task = settings.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction" or settings.get("processing_kwargs"):
+        what = f"the task {task!r}" if task != "feature-extraction" else "processing_kwargs"
+        raise EncoderError(f"{path} asks for {what}, which cannot be honoured.", "Choose another encoder.")
+    max_tokens = settings.get("max_seq_length")
+    return (int(max_tokens) if max_tokens else None), bool(settings.get("do_lower_case", False))
+
+
+def _read_prompt(path: Path, pooling_path: Path) -> str:
+    settings = _read_optional(path)
+    name = settings.get("default_prompt_name")
+    if not name:
+        return ""
+    prompt = (settings.get("prompts") or {}).get(name)
+    if prompt is None:
+        raise EncoderError(f"{path} names the default prompt {name!r}, which it does not define.")
+    if prompt and not _read_optional(pooling_path).get("include_prompt", True):
+        raise EncoderError(
+            f"{pooling_path} leaves the prompt {prompt!r} out of the pooling; this cannot be honoured.",
+            "Choose an encoder without instructions.",
+        )
+    return str(prompt)
+
+
+def _read_truncate_dim(path: Path) -> int | None:
+    size = _read_optional(path).get("truncate_dim")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise EncoderError(
+            f"{path} has the truncate_dim {size!r}, which is no number of coordinates.",
+            "Correct or remove it.",
+        )
+    return size
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_json_object(path) if path.is_file() else {}
