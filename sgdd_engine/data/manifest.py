@@ -8,6 +8,7 @@ from typing import Any
 
 from sgdd_engine.atomic_files import sha256_of_json, write_json
 from sgdd_engine.errors import DataError
+from sgdd_engine.text.reference import LATER_FIELDS
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -112,8 +113,10 @@ def identity(description: Mapping[str, Any]) -> dict[str, Any]:
         source["files"] = [{**file, "path": Path(file["path"]).name} for file in source["files"]]
         source.pop("path", None)
     result["source"] = source
-    # The weights' hash says which encoder it is; its name may be a folder.
-    result["encoder"] = {key: value for key, value in result["encoder"].items() if key != "name"}
+    # The name of an encoder may be a folder. What references did not record at first is left out, so that a corpus
+    # that is prepared again is still the same one; the hashes of the shards tell other vectors.
+    passed = {"name", *LATER_FIELDS}
+    result["encoder"] = {key: value for key, value in result["encoder"].items() if key not in passed}
     return result
 
 

@@ -46,7 +46,10 @@ def request_of(manifest: Manifest) -> Request:
 
 def refuse_differences(out: Path, recorded: Request, request: Request) -> None:
     """Raise `DataError`, naming what differs, unless both requests ask for the same corpus."""
-    differences = list(_differences(_comparable(recorded), _comparable(request)))
+    differences = [
+        *_differences_of_encoders(recorded.get("encoder", {}), request["encoder"]),
+        *_differences(_comparable(recorded), _comparable(request)),
+    ]
     if differences:
         raise DataError(
             f"`{out}` was prepared in another way: {'; '.join(differences[:4])}.",
@@ -55,7 +58,16 @@ def refuse_differences(out: Path, recorded: Request, request: Request) -> None:
 
 
 def _comparable(request: Request) -> Request:
-    return identity({key: request.get(key, {}) for key in ("source", "encoder", "tokenizer", "data")})
+    parts = identity({key: request.get(key, {}) for key in ("source", "encoder", "tokenizer", "data")})
+    del parts["encoder"]
+    return parts
+
+
+def _differences_of_encoders(old: Request, new: Request) -> Iterator[str]:
+    before, now = EncoderReference.from_dict(old), EncoderReference.from_dict(new)
+    if different := now.differences(before):
+        yield f"with the encoder {before.name}, and {now.name} is another: {'; '.join(different)}"
+    yield from _differences(before.dtype, now.dtype, "encoder.dtype")
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:  # noqa: ANN401 - JSON values

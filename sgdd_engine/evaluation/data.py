@@ -171,21 +171,15 @@ def fitted(data: EvaluationSet, model: SGDD, on_event: Listener = ignore) -> Eva
     """
     name = data.origin.get("path", "the evaluation set")
     theirs, ours = data.encoder, model.encoder_reference
-    if theirs.dim != ours.dim or data.vectors.shape[1] != ours.dim:
+    if different := theirs.differences(ours):
         raise DataError(
-            f"The vectors of `{name}` have {data.vectors.shape[1]} dimensions (encoder `{theirs.name}`); "
-            f"the model reads {ours.dim} (encoder `{ours.name}`).",
+            f"The vectors of `{name}` come from `{theirs.name}`, another encoder than the model's `{ours.name}`: "
+            f"{'; '.join(different)}.",
             _ENCODE_ON_THE_SPOT,
         )
-    ways = (
-        ("weights", theirs.weights_sha256, ours.weights_sha256),
-        ("pooling", theirs.pooling, ours.pooling),
-        ("normalisation", theirs.normalize, ours.normalize),
-    )
-    if different := [what for what, a, b in ways if a != b]:
+    if data.vectors.shape[1] != ours.dim:
         raise DataError(
-            f"The vectors of `{name}` come from another encoder than the model's: `{theirs.name}` and "
-            f"`{ours.name}` differ in their {' and '.join(different)}.",
+            f"The vectors of `{name}` have {data.vectors.shape[1]} dimensions; the model reads {ours.dim}.",
             _ENCODE_ON_THE_SPOT,
         )
     if data.tokenizer_fingerprint != model.tokenizer.fingerprint():

@@ -110,9 +110,8 @@ def training_side(
 
 def _misfit(model: SGDD, corpus: Corpus) -> str | None:
     """Why the vectors or tokens of a corpus cannot be compared with a model's; None where they can."""
-    theirs, ours = corpus.encoder_reference, model.encoder_reference
-    if any(getattr(theirs, key) != getattr(ours, key) for key in ("weights_sha256", "pooling", "normalize")):
-        return "was made by another encoder than the model's"
+    if different := corpus.encoder_reference.differences(model.encoder_reference):
+        return f"was made by another encoder than the model's ({'; '.join(different)})"
     if corpus.manifest.tokenizer["fingerprint"] != model.tokenizer.fingerprint():
         return "was made by another tokenizer than the model's"
     return None if len(corpus.split("train")) else "has no training sentences"

@@ -78,10 +78,10 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
             f"`{folder}` writes with another vocabulary than the corpus `{corpus.folder}` has.",
             "Start from a checkpoint that was trained on this corpus, or prepare the corpus with its tokenizer.",
         )
-    if found.info.encoder.weights_sha256 != corpus.encoder_reference.weights_sha256:
+    if different := corpus.encoder_reference.differences(found.info.encoder):
         raise CheckpointError(
             f"`{folder}` reads vectors of `{found.info.encoder.name}`; the corpus `{corpus.folder}` holds those of "
-            f"`{corpus.encoder_reference.name}`.",
+            f"`{corpus.encoder_reference.name}`, another encoder: {'; '.join(different)}.",
             "Start from a checkpoint that was trained with this encoder.",
         )
     ours, theirs = model.state_dict(), found.model.state_dict()
