@@ -30,7 +30,7 @@ from sgdd_engine.benchmark.clock import race
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.generation.pipeline import encode_written
+from sgdd_engine.generation import encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.text.embedding_init import initial_embedding
 from sgdd_engine.training.config import TrainConfig

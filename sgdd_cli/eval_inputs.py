@@ -16,7 +16,7 @@ from sgdd_engine.evaluation.guidance_search import SENTENCES
 if TYPE_CHECKING:
     from sgdd_cli.settings import Settings
     from sgdd_engine.events import Listener
-    from sgdd_engine.generation.pipeline import SGDD
+    from sgdd_engine.generation import SGDD
 
 
 @dataclass(frozen=True)

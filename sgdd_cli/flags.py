@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sgdd_engine.generation.pipeline.config import GenerationConfig
 
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.generation.config import GenerationConfig
 
 
 def setting(config: type, field: str, *flags: str) -> Any:  # noqa: ANN401 - Typer's OptionInfo
@@ -41,6 +41,12 @@ Steps = Annotated[int | None, setting(SamplingConfig, "steps")]
 Candidates = Annotated[int | None, setting(GenerationConfig, "candidates")]
 Refine = Annotated[int | None, setting(GenerationConfig, "refine")]
 Shortlist = Annotated[int | None, setting(GenerationConfig, "shortlist")]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", metavar="FOLDER", help="Where the model's encoder is, if its folder has moved."
+    ),
+]
 Gpu = Annotated[str | None, typer.Option("--gpu", metavar="N", help="Number of the GPU.")]
 Gpus = Annotated[
     str | None, typer.Option("--gpu", metavar="N[,N]...", help="Number of the GPU, or of several: 0,1.")

@@ -13,22 +13,50 @@ from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved
     from sgdd_engine.diffusion.config import SamplingConfig
-    from sgdd_engine.generation.pipeline import SGDD
+    from sgdd_engine.generation import SGDD
 
 
 def load_model(
-    checkpoint: str | Path | None, device: str, *, mini_by: str = f"--checkpoint {MINI}"
+    checkpoint: str | Path | None,
+    device: str,
+    encoder: str | None = None,
+    *,
+    mini_by: str = f"--checkpoint {MINI}",
 ) -> tuple["SGDD", Path]:
     """The named model, or the default one, and the folder of its checkpoint; see `find_checkpoint`.
+
+    Args:
+        checkpoint: What was named; None for the default.
+        device: As `SGDD.from_pretrained` takes it.
+        encoder: Where the model's encoder is, if not where it was (`named_encoder`).
+        mini_by: How the command is told to take `mini`.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
         ConfigError: no such device.
     """
-    from sgdd_engine.generation.pipeline import SGDD  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
     folder = find_checkpoint(checkpoint, mini_by=mini_by)
-    return SGDD.from_pretrained(folder, device), folder
+    return SGDD.from_pretrained(folder, device, encoder), folder
+
+
+def named_encoder(resolved: "Resolved") -> str | None:
+    """Where this command line says that the encoder of a model or corpus is; None where it says nothing.
+
+    Files and the environment say what the next preparation uses, whichever model is read meanwhile.
+
+    Raises:
+        ConfigError: another setting of the encoder is given: what made the vectors cannot be chosen any more.
+    """
+    given = [key for key, origin in resolved.origins.items() if origin in ("--set", "--encoder")]
+    for key in given:
+        if key.startswith("encoder.") and key != "encoder.name":
+            raise ConfigError(
+                f"{key} cannot be set here: the vectors were made by an encoder, and it is used as it was then.",
+                "encoder.name may be set, to say where the encoder is now.",
+            )
+    return str(resolved.value("encoder.name")) if "encoder.name" in given else None
 
 
 def find_checkpoint(named: str | Path | None, *, mini_by: str = f"--checkpoint {MINI}") -> Path:
@@ -93,7 +121,7 @@ def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:
 
 def sampling_for(resolved: "Resolved", model: "SGDD") -> "SamplingConfig":
     """The sampling settings that were given, completed for a model."""
-    from sgdd_engine.generation.pipeline import complete_sampling  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415 - loads torch
 
     given = resolved.given("sample")
     if not model.info.trained_null and "cfg" not in given:

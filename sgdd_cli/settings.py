@@ -19,12 +19,12 @@ from typing import Any, Literal, get_args, get_origin
 import tomli_w
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from sgdd_engine.generation.pipeline.config import GenerationConfig
 
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.generation.config import GenerationConfig
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.training.config import FeedbackConfig, TrainConfig

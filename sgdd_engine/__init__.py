@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from sgdd_engine.version import __version__
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation.pipeline import SGDD as SGDD
+    from sgdd_engine.generation import SGDD as SGDD
 
 __all__ = ["SGDD", "__version__"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the signature that PEP 562 asks for
     if name == "SGDD":
-        from sgdd_engine.generation.pipeline import SGDD  # noqa: PLC0415 - torch must not load with the package
+        from sgdd_engine.generation import SGDD  # noqa: PLC0415 - torch must not load with the package
 
         return SGDD
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ import torch
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation.pipeline import Decoder
+from sgdd_engine.generation import Decoder
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 

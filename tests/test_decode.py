@@ -9,8 +9,8 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.position_rules import POSITION_RULES
 from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.generation import guided_denoiser
 from sgdd_engine.generation.decode import DecodeRequest
-from sgdd_engine.generation.pipeline import guided_denoiser
 
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")

@@ -21,7 +21,7 @@ from sgdd_engine.evaluation.likelihood import likelihood
 from sgdd_engine.evaluation.scores import score
 from sgdd_engine.evaluation.verdicts import posterior_verdict
 from sgdd_engine.events import Notice
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 
 PLAIN = SamplingConfig(cfg=1.0, steps=8)
 

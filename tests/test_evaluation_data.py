@@ -16,7 +16,7 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import from_corpus, from_text_file
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.tokenizer import TextTokenizer
 

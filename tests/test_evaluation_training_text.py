@@ -14,7 +14,7 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.evaluation.training_text import look_up
 from sgdd_engine.events import Notice
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 
 PLAIN = SamplingConfig(cfg=1.0, steps=4)
 QUICK = EvalConfig(nelbo_samples=1, diversity_samples=0)

@@ -12,7 +12,7 @@ from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError
 from sgdd_engine.events import CanvasChanged
-from sgdd_engine.generation.pipeline import complete_sampling
+from sgdd_engine.generation import complete_sampling
 
 PLAIN = SamplingConfig(cfg=1.0)
 
@@ -36,7 +36,8 @@ def test_known_sentences_come_back_from_their_vectors_alone(model, few):
 
 def test_the_encoder_is_found_again_through_the_checkpoint(model, few, tmp_path):
     model.save_pretrained(tmp_path / "saved")
-    loaded = SGDD.from_pretrained(tmp_path / "saved", device="cpu")
+    folder = model.encoder_reference.name
+    loaded = SGDD.from_pretrained(tmp_path / "saved", device="cpu", encoder=folder)
     assert torch.allclose(loaded.encode(few), model.encode(few), atol=1e-6)
     assert [item.text for item in loaded.reconstruct(few)] == [item.text for item in model.reconstruct(few)]
 
@@ -47,7 +48,7 @@ def test_another_encoder_under_the_same_name_is_refused(model, few, tmp_path):
     object.__setattr__(model.info, "encoder", wrong)
     model.save_pretrained(tmp_path / "saved")
     with pytest.raises(EncoderError, match="weights"):
-        SGDD.from_pretrained(tmp_path / "saved", device="cpu").encode(few)
+        SGDD.from_pretrained(tmp_path / "saved", device="cpu", encoder=wrong.name).encode(few)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_sgdd import build
 from typer.testing import CliRunner
 
@@ -19,9 +20,10 @@ from sgdd_engine.checkpoint import (
     load_training_state,
     read_info,
     record_sampling,
+    resolve_checkpoint,
     save_checkpoint,
 )
-from sgdd_engine.errors import CheckpointError, DataError, SgddError
+from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderError, SgddError
 
 SENTENCE = "Tom sold a letter."
 
@@ -231,7 +233,8 @@ def test_export_leaves_out_what_others_have_no_use_for(here, saved):
         "corpus": {"name": "tales", "fingerprint": "none"},
         "validation": {"loss": 5.25, "nelbo_nats_per_token": 4.5},
     }
-    assert call("sample", SENTENCE, "--checkpoint", shared, "--steps", 2, "--device", "cpu")[0]
+    encoder = ("--encoder", load_checkpoint(saved).info.encoder.name)
+    assert call("sample", SENTENCE, "--checkpoint", shared, *encoder, "--steps", 2, "--device", "cpu")[0]
     assert (shared / "model.safetensors").stat().st_size < 0.56 * (saved / "model.safetensors").stat().st_size
 
 
@@ -244,13 +247,55 @@ def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
     Path("card.md").write_text("# Tales\n", encoding="utf-8")
     _, err = call("export", saved, "carded", "--card", "card.md")
     assert Path("carded/README.md").read_text(encoding="utf-8") == "# Tales\n"
-    assert (
-        f"needs the encoder in the folder it was trained with: {load_checkpoint(saved).info.encoder.name}"
-        in err
-    )
+    assert "says where it is: --encoder FOLDER" in err
+    encoder_folder = Path(load_checkpoint(saved).info.encoder.name)
+    assert load_checkpoint(Path("carded")).info.encoder.name == encoder_folder.name
+    for path in Path("carded").iterdir():
+        assert str(encoder_folder).encode() not in path.read_bytes(), path
     with pytest.raises(DataError, match=r"card `gone\.md` cannot be read"):
         call("export", saved, "other", "--card", "gone.md")
     assert not Path("other").exists()
+
+
+def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlmr_folder, sentences):
+    moved = shutil.copytree(tiny_encoder_folder, here / "moved")
+    call("export", saved, "shared")  # its encoder's folder is named, and is not here
+    common = ("--steps", 2, "--device", "cpu")
+    sample = ("sample", SENTENCE, "--checkpoint", "shared", *common)
+    expected = call("sample", SENTENCE, "--checkpoint", saved, *common)[0]
+    with pytest.raises(EncoderError, match="is not there") as caught:
+        call(*sample)
+    assert "--set encoder.name=FOLDER" in caught.value.hint
+    for named in (("--encoder", moved), ("--set", "encoder.name=moved")):
+        assert call(*sample, *named)[0]
+    with pytest.raises(EncoderError, match="its weights are others"):
+        call(*sample, "--encoder", tiny_xlmr_folder)
+    with pytest.raises(ConfigError, match=r"encoder\.pooling cannot be set here"):
+        call(*sample, "--encoder", moved, "--set", "encoder.pooling=cls")
+    # What the next preparation is to use does not concern a model that is read meanwhile.
+    Path("sgdd.toml").write_text('[encoder]\nname = "minilm"\nmax_tokens = 9\n')
+    assert call("sample", SENTENCE, "--checkpoint", saved, *common)[0] == expected
+    Path("text.txt").write_text("\n".join(sentences[:6]), encoding="utf-8")
+    found = call("eval", "shared", "--encoder", moved, "--data", "text.txt", "--json", *common)[0]
+    assert json.loads(found)["settings"]["model"]["encoder"]["name"] == str(moved)
+    python = SGDD.from_pretrained("shared", "cpu", encoder=moved)
+    assert torch.equal(python.encode([SENTENCE]), SGDD.from_pretrained(saved, "cpu").encode([SENTENCE]))
+    with pytest.raises(EncoderError, match="its weights are others"):
+        SGDD.from_pretrained("shared", "cpu", encoder=tiny_xlmr_folder).encode([SENTENCE])
+
+
+def test_training_finds_the_moved_encoder_of_its_corpus(here, tiny_corpus_folder, tiny_encoder_folder):
+    moved = shutil.copytree(tiny_encoder_folder, here / "moved")
+    corpus = Path(shutil.copytree(tiny_corpus_folder, here / "corpus"))
+    manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
+    manifest["encoder"]["name"] = str(here / "gone")
+    (corpus / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    settings = ("--set", "decoder.width=32", "--set", "decoder.heads=2", "--set", "decoder.layers=1")
+    train = ("train", corpus, "--max-steps", 1, "--device", "cpu", *settings)
+    with pytest.raises(EncoderError, match="is not there"):
+        call(*train, "--out", "one")
+    call(*train, "--out", "two", "--set", "encoder.name=moved")
+    assert read_info(resolve_checkpoint("two")).encoder.name == str(moved)
 
 
 def test_export_never_replaces_anything(here, saved):

@@ -12,9 +12,9 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
+from sgdd_engine.generation import pipeline
 from sgdd_engine.generation.correct import CorrectionProposer
 from sgdd_engine.generation.decode import Decoder, DecodeRequest
-from sgdd_engine.generation.pipeline import pipeline
 from sgdd_engine.generation.refinement import PROPOSERS, Candidate, EncodedText, ProposalContext
 from sgdd_engine.generation.shortlist import (
     LENGTH_SCALE,

@@ -5,7 +5,7 @@ import torch
 from sgdd_engine.checkpoint import Checkpoint, CheckpointInfo
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.evaluation.data import EvaluationSet
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.tokenizer import TextTokenizer

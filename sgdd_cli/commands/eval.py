@@ -14,6 +14,7 @@ from sgdd_cli.flags import (
     Cfg,
     ConfigFiles,
     Device,
+    Encoder,
     Gpu,
     Refine,
     Shortlist,
@@ -62,6 +63,7 @@ def evaluate(
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
+    encoder: Encoder = None,
     gpu: Gpu = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -75,13 +77,19 @@ def evaluate(
 
     Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
     """
-    from sgdd_cli.models import checkpoint_name, load_model, sampling_for  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.models import (  # noqa: PLC0415 - `sgdd --help` need not load it
+        checkpoint_name,
+        load_model,
+        named_encoder,
+        sampling_for,
+    )
     from sgdd_cli.settings import DEFAULT, load_settings  # noqa: PLC0415
 
     resolved = load_settings(
         files or (),
         assignments or (),
         [
+            ("--encoder", "encoder.name", encoder),
             ("--limit", "eval.limit", limit),
             ("--seed", "eval.seed", seed),
             ("--find-cfg", "eval.find_cfg", find_cfg or None),
@@ -101,7 +109,9 @@ def evaluate(
     if page is not None:
         claim(page)
     _warn_of_unused(resolved)
-    model, folder = load_model(checkpoint, device_name(gpu, device), mini_by=command_line("eval", MINI))
+    model, folder = load_model(
+        checkpoint, device_name(gpu, device), named_encoder(resolved), mini_by=command_line("eval", MINI)
+    )
     sampling = sampling_for(resolved, model)
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)

@@ -10,7 +10,7 @@ from sgdd_cli.formatting import size
 from sgdd_engine.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation.pipeline import SGDD
+    from sgdd_engine.generation import SGDD
 
 
 def export(
@@ -33,7 +33,7 @@ def export(
     """
     from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
-    from sgdd_engine.generation.pipeline import SGDD  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"`{out}` exists and is not an empty folder.", "Name a new folder.")
@@ -54,6 +54,9 @@ def _text(card: Path) -> str:
 
 
 def _note_local_encoder(model: "SGDD") -> None:
-    name = model.info.encoder.name
-    if Path(name).is_absolute():
-        say(f"The exported model needs the encoder in the folder it was trained with: {name}.")
+    encoder = model.info.encoder
+    if encoder.is_folder:
+        say(
+            f"Who uses the exported model needs the encoder's folder, {encoder.name}, "
+            "and says where it is: --encoder FOLDER"
+        )

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sgdd_engine.generation.pipeline.config import GenerationConfig
 
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.flags import (
@@ -13,6 +12,7 @@ from sgdd_cli.flags import (
     Cfg,
     ConfigFiles,
     Device,
+    Encoder,
     Gpu,
     Refine,
     Shortlist,
@@ -21,9 +21,10 @@ from sgdd_cli.flags import (
     setting,
 )
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation.pipeline import SGDD, Generation
+    from sgdd_engine.generation import SGDD, Generation
 
 # Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
 BATCH = 32
@@ -53,6 +54,7 @@ def sample(
             help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
         ),
     ] = None,
+    encoder: Encoder = None,
     gpu: Gpu = None,
     device: Device = None,
     files: ConfigFiles = None,
@@ -71,6 +73,7 @@ def sample(
         files or (),
         assignments or (),
         [
+            ("--encoder", "encoder.name", encoder),
             ("--cfg", "sample.cfg", cfg),
             ("--steps", "sample.steps", steps),
             ("--temperature", "sample.temperature", temperature),
@@ -84,11 +87,11 @@ def sample(
     )
     config, place = resolved.settings.generation, device_name(gpu, device)
     found = read_texts(texts, "sample")
-    from sgdd_cli.models import load_model, sampling_for  # noqa: PLC0415 - as above
+    from sgdd_cli.models import load_model, named_encoder, sampling_for  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.events import ignore  # noqa: PLC0415
 
-    model, _ = load_model(checkpoint, place)
+    model, _ = load_model(checkpoint, place, named_encoder(resolved))
     sampling = sampling_for(resolved, model)
     if config.num_samples > 1 and not _differ(model, sampling, config):
         warn(

@@ -77,6 +77,7 @@ class _Plan:
     run: Path | None
     resume: bool
     settings: "Settings"
+    encoder: str | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class TrainRequest:
     def resolve(self, world: "World | None" = None) -> _Plan:
         """Fill in what was not named; in a world, all processes take rank 0's choice."""
         from sgdd_cli.default_paths import corpus_of_run, newest_corpus, run_to_resume  # noqa: PLC0415 - for quick help
+        from sgdd_cli.models import named_encoder  # noqa: PLC0415
         from sgdd_cli.settings import load_settings  # noqa: PLC0415
 
         run = self.out
@@ -100,9 +102,9 @@ class TrainRequest:
             run = _of_rank_0(world, run_to_resume)
         resumed = run if self.resume else None
         files = _with_settings_of_run(resumed, self.files) if resumed else self.files
-        settings = load_settings(files, self.assignments, self.flags).settings
+        resolved = load_settings(files, self.assignments, self.flags)
         data = self.data or _of_rank_0(world, lambda: corpus_of_run(resumed) if resumed else newest_corpus())
-        return _Plan(data, run, self.resume, settings)
+        return _Plan(data, run, self.resume, resolved.settings, named_encoder(resolved))
 
 
 def _of_rank_0(world: "World | None", choose: Callable[[], Path]) -> Path:
@@ -161,7 +163,7 @@ def _train(plan: _Plan, run: Path, device: str, world: "World") -> "TrainResult"
         diffusion=settings.diffusion,
         feedback=settings.feedback,
     )
-    corpus = Corpus.open(plan.data)
+    corpus = Corpus.open(plan.data, plan.encoder)
     say(f"{'Going on with' if plan.resume else 'Training'} {run} on the corpus {plan.data}.")
     with ProgressDisplay() as display:
         return run_training(

@@ -15,7 +15,7 @@ from sgdd_engine.benchmark.trainee import awake_model
 from sgdd_engine.benchmark.workbench import Workbench
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation.pipeline import Decoder, DecodeRequest
+from sgdd_engine.generation import Decoder, DecodeRequest
 from sgdd_engine.models.model import SemanticDecoder
 
 Written = list[list[int]]

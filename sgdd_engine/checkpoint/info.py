@@ -57,14 +57,17 @@ class CheckpointInfo:
         return float(self.facts.get("validation", {}).get("loss", float("inf")))
 
     def shareable(self) -> "CheckpointInfo":
-        """The same without the places on the machine of training, which are nobody else's business."""
+        """The same without the folders of the machine of training, of which only the last names are kept."""
         facts = dict(self.facts)
         if "corpus" in facts:
             corpus = {key: value for key, value in facts["corpus"].items() if key != "folder"}
             facts["corpus"] = _with_bare_names(corpus)
         if start := facts.get("settings", {}).get("start_from"):
             facts["settings"] = {**facts["settings"], "start_from": _last_part(start)}
-        return dataclasses.replace(self, facts=facts)
+        encoder = self.encoder
+        if encoder.is_folder:
+            encoder = dataclasses.replace(encoder, name=_last_part(encoder.name))
+        return dataclasses.replace(self, encoder=encoder, facts=facts)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, with the format's version."""

@@ -38,19 +38,24 @@ class _Segment:
 class Corpus:
     """A prepared corpus on disk. Open one with `Corpus.open`."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, encoder: str | Path | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._encoder = encoder
         self._splits: dict[str, CorpusSplit] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> "Corpus":
+    def open(cls, folder: Path, encoder: str | Path | None = None) -> "Corpus":
         """Open a corpus folder; sizes of the files are checked, contents only by `verify`.
+
+        Args:
+            folder: The corpus folder.
+            encoder: Where its encoder is now, if that folder has moved; it is verified when it is loaded.
 
         Raises:
             DataError: If the folder is no prepared corpus, or a file is missing or has another size.
         """
-        corpus = cls(folder, Manifest.read(folder))
+        corpus = cls(folder, Manifest.read(folder), encoder)
         for shard in corpus.manifest.shards:
             check_size(folder, shard)
         return corpus
@@ -81,8 +86,9 @@ class Corpus:
 
     @property
     def encoder_reference(self) -> EncoderReference:
-        """Which encoder made the vectors."""
-        return EncoderReference.from_dict(self.manifest.encoder)
+        """Which encoder made the vectors, and where it is."""
+        recorded = EncoderReference.from_dict(self.manifest.encoder)
+        return recorded if self._encoder is None else recorded.at(self._encoder)
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the training vectors, float32 `[D]` each."""

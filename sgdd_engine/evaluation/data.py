@@ -19,7 +19,7 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 from sgdd_engine.text.reference import EncoderReference
 
 # Lines cleaned and tokenised at once; the tokenizer is quicker on many.

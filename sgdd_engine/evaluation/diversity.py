@@ -12,7 +12,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import distinct, sentence_bleu, unigram_entropy_nats
 from sgdd_engine.evaluation.scores import Scores, encode_again
 from sgdd_engine.events import Listener, StageFinished, StageStarted, ignore
-from sgdd_engine.generation.pipeline import RESAMPLING_TEMPERATURE, SGDD
+from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD
 
 SENTENCES = 100
 

@@ -25,7 +25,7 @@ from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scor
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingSide, training_side
 from sgdd_engine.events import Listener, ignore
-from sgdd_engine.generation.pipeline import RESAMPLING_TEMPERATURE, SGDD, validate_shortlist
+from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, validate_shortlist
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.reconstruction import references_of, score_written, write
 from sgdd_engine.evaluation.scores import intervals
 from sgdd_engine.events import Listener, Notice, ignore
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 
 GRID = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 SENTENCES = 300

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 
 # A latent dimension whose mean varies less than this over sentences says nothing (arXiv 1509.00519).
 ACTIVE_VARIANCE = 0.01

@@ -15,7 +15,7 @@ from sgdd_engine.evaluation.bootstrap import Figures, ratio_with_error
 from sgdd_engine.evaluation.calibration import Calibration
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.head import VocabularyHead
 from sgdd_engine.models.model import SemanticDecoder

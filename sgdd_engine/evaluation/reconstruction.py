@@ -23,7 +23,7 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.scores import Scores, score
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation.pipeline import SGDD, Generation
+from sgdd_engine.generation import SGDD, Generation
 
 # Sentences between two reports of progress; a text does not depend on the batch it was written in.
 CHUNK = 64

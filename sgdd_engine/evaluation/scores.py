@@ -20,7 +20,7 @@ from sgdd_engine.evaluation.metrics import (
     set_f1,
     token_f1,
 )
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 
 # Elements of the table of similarities held at once: 32 MiB.
 CHUNK_ELEMENTS = 1 << 22

@@ -19,7 +19,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.reconstruction import references_of
 from sgdd_engine.evaluation.scores import Scores, score
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation import SGDD
 
 Rows = npt.NDArray[np.int64]
 

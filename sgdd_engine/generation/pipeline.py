@@ -13,6 +13,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
+from sgdd_engine.generation import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.arguments import (
     TextsLike,
     VectorsLike,
@@ -26,7 +27,6 @@ from sgdd_engine.generation.arguments import (
     validate_vectors,
 )
 from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
-from sgdd_engine.generation.pipeline import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
     Candidate,
@@ -91,19 +91,27 @@ class SGDD:
         self.schedule = build_schedule(checkpoint.info.diffusion.schedule)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str = "auto") -> "SGDD":
+    def from_pretrained(
+        cls, folder: str | Path, device: str = "auto", encoder: str | Path | None = None
+    ) -> "SGDD":
         """Load a checkpoint folder, the best checkpoint of a run folder, or `mini`, which comes with sgdd.
 
         Args:
-            folder: Where it stands; the text `mini` is a name, `./mini` a folder.
+            folder: Its path; the text `mini` is a name, `./mini` a folder.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+            encoder: Where its encoder is, if not where it was when the model was trained: a folder or a name. That it
+                is the same encoder is checked when the first text is encoded.
 
         Raises:
             CheckpointError: nothing there, or damaged.
             ConfigError: no such device.
         """
-        place = resolve_device(device)
-        return cls(load_checkpoint(resolve_checkpoint(folder), place), place)
+        target = resolve_device(device)
+        checkpoint = load_checkpoint(resolve_checkpoint(folder), target)
+        if encoder is not None:
+            info = replace(checkpoint.info, encoder=checkpoint.info.encoder.at(encoder))
+            checkpoint = replace(checkpoint, info=info)
+        return cls(checkpoint, target)
 
     def save_pretrained(self, folder: str | Path, *, dtype: Dtype = "fp32", card: str | None = None) -> None:
         """Write the model, its tokenizer and its card into a folder that loads on its own.
@@ -134,7 +142,7 @@ class SGDD:
         """The frozen encoder, loaded and verified on first use.
 
         Raises:
-            EncoderError: it cannot be loaded, or its weights are not those the model was trained with.
+            EncoderError: it cannot be loaded, or it would make other vectors than those the model was trained with.
         """
         if self._encoder is None:
             self._encoder = load_encoder_like(self.info.encoder, self.device)

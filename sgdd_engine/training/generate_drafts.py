@@ -25,7 +25,7 @@ from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
-from sgdd_engine.generation.pipeline import RESAMPLING_TEMPERATURE, SGDD, encode_written
+from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.dataloading import Drafts, DraftSplits
@@ -80,7 +80,10 @@ def drafts_for_run(
     @cache
     def writer() -> SGDD:
         folder = resolve_checkpoint(str(spec.train.start_from))
-        return SGDD(load_checkpoint(folder, context.device), context.device)
+        checkpoint = load_checkpoint(folder, context.device)
+        # The same encoder as the corpus's, which is checked at the start; the corpus knows where it is now.
+        info = replace(checkpoint.info, encoder=corpus.encoder_reference)
+        return SGDD(replace(checkpoint, info=info), context.device)
 
     def all_drafts() -> DraftSplits:
         return DraftSplits(
