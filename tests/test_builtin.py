@@ -6,16 +6,19 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from itertools import islice
+from pathlib import Path
+from random import Random
 
 import pytest
 
-from sgdd_engine.data.builtin import DESCRIPTION, builtin_sentences
-from sgdd_engine.data.builtin.agreement import AUXILIARIES
-from sgdd_engine.data.builtin.morphology import article, finish, plural, possessive, verb
-from sgdd_engine.data.builtin.people import HE, ME, SHE, THEY, Person
-from sgdd_engine.data.builtin.scene import Scene
-from sgdd_engine.data.builtin.templates import entries, split_at
+from sgdd_engine.data.builtin import builtin_sentences
+from sgdd_engine.data.builtin.english import PRONOUNS, article, finish, plural, possessive
+from sgdd_engine.data.builtin.grammar import grammar, render
+from sgdd_engine.data.builtin.scene import Person, Scene, UnsaidError
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.sources import open_source
 from sgdd_engine.errors import ConfigError
 
 # Changes only when somebody changes the lexicon or the grammar, which makes it another corpus.
@@ -31,6 +34,11 @@ def failing(corpus, pattern):
     return [sentence for sentence in corpus if re.search(pattern, sentence)]
 
 
+def test_no_sentence_comes_twice(corpus):
+    assert len(set(corpus)) == len(corpus) == 30_000
+
+
+@pytest.mark.slow
 def test_default_count_is_reached_without_a_repetition():
     sentences = list(builtin_sentences())
     assert len(sentences) == len(set(sentences)) == 200_000
@@ -144,9 +152,15 @@ def test_variety_of_vocabulary_and_openings(corpus):
         assert len(failing(corpus, kind)) > 100, kind
 
 
+def test_the_data_file_is_declared_as_package_data():
+    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    shipped = tomllib.loads(pyproject.read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    assert "grammar.toml" in shipped["sgdd_engine.data.builtin"]
+
+
 def test_description_says_synthetic():
-    assert "synthetic" in DESCRIPTION.lower()
     assert "synthetic" in (builtin_sentences.__doc__ or "").lower()
+    assert open_source("builtin", DataConfig()).describe()["synthetic"] is True
 
 
 @pytest.mark.parametrize(
@@ -163,10 +177,14 @@ def test_description_says_synthetic():
         ("mix", "mixes mixed mixed mixing"),
         ("see", "sees saw seen seeing"),
         ("peel", "peels peeled peeled peeling"),
+        ("tie", "ties tied tied tying"),
+        ("go", "goes went gone going"),
+        ("have", "has had had having"),
+        ("forget", "forgets forgot forgotten forgetting"),
     ],
 )
 def test_verb_forms(base, forms):
-    assert " ".join(verb(base)[1:]) == forms
+    assert " ".join(grammar().verb(base)[1:]) == forms
 
 
 def test_noun_forms():
@@ -181,15 +199,48 @@ def test_noun_forms():
     assert possessive("the farmers") == "the farmers'"
 
 
-def test_people_agree_with_their_verbs():
-    scene = Scene(lambda: 0.9)
-    said = [
-        [AUXILIARIES[form](Person("x", who), scene) for form in ("was", "is", "has")]
-        for who in (HE, ME, THEY)
+def said(template, draw=0.9):
+    return finish(render(grammar().template(template), Scene(lambda: draw, grammar().people)))
+
+
+@pytest.mark.parametrize(
+    ("template", "sentence"),
+    [
+        ("[A:he] [A.was] [A.is] [A.has] [A.does]", "He was is has does"),
+        ("[I] [I.was] [I.is] [I.has] [I.does]", "I was am have do"),
+        ("[A:they] [A.was] [A.is] [A.has] [A.does]", "They were are have do"),
+        ("[A:someone] [A.was] [A.is] [A.has] [A.does]", "They was is has does"),
+        ("[A:she] [A.be] <lay/lies> and [A.have] [A.done:=write]", "She was lay and had written"),
+        ("[A:she] [A.do:=write], [A.prog:=write], [A.perf:=write]", "She wrote, was writing, had written"),
+        ("[A:she] [A.does:=write], [A.not:=write]", "She writes, didn't write"),
+        ("[quote:weekday], [A:she] [A.dont]", "Sunday, she didn't"),
+        ("[I] saw [I.himself] and [A.obj:she]", "I saw myself and her"),
+    ],
+)
+def test_people_agree_with_their_verbs(template, sentence):
+    assert said(template) == sentence
+
+
+def test_the_scene_decides_the_tense():
+    assert said("[A:she] [A.do:=write] <was/is>", draw=0.1) == "She writes is"
+
+
+def test_some_becomes_any_under_a_negation(corpus):
+    assert failing(corpus, r"(n't|not) (eat|buy|sell|drink|cook) any\b")
+    assert failing(corpus, r"(didn't|did not) (eat|buy|sell|drink|cook) (some|several|a few|many)\b") == []
+
+
+def test_people_are_named_once_and_referred_to_after():
+    farmer = Person("@ farmer", PRONOUNS["she"], again="the farmer")
+    assert [farmer.refer(form) for form in ("obj", "", "own", "his", "him")] == [
+        "@ farmer",
+        "the farmer",
+        "the farmer's",
+        "her",
+        "her",
     ]
-    assert said == [["was", "is", "has"], ["was", "am", "have"], ["were", "are", "have"]]
-    assert Person("she", SHE).object == "her"
-    assert Person("Anna", SHE).object == "Anna"
+    assert Person("she", PRONOUNS["she"]).refer("obj") == "her"
+    assert Person("Anna", PRONOUNS["she"]).refer("obj") == "Anna"
 
 
 def test_finish_settles_articles_capitals_and_spaces():
@@ -198,6 +249,33 @@ def test_finish_settles_articles_capitals_and_spaces():
     )
 
 
-def test_template_texts_are_split_outside_brackets():
-    assert split_at("a|[~b/{c|d}]|e", "|") == ["a", "[~b/{c|d}]", "e"]
-    assert entries("\none; two\nthree goes\n  on\n") == ["one", "two", "three goes on"]
+def test_choices_nest_and_may_be_empty():
+    assert [said("a{|<b/c>|{d|e}}.", draw) for draw in (0.0, 0.4, 0.9)] == ["A.", "Ab.", "Ae."]
+
+
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ("[A] {walks", ValueError),
+        ("<was/is", ValueError),
+        ("[#nonsense]", KeyError),
+        ("[the:nonsense]", KeyError),
+        ("[A.do:nonsense]", KeyError),
+    ],
+)
+def test_a_template_that_cannot_be_said_is_refused(template, error):
+    with pytest.raises(error):
+        grammar().template(template)
+
+
+def test_every_pattern_can_be_said():
+    for template in {template for group in grammar().sentences for template in group}:
+        for seed in range(200):
+            try:
+                text = finish(render(template, Scene(Random(seed).random, grammar().people)))
+            except UnsaidError:
+                continue
+            assert text
+            break
+        else:
+            pytest.fail(f"nothing could be said: {template}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from sgdd_engine.atomic_files import sha256_of
+from sgdd_engine.data.builtin import BUILTIN_SENTENCES, builtin_sentences
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.files import FilesSource, files_under
 from sgdd_engine.data.hub import BOOKCORPUS, HubSource
@@ -20,9 +21,6 @@ _KNOWN = (
     "Give a .txt, .jsonl, .csv or .parquet file, a folder or a pattern of them, `-` for standard input, "
     "`builtin`, `bookcorpus`, or `hf:owner/name`."
 )
-
-# Sentences of the built-in corpus where no limit is set.
-BUILTIN_SENTENCES = 200_000
 
 
 class Source(Protocol):
@@ -125,8 +123,6 @@ class BuiltinSource:
         return self._config.limit or BUILTIN_SENTENCES
 
     def _sentences(self, count: int) -> Iterator[str]:
-        from sgdd_engine.data.builtin import builtin_sentences  # noqa: PLC0415 - a large grammar
-
         return builtin_sentences(count, seed=self._config.seed)
 
 
