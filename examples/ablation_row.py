@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
-from sgdd_engine.benchmark.trainee import Batch, Trainee, awake_model
+from sgdd_engine.benchmark.trainable_model import Batch, Trainee, awake_model
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig

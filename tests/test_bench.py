@@ -16,17 +16,17 @@ from sgdd_engine.benchmark import processes
 from sgdd_engine.benchmark.agreement import check_agreement
 from sgdd_engine.benchmark.clock import race, ratios
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
+from sgdd_engine.benchmark.context import Workbench
 from sgdd_engine.benchmark.epoch import full_batches
 from sgdd_engine.benchmark.machine import describe_machine, free_memory
+from sgdd_engine.benchmark.measurement import BenchmarkError, Row
 from sgdd_engine.benchmark.memory import peak_bytes
 from sgdd_engine.benchmark.processes import peak_resident_bytes, run_quietly
-from sgdd_engine.benchmark.rows import BenchmarkError, Row
 from sgdd_engine.benchmark.run import FAMILIES, _measured
 from sgdd_engine.benchmark.sampling import Sampler
-from sgdd_engine.benchmark.steps import measure_steps, sentences_that_fit
 from sgdd_engine.benchmark.text import Tokens, distinct_sentences, sample_sentences
-from sgdd_engine.benchmark.trainee import Batch, Trainee, awake_model
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.trainable_model import Batch, Trainee, awake_model
+from sgdd_engine.benchmark.training_step import measure_steps, sentences_that_fit
 from sgdd_engine.errors import ConfigError, DataError, EncoderError
 from sgdd_engine.events import Notice, ignore
 from sgdd_engine.text.config import EncoderConfig

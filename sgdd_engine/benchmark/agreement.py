@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgdd_engine.benchmark.measurement import BenchmarkError
 from sgdd_engine.benchmark.reference import Noise
-from sgdd_engine.benchmark.rows import BenchmarkError
-from sgdd_engine.benchmark.trainee import Batch, Trainee
+from sgdd_engine.benchmark.trainable_model import Batch, Trainee
 
 # Relative; bf16 keeps eight bits, and the two ways round at different places.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}

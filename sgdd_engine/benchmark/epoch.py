@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdd_engine.benchmark.clock import race, rate, ratios
+from sgdd_engine.benchmark.context import Workbench
 from sgdd_engine.benchmark.machine import dtype_name
-from sgdd_engine.benchmark.rows import Row, spread
-from sgdd_engine.benchmark.trainee import Batch, Trainee
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.measurement import Row, spread
+from sgdd_engine.benchmark.trainable_model import Batch, Trainee
 from sgdd_engine.data.batching import Rows
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus, CorpusSplit

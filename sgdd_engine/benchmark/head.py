@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.benchmark.clock import race, ratios, timed
+from sgdd_engine.benchmark.context import Workbench
 from sgdd_engine.benchmark.machine import dtype_name
-from sgdd_engine.benchmark.rows import Row, spread
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.measurement import Row, spread
 from sgdd_engine.models.head import VocabularyHead
 
 _CHUNKS = (256, 1024)

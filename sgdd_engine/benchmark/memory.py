@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from sgdd_engine.benchmark.rows import BenchmarkError
+from sgdd_engine.benchmark.measurement import BenchmarkError
 
 _STDERR = 2
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 
 from sgdd_engine.benchmark.clock import race, rate
+from sgdd_engine.benchmark.context import Workbench
+from sgdd_engine.benchmark.measurement import Row, spread
 from sgdd_engine.benchmark.processes import peak_resident_bytes
-from sgdd_engine.benchmark.rows import Row, spread
 from sgdd_engine.benchmark.text import distinct_sentences
-from sgdd_engine.benchmark.workbench import Workbench
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from sgdd_engine.benchmark.rows import BenchmarkError
+from sgdd_engine.benchmark.measurement import BenchmarkError
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 

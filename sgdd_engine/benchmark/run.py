@@ -9,17 +9,17 @@ from typing import Any
 import torch
 
 from sgdd_engine.benchmark.agreement import check_agreement
-from sgdd_engine.benchmark.commands import measure_command_line
+from sgdd_engine.benchmark.command_line import measure_command_line
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
+from sgdd_engine.benchmark.context import Workbench
 from sgdd_engine.benchmark.epoch import measure_cached_epoch
 from sgdd_engine.benchmark.head import measure_head
 from sgdd_engine.benchmark.machine import describe_machine, dtype_name
+from sgdd_engine.benchmark.measurement import BenchmarkError, Report, Row
 from sgdd_engine.benchmark.preparation import measure_prepare_memory, measure_prepare_overhead
-from sgdd_engine.benchmark.rows import BenchmarkError, Report, Row
 from sgdd_engine.benchmark.sampling import measure_latency, measure_sampling
 from sgdd_engine.benchmark.step_memory import measure_step_memory
-from sgdd_engine.benchmark.steps import measure_steps
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.training_step import measure_steps
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device

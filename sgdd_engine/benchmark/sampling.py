@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sgdd_engine.benchmark.clock import race, rate, ratios
+from sgdd_engine.benchmark.context import Workbench
+from sgdd_engine.benchmark.measurement import BenchmarkError, Row, spread
 from sgdd_engine.benchmark.reference import PlainModel
 from sgdd_engine.benchmark.reference_sampler import plain_sample
-from sgdd_engine.benchmark.rows import BenchmarkError, Row, spread
-from sgdd_engine.benchmark.trainee import awake_model
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.trainable_model import awake_model
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation import Decoder, DecodeRequest

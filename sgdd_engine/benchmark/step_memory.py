@@ -2,11 +2,11 @@
 
 from functools import partial
 
+from sgdd_engine.benchmark.context import Workbench
 from sgdd_engine.benchmark.machine import dtype_name
+from sgdd_engine.benchmark.measurement import Row
 from sgdd_engine.benchmark.memory import peak_bytes
-from sgdd_engine.benchmark.rows import Row
-from sgdd_engine.benchmark.steps import sentences_that_fit, shrunk
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.training_step import sentences_that_fit, shrunk
 from sgdd_engine.events import StageFinished, StageStarted
 
 _STAGE = "peak memory of a training step"

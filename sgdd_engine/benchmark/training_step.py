@@ -6,10 +6,10 @@ from statistics import median
 from typing import Any
 
 from sgdd_engine.benchmark.clock import Work, race, rate, ratios
+from sgdd_engine.benchmark.context import Workbench
 from sgdd_engine.benchmark.machine import dtype_name, free_memory, product_flops, square_product
-from sgdd_engine.benchmark.rows import Row, spread
-from sgdd_engine.benchmark.trainee import Batch, Trainee
-from sgdd_engine.benchmark.workbench import Workbench
+from sgdd_engine.benchmark.measurement import Row, spread
+from sgdd_engine.benchmark.trainable_model import Batch, Trainee
 from sgdd_engine.training.cost import Component, cost_of
 
 OURS, PLAIN, COMPACT, PRODUCTS = "ours", "plain reference", "compact vocabulary", "bare matrix products"

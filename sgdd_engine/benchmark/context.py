@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sgdd_engine.benchmark.config import BenchConfig, Shapes
 from sgdd_engine.benchmark.machine import Machine
 from sgdd_engine.benchmark.text import Tokens, sample_sentences
-from sgdd_engine.benchmark.trainee import Batch, Trainee, awake_model
+from sgdd_engine.benchmark.trainable_model import Batch, Trainee, awake_model
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from sgdd_engine.benchmark.clock import race, ratios
+from sgdd_engine.benchmark.context import Workbench
+from sgdd_engine.benchmark.measurement import Row, spread
 from sgdd_engine.benchmark.processes import run_quietly
-from sgdd_engine.benchmark.rows import Row, spread
-from sgdd_engine.benchmark.workbench import Workbench
 from sgdd_engine.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
