@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
-from sgdd_engine.benchmark.trainable_model import Batch, Trainee, awake_model
+from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel, nonzero_model
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -44,28 +44,30 @@ def cost(job: Mapping[str, Any]) -> dict[str, float]:
     """
     device = resolve_device(job["device"])
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    trainees = {name: _trainee(side, device) for name, side in job["sides"].items()}
-    seconds = {name: np.full((REPEATS + 1, BATCHES), np.inf) for name in trainees}
+    models = {name: _trainable(side, device) for name, side in job["sides"].items()}
+    seconds = {name: np.full((REPEATS + 1, BATCHES), np.inf) for name in models}
     for repeat in range(REPEATS + 1):
         for number in range(BATCHES):
-            for name, (trainee, batches) in trainees.items():
+            for name, (trainable, batches) in models.items():
                 began = clock()
-                trainee.our_step(batches[number])
+                trainable.our_step(batches[number])
                 seconds[name][repeat, number] = clock() - began
     # The first round pays for what is done once.
     return {name: float(took[1:].min(axis=0).mean()) for name, took in seconds.items()}
 
 
-def _trainee(side: Mapping[str, Any], device: torch.device) -> tuple[Trainee, list[Batch]]:
+def _trainable(
+    side: Mapping[str, Any], device: torch.device
+) -> tuple[TrainableModel, list[EqualLengthBatch]]:
     settings = load_settings([Path(side["config"])], side["set"]).settings
     corpus, train = Corpus.open(Path(side["corpus"])), settings.train
-    model = awake_model(model_config(corpus, settings.bottleneck, settings.decoder), device)
+    model = nonzero_model(model_config(corpus, settings.bottleneck, settings.decoder), device)
     split = corpus.split("train")
     order = ExactLengthBatches(split.lengths, batch_tokens=train.batch_tokens, seed=0)
     batches = [split.batch(order.batch(position)) for position in range(BATCHES)]
     dtype = compute_dtype(train.precision, device)
-    return Trainee(model, device, dtype, train, settings.diffusion), [
-        Batch(x.to(device), e.to(device)) for x, e in batches
+    return TrainableModel(model, device, dtype, train, settings.diffusion), [
+        EqualLengthBatch(x.to(device), e.to(device)) for x, e in batches
     ]
 
 

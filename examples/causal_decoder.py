@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
-from sgdd_engine.benchmark.clock import race
+from sgdd_engine.benchmark.measurement import race
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -112,7 +112,9 @@ def latency(model: CausalDecoder, beside: SGDD, vectors: Tensor, repeats: int) -
         if beside.info.trained_null:
             contestants["sgdd, guided"] = [ours(e, 2.0)]
         times = race(contestants, repeats=repeats, device=beside.device)
-        found |= {f"{name}, batch {size}": 1000 * float(np.median(took)) for name, took in times.items()}
+        found |= {
+            f"{name}, batch {size}": 1000 * float(np.median(took)) for name, took in times.seconds.items()
+        }
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import say
 from sgdd_cli.default_paths import RUNS, corpus_of
-from sgdd_engine.errors import DataError
+from sgdd_engine.errors import ConfigError, DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def named_encoder(resolved: "Resolved") -> str | None:
                 f"{key} cannot be set here: the vectors were made by an encoder, and it is used as it was then.",
                 "encoder.name may be set, to say where the encoder is now.",
             )
-    return str(resolved.value("encoder.name")) if "encoder.name" in given else None
+    return resolved.settings.encoder.name if "encoder.name" in given else None
 
 
 def find_checkpoint(named: str | Path | None, *, mini_by: str = f"--checkpoint {MINI}") -> Path:

@@ -12,21 +12,22 @@ import pytest
 import torch
 from models_for_tests import random_tokens, tiny_model
 
-from sgdd_engine.benchmark import processes
-from sgdd_engine.benchmark.agreement import check_agreement
-from sgdd_engine.benchmark.clock import race, ratios
+from sgdd_engine.benchmark import command_line
+from sgdd_engine.benchmark.command_line import peak_resident_bytes, run_quietly
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
-from sgdd_engine.benchmark.context import Workbench
-from sgdd_engine.benchmark.epoch import full_batches
-from sgdd_engine.benchmark.machine import describe_machine, free_memory
-from sgdd_engine.benchmark.measurement import BenchmarkError, Row
-from sgdd_engine.benchmark.memory import peak_bytes
-from sgdd_engine.benchmark.processes import peak_resident_bytes, run_quietly
+from sgdd_engine.benchmark.context import BenchContext, TokenSample, distinct_sentences, sample_sentences
+from sgdd_engine.benchmark.machine import describe_machine, free_memory, peak_bytes
+from sgdd_engine.benchmark.measurement import BenchmarkError, Row, Timings, race
+from sgdd_engine.benchmark.preparation import full_batches
 from sgdd_engine.benchmark.run import FAMILIES, _measured
 from sgdd_engine.benchmark.sampling import Sampler
-from sgdd_engine.benchmark.text import Tokens, distinct_sentences, sample_sentences
-from sgdd_engine.benchmark.trainable_model import Batch, Trainee, awake_model
-from sgdd_engine.benchmark.training_step import measure_steps, sentences_that_fit
+from sgdd_engine.benchmark.trainable_model import (
+    EqualLengthBatch,
+    TrainableModel,
+    check_agreement,
+    nonzero_model,
+)
+from sgdd_engine.benchmark.training_step import measure_training_step, sentences_that_fit
 from sgdd_engine.errors import ConfigError, DataError, EncoderError
 from sgdd_engine.events import Notice, ignore
 from sgdd_engine.text.config import EncoderConfig
@@ -39,8 +40,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def bench(tmp_path) -> Workbench:
-    return Workbench(
+def bench(tmp_path) -> BenchContext:
+    return BenchContext(
         config=BenchConfig(quick=True, repeats=1),
         shapes=QUICK,
         device=CPU,
@@ -52,22 +53,22 @@ def bench(tmp_path) -> Workbench:
     )
 
 
-def a_batch(rows=6, n=7) -> Batch:
+def a_batch(rows=6, n=7) -> EqualLengthBatch:
     vectors = torch.randn(rows, 12, generator=torch.Generator().manual_seed(3))
-    return Batch(random_tokens(rows, n), torch.nn.functional.normalize(vectors, dim=-1))
+    return EqualLengthBatch(random_tokens(rows, n), torch.nn.functional.normalize(vectors, dim=-1))
 
 
-def a_trainee(dtype=torch.float32) -> Trainee:
+def a_trainable(dtype=torch.float32) -> TrainableModel:
     # Half of the rows are dropped, so that the null condition is compared too.
-    return Trainee(tiny_model(), CPU, dtype, TrainConfig(batch_tokens=42, condition_dropout=0.5))
+    return TrainableModel(tiny_model(), CPU, dtype, TrainConfig(batch_tokens=42, condition_dropout=0.5))
 
 
 @pytest.mark.parametrize("padded", [7, 16])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_plain_reference_is_the_same_function(dtype, padded):
-    found = check_agreement(a_trainee(dtype), a_batch(), padded)
+    found = check_agreement(a_trainable(dtype), a_batch(), padded)
     if dtype == torch.float32:
-        assert max(found.loss, found.gradient) < 1e-5
+        assert max(found.values()) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -84,33 +85,32 @@ def test_the_plain_reference_is_the_same_function(dtype, padded):
     ],
 )
 def test_every_part_of_the_model_is_compared(name):
-    trainee = a_trainee()
-    trainee.plain.weights = {**trainee.plain.weights, name: trainee.plain.weights[name] * 1.01}
+    trainable = a_trainable()
+    trainable.plain.weights = {**trainable.plain.weights, name: trainable.plain.weights[name] * 1.01}
     with pytest.raises(BenchmarkError, match="nothing was timed"):
-        check_agreement(trainee, a_batch(), 16)
+        check_agreement(trainable, a_batch(), 16)
 
 
 def test_both_steps_train_and_leave_no_gradient_behind():
-    trainee, batch = a_trainee(), a_batch()
-    for step in (lambda: trainee.our_step(batch), lambda: trainee.plain_step(batch, batch.padded(16))):
-        before = trainee.model.head.table.detach().clone()
+    trainable, batch = a_trainable(), a_batch()
+    for step in (lambda: trainable.our_step(batch), lambda: trainable.plain_step(batch, 16)):
+        before = trainable.model.head.table.detach().clone()
         step()
-        assert not torch.equal(trainee.model.head.table, before)
-        assert all(parameter.grad is None for parameter in trainee.model.parameters())
-    assert trainee.steps == 2
+        assert not torch.equal(trainable.model.head.table, before)
+        assert all(parameter.grad is None for parameter in trainable.model.parameters())
+    assert trainable.steps == 2
 
 
 def test_one_noise_gives_one_loss_whatever_the_padding():
-    trainee, batch = a_trainee(), a_batch()
+    trainable, batch = a_trainable(), a_batch()
     losses = []
     for length in (7, 9, 16):
-        padded = batch.padded(length)
-        losses.append(trainee.plain_loss(batch, padded, trainee._noise(batch, padded, 5)).item())
+        losses.append(trainable.plain_loss(batch, length, step=5).item())
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
-def test_a_model_that_is_awake_uses_every_part(bench):
-    model = awake_model(bench.reference_config, CPU)
+def test_a_model_without_zeros_uses_every_part(bench):
+    model = nonzero_model(bench.reference_config, CPU)
     assert all(parameter.any() for parameter in model.parameters())
 
 
@@ -125,7 +125,7 @@ def test_both_samplers_write_the_same_tokens(bench):
 
 def test_samplers_that_disagree_are_not_timed(bench):
     sampler = Sampler(bench, [9, 12, 15])
-    sampler.padded = 15
+    sampler.padded_to = 15
     assert sampler.equal_share() == 1.0
     written = sampler.ours()
     sampler.plain = lambda: [row[::-1] for row in written]
@@ -164,14 +164,25 @@ def test_the_meter_writes_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_race_runs_everybody_in_turns():
+def test_a_race_runs_contestants_in_turns():
     ran = []
     pieces = {name: [lambda n=name, i=i: ran.append((n, i)) for i in range(2)] for name in "ab"}
-    seconds = race(pieces, repeats=3, device=CPU)
+    timings = race(pieces, repeats=3, device=CPU)
     assert ran[:2] == [("a", 0), ("b", 0)]  # once untimed
     assert ran[2:] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)] * 3
-    assert [len(values) for values in seconds.values()] == [3, 3]
-    assert ratios([6.0, 4.0], [2.0, 4.0]) == [3.0, 1.0]
+    assert [len(values) for values in timings.seconds.values()] == [3, 3]
+
+
+def test_timings_give_ratios_and_rates_of_the_median_repetition():
+    timings = Timings({"slow": [6.0, 4.0, 9.0], "fast": [2.0, 4.0, 3.0]})
+    assert timings.ratios("slow", "fast") == [3.0, 1.0, 3.0]
+    assert timings.details(sentences=12) == {
+        "sentences_per_second": {"slow": 2.0, "fast": 4.0},
+        "seconds": {
+            "slow": {"median": 6.0, "min": 4.0, "max": 9.0},
+            "fast": {"median": 3.0, "min": 2.0, "max": 4.0},
+        },
+    }
 
 
 @pytest.mark.parametrize(
@@ -191,7 +202,7 @@ def test_a_goal_is_met_or_not(value, goal, at_most, met):
 
 
 def test_typical_lengths_have_the_mean_of_the_text():
-    tokens = Tokens.of([[7] * n for n in (1, 2, 3, 4, 5, 6, 10, 20, 90)], longest=64)
+    tokens = TokenSample.of([[7] * n for n in (1, 2, 3, 4, 5, 6, 10, 20, 90)], longest=64)
     assert tokens.lengths.max() == 20
     lengths = tokens.typical_lengths(4)
     assert lengths == sorted(lengths)
@@ -223,15 +234,16 @@ def test_a_text_gives_a_sample_and_then_the_built_in_corpus_goes_on(tmp_path, se
 
 
 def test_a_batch_shrinks_where_the_reference_would_not_fit(bench):
-    trainee = a_trainee()
-    assert sentences_that_fit(bench, trainee) == QUICK.batch_sentences
+    trainable = a_trainable()
+    assert sentences_that_fit(bench, trainable) == QUICK.batch_sentences
     pieces = free_memory(CPU) // (15 * 64 * 3)
     crowded = replace(bench, shapes=replace(QUICK, full_vocab=pieces, batch_sentences=64))
-    assert sentences_that_fit(crowded, trainee) in (1, 2)
+    assert sentences_that_fit(crowded, trainable) in (1, 2)
 
 
 def test_one_race_gives_only_the_rows_that_are_wanted(bench):
-    assert [row.measure for row in measure_steps(bench, frozenset({"mfu"}))] == ["mfu"]
+    one = replace(bench, config=replace(bench.config, only=("mfu",)))
+    assert [row.measure for row in measure_training_step(one)] == ["mfu"]
 
 
 def test_every_measure_has_one_function():
@@ -244,7 +256,7 @@ def test_every_measure_has_one_function():
 
 
 def test_a_measure_that_cannot_be_taken_says_why_and_the_others_go_on(bench):
-    def measure(bench, wanted):
+    def measure(bench):
         raise EncoderError("The encoder is not there.", "Install it.")
 
     heard = []
@@ -256,13 +268,13 @@ def test_a_measure_that_cannot_be_taken_says_why_and_the_others_go_on(bench):
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "settings",
     [{"only": ("heda",)}, {"repeats": 0}, {"precision": "fp8"}],
     ids=["measure", "repeats", "precision"],
 )
-def test_wishes_that_cannot_be_get_a_sentence(wish):
+def test_settings_that_cannot_be_get_a_sentence(settings):
     with pytest.raises(ConfigError):
-        BenchConfig(**wish)
+        BenchConfig(**settings)
 
 
 def test_a_process_is_watched_to_its_end(tmp_path, monkeypatch):
@@ -284,11 +296,11 @@ while not Path({str(seen)!r}).exists():
                 seen.touch()
             return found
 
-        monkeypatch.setattr(processes, "_resident", look)
+        monkeypatch.setattr(command_line, "_resident", look)
         return peak_resident_bytes([sys.executable, "-c", code], tmp_path)
 
     # Each process ends once it was looked at with all that it holds.
-    resident = processes._resident
+    resident = command_line._resident
     assert peak("b'x' * 10**8") - peak("b''") > 0.9e8
     with pytest.raises(BenchmarkError, match="exit code 3: no message"):
         run_quietly([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)

@@ -10,7 +10,8 @@ from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson, Device, Gpu, device_name
 
 if TYPE_CHECKING:
-    from sgdd_engine.benchmark.measurement import Report, Row
+    from sgdd_engine.benchmark.measurement import Row
+    from sgdd_engine.benchmark.run import Report
 
 
 def bench(

@@ -1,18 +1,27 @@
-"""What the measures share: the text with its vocabulary, the configurations, and the way to the listener."""
+"""What the measures share: sizes, sentences and their tokens, model configurations, and progress."""
 
-from collections.abc import Callable
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
 from sgdd_engine.benchmark.config import BenchConfig, Shapes
 from sgdd_engine.benchmark.machine import Machine
-from sgdd_engine.benchmark.text import Tokens, sample_sentences
-from sgdd_engine.benchmark.trainable_model import Batch, Trainee, awake_model
+from sgdd_engine.benchmark.measurement import Timings, Work, race
+from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel, nonzero_model
+from sgdd_engine.data.builtin import builtin_sentences
+from sgdd_engine.data.cleaning import clean, rejection
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.lines import read_lines
 from sgdd_engine.diffusion.config import DiffusionConfig
+from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.text.config import MINILM, EncoderConfig
@@ -21,17 +30,95 @@ from sgdd_engine.text.tiny import write_tiny_encoder
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 from sgdd_engine.training.cost import mean_mask_share
 
+_SEED = 0
+# Fewer give neither a vocabulary nor lengths.
+_FEWEST_SENTENCES = 50
+
+
+def sample_sentences(text: Path | None, count: int) -> list[str]:
+    """Up to `count` clean sentences of a text, drawn at random; of the built-in corpus where there is no text.
+
+    Raises:
+        DataError: the text cannot be read, or holds too little.
+    """
+    if text is None:
+        return list(builtin_sentences(count))
+    generator, kept = random.Random(_SEED), list[str]()
+    for index, line in enumerate(_usable(text)):
+        if index < count:
+            kept.append(line)
+        elif (place := generator.randrange(index + 1)) < count:
+            kept[place] = line
+    if len(kept) < _FEWEST_SENTENCES:
+        raise DataError(
+            f"`{text}` holds {len(kept)} usable sentences; the benchmark needs {_FEWEST_SENTENCES}.",
+            "Give more text, one sentence per line, or leave out --text for the built-in corpus.",
+        )
+    # The first `count` lines would otherwise stand first, in the order of the book.
+    generator.shuffle(kept)
+    return kept
+
+
+def distinct_sentences(text: Path | None) -> Iterator[str]:
+    """The sentences of a text, then those of the built-in corpus without end."""
+    own = iter(()) if text is None else _usable(text)
+    return itertools.chain(own, builtin_sentences(1 << 40))
+
+
+def _usable(text: Path) -> Iterator[str]:
+    config = DataConfig()
+    for _, line in read_lines(text):
+        sentence = clean(line)
+        if rejection(sentence, config) is None:
+            yield sentence
+
 
 @dataclass(frozen=True)
-class Workbench:
-    """The place of one run of the benchmark.
+class TokenSample:
+    """Token ids of sentences that the decoder can hold, and their lengths."""
+
+    rows: Sequence[Sequence[int]]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], longest: int) -> "TokenSample":
+        """Those of at most `longest` tokens.
+
+        Raises:
+            DataError: there are none.
+        """
+        kept = [row for row in rows if 1 <= len(row) <= longest]
+        if not kept:
+            raise DataError(
+                f"The text holds no sentence of at most {longest} tokens.", "Choose another --text."
+            )
+        return cls(kept, np.array([len(row) for row in kept]))
+
+    def typical_lengths(self, count: int) -> list[int]:
+        """The mean length of each of `count` equal parts of the sentences, shortest first.
+
+        Sentences of these lengths have, together, the mean length of the text, and so its arithmetic.
+        """
+        parts = np.array_split(np.sort(self.lengths), count)
+        return [max(1, round(float(part.mean()))) for part in parts if len(part)]
+
+    def of_length(self, length: int, count: int) -> list[list[int]]:
+        """`count` sentences of exactly one length, the nearest to `length` that there is; again where too few."""
+        nearest = int(self.lengths[np.abs(self.lengths - length).argmin()])
+        found = itertools.cycle(list(row) for row in self.rows if len(row) == nearest)
+        return list(itertools.islice(found, count))
+
+
+@dataclass(frozen=True)
+class BenchContext:
+    """One run of the benchmark.
 
     Attributes:
         config: What the user asked for.
         shapes: Sizes.
         device, dtype: Where training computes, and in which arithmetic its products are.
         machine: This machine.
-        folder: For whatever has to be written; gone when the run is over.
+        folder: For files; removed when the run is over.
         command: How `sgdd` is started as a process of its own.
         on_event: Told of the measures.
     """
@@ -49,16 +136,18 @@ class Workbench:
         """A goal; none where small shapes say nothing about it."""
         return None if self.config.quick else value
 
-    def stage(self, title: str) -> Callable[[int], None]:
-        """Announce a measure; call the result with each finished repetition."""
-        self.on_event(StageStarted(title, self.config.repeats, "repetitions"))
-
-        def report(done: int) -> None:
-            self.on_event(StageProgress(title, done))
-            if done == self.config.repeats:
-                self.on_event(StageFinished(title))
-
-        return report
+    def race(self, title: str, contestants: Mapping[str, Sequence[Work]]) -> Timings:
+        """Time contestants in turns (see `measurement.race`), and report progress under `title`."""
+        repeats = self.config.repeats
+        self.on_event(StageStarted(title, repeats, "repetitions"))
+        timings = race(
+            contestants,
+            repeats=repeats,
+            device=self.device,
+            on_repeat=lambda done: self.on_event(StageProgress(title, done)),
+        )
+        self.on_event(StageFinished(title))
+        return timings
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -71,9 +160,9 @@ class Workbench:
         return train_unigram(self.sentences, self.shapes.compact_vocab)
 
     @cached_property
-    def tokens(self) -> Tokens:
+    def tokens(self) -> TokenSample:
         """The sample in tokens, those left out that are longer than the decoder's canvas."""
-        return Tokens.of(self.tokenizer.encode_batch(self.sentences), self.shapes.padded)
+        return TokenSample.of(self.tokenizer.encode_batch(self.sentences), self.shapes.padded)
 
     @cached_property
     def tiny_encoder(self) -> Path:
@@ -106,18 +195,18 @@ class Workbench:
         """The reference configuration: the encoder's whole vocabulary, 1024-d vectors, a VIB."""
         return self.model_config(self.shapes.full_vocab, self.shapes.embedding_dim)
 
-    def trainee(self, config: ModelConfig) -> Trainee:
+    def trainable(self, config: ModelConfig) -> TrainableModel:
         """A model of that shape, ready to be trained."""
-        return Trainee(awake_model(config, self.device), self.device, self.dtype)
+        return TrainableModel(nonzero_model(config, self.device), self.device, self.dtype)
 
-    def batches(self, rows: int) -> list[Batch]:
+    def batches(self, rows: int) -> list[EqualLengthBatch]:
         """Batches of `rows` sentences of one length each; together they have the mean length of the text."""
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(_SEED)
         found = []
         for length in self.tokens.typical_lengths(self.shapes.batches):
             x = torch.tensor(self.tokens.of_length(length, rows))
             e = F.normalize(torch.randn(rows, self.shapes.embedding_dim, generator=generator), dim=-1)
-            found.append(Batch(x.to(self.device), e.to(self.device)))
+            found.append(EqualLengthBatch(x.to(self.device), e.to(self.device)))
         return found
 
     def typical_masked(self) -> int:

@@ -1,23 +1,30 @@
-"""What this machine is and how fast it multiplies matrices: the measure that shares are taken of."""
+"""This machine: what it is, how fast it multiplies matrices, and what memory a piece of work takes on it."""
 
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
 import psutil
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from sgdd_engine.benchmark.clock import Work, timed
+from sgdd_engine.benchmark.measurement import BenchmarkError, Work, timed
 
-_REPEATS = 7
+# The median of so many products, after one that is not counted, varies by a few percent.
+_PRODUCTS = 7
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
+_STDERR = 2
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The place that the figures hold for.
+    """What the figures hold for.
 
     Attributes:
         cpu, cores, threads: Name, physical cores, and threads that PyTorch computes with.
@@ -42,7 +49,11 @@ class Machine:
 
 def describe_machine(device: torch.device, size: int) -> Machine:
     """Name this machine and measure its matrix-multiply rate in fp32 and bf16."""
-    dtypes = (torch.float32, torch.bfloat16)
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        work = square_product(size, dtype, device)
+        seconds = [timed(work, device) for _ in range(_PRODUCTS + 1)]
+        rates[dtype_name(dtype)] = product_flops(size) / median(seconds[1:])
     return Machine(
         cpu=_cpu_name(),
         cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
@@ -52,24 +63,16 @@ def describe_machine(device: torch.device, size: int) -> Machine:
         torch=torch.__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()}",
-        matmul_flops_per_second={dtype_name(dtype): matmul_rate(size, dtype, device) for dtype in dtypes},
+        matmul_flops_per_second=rates,
         matmul_size=size,
     )
-
-
-def matmul_rate(size: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Operations per second of `size` × `size` products: the median of a few."""
-    work = square_product(size, dtype, device)
-    seconds = [timed(work, device) for _ in range(_REPEATS + 1)]
-    return product_flops(size) / median(seconds[1:])
 
 
 def square_product(size: int, dtype: torch.dtype, device: torch.device) -> Work:
     """One product of two random `size` × `size` matrices."""
     left = torch.randn(size, size, device=device).to(dtype)
     right = torch.randn(size, size, device=device).to(dtype)
-    out = torch.empty_like(left)
-    return partial(torch.mm, left, right, out=out)
+    return partial(torch.mm, left, right, out=torch.empty_like(left))
 
 
 def product_flops(size: int) -> float:
@@ -86,17 +89,60 @@ def free_memory(device: torch.device) -> int:
     """Bytes that can still be allocated where tensors live."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min(int(psutil.virtual_memory().available), _free_in_control_group())
+    free = int(psutil.virtual_memory().available)
+    try:  # a container's own limit, which psutil does not know
+        limit = int((_CONTROL_GROUP / "memory.max").read_text())
+        return min(free, limit - int((_CONTROL_GROUP / "memory.current").read_text()))
+    except (OSError, ValueError):  # no Linux, no limit ("max"), or control groups of the first version
+        return free
 
 
-def _free_in_control_group() -> int:
-    """What a container may still take: its limit is not in the machine's own figures."""
+def peak_bytes(work: Work, device: torch.device) -> int:
+    """The most that PyTorch held at once during `work`, above what it held before.
+
+    On CUDA it is the caching allocator's own figure. On a CPU it is the running sum of the allocations and
+    releases that PyTorch's profiler records; what a library takes for itself (scratch space of a matrix product)
+    is not in either.
+
+    Raises:
+        BenchmarkError: this build of PyTorch records no allocations.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    recorder = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+    with _stderr_closed():
+        recorder.start()
     try:
-        limit = (_CONTROL_GROUP / "memory.max").read_text().strip()
-        used = (_CONTROL_GROUP / "memory.current").read_text().strip()
-        return int(limit) - int(used)
-    except (OSError, ValueError):  # no Linux, no limit ("max"), or the older form
-        return 1 << 62
+        work()
+    finally:
+        with _stderr_closed():
+            recorder.stop()
+    recorded = getattr(recorder.profiler, "kineto_results", None)
+    if recorded is None:
+        raise BenchmarkError(
+            "This build of PyTorch cannot record memory.", "Leave out the measure step-memory."
+        )
+    changes = [event for event in recorded.events() if event.name() == "[memory]"]
+    changes.sort(key=lambda event: event.start_ns())
+    return max(accumulate((int(event.nbytes()) for event in changes), initial=0))
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Close stderr to the profiler's library, which writes a line to it, past Python, when it starts and stops."""
+    saved, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, _STDERR)
+        yield
+    finally:
+        os.dup2(saved, _STDERR)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _cpu_name() -> str:

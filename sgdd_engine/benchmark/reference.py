@@ -1,23 +1,33 @@
-"""The plain way, as public implementations do it: the same function of the same weights, with nothing saved.
+"""The plain reference, as public implementations do it: the same function of the same weights, without any shortcut.
 
-Every sentence is padded, attention is told so by a mask, and the logits of all positions are made in one piece
-over the whole vocabulary. It reads the weights of a `SemanticDecoder` with a VIB and with memory tokens.
+Every sentence is padded, attention gets a mask, and the logits of all positions are made in one piece over the whole
+vocabulary. Sampling makes a second pass for the null condition. It reads the weights of a `SemanticDecoder` with a VIB
+and with memory tokens. Tests compare the engine with it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sgdd_engine.diffusion.schedule import MaskingSchedule
 from sgdd_engine.models.config import ModelConfig
+from sgdd_engine.models.model import SemanticDecoder
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The chance in a batch: posterior noise [B, latent_dim], dropped rows [B], times [B], masks [B, L]."""
+    """The random numbers of a batch.
+
+    Attributes:
+        posterior: Standard normal [B, latent_dim].
+        dropped: Rows whose condition is the null latent [B].
+        t: Times [B].
+        masked: Masked positions [B, L].
+    """
 
     posterior: Tensor
     dropped: Tensor
@@ -26,10 +36,20 @@ class Noise:
 
 
 class PlainModel:
-    """The model as one would write it on a blackboard; `weights` are parameters and buffers by name."""
+    """The model in plain tensor operations.
+
+    Args:
+        config: Its shapes.
+        weights: Parameters and buffers of a `SemanticDecoder` by name.
+    """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
         self.config, self.weights = config, weights
+
+    @classmethod
+    def of(cls, model: SemanticDecoder) -> "PlainModel":
+        """The plain model that shares the weights of `model`."""
+        return cls(model.config, {**dict(model.named_parameters()), **dict(model.named_buffers())})
 
     def posterior(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance [B, latent_dim] of vectors [B, D]."""
@@ -48,12 +68,14 @@ class PlainModel:
         frequencies = torch.exp(-math.log(10_000.0) * torch.arange(64, device=z_t.device) / 64)
         angles = 1000.0 * t[:, None] * frequencies
         time = self._linear("denoiser.time.net.0", torch.cat([angles.cos(), angles.sin()], dim=-1))
-        signal = self.two_layers("conditioner.vector", z) + self.weights["denoiser.length.weight"][lengths]
-        signal = signal + self._linear("denoiser.time.net.2", F.silu(time))
+        condition = self.two_layers("conditioner.vector", z) + self.weights["denoiser.length.weight"][lengths]
+        condition = condition + self._linear("denoiser.time.net.2", F.silu(time))
         memory = self._linear("conditioner.memory", z).view(len(z), -1, width)
         for number in range(self.config.decoder.layers):
-            x = self._block(f"denoiser.blocks.{number}", x, signal, memory, positions, seen)
-        shift, scale = self._linear("denoiser.final_modulation.1", F.silu(signal))[:, None].chunk(2, dim=-1)
+            x = self._block(f"denoiser.blocks.{number}", x, condition, memory, positions, seen)
+        shift, scale = self._linear("denoiser.final_modulation.1", F.silu(condition))[:, None].chunk(
+            2, dim=-1
+        )
         x = _norm(x) * (1 + scale) + shift
         return F.linear(x[:, 1:-1], self.weights["denoiser.head.table"], self.weights["denoiser.head.bias"])
 
@@ -65,9 +87,9 @@ class PlainModel:
         return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
 
     def _block(
-        self, name: str, x: Tensor, signal: Tensor, memory: Tensor, positions: Tensor, seen: Tensor
+        self, name: str, x: Tensor, condition: Tensor, memory: Tensor, positions: Tensor, seen: Tensor
     ) -> Tensor:
-        parts = self._linear(f"{name}.modulation.1", F.silu(signal))[:, None].chunk(6, dim=-1)
+        parts = self._linear(f"{name}.modulation.1", F.silu(condition))[:, None].chunk(6, dim=-1)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
         h = _norm(x) * (1 + scale_a) + shift_a
         x = x + gate_a * self._attention(f"{name}.attention", h, _norm(memory), positions, seen)
@@ -118,3 +140,57 @@ def plain_loss(
     kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
     kl = kl.mean(dim=0).clamp_min(model.config.bottleneck.free_bits).sum()
     return (tokens + len(x) * (length + beta * kl)) / batch_tokens
+
+
+@torch.inference_mode()
+def plain_sample(
+    model: PlainModel,
+    z: Tensor,
+    lengths: Tensor,
+    *,
+    padded_to: int,
+    steps: int,
+    weight: float,
+    schedule: MaskingSchedule,
+    forbidden: Sequence[int],
+) -> list[list[int]]:
+    """Greedy decoding under coverage-aware guidance, the most confident positions first.
+
+    Args:
+        model: The plain model.
+        z: Latents [B, latent_dim].
+        lengths: Tokens to write for each [B].
+        padded_to: Length of every canvas.
+        steps: Denoising steps.
+        weight: Of the guidance.
+        schedule: Says how many masks are left after each step.
+        forbidden: Token ids that are never written.
+
+    Returns:
+        Token ids of each row.
+    """
+    mask_id = model.config.vocabulary.mask_id
+    closed = torch.tensor(list(forbidden), device=z.device)
+    canvas = torch.where(torch.arange(padded_to, device=z.device) < lengths[:, None], mask_id, 0)
+    null = model.weights["null"].expand_as(z)
+    for step in range(steps):
+        masked = canvas == mask_id
+        left = masked.sum(dim=1)
+        t = schedule.time_at(left / lengths)
+        passes = [model.logits(canvas, lengths, t, given) for given in (z, null)]
+        c, u = (logits.float().index_fill(2, closed, -1e4).log_softmax(dim=-1) for logits in passes)
+        term = (weight - 1.0) * (c - u)
+        term.scatter_(2, canvas[:, None].expand(-1, padded_to, -1), 0.0)
+        best, token = (c + term).log_softmax(dim=-1).max(dim=-1)
+        rank = best.masked_fill(~masked, -torch.inf).argsort(dim=1, descending=True).argsort(dim=1)
+        fill = left - _masks_after(step, steps, lengths, left, schedule)
+        canvas = torch.where(masked & (rank < fill[:, None]), token, canvas)
+    return [row[:n] for row, n in zip(canvas.tolist(), lengths.tolist(), strict=True)]
+
+
+def _masks_after(step: int, steps: int, lengths: Tensor, left: Tensor, schedule: MaskingSchedule) -> Tensor:
+    """Masks left after a step [B]: as the schedule says, fewer than now, none at the end."""
+    if step + 1 == steps:
+        return torch.zeros_like(left)
+    share = float(1.0 - schedule.alpha(torch.tensor(1.0 - (step + 1) / steps, dtype=torch.float64)))
+    return torch.minimum((lengths * share).floor().long(), (left - 1).clamp_min(0))

@@ -1,35 +1,37 @@
-"""One run of the benchmark: the check of both ways first, then every measure that was asked for."""
+"""One run of the benchmark: first the engine and the plain reference are compared, then every measure is taken."""
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sgdd_engine.benchmark.agreement import check_agreement
 from sgdd_engine.benchmark.command_line import measure_command_line
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
-from sgdd_engine.benchmark.context import Workbench
-from sgdd_engine.benchmark.epoch import measure_cached_epoch
+from sgdd_engine.benchmark.context import BenchContext
 from sgdd_engine.benchmark.head import measure_head
-from sgdd_engine.benchmark.machine import describe_machine, dtype_name
-from sgdd_engine.benchmark.measurement import BenchmarkError, Report, Row
-from sgdd_engine.benchmark.preparation import measure_prepare_memory, measure_prepare_overhead
+from sgdd_engine.benchmark.machine import Machine, describe_machine, dtype_name
+from sgdd_engine.benchmark.measurement import BenchmarkError, Row
+from sgdd_engine.benchmark.preparation import (
+    measure_cached_epoch,
+    measure_prepare_memory,
+    measure_prepare_overhead,
+)
 from sgdd_engine.benchmark.sampling import measure_latency, measure_sampling
-from sgdd_engine.benchmark.step_memory import measure_step_memory
-from sgdd_engine.benchmark.training_step import measure_steps
+from sgdd_engine.benchmark.trainable_model import check_agreement
+from sgdd_engine.benchmark.training_step import measure_step_memory, measure_training_step
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.version import __version__
 
-Measure = Callable[[Workbench, frozenset[str]], list[Row]]
+Measure = Callable[[BenchContext], list[Row]]
 
 # What one function measures together, in the order of the table.
 FAMILIES: Sequence[tuple[tuple[str, ...], Measure]] = (
-    (("train-step", "compact-vocabulary", "mfu"), measure_steps),
+    (("train-step", "compact-vocabulary", "mfu"), measure_training_step),
     (("step-memory",), measure_step_memory),
     (("head",), measure_head),
     (("cached-epoch",), measure_cached_epoch),
@@ -47,6 +49,23 @@ _QUICK = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All rows of a run, the machine they hold for, and the settings that made them."""
+
+    machine: Machine
+    settings: Mapping[str, Any]
+    rows: Sequence[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "machine": asdict(self.machine),
+            "settings": dict(self.settings),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+
 def run_benchmark(
     config: BenchConfig, *, command: tuple[str, ...], device: str = "auto", on_event: Listener = ignore
 ) -> Report:
@@ -59,24 +78,26 @@ def run_benchmark(
         on_event: Told of every measure.
 
     Raises:
-        BenchmarkError: ours and the plain reference are not the same function.
+        BenchmarkError: the engine and the plain reference are not the same function.
         ConfigError: no such device.
         DataError: the text cannot be read or holds too little.
     """
-    place = resolve_device(device)
+    torch_device = resolve_device(device)
     shapes = QUICK if config.quick else Shapes()
-    machine = describe_machine(place, shapes.matmul if place.type == "cpu" else 4 * shapes.matmul)
+    machine = describe_machine(
+        torch_device, shapes.matmul if torch_device.type == "cpu" else 4 * shapes.matmul
+    )
     if config.quick:
         on_event(Notice(_QUICK))
     if config.text is None:
         on_event(Notice("No --text was given: the sentences are those of the built-in, synthetic corpus."))
     # Windows cannot remove files that are still mapped.
     with tempfile.TemporaryDirectory(prefix="sgdd-bench-", ignore_cleanup_errors=True) as folder:
-        bench = Workbench(
+        bench = BenchContext(
             config=config,
             shapes=shapes,
-            device=place,
-            dtype=compute_dtype(config.precision, place),
+            device=torch_device,
+            dtype=compute_dtype(config.precision, torch_device),
             machine=machine,
             folder=Path(folder),
             command=command,
@@ -87,7 +108,7 @@ def run_benchmark(
         return Report(machine=machine, settings=_settings(bench, agreement), rows=rows)
 
 
-def check(bench: Workbench) -> dict[str, dict[str, float]]:
+def check(bench: BenchContext) -> dict[str, dict[str, float]]:
     """Compare losses and gradients of the reference configuration, in fp32 and in the arithmetic of the run.
 
     Returns:
@@ -99,20 +120,20 @@ def check(bench: Workbench) -> dict[str, dict[str, float]]:
     bench.on_event(StageStarted(_CHECKING, None, "checks"))
     # Sentences of a middling length, which the reference has to pad.
     batch = bench.batches(min(_CHECKED_SENTENCES, bench.shapes.batch_sentences))[bench.shapes.batches // 2]
-    trainee, found = bench.trainee(bench.reference_config), {}
+    trainable, found = bench.trainable(bench.reference_config), {}
     for dtype in dict.fromkeys([torch.float32, bench.dtype]):
-        trainee.dtype = dtype
-        found[dtype_name(dtype)] = asdict(check_agreement(trainee, batch, bench.shapes.padded))
+        trainable.dtype = dtype
+        found[dtype_name(dtype)] = check_agreement(trainable, batch, bench.shapes.padded)
     bench.on_event(StageFinished(_CHECKING, f"they agree ({found['fp32']['gradient']:.0e} apart in fp32)."))
     return found
 
 
-def _measured(bench: Workbench, names: tuple[str, ...], measure: Measure) -> list[Row]:
+def _measured(bench: BenchContext, names: tuple[str, ...], measure: Measure) -> list[Row]:
     wanted = frozenset(names).intersection(bench.config.wanted)
     if not wanted:
         return []
     try:
-        rows = measure(bench, wanted)
+        rows = measure(bench)
     except (BenchmarkError, EncoderError) as error:
         # What has been measured before this is not lost.
         reason = " ".join(filter(None, [error.message, error.hint]))
@@ -127,7 +148,7 @@ def _measured(bench: Workbench, names: tuple[str, ...], measure: Measure) -> lis
     return rows
 
 
-def _settings(bench: Workbench, agreement: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _settings(bench: BenchContext, agreement: dict[str, dict[str, float]]) -> dict[str, Any]:
     config = bench.config
     return {
         "sgdd": __version__,

@@ -1,12 +1,12 @@
-"""A model in training: the whole step as `training.loop` takes it, with the loss in our way or in the plain way."""
+"""A model with its optimiser: one training step, with the engine's loss or with the plain reference's."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sgdd_engine.benchmark.measurement import BenchmarkError
 from sgdd_engine.benchmark.reference import Noise, PlainModel, plain_loss
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.diffusion.corruption import q_sample
@@ -18,31 +18,31 @@ from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.loss import batch_loss, step_generator
 from sgdd_engine.training.optimizer_step import Ema, build_optimizer
 
-Loss = Callable[[int], Tensor]
+# Largest relative difference by rounding; bf16 keeps eight bits, and the two computations round at different places.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+# Gradients below this share of the whole gradient's norm are compared relative to that instead of to themselves.
+_SMALL_GRADIENT = 1e-3
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Batch:
+class EqualLengthBatch:
     """Sentences of one length: tokens [B, n] and vectors [B, D]."""
 
     x: Tensor
     e: Tensor
 
-    def padded(self, length: int) -> Tensor:
-        """The tokens padded to `length` [B, length]."""
-        return F.pad(self.x, (0, length - self.x.shape[1]))
-
-    def first(self, rows: int) -> "Batch":
-        """Its first sentences."""
-        return Batch(self.x[:rows], self.e[:rows])
+    @property
+    def length(self) -> int:
+        """Tokens of each sentence."""
+        return self.x.shape[1]
 
 
-def awake_model(config: ModelConfig, device: torch.device) -> SemanticDecoder:
-    """A model of random weights in which every part counts.
+def nonzero_model(config: ModelConfig, device: torch.device) -> SemanticDecoder:
+    """A model of random weights without zeros, in which every part counts.
 
     Training starts with blocks that do nothing (AdaLN-Zero), and an untrained mask embedding drowns what differs
-    between positions. To compare two ways of computing, both are changed: so every gradient is there, and different
+    between positions. To compare two computations, both are changed: so every gradient is there, and different
     positions want different tokens.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -58,10 +58,11 @@ def awake_model(config: ModelConfig, device: torch.device) -> SemanticDecoder:
 
 
 @dataclass
-class Trainee:
+class TrainableModel:
     """A model with its optimiser and its average.
 
     Attributes:
+        plain: The plain reference on the same weights.
         steps: Steps taken; the noise of a step follows from it.
     """
 
@@ -76,66 +77,107 @@ class Trainee:
         self.model.train()
         self.optimizer = build_optimizer(self.model, self.train)
         self.ema = Ema.of(self.model, self.train.ema_decay)
-        self.plain = PlainModel(
-            self.model.config, {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        )
+        self.plain = PlainModel.of(self.model)
 
-    def our_step(self, batch: Batch) -> None:
-        """A step on sentences of one length."""
-        self._step(lambda step: self.our_loss(batch, step))
+    def our_step(self, batch: EqualLengthBatch) -> None:
+        """A step with the engine's own loss."""
+        self._update(self.our_loss(batch, self.steps))
 
-    def plain_step(self, batch: Batch, padded: Tensor) -> None:
+    def plain_step(self, batch: EqualLengthBatch, padded_to: int) -> None:
         """A step of the plain reference on the same sentences, padded."""
-        self._step(lambda step: self.plain_loss(batch, padded, self._noise(batch, padded, step)))
+        self._update(self.plain_loss(batch, padded_to, self.steps))
 
-    def our_loss(self, batch: Batch, step: int) -> Tensor:
+    def our_loss(self, batch: EqualLengthBatch, step: int) -> Tensor:
         """The engine's own training loss."""
-        return batch_loss(
-            self.model,
-            batch.x,
-            batch.e,
-            config=self.train,
-            diffusion=self.diffusion,
-            step=step,
-            generator=step_generator(_SEED, step, self.device),
-        ).total
-
-    def plain_loss(self, batch: Batch, padded: Tensor, noise: Noise, step: int = 0) -> Tensor:
-        """The plain reference's loss under given noise."""
-        bottleneck = self.model.config.bottleneck
-        return plain_loss(
-            self.plain,
-            padded,
-            torch.full_like(batch.x[:, 0], batch.x.shape[1]),
-            batch.e,
-            noise,
-            self.train.batch_tokens,
-            bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps)),
-        )
-
-    def _noise(self, batch: Batch, padded: Tensor, step: int) -> Noise:
-        """Drawn as training draws it, for the true positions alone."""
         generator = step_generator(_SEED, step, self.device)
-        rows, n = batch.x.shape
-        mu = torch.randn(rows, self.model.bottleneck.output_dim, generator=generator, device=self.device)
-        dropped = torch.rand(rows, generator=generator, device=self.device) < self.train.condition_dropout
-        t = training_times(rows, self.diffusion.num_steps, self.diffusion.share_at_one, generator)
-        schedule = build_schedule(self.diffusion.schedule)
-        _, masked = q_sample(batch.x, t, schedule, self.model.config.vocabulary.mask_id, generator)
-        return Noise(mu, dropped, t, F.pad(masked, (0, padded.shape[1] - n)))
+        with self._autocast():
+            return batch_loss(
+                self.model,
+                batch.x,
+                batch.e,
+                config=self.train,
+                diffusion=self.diffusion,
+                step=step,
+                generator=generator,
+            ).total
 
-    def _step(self, loss_at: Loss) -> None:
-        with self.autocast():
-            total = loss_at(self.steps)
-        total.backward()  # type: ignore[no-untyped-call]
+    def plain_loss(self, batch: EqualLengthBatch, padded_to: int, step: int) -> Tensor:
+        """The plain reference's loss under the same noise."""
+        bottleneck = self.model.config.bottleneck
+        with self._autocast():
+            return plain_loss(
+                self.plain,
+                F.pad(batch.x, (0, padded_to - batch.length)),
+                torch.full_like(batch.x[:, 0], batch.length),
+                batch.e,
+                self._noise(batch, padded_to, step),
+                self.train.batch_tokens,
+                bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps)),
+            )
+
+    def _noise(self, batch: EqualLengthBatch, padded_to: int, step: int) -> Noise:
+        """What `batch_loss` draws, in its order, for the true positions alone."""
+        generator = step_generator(_SEED, step, self.device)
+        rows = len(batch.x)
+        posterior = torch.randn(
+            rows, self.model.bottleneck.output_dim, generator=generator, device=self.device
+        )
+        dropped = torch.rand(rows, generator=generator, device=self.device) < self.train.condition_dropout
+        diffusion = self.diffusion
+        t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator, diffusion.times)
+        schedule = build_schedule(diffusion.schedule)
+        _, masked = q_sample(batch.x, t, schedule, self.model.config.vocabulary.mask_id, generator)
+        return Noise(posterior, dropped, t, F.pad(masked, (0, padded_to - batch.length)))
+
+    def _update(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.train.grad_clip)
         # Training looks at both before it takes the step, which on a GPU waits for them.
-        bool(torch.isfinite(total) & torch.isfinite(norm))
+        bool(torch.isfinite(loss) & torch.isfinite(norm))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.steps)
         self.steps += 1
 
-    def autocast(self) -> torch.autocast:
-        """The arithmetic of the products."""
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def check_agreement(trainable: TrainableModel, batch: EqualLengthBatch, padded_to: int) -> dict[str, float]:
+    """Compare one batch's loss and gradients, computed by the engine and by the plain reference.
+
+    Returns:
+        Relative differences: `loss`, and the largest `gradient` of a parameter.
+
+    Raises:
+        BenchmarkError: they differ by more than rounding, so that no time would mean anything.
+    """
+    ours, our_gradients = _differentiated(trainable, trainable.our_loss(batch, step=0))
+    plain, plain_gradients = _differentiated(trainable, trainable.plain_loss(batch, padded_to, step=0))
+    loss, gradient = _relative(ours, plain), _largest(our_gradients, plain_gradients)
+    limit = TOLERANCE[trainable.dtype]
+    if not (loss <= limit and gradient <= limit):
+        raise BenchmarkError(
+            f"Ours and the plain reference do not agree: the loss differs by {loss:.1e} and the gradients by "
+            f"{gradient:.1e} (relative; at most {limit:.0e} is rounding), so nothing was timed.",
+            "Report it: either one of the two has a bug.",
+        )
+    return {"loss": loss, "gradient": gradient}
+
+
+def _differentiated(trainable: TrainableModel, loss: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad for name, p in trainable.model.named_parameters() if p.grad is not None}
+    trainable.optimizer.zero_grad(set_to_none=True)
+    return loss.detach(), gradients
+
+
+def _largest(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> float:
+    if ours.keys() != plain.keys():
+        return float("inf")
+    whole = torch.stack([gradient.norm() for gradient in plain.values()]).norm()
+    return max(_relative(ours[name], plain[name], floor=_SMALL_GRADIENT * float(whole)) for name in plain)
+
+
+def _relative(one: Tensor, other: Tensor, floor: float = 0.0) -> float:
+    return float((one - other).norm() / other.norm().clamp_min(floor))

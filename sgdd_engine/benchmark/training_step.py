@@ -1,156 +1,161 @@
-"""The training step: against the plain reference, with a compact vocabulary, and as a share of the machine."""
+"""The training step: its speed and memory against the plain reference, and its share of the machine's rate."""
 
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
 from typing import Any
 
-from sgdd_engine.benchmark.clock import Work, race, rate, ratios
-from sgdd_engine.benchmark.context import Workbench
-from sgdd_engine.benchmark.machine import dtype_name, free_memory, product_flops, square_product
-from sgdd_engine.benchmark.measurement import Row, spread
-from sgdd_engine.benchmark.trainable_model import Batch, Trainee
+from sgdd_engine.benchmark.context import BenchContext
+from sgdd_engine.benchmark.machine import dtype_name, free_memory, peak_bytes, product_flops, square_product
+from sgdd_engine.benchmark.measurement import Row, Timings, Work
+from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel
+from sgdd_engine.events import StageFinished, StageStarted
 from sgdd_engine.training.cost import Component, cost_of
 
 OURS, PLAIN, COMPACT, PRODUCTS = "ours", "plain reference", "compact vocabulary", "bare matrix products"
-# Of the machine's rate, which is measured among the steps, so that a slow moment strikes it too.
+# Square products per repetition: the machine's rate is measured among the steps, so that a slow moment affects it too.
 _PRODUCTS = 8
-# Log-probabilities and two gradients in fp32, and a copy in bf16, are there at once.
+# Log-probabilities and two gradients in fp32, and a copy in bf16, exist at once.
 _PLAIN_BYTES_PER_LOGIT = 15
+# Gradient and two moments in fp32.
 _OTHER_BYTES_PER_PARAMETER = 12
+_MEMORY_STAGE = "peak memory of a training step"
+_MEMORY_NOTE = (
+    "Above parameters, optimiser state and average, as PyTorch allocates; the gradients, which both need alike, are "
+    "counted in the value and left out in the details. A matrix library's own scratch space is in neither."
+)
 
 
-def measure_steps(bench: Workbench, wanted: frozenset[str]) -> list[Row]:
-    """The rows `train-step`, `compact-vocabulary` and `mfu`, as wanted, from one race."""
-    full = bench.trainee(bench.reference_config)
-    rows = sentences_that_fit(bench, full) if "train-step" in wanted else bench.shapes.batch_sentences
+def measure_training_step(bench: BenchContext) -> list[Row]:
+    """The rows `train-step`, `compact-vocabulary` and `mfu`, those that are wanted, from one race."""
+    wanted, shapes = bench.config.wanted, bench.shapes
+    full = bench.trainable(bench.reference_config)
+    rows = sentences_that_fit(bench, full) if "train-step" in wanted else shapes.batch_sentences
     batches = bench.batches(rows)
     contestants: dict[str, Sequence[Work]] = {OURS: [partial(full.our_step, batch) for batch in batches]}
     if "train-step" in wanted:
-        padded = [batch.padded(bench.shapes.padded) for batch in batches]
-        contestants[PLAIN] = [partial(full.plain_step, *pair) for pair in zip(batches, padded, strict=True)]
+        contestants[PLAIN] = [partial(full.plain_step, batch, shapes.padded) for batch in batches]
     if "compact-vocabulary" in wanted:
-        small = bench.trainee(bench.model_config(bench.shapes.compact_vocab, bench.shapes.embedding_dim))
+        small = bench.trainable(bench.model_config(shapes.compact_vocab, shapes.embedding_dim))
         contestants[COMPACT] = [partial(small.our_step, batch) for batch in batches]
     if "mfu" in wanted:
-        contestants[PRODUCTS] = [
-            square_product(bench.machine.matmul_size, bench.dtype, bench.device)
-        ] * _PRODUCTS
-    seconds = race(
-        contestants,
-        repeats=bench.config.repeats,
-        device=bench.device,
-        on_repeat=bench.stage(f"training step: {', '.join(contestants)}"),
+        product = square_product(bench.machine.matmul_size, bench.dtype, bench.device)
+        contestants[PRODUCTS] = [product] * _PRODUCTS
+    timings = bench.race(f"training step: {', '.join(contestants)}", contestants)
+    steps = Timings({name: seconds for name, seconds in timings.seconds.items() if name != PRODUCTS})
+    details = _details(bench, batches) | steps.details(
+        sentences=rows * len(batches), tokens=sum(batch.x.numel() for batch in batches)
     )
     found = []
     if "train-step" in wanted:
-        found.append(_against_plain(bench, seconds, batches))
+        found.append(
+            Row.of_median(
+                timings.ratios(PLAIN, OURS),
+                measure="train-step",
+                title="training step, reference configuration, against the plain reference: sentences/s",
+                unit="×",
+                goal=bench.goal(5.0),
+                details=details | {"plain_reference_padded_to": shapes.padded},
+                note=_smaller_batches(bench, rows),
+            )
+        )
     if "compact-vocabulary" in wanted:
-        found.append(_compact(bench, seconds, batches))
+        found.append(
+            Row.of_median(
+                timings.ratios(OURS, COMPACT),
+                measure="compact-vocabulary",
+                title=f"vocabulary of {shapes.compact_vocab:,} pieces against {shapes.full_vocab:,}: sentences/s",
+                unit="×",
+                goal=bench.goal(6.0),
+                details=details,
+                note="Both read the same token ids, those of the compact vocabulary.",
+            )
+        )
     if "mfu" in wanted:
-        found.append(_mfu(bench, full, seconds, batches))
+        found.append(_mfu(bench, full, timings, batches, details))
     return found
 
 
-def sentences_that_fit(bench: Workbench, trainee: Trainee) -> int:
+def _mfu(
+    bench: BenchContext,
+    trainable: TrainableModel,
+    timings: Timings,
+    batches: Sequence[EqualLengthBatch],
+    details: dict[str, Any],
+) -> Row:
+    nothing_frozen = Component("encoder", 0, trainable=False)
+    cost = cost_of(trainable.model.config, nothing_frozen, trainable.train, trainable.diffusion)
+    flops = cost.flops_per_token * sum(batch.x.numel() for batch in batches)
+    machine_flops = _PRODUCTS * product_flops(bench.machine.matmul_size)
+    has_goal = bench.device.type == "cuda" and dtype_name(bench.dtype) == "bf16"
+    return Row.of_median(
+        [100 * flops / machine_flops * ratio for ratio in timings.ratios(PRODUCTS, OURS)],
+        measure="mfu",
+        title="training step, reference configuration: share of the measured matrix-multiply rate (MFU)",
+        unit="%",
+        goal=bench.goal(45.0) if has_goal else None,
+        details=details
+        | {
+            "flops_per_token": cost.flops_per_token,
+            "achieved_flops_per_second": flops / median(timings.seconds[OURS]),
+            "machine_flops_per_second": machine_flops / median(timings.seconds[PRODUCTS]),
+        },
+        note="Counts the products of masked positions only, forward and backward. The goal is for a GPU.",
+    )
+
+
+def measure_step_memory(bench: BenchContext) -> list[Row]:
+    """The row `step-memory`: our peak over the plain reference's."""
+    bench.on_event(StageStarted(_MEMORY_STAGE, 1, "steps"))
+    trainable = bench.trainable(bench.reference_config)
+    rows = sentences_that_fit(bench, trainable)
+    batches = bench.batches(rows)
+    # The moments are allocated at the first step.
+    trainable.our_step(batches[0])
+    ours = max(peak_bytes(partial(trainable.our_step, batch), bench.device) for batch in batches)
+    plain = peak_bytes(partial(trainable.plain_step, batches[-1], bench.shapes.padded), bench.device)
+    gradients = sum(p.numel() * p.element_size() for p in trainable.model.parameters())
+    bench.on_event(StageFinished(_MEMORY_STAGE))
+    return [
+        Row(
+            measure="step-memory",
+            title="same: peak memory above parameters and optimiser state, over the plain reference's",
+            value=ours / plain,
+            unit="×",
+            goal=bench.goal(1 / 8),
+            at_most=True,
+            details=_details(bench, batches)
+            | {
+                "ours_peak_bytes": ours,
+                "plain_reference_peak_bytes": plain,
+                "gradient_bytes": gradients,
+                "value_without_gradients": max(0, ours - gradients) / max(1, plain - gradients),
+            },
+            note=f"{_MEMORY_NOTE} {_smaller_batches(bench, rows)}".strip(),
+        )
+    ]
+
+
+def sentences_that_fit(bench: BenchContext, trainable: TrainableModel) -> int:
     """Sentences per batch, fewer than wanted where the plain reference's logits would not fit into memory."""
     rows, shapes = bench.shapes.batch_sentences, bench.shapes
-    parameters = sum(parameter.numel() for parameter in trainee.model.parameters())
+    parameters = sum(parameter.numel() for parameter in trainable.model.parameters())
     free = free_memory(bench.device) - _OTHER_BYTES_PER_PARAMETER * parameters
     while rows > 1 and rows * shapes.padded * shapes.full_vocab * _PLAIN_BYTES_PER_LOGIT > free:
         rows //= 2
     return rows
 
 
-def shrunk(bench: Workbench, rows: int) -> str:
-    """What a row says whose batches are smaller than they should be."""
+def _smaller_batches(bench: BenchContext, rows: int) -> str:
     wanted = bench.shapes.batch_sentences
     if rows == wanted:
         return ""
     return f"Batches of {rows} sentences instead of {wanted}, for both: the plain reference's logits need the memory."
 
 
-def _against_plain(bench: Workbench, seconds: dict[str, list[float]], batches: Sequence[Batch]) -> Row:
-    times = ratios(seconds[PLAIN], seconds[OURS])
-    return Row(
-        measure="train-step",
-        title="training step, reference configuration, against the plain reference: sentences/s",
-        value=median(times),
-        unit="×",
-        goal=bench.goal(5.0),
-        details={
-            **_of_batches(bench, batches),
-            "ratio": spread(times),
-            "ours": _speed(seconds[OURS], batches),
-            "plain_reference": {
-                **_speed(seconds[PLAIN], batches),
-                "padded_to": bench.shapes.padded,
-            },
-        },
-        note=shrunk(bench, len(batches[0].x)),
-    )
-
-
-def _compact(bench: Workbench, seconds: dict[str, list[float]], batches: Sequence[Batch]) -> Row:
-    times = ratios(seconds[OURS], seconds[COMPACT])
-    return Row(
-        measure="compact-vocabulary",
-        title=f"vocabulary of {bench.shapes.compact_vocab:,} pieces against {bench.shapes.full_vocab:,}: sentences/s",
-        value=median(times),
-        unit="×",
-        goal=bench.goal(6.0),
-        details={
-            **_of_batches(bench, batches),
-            "ratio": spread(times),
-            "full": _speed(seconds[OURS], batches),
-            "compact": _speed(seconds[COMPACT], batches),
-        },
-        note="Both read the same token ids, those of the compact vocabulary.",
-    )
-
-
-def _mfu(
-    bench: Workbench, trainee: Trainee, seconds: dict[str, list[float]], batches: Sequence[Batch]
-) -> Row:
-    nothing_frozen = Component("encoder", 0, trainable=False)
-    cost = cost_of(trainee.model.config, nothing_frozen, trainee.train, trainee.diffusion)
-    flops = cost.flops_per_token * sum(batch.x.numel() for batch in batches)
-    bare = _PRODUCTS * product_flops(bench.machine.matmul_size)
-    shares = [
-        100 * (flops / ours) / (bare / products)
-        for ours, products in zip(seconds[OURS], seconds[PRODUCTS], strict=True)
-    ]
-    on_gpu = bench.device.type == "cuda"
-    return Row(
-        measure="mfu",
-        title="training step, reference configuration: share of the measured matrix-multiply rate (MFU)",
-        value=median(shares),
-        unit="%",
-        goal=bench.goal(45.0) if on_gpu and dtype_name(bench.dtype) == "bf16" else None,
-        details={
-            **_of_batches(bench, batches),
-            "share": spread(shares),
-            "flops_per_token": cost.flops_per_token,
-            "achieved_flops_per_second": rate(flops, seconds[OURS]),
-            "machine_flops_per_second": rate(bare, seconds[PRODUCTS]),
-            **_speed(seconds[OURS], batches),
-        },
-        note="Counts the products of masked positions only, forward and backward. The goal is for a GPU.",
-    )
-
-
-def _of_batches(bench: Workbench, batches: Sequence[Batch]) -> dict[str, Any]:
+def _details(bench: BenchContext, batches: Sequence[EqualLengthBatch]) -> dict[str, Any]:
     return {
         "dtype": dtype_name(bench.dtype),
-        "repeats": bench.config.repeats,
         "batch_sentences": len(batches[0].x),
-        "batch_lengths": [batch.x.shape[1] for batch in batches],
-    }
-
-
-def _speed(seconds: Sequence[float], batches: Sequence[Batch]) -> dict[str, Any]:
-    return {
-        "sentences_per_second": rate(sum(len(batch.x) for batch in batches), seconds),
-        "tokens_per_second": rate(sum(batch.x.numel() for batch in batches), seconds),
-        "seconds": spread(seconds),
+        "batch_lengths": [batch.length for batch in batches],
     }
