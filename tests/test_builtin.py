@@ -200,7 +200,9 @@ def test_noun_forms():
 
 
 def said(template, draw=0.9):
-    return finish(render(grammar().template(template), Scene(lambda: draw, grammar().people)))
+    scene = Scene(lambda: draw, grammar().people)
+    scene.draw_tense()
+    return finish(render(grammar().template(template), scene))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from sgdd_engine.data.builtin.english import BE, DO, HAVE, Pronouns, Verb, agree, finish, plural, verb
-from sgdd_engine.data.builtin.scene import TRIES, Noun, Person, Scene, UnsaidError, pick
+from sgdd_engine.data.builtin.scene import TRIES, Noun, Person, Scene, UnsaidError
 from sgdd_engine.errors import require
 
 T = TypeVar("T")
@@ -78,9 +78,11 @@ def builtin_sentences(count: int = BUILTIN_SENTENCES, seed: int = 0) -> Iterator
 def _distinct(count: int, random: Callable[[], float]) -> Iterator[str]:
     compiled, seen = grammar(), set[bytes]()
     while len(seen) < count:
-        template = pick(random, pick(random, compiled.sentences))
+        scene = Scene(random, compiled.people)
+        template = scene.pick(scene.pick(compiled.sentences))
+        scene.draw_tense()
         try:
-            sentence = finish(render(template, Scene(random, compiled.people)))
+            sentence = finish(render(template, scene))
         except UnsaidError:
             continue
         digest = blake2b(sentence.encode(), digest_size=8).digest()

@@ -68,14 +68,11 @@ class Person:
             return str(getattr(self.pronouns, form))
         phrase = self.again if self.mentioned and self.again else self.name
         self.mentioned = True
+        if form == "":
+            return phrase
         if phrase == self.pronouns.he:
-            return {"": phrase, "obj": self.pronouns.him, "own": self.pronouns.his}[form]
-        return {"": phrase, "obj": phrase, "own": possessive(phrase)}[form]
-
-
-def pick(random: Callable[[], float], options: Sequence[T]) -> T:
-    """Return one of `options`; all draws go through `random()`, so that a seed means the same everywhere."""
-    return options[int(random() * len(options))]
+            return {"obj": self.pronouns.him, "own": self.pronouns.his}[form]
+        return {"obj": phrase, "own": possessive(phrase)}[form]
 
 
 class Scene:
@@ -94,15 +91,19 @@ class Scene:
 
     def __init__(self, random: Callable[[], float], people: Mapping[str, Any]) -> None:
         self.random, self._people = random, people
-        self.present = random() < 0.18
+        self.present = False
         self.cast: dict[str, Person] = {}
         self.subject: Person | None = None
         self.used: list[str] = []
         self._heads: list[str] = []
 
     def pick(self, options: Sequence[T]) -> T:
-        """Return one of `options`."""
-        return pick(self.random, options)
+        """Return one of `options`; all draws go through `random()`, so that a seed means the same everywhere."""
+        return options[int(self.random() * len(options))]
+
+    def draw_tense(self) -> None:
+        """Tell the sentence in the present tense now and then."""
+        self.present = self.random() < 0.18
 
     def who(self, letter: str, kind: str) -> Person:
         """Return the person behind `letter`, drawn now if this is the first time."""
