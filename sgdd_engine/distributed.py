@@ -4,10 +4,11 @@ A process that works alone is a world of one: the same code runs either way. The
 PyTorch's elastic launcher (`torchrun`), which says in the environment who is who; `join` reads it through PyTorch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -17,6 +18,8 @@ from sgdd_engine.errors import ConfigError, SgddError
 # The others wait this long for a process that is behind; rank 0 reads a whole source before the rest can begin.
 PATIENCE = timedelta(days=7)
 CPU = torch.device("cpu")
+
+Result = TypeVar("Result")
 
 
 class LostProcessError(SgddError):
@@ -77,6 +80,22 @@ class World:
 
 
 ALONE = World()
+
+
+def on_main(world: World, work: Callable[[], Result]) -> Result | None:
+    """What rank 0 does while the others wait; None on those.
+
+    Raises:
+        LostProcessError: On the others if it fails; rank 0 says why.
+    """
+    try:
+        result = work() if world.is_main else None
+    except Exception:
+        world.any(True)
+        raise
+    if world.any(False):
+        raise LostProcessError("Rank 0 could not go on, and says why.")
+    return result
 
 
 @contextmanager

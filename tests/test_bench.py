@@ -296,11 +296,11 @@ while not Path({str(seen)!r}).exists():
                 seen.touch()
             return found
 
-        monkeypatch.setattr(command_line, "_resident", look)
+        monkeypatch.setattr(command_line, "_resident_bytes", look)
         return peak_resident_bytes([sys.executable, "-c", code], tmp_path)
 
     # Each process ends once it was looked at with all that it holds.
-    resident = command_line._resident
+    resident = command_line._resident_bytes
     assert peak("b'x' * 10**8") - peak("b''") > 0.9e8
     with pytest.raises(BenchmarkError, match="exit code 3: no message"):
         run_quietly([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)

@@ -14,15 +14,15 @@ import torch
 from datasets import Dataset
 from filelock import FileLock
 
-from sgdd_engine.data import shards, staging
+from sgdd_engine.data import deduplicate, shards
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.deduplicate import MIN_SENTENCES
+from sgdd_engine.data.dry_run import plan
 from sgdd_engine.data.manifest import MANIFEST, Manifest
-from sgdd_engine.data.moments import Moments
-from sgdd_engine.data.plan import plan
 from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.running_statistics import Moments
 from sgdd_engine.data.sources import StandardInput, open_source
-from sgdd_engine.data.staging import MIN_SENTENCES
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
@@ -400,7 +400,7 @@ def test_a_corpus_of_twenty_sentences_has_something_in_every_split(run, tmp_path
 
 
 def test_buckets_too_large_for_memory_are_dealt_out_again(run, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(staging, "_BUCKET_BYTES", 300)
+    monkeypatch.setattr(deduplicate, "_BUCKET_BYTES", 300)
     folders = []
 
     def look(event):
@@ -423,11 +423,11 @@ def test_buckets_too_large_for_memory_are_dealt_out_again(run, whole, tmp_path, 
 
 
 def test_one_line_again_and_again_needs_no_memory(tmp_path, sentences, monkeypatch):
-    monkeypatch.setattr(staging, "_BUCKET_BYTES", 300)
+    monkeypatch.setattr(deduplicate, "_BUCKET_BYTES", 300)
     lines = [*sentences[:100], *[sentences[0]] * 1000]
-    staged = staging.stage_sentences(lines, tmp_path / "staged", name="lines", config=CONFIG)
+    staged = deduplicate.stage_sentences(lines, tmp_path / "staged", name="lines", config=CONFIG)
     assert staged.unique == 100
-    assert sorted(staging.staged_sentences(tmp_path / "staged")) == sorted(sentences[:100])
+    assert sorted(deduplicate.staged_sentences(tmp_path / "staged")) == sorted(sentences[:100])
 
 
 def test_a_shard_that_cannot_be_written_stops_the_others(run, whole, tmp_path, monkeypatch):

@@ -11,10 +11,10 @@ import pytest
 from preparing_rank import CONFIG
 from test_prepare import contents
 
+from sgdd_engine.data.deduplicate import MIN_SENTENCES
 from sgdd_engine.data.manifest import MANIFEST, WORK, Manifest
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
-from sgdd_engine.data.staging import MIN_SENTENCES
 from sgdd_engine.text.config import TokenizerConfig
 
 SCRIPT = Path(__file__).with_name("preparing_rank.py")

@@ -11,9 +11,9 @@ from datasets import IterableDataset
 
 from sgdd_engine.data.cleaning import Rejection, clean, rejection
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.dry_run import plan
 from sgdd_engine.data.hub import HubSource, explain, text_rows
 from sgdd_engine.data.lines import MAX_LINE_BYTES
-from sgdd_engine.data.plan import plan
 from sgdd_engine.data.sources import StandardInput, open_source
 from sgdd_engine.errors import DataError
 

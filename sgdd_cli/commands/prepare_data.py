@@ -13,7 +13,7 @@ from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names,
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved, Settings
-    from sgdd_engine.data.plan import Plan
+    from sgdd_engine.data.dry_run import Plan
     from sgdd_engine.distributed import World
 
 
@@ -179,9 +179,9 @@ def _effect_of_storing(embedding: Mapping[str, Any]) -> str:
 
 
 def _plan(source: str, settings: "Settings", folder: Path) -> None:
-    from sgdd_engine.data.known import open_origin  # noqa: PLC0415 - the engine loads torch
-    from sgdd_engine.data.plan import plan  # noqa: PLC0415
+    from sgdd_engine.data.dry_run import plan  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
+    from sgdd_engine.data.vector_reuse import open_origin  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.errors import EncoderError  # noqa: PLC0415
     from sgdd_engine.text.encoder_spec import read_encoder_spec  # noqa: PLC0415
 

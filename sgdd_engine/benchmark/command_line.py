@@ -107,6 +107,12 @@ def run_quietly(command: Sequence[str], folder: Path) -> None:
     _refuse_failure(command, done.returncode, done.stderr)
 
 
+def _resident_bytes(process: psutil.Process) -> int:
+    """What a process and its children hold now."""
+    family = (process, *process.children(recursive=True))
+    return sum(member.memory_info().rss for member in family)
+
+
 def peak_resident_bytes(command: Sequence[str], folder: Path) -> int:
     """The most memory that a command and its children held at once, by looking at them many times a second.
 
@@ -119,8 +125,7 @@ def peak_resident_bytes(command: Sequence[str], folder: Path) -> int:
             try:
                 while process.poll() is None:
                     with contextlib.suppress(psutil.Error):  # one of them has just ended
-                        family = (process, *process.children(recursive=True))
-                        peak = max(peak, sum(member.memory_info().rss for member in family))
+                        peak = max(peak, _resident_bytes(process))
                     time.sleep(_SECONDS_BETWEEN_LOOKS)
             finally:
                 if process.poll() is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
-from sgdd_engine.data.known import KnownVectors
-from sgdd_engine.data.memory import give_back_memory
-from sgdd_engine.data.overlap import Look, run_overlapped
+from sgdd_engine.data.heap_trim import give_back_memory
+from sgdd_engine.data.pipeline import Look, run_overlapped
 from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_shard
+from sgdd_engine.data.vector_reuse import KnownVectors
 from sgdd_engine.distributed import World
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted

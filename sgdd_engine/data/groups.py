@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgdd_engine.data.known import KnownVectors
+from sgdd_engine.data.deduplicate import Staged
 from sgdd_engine.data.manifest import SPLITS
-from sgdd_engine.data.staging import Staged
+from sgdd_engine.data.vector_reuse import KnownVectors
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.encoder_tokenizer import TokenizedBatch
 from sgdd_engine.text.tokenizer import TextTokenizer

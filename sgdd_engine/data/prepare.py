@@ -12,16 +12,15 @@ from sgdd_engine.atomic_files import flush, write_json
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus, check_size
+from sgdd_engine.data.deduplicate import MIN_SENTENCES, Staged, stage_sentences, staged_sentences, too_few
 from sgdd_engine.data.encoding import EncodingProgress, ShardMaker
 from sgdd_engine.data.groups import grouped
-from sgdd_engine.data.known import KnownVectors, open_origin, refuse_other_encoder
-from sgdd_engine.data.leading import on_main
+from sgdd_engine.data.heap_trim import give_back_memory
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
-from sgdd_engine.data.memory import give_back_memory
-from sgdd_engine.data.request import Request, make_request, refuse_differences, request_of
+from sgdd_engine.data.preparation_spec import Request, make_request, refuse_differences, request_of
 from sgdd_engine.data.sources import Source
-from sgdd_engine.data.staging import MIN_SENTENCES, Staged, stage_sentences, staged_sentences, too_few
 from sgdd_engine.data.totals import Totals, write_statistics
+from sgdd_engine.data.vector_reuse import KnownVectors, open_origin, refuse_other_encoder
 from sgdd_engine.data.workspace import (
     INPUT,
     STATE,
@@ -31,7 +30,7 @@ from sgdd_engine.data.workspace import (
     read_state,
     refuse_foreign,
 )
-from sgdd_engine.distributed import ALONE, World
+from sgdd_engine.distributed import ALONE, World, on_main
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.text.config import TokenizerConfig

@@ -15,9 +15,9 @@ import torch
 from sgdd_engine.atomic_files import publish, sha256_of, write_json
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.groups import TokenisedGroup
-from sgdd_engine.data.known import KnownVectors
 from sgdd_engine.data.manifest import Shard
-from sgdd_engine.data.moments import Moments
+from sgdd_engine.data.running_statistics import Moments
+from sgdd_engine.data.vector_reuse import KnownVectors
 from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored, stored_again
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.encoder import SentenceEncoder

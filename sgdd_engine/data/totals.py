@@ -14,7 +14,7 @@ from safetensors.torch import save
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
-from sgdd_engine.data.moments import Moments
+from sgdd_engine.data.running_statistics import Moments
 from sgdd_engine.data.shards import ShardRecord
 
 

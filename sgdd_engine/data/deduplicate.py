@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.digests import digest
+from sgdd_engine.data.hash_index import digest
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 

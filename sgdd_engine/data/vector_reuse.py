@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
-from sgdd_engine.data.digests import DigestIndex, Halves, halves
+from sgdd_engine.data.hash_index import DigestIndex, Halves, halves
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vectors import StoredVectors, is_finer
 from sgdd_engine.errors import DataError
