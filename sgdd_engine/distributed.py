@@ -82,11 +82,11 @@ class World:
 ALONE = World()
 
 
-def on_main(world: World, work: Callable[[], Result]) -> Result | None:
-    """What rank 0 does while the others wait; None on those.
+def run_on_rank0(world: World, work: Callable[[], Result]) -> Result | None:
+    """The result of `work` on rank 0, computed while the other ranks wait; None on those. Every rank must call it.
 
     Raises:
-        LostProcessError: On the others if it fails; rank 0 says why.
+        LostProcessError: On the other ranks if it fails; rank 0 raises the reason.
     """
     try:
         result = work() if world.is_main else None

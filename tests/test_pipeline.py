@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sgdd_engine.data.pipeline import run_overlapped
+from sgdd_engine.data.pipeline import run_pipeline
 
 # A thread cannot be interrupted, so a broken program must end its own waiting; a sound one never waits this long.
 BROKEN_AFTER_SECONDS = 600
@@ -11,17 +11,17 @@ BROKEN_AFTER_SECONDS = 600
 
 def test_every_item_takes_its_three_steps_in_order():
     results: list[int] = []
-    run_overlapped(
-        iter(range(10)), lambda n: 10 * n, lambda n, look: n + 1, lambda n: 2 * n, on_result=results.append
+    run_pipeline(
+        iter(range(10)), lambda n: 10 * n, lambda n, poll: n + 1, lambda n: 2 * n, on_result=results.append
     )
     assert results == [2 * (10 * n + 1) for n in range(10)]
-    run_overlapped(iter([]), None, None, None, on_result=results.append)
+    run_pipeline(iter([]), None, None, None, on_result=results.append)
     assert len(results) == 10
 
 
 def test_items_that_count_as_false_are_items():
     results: list[int] = []
-    run_overlapped(iter([0, 0]), lambda n: n, lambda n, look: n, lambda n: n, on_result=results.append)
+    run_pipeline(iter([0, 0]), lambda n: n, lambda n, poll: n, lambda n: n, on_result=results.append)
     assert results == [0, 0]
 
 
@@ -34,10 +34,10 @@ def test_while_one_is_computed_the_next_is_got_ready_and_the_last_is_stored():
         return n
 
     # Only if the three are under way at once do they meet.
-    run_overlapped(
+    run_pipeline(
         iter(range(4)),
         lambda n: meet(n, 2),
-        lambda n, look: meet(n, 1),
+        lambda n, poll: meet(n, 1),
         lambda n: meet(n, 0),
         on_result=lambda n: None,
     )
@@ -52,11 +52,11 @@ def test_no_more_than_three_are_held():
             assert len(taken) - len(stored) <= 3
             yield n
 
-    run_overlapped(items(), lambda n: n, lambda n, look: n, stored.append, on_result=lambda n: None)
+    run_pipeline(items(), lambda n: n, lambda n, poll: n, stored.append, on_result=lambda n: None)
     assert len(stored) == 20
 
 
-@pytest.mark.parametrize("step", ["items", "ready", "compute", "store"])
+@pytest.mark.parametrize("step", ["items", "load", "compute", "store"])
 def test_what_goes_wrong_is_raised_as_itself_and_what_is_being_stored_is_completed(step):
     stored: list[int] = []
 
@@ -70,10 +70,10 @@ def test_what_goes_wrong_is_raised_as_itself_and_what_is_being_stored_is_complet
         stored.append(n)
 
     with pytest.raises(OSError, match="the disk is full"):
-        run_overlapped(
+        run_pipeline(
             (failing("items", n) for n in range(6)),
-            lambda n: failing("ready", n),
-            lambda n, look: failing("compute", n),
+            lambda n: failing("load", n),
+            lambda n, poll: failing("compute", n),
             store,
             on_result=lambda n: None,
         )
@@ -94,5 +94,5 @@ def test_a_failure_to_store_is_noticed_while_the_next_is_computed():
         return n
 
     with pytest.raises(OSError, match="the disk is full"):
-        run_overlapped(iter(range(3)), lambda n: n, compute, store, on_result=lambda n: None)
+        run_pipeline(iter(range(3)), lambda n: n, compute, store, on_result=lambda n: None)
     assert computed == [0]

@@ -18,10 +18,10 @@ from sgdd_engine.data import deduplicate, shards
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import MIN_SENTENCES
-from sgdd_engine.data.dry_run import plan
+from sgdd_engine.data.dry_run import dry_run
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.data.prepare import prepare
-from sgdd_engine.data.running_statistics import Moments
+from sgdd_engine.data.running_statistics import RunningStatistics
 from sgdd_engine.data.sources import StandardInput, open_source
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError, EncoderError
@@ -155,11 +155,11 @@ def test_statistics_of_int8_vectors_are_those_of_what_is_read(run, tmp_path):
     torch.testing.assert_close(std, vectors.std(0).float())
 
 
-def test_a_plan_knows_the_size_of_each_kind_of_vector(book):
+def test_a_dry_run_knows_the_size_of_each_kind_of_vector(book):
     sizes = {}
     for dtype in ("int8", "fp16", "fp32"):
         config = replace(CONFIG, embedding_dtype=dtype)
-        forecast = plan(open_source(str(book), config), config=config, embedding_dim=384)
+        forecast = dry_run(open_source(str(book), config), config=config, embedding_dim=384)
         sizes[dtype] = forecast.estimated_bytes / forecast.estimated_sentences
     assert sizes["fp16"] - sizes["int8"] == pytest.approx(384 - 4, abs=0.01)
     assert sizes["fp32"] - sizes["fp16"] == pytest.approx(2 * 384, abs=0.01)
@@ -350,15 +350,18 @@ def test_statistics_are_those_of_the_stored_training_vectors(whole):
     torch.testing.assert_close(std, vectors.std(0).float())
 
 
-def test_moments_join_as_if_taken_at_once_and_never_give_a_zero_deviation():
+def test_statistics_merge_as_if_computed_at_once_and_never_give_a_zero_deviation():
     vectors = np.random.default_rng(0).normal(100, 1e-2, (9000, 4))
     vectors[:, 3] = 0.25
-    parts = [Moments.of(StoredVectors(part)) for part in (vectors[:5000], vectors[5000:], vectors[:0])]
-    joined = parts[0].joined(parts[1]).joined(parts[2])
+    parts = [
+        RunningStatistics.from_vectors(StoredVectors(part))
+        for part in (vectors[:5000], vectors[5000:], vectors[:0])
+    ]
+    joined = parts[0].merged(parts[1]).merged(parts[2])
     np.testing.assert_allclose(joined.mean, vectors.mean(0), rtol=1e-12)
     np.testing.assert_allclose(joined.std()[:3], vectors.std(0, ddof=1)[:3], rtol=1e-9)
     assert joined.std()[3] == pytest.approx(joined.std().mean(), rel=0.5)
-    assert (Moments.of(StoredVectors(np.ones((5, 2)))).std() == 1).all()
+    assert (RunningStatistics.from_vectors(StoredVectors(np.ones((5, 2)))).std() == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -425,9 +428,9 @@ def test_buckets_too_large_for_memory_are_dealt_out_again(run, whole, tmp_path, 
 def test_one_line_again_and_again_needs_no_memory(tmp_path, sentences, monkeypatch):
     monkeypatch.setattr(deduplicate, "_BUCKET_BYTES", 300)
     lines = [*sentences[:100], *[sentences[0]] * 1000]
-    staged = deduplicate.stage_sentences(lines, tmp_path / "staged", name="lines", config=CONFIG)
+    staged = deduplicate.deduplicate(lines, tmp_path / "staged", name="lines", config=CONFIG)
     assert staged.unique == 100
-    assert sorted(deduplicate.staged_sentences(tmp_path / "staged")) == sorted(sentences[:100])
+    assert sorted(deduplicate.read_distinct(tmp_path / "staged")) == sorted(sentences[:100])
 
 
 def test_a_shard_that_cannot_be_written_stops_the_others(run, whole, tmp_path, monkeypatch):

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from sgdd_cli.main import app
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.data.hash_index import DigestIndex
+from sgdd_engine.data.hash_index import HashIndex
 from sgdd_engine.data.manifest import MANIFEST, SPLITS, Manifest
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
-from sgdd_engine.data.vector_reuse import KnownVectors
+from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Notice, StageFinished, StageStarted
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
@@ -297,18 +297,18 @@ def test_events_say_how_many_vectors_were_taken(run, origins):
     assert started == ["reading", "tokenizer", "vectors", "encoding"]
     said = {event.stage: event.summary for event in events if isinstance(event, StageFinished)}
     assert said["vectors"].endswith("holds those of 800 sentences.")
-    assert said["encoding"].endswith("600 vectors were taken over, 400 encoded.")
+    assert said["encoding"].endswith("600 vectors were reused, 400 encoded.")
 
 
-def test_known_vectors_are_those_of_their_sentences(origins):
+def test_reusable_vectors_are_those_of_their_sentences(origins):
     origin = Corpus.open(origins["int8"])
-    known = KnownVectors.of(origin)
+    reusable = ReusableVectors.from_corpus(origin)
     expected = vectors_of(origins["int8"])
     texts = sorted(expected, key=hash)
-    places = known.find([*texts, "This one is not there.", ""])
-    assert places[-2:].tolist() == [-1, -1]
-    assert sorted(places[:-2]) == list(range(800))
-    found = known.vectors(places[:-2])
+    rows = reusable.find([*texts, "This one is not there.", ""])
+    assert rows[-2:].tolist() == [-1, -1]
+    assert sorted(rows[:-2]) == list(range(800))
+    found = reusable.vectors(rows[:-2])
     for row, text in enumerate(texts):
         assert found.values[row].tobytes() + found.scale[row].tobytes() == expected[text]
 
@@ -317,8 +317,8 @@ few = st.integers(0, 3)
 
 
 @given(st.lists(st.tuples(few, few), unique=True), st.lists(st.tuples(few, few)))
-def test_digests_are_found_also_where_they_share_a_half(rows, wanted):
-    index = DigestIndex(np.array(rows, np.uint64).reshape(-1, 2))
+def test_hashes_are_found_also_where_they_share_a_half(rows, wanted):
+    index = HashIndex(np.array(rows, np.uint64).reshape(-1, 2))
     found = index.find(np.array(wanted, np.uint64).reshape(-1, 2))
     assert found.tolist() == [rows.index(pair) if pair in rows else -1 for pair in wanted]
 
@@ -330,7 +330,7 @@ def test_the_command_takes_vectors_and_their_encoder_from_a_corpus(books, origin
     result = CliRunner().invoke(app, ["prepare-data", *map(str, arguments), *settings])
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{out}\n"
-    assert "600 vectors were taken over, 400 encoded" in result.stderr.replace("\n", " ")
+    assert "600 vectors were reused, 400 encoded" in result.stderr.replace("\n", " ")
     manifest, origin = Manifest.read(out), Manifest.read(origins["fp16"])
     assert manifest.encoder == origin.encoder
     assert manifest.tokenizer["kind"] == "unigram"

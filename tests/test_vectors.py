@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from sgdd_engine.data.vectors import StoredVectors, is_finer, lost_cosine, stored, stored_again, vector_bytes
+from sgdd_engine.data.vectors import (
+    StoredVectors,
+    convert_stored,
+    cosine_loss,
+    is_finer,
+    quantize,
+    vector_bytes,
+)
 
 
 @pytest.fixture
@@ -15,7 +22,7 @@ def vectors() -> torch.Tensor:
 
 
 def as_stored(vectors: torch.Tensor, dtype) -> StoredVectors:
-    values, scale = stored(vectors, dtype)
+    values, scale = quantize(vectors, dtype)
     return StoredVectors(values.numpy(), None if scale is None else scale.numpy())
 
 
@@ -23,7 +30,7 @@ def test_int8_is_off_by_half_a_unit_at_most(vectors):
     kept = as_stored(vectors, "int8")
     assert (kept.values.dtype, kept.scale.dtype) == (np.int8, np.float32)
     assert (np.abs(kept.values[:-1]).max(axis=1) == 127).all()
-    error = np.abs(kept.rows(slice(None)) - vectors.numpy())
+    error = np.abs(kept.dequantize(slice(None)) - vectors.numpy())
     assert (error <= kept.scale[:, None] * 0.5001).all()
 
 
@@ -38,13 +45,13 @@ def test_storing_is_symmetric_and_knows_no_length(vectors):
 
 def test_a_zero_vector_stays_one(vectors):
     for dtype in ("int8", "fp16", "fp32"):
-        assert (as_stored(vectors, dtype).rows(np.array([500])) == 0).all()
+        assert (as_stored(vectors, dtype).dequantize(np.array([500])) == 0).all()
 
 
 @pytest.mark.parametrize(("dtype", "least"), [("int8", 1e-6), ("fp16", 1e-9), ("fp32", 0)])
 def test_the_lost_cosine_is_that_of_exact_arithmetic(vectors, dtype, least):
-    values, scale = stored(vectors, dtype)
-    lost = lost_cosine(vectors, values, scale)
+    values, scale = quantize(vectors, dtype)
+    lost = cosine_loss(vectors, values, scale)
     back = values.double() if scale is None else values.double() * scale.double()[:, None]
     exact = 1 - torch.cosine_similarity(vectors.double(), back, dim=1, eps=1e-30)
     torch.testing.assert_close(lost[:-1].double(), exact[:-1], rtol=1e-3, atol=1e-12)
@@ -55,11 +62,11 @@ def test_the_lost_cosine_is_that_of_exact_arithmetic(vectors, dtype, least):
 
 def test_what_cannot_be_stored_is_seen_in_the_cosine(vectors):
     large = vectors[:3] * torch.tensor([[1.0], [1e6], [torch.inf]])
-    values, scale = stored(large, "fp16")
-    assert torch.isfinite(lost_cosine(large, values, scale)).tolist() == [True, False, False]
+    values, scale = quantize(large, "fp16")
+    assert torch.isfinite(cosine_loss(large, values, scale)).tolist() == [True, False, False]
     tiny = vectors[:1] * 1e-12  # fp16 makes it zero, int8 keeps its direction
-    assert lost_cosine(tiny, *stored(tiny, "fp16")).tolist() == [1]
-    assert lost_cosine(tiny, *stored(tiny, "int8")) < 1e-4
+    assert cosine_loss(tiny, *quantize(tiny, "fp16")).tolist() == [1]
+    assert cosine_loss(tiny, *quantize(tiny, "int8")) < 1e-4
 
 
 def test_the_bytes_of_a_vector():
@@ -69,7 +76,7 @@ def test_the_bytes_of_a_vector():
 @pytest.mark.parametrize("dtype", ["int8", "fp16", "fp32"])
 def test_stored_again_in_the_same_type_no_bit_changes(vectors, dtype):
     kept = as_stored(vectors, dtype)
-    again, lost = stored_again(kept, dtype)
+    again, lost = convert_stored(kept, dtype)
     assert (again.values == kept.values).all()
     assert again.scale is None or (again.scale == kept.scale).all()
     assert again.dtype == dtype
@@ -82,10 +89,10 @@ def test_stored_again_in_a_coarser_type_is_stored_from_what_is_read(vectors, fin
     assert not is_finer(coarse, fine)
     assert not is_finer(fine, fine)
     kept = as_stored(vectors, fine)
-    again, lost = stored_again(kept, coarse)
-    read = torch.from_numpy(kept.rows(slice(None))).float()
+    again, lost = convert_stored(kept, coarse)
+    read = torch.from_numpy(kept.dequantize(slice(None))).float()
     expected = as_stored(read, coarse)
     assert (again.values == expected.values).all()
-    assert (again.rows(slice(None)) == expected.rows(slice(None))).all()
-    torch.testing.assert_close(lost, lost_cosine(read, *stored(read, coarse)))
+    assert (again.dequantize(slice(None)) == expected.dequantize(slice(None))).all()
+    torch.testing.assert_close(lost, cosine_loss(read, *quantize(read, coarse)))
     assert lost[:-1].min() > 0

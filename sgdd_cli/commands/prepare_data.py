@@ -13,7 +13,7 @@ from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names,
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved, Settings
-    from sgdd_engine.data.dry_run import Plan
+    from sgdd_engine.data.dry_run import DryRun
     from sgdd_engine.distributed import World
 
 
@@ -109,7 +109,7 @@ def prepare_data(
         raise typer.Exit(launch(devices))
     settings = _with_encoder_of_vectors(resolved)
     if dry_run:
-        _plan(source, settings, folder)
+        _dry_run(source, settings, folder)
         return
     with join_world(devices) as (world, own_device):
         _prepare(source, settings, folder, own_device, overwrite, world)
@@ -178,24 +178,26 @@ def _effect_of_storing(embedding: Mapping[str, Any]) -> str:
     return f"{text}; their cosine with the encoder's is {mean:.6f} on average and {lowest:.6f} at the lowest."
 
 
-def _plan(source: str, settings: "Settings", folder: Path) -> None:
-    from sgdd_engine.data.dry_run import plan  # noqa: PLC0415
+def _dry_run(source: str, settings: "Settings", folder: Path) -> None:
+    from sgdd_engine.data.dry_run import dry_run  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
-    from sgdd_engine.data.vector_reuse import open_origin  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.data.vector_reuse import open_reusable_corpus  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.errors import EncoderError  # noqa: PLC0415
     from sgdd_engine.text.encoder_spec import read_encoder_spec  # noqa: PLC0415
 
     if known := settings.data.vectors_from:
-        open_origin(Path(known), folder, settings.data.embedding_dtype)
+        open_reusable_corpus(Path(known), folder, settings.data.embedding_dtype)
     dim = None
     try:
         dim = read_encoder_spec(settings.encoder).dim
     except EncoderError as error:
         warn(f"The size on disk cannot be estimated. {error.message}")
-    _draw(plan(open_source(source, settings.data), config=settings.data, embedding_dim=dim), settings, folder)
+    _draw(
+        dry_run(open_source(source, settings.data), config=settings.data, embedding_dim=dim), settings, folder
+    )
 
 
-def _draw(forecast: "Plan", settings: "Settings", folder: Path) -> None:
+def _draw(forecast: "DryRun", settings: "Settings", folder: Path) -> None:
     def known(value: int | None) -> str:
         return "unknown" if value is None else f"about {value:,}"
 

@@ -1,4 +1,4 @@
-"""Batches of one exact length each: no padding, no attention mask, nothing lost."""
+"""Batches of sentences of one exact length: no padding, no attention mask, every row once per epoch."""
 
 import math
 from itertools import pairwise
@@ -12,10 +12,10 @@ Rows = npt.NDArray[np.int64]
 
 
 class ExactLengthBatches:
-    """The order of the rows of a split, epoch after epoch, as batches that hold one length each.
+    """The order of the rows of a split, epoch after epoch, as batches of one length each.
 
-    The order is a function of `(seed, epoch)` alone, so a position is all that a resumed run has to remember, and
-    processes that work together agree on it without a word. Every row comes exactly once per epoch.
+    The order is a function of `(seed, epoch)` alone, so a checkpoint stores only a position, and the processes of
+    a distributed run agree on the order without communication. Every row comes exactly once per epoch.
 
     Args:
         lengths: Tokens of each row, `[N]`.
@@ -67,7 +67,7 @@ class ExactLengthBatches:
 def _batch_edges(lengths: npt.NDArray[np.uint16], batch_tokens: int) -> Rows:
     """Where batches begin and end in rows sorted by length, `[batches + 1]`; the same in every epoch.
 
-    The rows of one length are cut evenly, since a last batch of one row would make a noisy step.
+    The rows of one length are divided evenly, since a last batch of one row would give a noisy gradient.
     """
     counts = np.bincount(lengths)
     edges = [0]

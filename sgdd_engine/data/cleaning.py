@@ -1,4 +1,4 @@
-"""What a sentence must look like before it is worth learning."""
+"""Cleaning and filtering of sentences: Unicode form, white space, length in words."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from sgdd_engine.data.config import DataConfig
 
-# One running string without spaces is a link, a table or binary rubbish; no word of prose is longer.
+# A longer string without spaces is a link, a table row or binary data; no word of prose is this long.
 MAX_WORD_CHARACTERS = 100
 
 # Control characters (white space among them is collapsed before), soft hyphens, zero-width spaces, direction
@@ -19,7 +19,7 @@ _INVISIBLE = re.compile(
 
 
 class Rejection(StrEnum):
-    """Why a line of the source is left out."""
+    """The reason why a line of the source is left out."""
 
     EMPTY = "empty"
     TOO_FEW_WORDS = "too_few_words"
@@ -31,7 +31,7 @@ class Rejection(StrEnum):
 
 
 def clean(text: str) -> str:
-    """One line of text in Unicode form NFC, with single spaces and nothing invisible in it."""
+    """One line of text in Unicode form NFC, with single spaces and without invisible characters."""
     # str.split knows every white space of Unicode, line separators and no-break spaces included.
     text = " ".join(text.split())
     if text.isascii() and text.isprintable():
@@ -40,9 +40,9 @@ def clean(text: str) -> str:
 
 
 def rejection(sentence: str, config: DataConfig) -> Rejection | None:
-    """Why a cleaned sentence is left out, or None where it may stay.
+    """Why a cleaned sentence is left out, or None if it is kept.
 
-    Duplicates and sentences of too many tokens are only known later, and counted there.
+    Duplicates and the number of tokens are checked by later steps.
     """
     words = sentence.split(" ")
     if not sentence:

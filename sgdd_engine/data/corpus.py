@@ -1,4 +1,4 @@
-"""Reading a prepared corpus: memory-mapped, without copies until a batch is gathered."""
+"""Memory-mapped reading of a prepared corpus; data is copied only when a batch is gathered."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sgdd_engine.atomic_files import sha256_of
-from sgdd_engine.data.manifest import SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
+from sgdd_engine.data.manifest import PREPARE_AGAIN, SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
-
-_AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Corpus:
         tokenizer = TextTokenizer.load(self.folder / TOKENIZER)
         if tokenizer.fingerprint() != self.manifest.tokenizer["fingerprint"]:
             raise DataError(
-                f"`{self.folder / TOKENIZER}` is not the tokenizer that made this corpus.", _AGAIN
+                f"`{self.folder / TOKENIZER}` is not the tokenizer that made this corpus.", PREPARE_AGAIN
             )
         return tokenizer
 
@@ -97,7 +95,7 @@ class Corpus:
             tensors = load_file(path)
             mean, std = tensors["mean"], tensors["std"]
         except (OSError, SafetensorError, KeyError) as error:
-            raise DataError(f"`{path}` is missing or damaged.", _AGAIN) from error
+            raise DataError(f"`{path}` is missing or damaged.", PREPARE_AGAIN) from error
         return mean, std
 
     def split(self, name: str) -> "CorpusSplit":
@@ -122,7 +120,9 @@ class Corpus:
         for shard in self.manifest.shards:
             check_size(self.folder, shard)
             if sha256_of(self.folder / shard.file) != shard.sha256:
-                raise DataError(f"`{self.folder / shard.file}` is damaged: its SHA-256 differs.", _AGAIN)
+                raise DataError(
+                    f"`{self.folder / shard.file}` is damaged: its SHA-256 differs.", PREPARE_AGAIN
+                )
 
 
 class CorpusSplit:
@@ -158,22 +158,22 @@ class CorpusSplit:
         columns = np.arange(n)
         for segment, rows, where in self._located(indices):
             tokens[where] = segment.tokens[segment.starts[rows][:, None] + columns]
-            embeddings[where] = segment.embeddings.rows(rows)
+            embeddings[where] = segment.embeddings.dequantize(rows)
         return torch.from_numpy(tokens), torch.from_numpy(embeddings)
 
     def embeddings(self, indices: npt.NDArray[np.integer]) -> torch.Tensor:
         """The vectors of the rows, float32 `[B, D]`."""
         result = np.empty((len(indices), self._embedding_dim), np.float32)
         for segment, rows, where in self._located(indices):
-            result[where] = segment.embeddings.rows(rows)
+            result[where] = segment.embeddings.dequantize(rows)
         return torch.from_numpy(result)
 
     def stored(self, indices: npt.NDArray[np.integer]) -> StoredVectors:
-        """The vectors of the rows in the numbers that are on the disk (a copy)."""
+        """The vectors of the rows in the number type of the disk (a copy)."""
         dtype = self._segments[0].embeddings.dtype
         result = StoredVectors.empty(len(indices), self._embedding_dim, dtype)
         for segment, rows, where in self._located(indices):
-            result.put(where, segment.embeddings.chosen(rows))
+            result.assign(where, segment.embeddings.select(rows))
         return result
 
     def texts(self) -> Iterator[list[str]]:
@@ -215,10 +215,11 @@ def check_size(folder: Path, shard: Shard) -> None:
     """Raise `DataError` unless the shard's file is there with its full size."""
     path = folder / shard.file
     if not path.is_file():
-        raise DataError(f"`{path}` is missing.", _AGAIN)
+        raise DataError(f"`{path}` is missing.", PREPARE_AGAIN)
     if path.stat().st_size != shard.bytes:
         raise DataError(
-            f"`{path}` is damaged: it has {path.stat().st_size:,} bytes instead of {shard.bytes:,}.", _AGAIN
+            f"`{path}` is damaged: it has {path.stat().st_size:,} bytes instead of {shard.bytes:,}.",
+            PREPARE_AGAIN,
         )
 
 
@@ -231,9 +232,9 @@ def _open_shard(path: Path, shard: Shard, embedding_dim: int) -> list[_Segment]:
             table = pa.ipc.open_stream(source).read_all()
         segments = [_segment(batch, embedding_dim) for batch in table.to_batches()]
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise DataError(f"`{path}` is damaged: {error}.", _AGAIN) from error
+        raise DataError(f"`{path}` is damaged: {error}.", PREPARE_AGAIN) from error
     if sum(map(len, segments)) != shard.rows:
-        raise DataError(f"`{path}` is damaged: it does not hold {shard.rows:,} rows.", _AGAIN)
+        raise DataError(f"`{path}` is damaged: it does not hold {shard.rows:,} rows.", PREPARE_AGAIN)
     return segments
 
 

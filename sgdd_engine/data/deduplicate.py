@@ -1,9 +1,9 @@
-"""The first pass: raw lines become distinct clean sentences on disk, in an order that a hash decides.
+"""The first pass of preparation: raw lines become distinct clean sentences on disk, ordered by content hash.
 
-Sentences go to 256 bucket files by the hash of their content. Equal sentences meet in one bucket, so exact
-de-duplication needs one bucket in memory and not the corpus; and the walk over the buckets is a shuffle that
-does not depend on the order of the source. Buckets of a source so large that they are too large themselves are
-dealt out again by the next digit of the hash.
+Sentences go to 256 bucket files by the hash of their content. Equal sentences fall into one bucket, so exact
+de-duplication holds one bucket in memory and not the corpus; and reading bucket after bucket is a shuffle that
+does not depend on the order of the source. Buckets that are too large for memory are split by the next digit of
+the hash.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.hash_index import digest
+from sgdd_engine.data.hash_index import content_hash
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
@@ -23,16 +23,16 @@ READING = "reading"
 
 _HASH_RANGE = 1 << 64
 _BUCKET_DIGITS = 2  # of the hash, in hex
-_BUCKET_BYTES = 32_000_000  # a larger one is dealt out again; in memory it takes some three times as much
-_MOST_DIGITS = 16  # half of the hash: what is still too large then is one sentence again and again
+_BUCKET_BYTES = 32_000_000  # a larger one is split; in memory it takes about three times as much
+_MOST_DIGITS = 16  # half of the hash: a bucket that is still too large repeats one sentence
 _BUFFER_CHARACTERS = 4_000_000  # held before a flush; 256 open files would exceed the limit of macOS
 _PROGRESS_EVERY = 5_000
 _EXACT_SPLITS_BELOW = 20_000
 
 
 @dataclass(frozen=True)
-class Staged:
-    """What the first pass found, and the bounds of the splits on the scale of the content hash."""
+class DistinctSentences:
+    """Counts of the first pass, and the bounds of the splits on the scale of the content hash."""
 
     read: int
     unique: int
@@ -42,13 +42,13 @@ class Staged:
 
     def split_of(self, sentence: str) -> str:
         """The split that a sentence belongs to, by its content alone."""
-        key = _split_key(digest(sentence))
+        key = _split_key(content_hash(sentence))
         if key < self.validation_below:
             return "validation"
         return "test" if key >= self.test_from else "train"
 
 
-def stage_sentences(
+def deduplicate(
     lines: Iterable[str],
     folder: Path,
     *,
@@ -56,16 +56,16 @@ def stage_sentences(
     config: DataConfig,
     total: int | None = None,
     on_event: Listener = ignore,
-) -> Staged:
-    """Clean, filter and de-duplicate lines into bucket files; what stood in `folder` before is dropped.
+) -> DistinctSentences:
+    """Clean, filter and de-duplicate lines into bucket files; earlier content of `folder` is deleted.
 
     Args:
         lines: Raw text rows; at most `data.limit` of them are read.
         folder: Where the buckets go.
-        name: What messages call the source.
+        name: The source's name in messages.
         config: Limits on words, and the share held out.
-        total: About how many rows there are, if known.
-        on_event: Told of the stage `reading`.
+        total: Approximate number of rows, if known.
+        on_event: Receives the stage `reading`.
 
     Raises:
         DataError: If the source is empty or fewer than 20 distinct sentences are left.
@@ -79,8 +79,8 @@ def stage_sentences(
         raise DataError(f"{name} is empty: it holds no line of text.", "Give a source with text in it.")
     keys: list[int] | None = []
     unique = 0
-    for bucket in _small_buckets(folder):
-        distinct, duplicates = _deduplicate(bucket)
+    for bucket in _split_large_buckets(folder):
+        distinct, duplicates = _deduplicate_bucket(bucket)
         unique += len(distinct)
         rejected[Rejection.DUPLICATE] += duplicates
         keys = keys + [_split_key(content) for content in distinct] if keys is not None else None
@@ -91,13 +91,13 @@ def stage_sentences(
         raise too_few(name, unique, read, left_out)
     below, test_from = _split_bounds(unique, config.validation_share, keys)
     on_event(StageFinished(READING, f"{read:,} lines, {unique:,} distinct sentences (left out: {left_out})."))
-    return Staged(
+    return DistinctSentences(
         read, unique, {str(key): count for key, count in rejected.items() if count}, below, test_from
     )
 
 
 def too_few(name: str, kept: int, read: int, left_out: str) -> DataError:
-    """The error for a corpus with (nearly) nothing in it."""
+    """The error for a source with too few distinct sentences."""
     return DataError(
         f"{name} leaves {kept} distinct sentences of {read:,} lines, and a corpus needs {MIN_SENTENCES} "
         f"(left out: {left_out}).",
@@ -106,7 +106,7 @@ def too_few(name: str, kept: int, read: int, left_out: str) -> DataError:
     )
 
 
-def staged_sentences(folder: Path) -> Iterator[str]:
+def read_distinct(folder: Path) -> Iterator[str]:
     """The distinct sentences, bucket by bucket."""
     for path in sorted(folder.glob("*.txt")):
         with path.open(encoding="utf-8", newline="\n") as stream:
@@ -115,7 +115,7 @@ def staged_sentences(folder: Path) -> Iterator[str]:
 
 
 class _Buckets:
-    """Sentences on their way to files that are named by the first digits of their hash."""
+    """A buffered writer of files that are named by the first digits of a sentence's hash."""
 
     def __init__(self, folder: Path, digits: int) -> None:
         self._folder, self._digits = folder, digits
@@ -123,7 +123,7 @@ class _Buckets:
         self._characters = 0
 
     def add(self, sentence: str) -> None:
-        bucket = digest(sentence).hex()[: self._digits]
+        bucket = content_hash(sentence).hex()[: self._digits]
         self._waiting.setdefault(bucket, []).append(sentence)
         self._characters += len(sentence)
         if self._characters >= _BUFFER_CHARACTERS:
@@ -158,8 +158,8 @@ def _fill_buckets(
     return read
 
 
-def _small_buckets(folder: Path) -> Iterator[Path]:
-    """The buckets by name; those too large for memory are dealt out to smaller ones first."""
+def _split_large_buckets(folder: Path) -> Iterator[Path]:
+    """The buckets by name; those too large for memory are split into smaller ones first."""
     waiting = sorted(folder.glob("*.txt"), reverse=True)
     while waiting:
         path = waiting.pop()
@@ -175,14 +175,14 @@ def _small_buckets(folder: Path) -> Iterator[Path]:
         waiting += sorted(folder.glob(f"{path.stem}?.txt"), reverse=True)
 
 
-def _deduplicate(path: Path) -> tuple[list[bytes], int]:
-    """Keep the first of equal sentences in a bucket; the digests of what stays, and how many went."""
+def _deduplicate_bucket(path: Path) -> tuple[list[bytes], int]:
+    """Keep the first of equal sentences in a bucket; returns the remaining hashes and the number of duplicates."""
     kept: dict[bytes, str] = {}
     count = 0
     with path.open(encoding="utf-8", newline="\n") as stream:
         for line in stream:
             count += 1
-            kept.setdefault(digest(line.rstrip("\n")), line)
+            kept.setdefault(content_hash(line.rstrip("\n")), line)
     if len(kept) < count:
         with path.open("w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(kept.values())
@@ -192,8 +192,8 @@ def _deduplicate(path: Path) -> tuple[list[bytes], int]:
 def _split_bounds(unique: int, share: float, keys: list[int] | None) -> tuple[int, int]:
     """Below which hash a sentence is for validation, and from which on for testing.
 
-    A small corpus gives up to a tenth for each, so that there is something to measure on; and its bounds are
-    drawn through its own hashes, because chance could leave a split of a few sentences empty.
+    A small corpus holds out up to a tenth for each, so that a measurement has enough sentences; and its bounds
+    are quantiles of its own hashes, because fixed bounds could leave a split of a few sentences empty.
     """
     share = max(share, min(0.1, 200 / unique))
     if keys is None:

@@ -1,4 +1,4 @@
-"""What a preparation would do, judged by the first lines of the source; nothing is written."""
+"""A dry run of preparation: what would be done, estimated from the first lines of the source."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -18,18 +18,18 @@ _TOKENS_PER_WORD = 1.4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The forecast of a preparation.
+class DryRun:
+    """The estimated result of a preparation.
 
     Attributes:
-        source: What the user called the source.
-        sampled_lines: Lines that were read for it.
-        complete: Whether these were all lines there are.
-        kept: Distinct sentences among them; too long ones in tokens are not known yet.
+        source: The source as the user named it.
+        sampled_lines: Lines that were read.
+        complete: Whether these were all lines of the source.
+        kept: Distinct sentences among them; the limit on tokens is not applied.
         left_out: Lines left out, by reason.
         words_per_sentence: Mean of the kept ones.
         examples: The first kept sentences.
-        estimated_lines: Lines in all, where the source tells; `data.limit` counts.
+        estimated_lines: Lines in all, if the source tells; at most `data.limit`.
         estimated_sentences: Sentences in all, if the rest is like the sample.
         estimated_bytes: Size of the corpus on disk, where the size of a vector is known.
     """
@@ -50,13 +50,13 @@ class Plan:
         return asdict(self)
 
 
-def plan(
+def dry_run(
     source: Source, *, config: DataConfig, embedding_dim: int | None = None, sample_lines: int = SAMPLE_LINES
-) -> Plan:
-    """Read the first lines of a source and say what would become of them and of the rest.
+) -> DryRun:
+    """Read the first lines of a source and estimate what preparation would make of it all.
 
     Args:
-        source: Where the text comes from.
+        source: The source of the text.
         config: Filters and storage.
         embedding_dim: Size of a sentence vector, for the estimate of disk space.
         sample_lines: Lines read at most.
@@ -83,7 +83,7 @@ def plan(
     if total is not None and config.limit is not None:
         total = min(total, config.limit)
     sentences = None if total is None else round(total * len(kept) / max(len(sample), 1))
-    return Plan(
+    return DryRun(
         source=source.name,
         sampled_lines=len(sample),
         complete=complete,

@@ -1,4 +1,4 @@
-"""The second pass: groups of staged sentences become shards, several steps and several processes side by side."""
+"""The second pass of preparation: groups of distinct sentences become shards, in a pipeline on every rank."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from pathlib import Path
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
-from sgdd_engine.data.heap_trim import give_back_memory
-from sgdd_engine.data.pipeline import Look, run_overlapped
+from sgdd_engine.data.heap_trim import trim_heap
+from sgdd_engine.data.pipeline import Poll, run_pipeline
 from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_shard
-from sgdd_engine.data.vector_reuse import KnownVectors
+from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.distributed import World
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
@@ -22,14 +22,14 @@ ENCODING = "encoding"
 
 @dataclass
 class EncodingProgress:
-    """Reports how far encoding is, in sentences of all processes.
+    """Reports the progress of encoding, in sentences of all processes.
 
-    What the others have done is not known meanwhile: each is taken to be as far as this one.
+    The other processes are not asked: each is assumed to have done as much as this one.
 
     Attributes:
         total: Sentences of the corpus, before too long ones are left out.
         world: The processes that share them.
-        on_event: Told of the stage `encoding`.
+        on_event: Receives the stage `encoding`.
     """
 
     total: int
@@ -42,30 +42,30 @@ class EncodingProgress:
         self.on_event(StageStarted(ENCODING, self.total))
 
     def add(self, sentences: int, note: str = "") -> None:
-        """This process is done with so many more sentences."""
+        """Count sentences that this process has finished."""
         self._done += sentences
         shown = min(self.total, self._done * self.world.size)
         self.on_event(StageProgress(ENCODING, shown, note))
 
     def finish(self, summary: str) -> None:
-        """Every process is done."""
+        """Announce the end of the stage; every process has finished."""
         if self.world.size > 1:
             self.on_event(StageProgress(ENCODING, self.total))
         self.on_event(StageFinished(ENCODING, summary))
 
 
 @dataclass(frozen=True)
-class ShardMaker:
-    """Makes the shards of one preparation that are not there yet.
+class ShardBuilder:
+    """Builds the shards of one preparation that do not exist yet.
 
     Attributes:
         out: The corpus folder.
-        work: Its folder of unfinished files.
-        encoder: Makes the vectors.
-        tokenizer: Makes the token ids.
+        work: Its folder of working files.
+        encoder: Computes the vectors.
+        tokenizer: Gives the token ids.
         config: `max_tokens` and `embedding_dtype`.
-        progress: Told of every batch.
-        known: Vectors that need not be made.
+        progress: Receives every batch.
+        reusable: Vectors that need not be computed.
     """
 
     out: Path
@@ -74,30 +74,30 @@ class ShardMaker:
     tokenizer: TextTokenizer
     config: DataConfig
     progress: EncodingProgress
-    known: KnownVectors | None = None
+    reusable: ReusableVectors | None = None
 
-    def make(self, groups: Iterator[Group], world: World) -> list[str]:
-        """Make this process's share of the shards, every `world.size`-th one.
+    def build(self, groups: Iterator[Group], world: World) -> list[str]:
+        """Build this process's share of the shards, every `world.size`-th one.
 
         Args:
             groups: Every group of the corpus.
             world: The processes that share them.
 
         Returns:
-            The names of all shards, the others' included; `records` finds what became of them.
+            The names of all shards, those of the other processes included; `records` reads their counts.
 
         Raises:
             DataError: If a vector is not finite as stored.
         """
         names: list[str] = []
 
-        def share() -> Iterator[Group]:
+        def own_groups() -> Iterator[Group]:
             for index, group in enumerate(groups):
                 names.append(group.name)
                 if index % world.size == world.rank:
                     yield group
 
-        run_overlapped(share(), self._get_ready, self._compute, self._store, self._report)
+        run_pipeline(own_groups(), self._tokenise, self._encode, self._store, self._report)
         return names
 
     def records(self, names: list[str]) -> Iterator[ShardRecord]:
@@ -115,7 +115,7 @@ class ShardMaker:
                 )
             yield record
 
-    def _get_ready(self, group: Group) -> TokenisedGroup | ShardRecord:
+    def _tokenise(self, group: Group) -> TokenisedGroup | ShardRecord:
         record = self._finished(group)
         if record is not None:
             return record
@@ -124,11 +124,11 @@ class ShardMaker:
             encoder=self.encoder,
             tokenizer=self.tokenizer,
             max_tokens=self.config.max_tokens,
-            known=self.known,
+            reusable=self.reusable,
         )
 
     def _finished(self, group: Group) -> ShardRecord | None:
-        """The record of a shard that an earlier run completed, if its file is still what it was."""
+        """The record of a shard that an earlier run completed, if its file is unchanged."""
         record = ShardRecord.read(self.work, group.name)
         if record is None or record.candidates != len(group.sentences):
             return None
@@ -138,18 +138,18 @@ class ShardMaker:
                 return None
         return record
 
-    def _compute(self, ready: TokenisedGroup | ShardRecord, look: Look) -> EncodedGroup | ShardRecord:
+    def _encode(self, ready: TokenisedGroup | ShardRecord, poll: Poll) -> EncodedGroup | ShardRecord:
         if isinstance(ready, ShardRecord):
             self.progress.add(ready.candidates)
             return ready
 
         def on_batch(sentences: int) -> None:
             self.progress.add(sentences)
-            look()
+            poll()
             if self.encoder.device.type == "cpu":
-                give_back_memory()
+                trim_heap()
 
-        encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch, self.known)
+        encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch, self.reusable)
         self.progress.add(ready.candidates - len(ready.texts))
         return encoded
 

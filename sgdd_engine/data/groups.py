@@ -1,4 +1,4 @@
-"""The sentences of one shard: dealt out by their content, tokenised, and put in order of length."""
+"""The sentences of one shard: assigned by content hash, tokenised, and sorted by length."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgdd_engine.data.deduplicate import Staged
+from sgdd_engine.data.deduplicate import DistinctSentences
 from sgdd_engine.data.manifest import SPLITS
-from sgdd_engine.data.vector_reuse import KnownVectors
+from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.encoder_tokenizer import TokenizedBatch
 from sgdd_engine.text.tokenizer import TextTokenizer
 
-# Sentences tokenised at once; the library's objects for a whole shard would be larger than the shard.
+# Sentences per call of the tokenizer; its result objects for a whole shard would be larger than the shard.
 _TOKENISED_ROWS = 4096
 
 
@@ -33,20 +33,20 @@ class Group:
 
 @dataclass(frozen=True)
 class TokenisedGroup:
-    """A group that is ready for the encoder, the shortest sentences first.
+    """A group that is tokenised for decoder and encoder, the shortest sentences first.
 
     Attributes:
         name: The shard's name without its ending.
         split: The split it belongs to.
-        candidates: Sentences that went in.
-        texts: Those that are short enough.
-        tokens: Their token ids side by side, int32 `[sum of lengths]`.
+        candidates: Sentences before filtering by length.
+        texts: The sentences that are short enough.
+        tokens: Their token ids, concatenated, int32 `[sum of lengths]`.
         lengths: Tokens of each, `[N]`.
-        unknown_tokens: Pieces that the vocabulary does not know.
-        cut: The sentences that are to be encoded, as the encoder reads them; all of them where none is known.
-        places: Where the vectors of the others stand among the known ones, -1 for those that are to be encoded,
-            `[N]`; None where none is known.
-        known_truncated: Sentences among the others that the encoder had to cut.
+        unknown_tokens: Tokens that are the unknown piece of the vocabulary.
+        cut: The sentences that must be encoded, as the encoder's token ids; all of them without reuse.
+        reused_rows: For each sentence the row of its vector in the reused corpus, -1 if it must be encoded, `[N]`;
+            None without reuse.
+        reused_truncated: Sentences with a reused vector that the encoder had truncated.
     """
 
     name: str
@@ -57,21 +57,23 @@ class TokenisedGroup:
     lengths: npt.NDArray[np.int64]
     unknown_tokens: int
     cut: TokenizedBatch
-    places: npt.NDArray[np.int64] | None = None
-    known_truncated: int = 0
+    reused_rows: npt.NDArray[np.int64] | None = None
+    reused_truncated: int = 0
 
     @property
     def truncated(self) -> int:
-        """Sentences that the encoder has to cut, or had to."""
-        return self.cut.truncated + self.known_truncated
+        """Sentences that the encoder truncates, or had truncated."""
+        return self.cut.truncated + self.reused_truncated
 
 
-def grouped(sentences: Iterator[str], staged: Staged, shard_sentences: int) -> Iterator[Group]:
-    """Deal sentences to splits and cut each split into shards; the same groups every time."""
+def split_into_groups(
+    sentences: Iterator[str], distinct: DistinctSentences, shard_sentences: int
+) -> Iterator[Group]:
+    """Assign sentences to splits and cut each split into groups of a shard's size; deterministic."""
     waiting: dict[str, list[str]] = {split: [] for split in SPLITS}
     numbers = dict.fromkeys(SPLITS, 0)
     for sentence in sentences:
-        split = staged.split_of(sentence)
+        split = distinct.split_of(sentence)
         waiting[split].append(sentence)
         if len(waiting[split]) == shard_sentences:
             yield Group(split, numbers[split], waiting[split])
@@ -88,9 +90,9 @@ def tokenise(
     encoder: SentenceEncoder,
     tokenizer: TextTokenizer,
     max_tokens: int,
-    known: KnownVectors | None = None,
+    reusable: ReusableVectors | None = None,
 ) -> TokenisedGroup:
-    """Tokenise a group for the decoder, and what is not known of it for the encoder.
+    """Tokenise a group for the decoder, and the sentences without a reusable vector for the encoder.
 
     Sentences of too many tokens (or none) are left out.
     """
@@ -104,11 +106,11 @@ def tokenise(
                 texts.append(text)
                 rows.append(np.array(ids, np.int32))
                 lengths.append(len(ids))
-    # Rows of one length lie side by side, so a batch touches few pages of the file.
+    # Rows of one length are adjacent, so a batch touches few pages of the file.
     order = np.argsort(lengths, kind="stable")
     tokens = np.concatenate([np.empty(0, np.int32), *(rows[index] for index in order)])
     texts = [texts[index] for index in order]
-    places = None if known is None else known.find(texts)
+    reused_rows = None if reusable is None else reusable.find(texts)
     return TokenisedGroup(
         name=group.name,
         split=group.split,
@@ -117,13 +119,13 @@ def tokenise(
         tokens=tokens,
         lengths=np.asarray(lengths, np.int64)[order],
         unknown_tokens=int(np.count_nonzero(tokens == tokenizer.unk_id)),
-        cut=encoder.tokenize(texts if places is None else _chosen(texts, places < 0)),
-        places=places,
-        known_truncated=0
-        if known is None or places is None or known.all_read_whole
-        else encoder.tokenize(_chosen(texts, places >= 0)).truncated,
+        cut=encoder.tokenize(texts if reused_rows is None else _select(texts, reused_rows < 0)),
+        reused_rows=reused_rows,
+        reused_truncated=0
+        if reusable is None or reused_rows is None or reusable.none_truncated
+        else encoder.tokenize(_select(texts, reused_rows >= 0)).truncated,
     )
 
 
-def _chosen(texts: list[str], which: npt.NDArray[np.bool_]) -> list[str]:
-    return [texts[row] for row in np.flatnonzero(which)]
+def _select(texts: list[str], mask: npt.NDArray[np.bool_]) -> list[str]:
+    return [texts[row] for row in np.flatnonzero(mask)]

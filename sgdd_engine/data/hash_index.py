@@ -1,4 +1,4 @@
-"""Sentences known by a hash of their content, and where each of very many stands."""
+"""Hashes of the content of sentences, and an index from hashes to rows."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,46 +6,46 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-# Digests as two halves, `[N, 2]`.
-Halves = npt.NDArray[np.uint64]
+# 128-bit hashes as two 64-bit numbers each, `[N, 2]`.
+HashPairs = npt.NDArray[np.uint64]
 
 
-def digest(sentence: str) -> bytes:
-    """The 128 bits of BLAKE2b that stand for a sentence."""
+def content_hash(sentence: str) -> bytes:
+    """The 128-bit BLAKE2b hash of a sentence."""
     return hashlib.blake2b(sentence.encode(), digest_size=16).digest()
 
 
-def halves(sentences: Iterable[str]) -> Halves:
-    """The digests of sentences as two 64-bit numbers each, `[N, 2]`."""
-    joined = b"".join(map(digest, sentences))
+def hash_pairs(sentences: Iterable[str]) -> HashPairs:
+    """The content hashes of sentences as two 64-bit numbers each, `[N, 2]`."""
+    joined = b"".join(map(content_hash, sentences))
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-class DigestIndex:
-    """The rows of digests, found by binary search.
+class HashIndex:
+    """Finds the row of a content hash by binary search.
 
-    Memory: 24 bytes a row; 40 while it is made.
+    Memory: 24 bytes per row; 40 during construction.
 
     Args:
-        rows: The digests in the order of their rows, `[N, 2]`, all different.
+        rows: The hashes in the order of their rows, `[N, 2]`, all different.
     """
 
-    def __init__(self, rows: Halves) -> None:
+    def __init__(self, rows: HashPairs) -> None:
         self._order: npt.NDArray[np.int64] = np.lexsort((rows[:, 1], rows[:, 0]))
         self._first = rows[self._order, 0]
         self._second = rows[self._order, 1]
 
-    def find(self, wanted: Halves) -> npt.NDArray[np.int64]:
-        """The row of each digest, -1 where there is none, `[M]`."""
+    def find(self, wanted: HashPairs) -> npt.NDArray[np.int64]:
+        """The row of each hash, -1 where there is none, `[M]`."""
         found = np.full(len(wanted), -1, np.int64)
-        places = np.searchsorted(self._first, wanted[:, 0])
-        open_ = np.arange(len(wanted))
-        # Digests that share their first half stand side by side: hardly ever is there a second round.
-        while len(open_):
-            open_ = open_[places[open_] < len(self._first)]
-            open_ = open_[self._first[places[open_]] == wanted[open_, 0]]
-            same = self._second[places[open_]] == wanted[open_, 1]
-            found[open_[same]] = self._order[places[open_[same]]]
-            open_ = open_[~same]
-            places[open_] += 1
+        positions = np.searchsorted(self._first, wanted[:, 0])
+        pending = np.arange(len(wanted))
+        # Hashes with an equal first half are neighbours in the sorted order; a second round is very rare.
+        while len(pending):
+            pending = pending[positions[pending] < len(self._first)]
+            pending = pending[self._first[positions[pending]] == wanted[pending, 0]]
+            same = self._second[positions[pending]] == wanted[pending, 1]
+            found[pending[same]] = self._order[positions[pending[same]]]
+            pending = pending[~same]
+            positions[pending] += 1
         return found

@@ -1,14 +1,14 @@
-"""Memory that is free but still held by this process."""
+"""Return freed heap memory to the operating system."""
 
 import ctypes
 import sys
 
 
-def give_back_memory() -> None:
-    """Return to the system what the C library keeps for later, where it can be asked to (glibc).
+def trim_heap() -> None:
+    """Return freed memory that the C library still holds to the system, where it can (glibc).
 
-    Batches of many different shapes, or the training of a vocabulary, leave its heap full of holes: without this a
-    long preparation would seem to need more and more.
+    Batches of many different shapes, or the training of a vocabulary, fragment the heap: without this call the
+    resident memory of a long preparation grows.
     """
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)

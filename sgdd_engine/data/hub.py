@@ -133,13 +133,13 @@ def explain(error: Exception, dataset: str, revision: str | None) -> DataError |
     elif isinstance(error, RuntimeError) and "scripts are no longer supported" in said:
         answer = DataError(
             f"The data set `{dataset}` is a script, and sgdd runs no remote code.",
-            "Look for a Parquet copy of it; for BookCorpus that is `sgdd prepare-data bookcorpus`.",
+            "Poll for a Parquet copy of it; for BookCorpus that is `sgdd prepare-data bookcorpus`.",
         )
     elif isinstance(error, ValueError):
         answer = DataError(f"The data set `{dataset}` cannot be read so: {said}", _SPLIT_OR_SUBSET)
     elif isinstance(error, FileNotFoundError):
         answer = DataError(
-            f"The data set `{dataset}` holds no files that can be read: {said}", f"Look at {place}/tree/main."
+            f"The data set `{dataset}` holds no files that can be read: {said}", f"Poll at {place}/tree/main."
         )
     elif isinstance(error, OSError) or _is_network(error):
         answer = DataError(f"The hub's data set `{dataset}` cannot be reached.", _OFFLINE)

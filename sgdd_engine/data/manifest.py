@@ -1,4 +1,4 @@
-"""What a prepared corpus says about itself: where it came from, how it was made and what it holds."""
+"""The manifest of a prepared corpus: its source, its settings and its content."""
 
 import json
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ STATISTICS = "statistics.safetensors"
 TOKENIZER = "tokenizer"
 WORK = ".preparing"
 SPLITS = ("train", "validation", "test")
+PREPARE_AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,17 @@ class Manifest:
     """The content of `manifest.json`.
 
     Attributes:
-        source: Where the text came from, with the hashes or the commit that identify it.
+        source: The source of the text, with the hashes or the commit that identify it.
         encoder: The encoder reference: name, revision, pooling, size, hash of the weights.
-        tokenizer: Kind, vocabulary size and fingerprint of the decoder's tokenizer, and how it was asked for.
-        settings: The values of `DataConfig` that shaped the corpus.
+        tokenizer: Kind, vocabulary size and fingerprint of the decoder's tokenizer, and its settings (`asked`).
+        settings: The values of `DataConfig` that determine the corpus.
         counts: Lines read, sentences kept, and lines left out by reason.
         splits: Sentences by split.
         shards: The Arrow files in order.
-        max_tokens: The longest sentence there is, in tokens.
-        embedding: `dim`, `dtype`, how many sentences the encoder had to cut (`truncated`), mean and lowest cosine
-            between its vectors and the stored ones; and in `origin`, where vectors were taken from another corpus,
-            how many were (`taken`, by that corpus's fingerprint) and how many were made anew (`encoded`).
+        max_tokens: Tokens of the longest sentence.
+        embedding: `dim`, `dtype`, the number of sentences that the encoder truncated (`truncated`), mean and lowest
+            cosine between its vectors and the stored ones; with reused vectors also `origin`: how many were reused
+            (`taken`, by the fingerprint of their corpus) and how many were encoded (`encoded`).
         created: When the corpus was finished, UTC, ISO 8601.
     """
 
@@ -73,24 +74,24 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(*_not_a_corpus(folder)) from None
         except (OSError, ValueError) as error:
-            raise DataError(f"`{path}` cannot be read: {error}.", _PREPARE_AGAIN) from error
+            raise DataError(f"`{path}` cannot be read: {error}.", PREPARE_AGAIN) from error
         if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
             found = value.get("format_version") if isinstance(value, dict) else None
             raise DataError(
                 f"`{path}` has format version {found}; this sgdd reads version {FORMAT_VERSION}.",
-                _PREPARE_AGAIN,
+                PREPARE_AGAIN,
             )
         missing = {field.name for field in fields(cls)} - value.keys()
         if missing:
-            raise DataError(f"`{path}` lacks {', '.join(sorted(missing))}.", _PREPARE_AGAIN)
+            raise DataError(f"`{path}` lacks {', '.join(sorted(missing))}.", PREPARE_AGAIN)
         try:
             value["shards"] = tuple(Shard(**shard) for shard in value["shards"])
         except TypeError as error:
-            raise DataError(f"`{path}` has a damaged list of shards.", _PREPARE_AGAIN) from error
+            raise DataError(f"`{path}` has a damaged list of shards.", PREPARE_AGAIN) from error
         return cls(**{field.name: value[field.name] for field in fields(cls)})
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` atomically; from then on the folder is a corpus."""
+        """Write `manifest.json` atomically; it makes the folder a corpus."""
         write_json(folder / MANIFEST, self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Manifest:
         return asdict(self)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of what the corpus holds, the same wherever, whenever and from whichever vectors it was made."""
+        """A SHA-256 of the content, independent of place, date and reuse of vectors."""
         value = identity(self.to_dict())
         del value["created"]
         value["embedding"] = {key: item for key, item in self.embedding.items() if key != "origin"}
@@ -106,7 +107,7 @@ class Manifest:
 
 
 def identity(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What a corpus is made from, without the places where that lay: moved files are the same files."""
+    """A description without file paths, so that moved files are recognised as the same."""
     result = dict(description)
     source = dict(result["source"])
     if "files" in source:
@@ -118,9 +119,6 @@ def identity(description: Mapping[str, Any]) -> dict[str, Any]:
     passed = {"name", *LATER_FIELDS}
     result["encoder"] = {key: value for key, value in result["encoder"].items() if key not in passed}
     return result
-
-
-_PREPARE_AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."
 
 
 def _not_a_corpus(folder: Path) -> tuple[str, str]:

@@ -1,40 +1,40 @@
-"""Three steps of a piece of work side by side: while one piece is computed, the next is got ready."""
+"""A pipeline of three stages: while one item is computed, the next is loaded and the previous one stored."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Ready = TypeVar("Ready")
+Loaded = TypeVar("Loaded")
 Computed = TypeVar("Computed")
 Result = TypeVar("Result")
 
-# Looks after the piece before, without waiting for it.
-Look = Callable[[], None]
+# Reports the item before, if it is stored by now, without waiting for it.
+Poll = Callable[[], None]
 
 
-def run_overlapped(
+def run_pipeline(
     items: Iterator[Item],
-    get_ready: Callable[[Item], Ready],
-    compute: Callable[[Ready, Look], Computed],
+    load: Callable[[Item], Loaded],
+    compute: Callable[[Loaded, Poll], Computed],
     store: Callable[[Computed], Result],
     on_result: Callable[[Result], None],
 ) -> None:
-    """Do three steps with each item, in the order of the items.
+    """Pass each item through three stages, in the order of the items.
 
-    One thread takes an item and gets it ready while the caller's thread computes the item before, and another
-    thread stores the one before that. No more than these three are held at any time. Whatever is raised in a
-    step is raised here; what was being stored by then is still completed.
+    One thread loads an item while the caller's thread computes the item before, and another thread stores the one
+    before that. At most these three are held in memory. An exception in a stage is raised here; an item that is
+    being stored at that moment is still completed.
 
     Args:
-        items: Taken one at a time by the first thread.
-        get_ready: The first step.
-        compute: The second step, in the caller's thread. It may call its second argument at any time, so that a
-            result, or a failure to store, is known before the step ends.
-        store: The third step.
-        on_result: Told each result, in the caller's thread.
+        items: Taken one at a time by the loading thread.
+        load: The first stage.
+        compute: The second stage, in the caller's thread. It may call its second argument at any time, so that a
+            result, or a failure to store, is reported before the stage ends.
+        store: The third stage.
+        on_result: Called with each result, in the caller's thread.
     """
-    with ThreadPoolExecutor(1, "ready") as before, ThreadPoolExecutor(1, "store") as after:
+    with ThreadPoolExecutor(1, "load") as loader, ThreadPoolExecutor(1, "store") as storer:
         storing: Future[Result] | None = None
 
         def collect(*, wait: bool) -> None:
@@ -44,20 +44,20 @@ def run_overlapped(
                 storing = None
                 on_result(result)
 
-        def look() -> None:
+        def poll() -> None:
             collect(wait=False)
 
-        ahead = before.submit(_next, items, get_ready)
-        while ready := ahead.result():
-            ahead = before.submit(_next, items, get_ready)
-            computed = compute(ready[0], look)
+        loading = loader.submit(_load_next, items, load)
+        while loaded := loading.result():
+            loading = loader.submit(_load_next, items, load)
+            computed = compute(loaded[0], poll)
             collect(wait=True)
-            storing = after.submit(store, computed)
+            storing = storer.submit(store, computed)
         collect(wait=True)
 
 
-def _next(items: Iterator[Item], get_ready: Callable[[Item], Ready]) -> tuple[Ready] | None:
-    """The next item, ready, as the only one of a tuple; None at the end."""
+def _load_next(items: Iterator[Item], load: Callable[[Item], Loaded]) -> tuple[Loaded] | None:
+    """The next item, loaded, as the only element of a tuple; None at the end."""
     for item in items:
-        return (get_ready(item),)
+        return (load(item),)
     return None

@@ -1,4 +1,4 @@
-"""What a preparation was asked for, and whether two of them ask for the same corpus."""
+"""The specification of a preparation: everything that determines the content of a corpus."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,30 +12,30 @@ from sgdd_engine.errors import DataError
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.reference import EncoderReference
 
-# A request is kept as JSON gives it back, so that a stored one and a new one compare as equals.
-Request = dict[str, Any]
+# Held as JSON values, so that a stored specification compares equal to a new one.
+PreparationSpec = dict[str, Any]
 
 
-def make_request(
+def make_spec(
     source: Mapping[str, Any], encoder: EncoderReference, tokenizer: TokenizerConfig, config: DataConfig
-) -> Request:
-    """All that shapes a corpus; equal requests give equal shards.
+) -> PreparationSpec:
+    """Everything that determines the content of a corpus; equal specifications give equal shards.
 
-    `data.vectors_from` is no part of it: it changes what a corpus costs, and not what it holds.
+    `data.vectors_from` is no part of it: it changes the time that preparation takes, not the content.
     """
     pieces: dict[str, Any] = {"kind": tokenizer.kind}
     if tokenizer.kind == "unigram":
         pieces["vocab_size"] = tokenizer.vocab_size
     data = asdict(config)
     del data["vectors_from"]
-    request: Request = json.loads(
+    spec: PreparationSpec = json.loads(
         json.dumps({"source": source, "encoder": encoder.to_dict(), "tokenizer": pieces, "data": data})
     )
-    return request
+    return spec
 
 
-def request_of(manifest: Manifest) -> Request:
-    """What a finished corpus was asked for."""
+def spec_of(manifest: Manifest) -> PreparationSpec:
+    """The specification of a finished corpus."""
     return {
         "source": manifest.source,
         "encoder": manifest.encoder,
@@ -44,11 +44,11 @@ def request_of(manifest: Manifest) -> Request:
     }
 
 
-def refuse_differences(out: Path, recorded: Request, request: Request) -> None:
-    """Raise `DataError`, naming what differs, unless both requests ask for the same corpus."""
+def refuse_differences(out: Path, recorded: PreparationSpec, spec: PreparationSpec) -> None:
+    """Raise `DataError`, naming what differs, unless both specifications give the same corpus."""
     differences = [
-        *_differences_of_encoders(recorded.get("encoder", {}), request["encoder"]),
-        *_differences(_comparable(recorded), _comparable(request)),
+        *_differences_of_encoders(recorded.get("encoder", {}), spec["encoder"]),
+        *_differences(_comparable(recorded), _comparable(spec)),
     ]
     if differences:
         raise DataError(
@@ -57,13 +57,13 @@ def refuse_differences(out: Path, recorded: Request, request: Request) -> None:
         )
 
 
-def _comparable(request: Request) -> Request:
-    parts = identity({key: request.get(key, {}) for key in ("source", "encoder", "tokenizer", "data")})
+def _comparable(spec: PreparationSpec) -> PreparationSpec:
+    parts = identity({key: spec.get(key, {}) for key in ("source", "encoder", "tokenizer", "data")})
     del parts["encoder"]
     return parts
 
 
-def _differences_of_encoders(old: Request, new: Request) -> Iterator[str]:
+def _differences_of_encoders(old: PreparationSpec, new: PreparationSpec) -> Iterator[str]:
     before, now = EncoderReference.from_dict(old), EncoderReference.from_dict(new)
     if different := now.differences(before):
         yield f"with the encoder {before.name}, and {now.name} is another: {'; '.join(different)}"

@@ -1,4 +1,4 @@
-"""The whole preparation: source → distinct sentences → tokenizer → shards → manifest, always resumable."""
+"""The whole preparation, resumable at any point: source → distinct sentences → tokenizer → shards → manifest."""
 
 import shutil
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from sgdd_engine.atomic_files import flush, write_json
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus, check_size
-from sgdd_engine.data.deduplicate import MIN_SENTENCES, Staged, stage_sentences, staged_sentences, too_few
-from sgdd_engine.data.encoding import EncodingProgress, ShardMaker
-from sgdd_engine.data.groups import grouped
-from sgdd_engine.data.heap_trim import give_back_memory
+from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, deduplicate, read_distinct, too_few
+from sgdd_engine.data.encoding import EncodingProgress, ShardBuilder
+from sgdd_engine.data.groups import split_into_groups
+from sgdd_engine.data.heap_trim import trim_heap
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
-from sgdd_engine.data.preparation_spec import Request, make_request, refuse_differences, request_of
+from sgdd_engine.data.preparation_spec import PreparationSpec, make_spec, refuse_differences, spec_of
 from sgdd_engine.data.sources import Source
 from sgdd_engine.data.totals import Totals, write_statistics
-from sgdd_engine.data.vector_reuse import KnownVectors, open_origin, refuse_other_encoder
+from sgdd_engine.data.vector_reuse import ReusableVectors, open_reusable_corpus, refuse_other_encoder
 from sgdd_engine.data.workspace import (
     INPUT,
     STATE,
@@ -30,7 +30,7 @@ from sgdd_engine.data.workspace import (
     read_state,
     refuse_foreign,
 )
-from sgdd_engine.distributed import ALONE, World, on_main
+from sgdd_engine.distributed import ALONE, World, run_on_rank0
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.text.config import TokenizerConfig
@@ -39,7 +39,7 @@ from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 
 TOKENIZING = "tokenizer"
 
-# Sentences that a trained vocabulary is learnt from; five times as many of the same novels gave no shorter texts.
+# Sentences that a vocabulary is trained on; five times as many of the same novels gave no shorter token sequences.
 _TOKENIZER_SAMPLE = 100_000
 
 
@@ -54,22 +54,22 @@ def prepare(
     on_event: Listener = ignore,
     world: World = ALONE,
 ) -> Manifest:
-    """Prepare a corpus in `out`, going on where an earlier call with the same settings stopped.
+    """Prepare a corpus in `out`, or resume an earlier call with the same settings.
 
-    Several processes that see one file system share the encoding: rank 0 reads the source and trains the
-    vocabulary, each makes every `world.size`-th shard, and rank 0 writes the manifest. The corpus is the same as
+    Several processes on one file system share the encoding: rank 0 reads the source and trains the vocabulary,
+    each builds every `world.size`-th shard, and rank 0 writes the manifest. The corpus is the same as
     from one process.
 
     Args:
         source: Where the text comes from.
         out: The corpus folder; it is a corpus once `manifest.json` stands in it.
-        encoder: Makes the vectors. A function that loads it is called once the source was found to be there.
-        config: Filters, splits, storage; and where vectors lie that were made before.
+        encoder: Computes the vectors. A function that loads it is called after the source was found readable.
+        config: Filters, splits, storage; and the corpus whose vectors are reused.
         tokenizer: The encoder's own vocabulary, or one trained on this corpus.
-        overwrite: Drop what an earlier preparation left in `out`.
-        on_event: Told of the stages `reading` (lines), `tokenizer`, `vectors` (known sentences, where there are
+        overwrite: Delete the result of an earlier preparation in `out`.
+        on_event: Receives the stages `reading` (lines), `tokenizer`, `vectors` (sentences of the reused corpus, if
             any) and `encoding` (sentences), on rank 0.
-        world: The processes that work on it.
+        world: The processes that share the work.
 
     Raises:
         DataError: If the source is unreadable or leaves too little, if `out` holds something else, or if it
@@ -85,23 +85,25 @@ def prepare(
             stack.enter_context(locked(out))
             return preparation.begin(encoder, overwrite)
 
-        begun = on_main(world, begin)
+        begun = run_on_rank0(world, begin)
         if isinstance(begun, Manifest) or (begun is None and (out / MANIFEST).exists()):
             return begun or Manifest.read(out)
         loaded = begun or (encoder if isinstance(encoder, SentenceEncoder) else encoder())
-        known = on_main(world, lambda: preparation.known(verify=True)) or preparation.known(verify=False)
-        maker, staged = preparation.maker(loaded, known, world)
-        names = maker.make(
-            grouped(staged_sentences(preparation.sentences), staged, config.shard_sentences), world
+        reusable = run_on_rank0(world, lambda: preparation.reusable(verify=True)) or preparation.reusable(
+            verify=False
+        )
+        builder, distinct = preparation.shard_builder(loaded, reusable, world)
+        names = builder.build(
+            split_into_groups(read_distinct(preparation.sentences), distinct, config.shard_sentences), world
         )
         world.barrier()
-        finished = on_main(world, lambda: preparation.finish(maker, staged, names))
+        finished = run_on_rank0(world, lambda: preparation.finish(builder, distinct, names))
         return finished or Manifest.read(out)
 
 
-def _keep(out: Path, complete: Manifest, request: Request, on_event: Listener) -> Manifest:
-    """A complete corpus stays as it is."""
-    refuse_differences(out, request_of(complete), request)
+def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_event: Listener) -> Manifest:
+    """Check that a complete corpus has the same specification, and leave it unchanged."""
+    refuse_differences(out, spec_of(complete), spec)
     for shard in complete.shards:
         check_size(out, shard)
     shutil.rmtree(out / WORK, ignore_errors=True)
@@ -111,7 +113,7 @@ def _keep(out: Path, complete: Manifest, request: Request, on_event: Listener) -
 
 @dataclass(frozen=True)
 class _Preparation:
-    """One run of the stages; each leaves its result on disk and finds it again."""
+    """One run of the stages; each stores its result on disk and finds it again on resume."""
 
     source: Source
     out: Path
@@ -125,7 +127,7 @@ class _Preparation:
 
     @property
     def sentences(self) -> Path:
-        """Where the distinct sentences lie between the two passes."""
+        """The folder of the distinct sentences between the two passes."""
         return self._work / "sentences"
 
     @property
@@ -136,42 +138,42 @@ class _Preparation:
     def begin(
         self, encoder: SentenceEncoder | Callable[[], SentenceEncoder], overwrite: bool
     ) -> Manifest | SentenceEncoder:
-        """All that one process does before encoding; the manifest where the corpus is complete already."""
+        """The work of rank 0 before encoding; returns the manifest if the corpus is complete already."""
         out = self.out
         refuse_foreign(out)
         complete = Manifest.read(out) if (out / MANIFEST).exists() and not overwrite else None
-        state = {} if overwrite else read_state(out) if complete is None else request_of(complete)
-        origin = self._origin() if complete is None else None
+        state = {} if overwrite else read_state(out) if complete is None else spec_of(complete)
+        reused = self._reused_corpus() if complete is None else None
         try:
             (self._work / INPUT).mkdir(parents=True, exist_ok=True)
             self.source.settle(self._work / INPUT)
             description = self.source.describe(state.get("source"))
             loaded = encoder if isinstance(encoder, SentenceEncoder) else encoder()
-            if origin is not None:
-                refuse_other_encoder(origin, loaded.reference)
-            request = make_request(description, loaded.reference, self.tokenizer, self.config)
+            if reused is not None:
+                refuse_other_encoder(reused, loaded.reference)
+            spec = make_spec(description, loaded.reference, self.tokenizer, self.config)
             if complete is not None:
-                return _keep(out, complete, request, self.on_event)
-            if overwrite:  # not before source and encoder are known to be there
+                return _keep_complete(out, complete, spec, self.on_event)
+            if overwrite:  # only after source and encoder were found
                 clear(out, keep_input=True)
-            staged = self._stage(state, request)
+            distinct = self._deduplicate(state, spec)
         except SgddError:
-            if not read_state(out).get("staged"):  # an unfinished first pass leaves nothing to go on from
+            if not read_state(out).get("staged"):  # an unfinished first pass cannot be resumed
                 shutil.rmtree(self._work, ignore_errors=True)
             raise
-        self._make_tokenizer(staged, loaded)
+        self._make_tokenizer(distinct, loaded)
         return loaded
 
-    def _stage(self, state: Request, request: Request) -> Staged:
-        """The first pass, or its result where an earlier run finished it."""
+    def _deduplicate(self, state: PreparationSpec, spec: PreparationSpec) -> DistinctSentences:
+        """The first pass, or its result if an earlier run finished it."""
         if state.get("staged"):
-            refuse_differences(self.out, state, request)
-            staged = Staged(**state["staged"])
-            self.on_event(Notice(f"Going on with {staged.unique:,} sentences that were read before."))
-            return staged
-        # Written before reading too, so that a commit of the hub stays the same when reading starts again.
-        write_json(self._work / STATE, request)
-        staged = stage_sentences(
+            refuse_differences(self.out, state, spec)
+            distinct = DistinctSentences(**state["staged"])
+            self.on_event(Notice(f"Going on with {distinct.unique:,} sentences that were read before."))
+            return distinct
+        # Written before reading too, so that a restarted reading uses the same commit of a hub data set.
+        write_json(self._work / STATE, spec)
+        distinct = deduplicate(
             self.source.lines(),
             self.sentences,
             name=self._source_name,
@@ -179,10 +181,10 @@ class _Preparation:
             total=self.config.limit or self.source.estimated_lines(),
             on_event=self.on_event,
         )
-        write_json(self._work / STATE, {**request, "staged": asdict(staged)})
-        return staged
+        write_json(self._work / STATE, {**spec, "staged": asdict(distinct)})
+        return distinct
 
-    def _make_tokenizer(self, staged: Staged, encoder: SentenceEncoder) -> None:
+    def _make_tokenizer(self, distinct: DistinctSentences, encoder: SentenceEncoder) -> None:
         """Store the decoder's tokenizer in the corpus folder; an earlier run's is used again."""
         folder = self.out / TOKENIZER
         if folder.is_dir():
@@ -191,11 +193,11 @@ class _Preparation:
         if self.tokenizer.kind == "encoder":
             pieces = TextTokenizer.from_encoder(encoder)
         else:
-            # Hashed buckets: the first sentences are a random sample. Held-out ones stay unseen.
-            training = (text for text in staged_sentences(self.sentences) if staged.split_of(text) == "train")
+            # Sentences are ordered by hash, so the first ones are a random sample. Held-out ones are not used.
+            training = (text for text in read_distinct(self.sentences) if distinct.split_of(text) == "train")
             sample = islice(training, _TOKENIZER_SAMPLE)
             pieces = train_unigram(sample, self.tokenizer.vocab_size)
-            give_back_memory()
+            trim_heap()
         unfinished = self._work / TOKENIZER
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -204,67 +206,73 @@ class _Preparation:
         unfinished.replace(folder)
         self.on_event(StageFinished(TOKENIZING, f"{pieces.vocab_size:,} pieces ({pieces.kind})."))
 
-    def _origin(self) -> Corpus | None:
+    def _reused_corpus(self) -> Corpus | None:
         folder = self.config.vectors_from
-        return None if folder is None else open_origin(Path(folder), self.out, self.config.embedding_dtype)
+        return (
+            None
+            if folder is None
+            else open_reusable_corpus(Path(folder), self.out, self.config.embedding_dtype)
+        )
 
-    def known(self, *, verify: bool) -> KnownVectors | None:
-        """The vectors that need not be made, on every rank.
+    def reusable(self, *, verify: bool) -> ReusableVectors | None:
+        """The vectors that need not be computed, on every rank.
 
         Raises:
             DataError: If their corpus is damaged.
         """
-        origin = self._origin()
-        return None if origin is None else KnownVectors.of(origin, verify=verify, on_event=self.on_event)
+        corpus = self._reused_corpus()
+        if corpus is None:
+            return None
+        return ReusableVectors.from_corpus(corpus, verify=verify, on_event=self.on_event)
 
-    def maker(
-        self, encoder: SentenceEncoder, known: KnownVectors | None, world: World
-    ) -> tuple[ShardMaker, Staged]:
-        """What `begin` left on the disk, ready for the second pass on every rank.
+    def shard_builder(
+        self, encoder: SentenceEncoder, reusable: ReusableVectors | None, world: World
+    ) -> tuple[ShardBuilder, DistinctSentences]:
+        """The second pass on this rank, from the results of `begin` on disk.
 
         Raises:
             DataError: If this rank's encoder is not the one that rank 0 has.
         """
         state = read_state(self.out)
         refuse_differences(self.out, state, {**state, "encoder": encoder.reference.to_dict()})
-        staged = Staged(**state["staged"])
-        progress = EncodingProgress(staged.unique, world, self.on_event)
+        distinct = DistinctSentences(**state["staged"])
+        progress = EncodingProgress(distinct.unique, world, self.on_event)
         progress.start()
         pieces = TextTokenizer.load(self.out / TOKENIZER)
-        return ShardMaker(self.out, self._work, encoder, pieces, self.config, progress, known), staged
+        return ShardBuilder(self.out, self._work, encoder, pieces, self.config, progress, reusable), distinct
 
-    def finish(self, maker: ShardMaker, staged: Staged, names: list[str]) -> Manifest:
-        """Statistics, then the manifest; the working files go last."""
-        totals = Totals.of(maker.records(names))
-        manifest = self._manifest(maker, staged, totals)
+    def finish(self, builder: ShardBuilder, distinct: DistinctSentences, names: list[str]) -> Manifest:
+        """Write statistics, then the manifest; delete the working files last."""
+        totals = Totals.from_records(builder.records(names))
+        manifest = self._manifest(builder, distinct, totals)
         kept = manifest.counts["kept"]
-        if totals.moments is None or kept < MIN_SENTENCES or not all(manifest.splits.values()):
-            clear(self.out)  # shards without a manifest would stand in the way of the next try
+        if totals.train_statistics is None or kept < MIN_SENTENCES or not all(manifest.splits.values()):
+            clear(self.out)  # shards without a manifest would block the next attempt
             left_out = describe_rejections(manifest.counts["left_out"], self.config)
-            raise too_few(self._source_name, kept, staged.read, left_out)
-        write_statistics(totals.moments, self.out)
+            raise too_few(self._source_name, kept, distinct.read, left_out)
+        write_statistics(totals.train_statistics, self.out)
         manifest.write(self.out)
         shutil.rmtree(self._work, ignore_errors=True)
-        self._report(manifest, maker.progress)
+        self._report(manifest, builder.progress)
         return manifest
 
-    def _manifest(self, maker: ShardMaker, staged: Staged, totals: Totals) -> Manifest:
-        request, pieces, splits = read_state(self.out), maker.tokenizer, totals.splits
-        left_out = dict(staged.rejected)
+    def _manifest(self, builder: ShardBuilder, distinct: DistinctSentences, totals: Totals) -> Manifest:
+        spec, pieces, splits = read_state(self.out), builder.tokenizer, totals.splits
+        left_out = dict(distinct.rejected)
         if totals.too_long:
             left_out[Rejection.TOO_MANY_TOKENS.value] = totals.too_long
         return Manifest(
-            source=request["source"],
-            encoder=request["encoder"],
+            source=spec["source"],
+            encoder=spec["encoder"],
             tokenizer={
                 "kind": pieces.kind,
                 "vocab_size": pieces.vocab_size,
                 "fingerprint": pieces.fingerprint(),
-                "asked": request["tokenizer"],
+                "asked": spec["tokenizer"],
             },
-            settings=request["data"],
+            settings=spec["data"],
             counts={
-                "read": staged.read,
+                "read": distinct.read,
                 "kept": sum(splits.values()),
                 "tokens": totals.tokens,
                 "unknown_tokens": totals.unknown_tokens,
@@ -273,7 +281,7 @@ class _Preparation:
             splits=splits,
             shards=totals.shards,
             max_tokens=totals.max_tokens,
-            embedding=totals.embedding(maker.encoder.dim, self.config.embedding_dtype),
+            embedding=totals.embedding(builder.encoder.dim, self.config.embedding_dtype),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -287,6 +295,6 @@ class _Preparation:
             self.on_event(Notice(text, warning=unknown > counts["tokens"] / 100))
         summary = f"{counts['kept']:,} sentences, {counts['tokens']:,} tokens in `{self.out}`"
         if origin := manifest.embedding.get("origin"):
-            taken = sum(origin["taken"].values())
-            summary += f"; {taken:,} vectors were taken over, {origin['encoded']:,} encoded"
+            reused = sum(origin["taken"].values())
+            summary += f"; {reused:,} vectors were reused, {origin['encoded']:,} encoded"
         progress.finish(f"{summary}.")

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of many vectors, gathered piece by piece without losing digits."""
+"""Mean and standard deviation of many vectors, accumulated block by block in float64."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _CONSTANT_BELOW = 1e-3
 
 
 @dataclass(frozen=True)
-class Moments:
+class RunningStatistics:
     """Count, mean `[D]` and sum of squared distances from the mean `[D]`, in float64."""
 
     count: int
@@ -23,23 +23,23 @@ class Moments:
     squares: Vector
 
     @classmethod
-    def of(cls, vectors: StoredVectors) -> "Moments":
-        """The moments of vectors as they are stored; blocks keep the float64 copies small."""
+    def from_vectors(cls, vectors: StoredVectors) -> "RunningStatistics":
+        """The statistics of stored vectors; blocks keep the float64 copies small."""
         dim = vectors.values.shape[1]
         result = cls(0, np.zeros(dim), np.zeros(dim))
         for start in range(0, len(vectors), _BLOCK_ROWS):
-            block = vectors.rows(slice(start, start + _BLOCK_ROWS)).astype(np.float64)
+            block = vectors.dequantize(slice(start, start + _BLOCK_ROWS)).astype(np.float64)
             mean = block.mean(axis=0)
-            result = result.joined(cls(len(block), mean, np.square(block - mean).sum(axis=0)))
+            result = result.merged(cls(len(block), mean, np.square(block - mean).sum(axis=0)))
         return result
 
-    def joined(self, other: "Moments") -> "Moments":
-        """The moments of both sets of vectors together (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+    def merged(self, other: "RunningStatistics") -> "RunningStatistics":
+        """The statistics of both sets of vectors together (Chan, Golub and LeVeque 1979, eq. 2.1)."""
         count = self.count + other.count
         if count == 0:
             return self
         delta = other.mean - self.mean
-        return Moments(
+        return RunningStatistics(
             count,
             self.mean + delta * (other.count / count),
             self.squares + other.squares + delta**2 * (self.count * other.count / count),
@@ -48,8 +48,8 @@ class Moments:
     def std(self) -> Vector:
         """The standard deviation `[D]`, above 0 everywhere.
 
-        A constant dimension gets the average deviation of all: divided by it, the dimension stays near 0 also
-        for text that was never seen, where a tiny deviation would blow up rounding noise.
+        A constant dimension gets the average deviation of all dimensions: divided by a tiny deviation, rounding
+        noise would become large.
         """
         std = np.sqrt(self.squares / max(self.count - 1, 1))
         average = float(std.mean()) or 1.0

@@ -1,4 +1,4 @@
-"""One shard of a prepared corpus: sentences, token ids and vectors in an Arrow file, with its own record."""
+"""One shard of a prepared corpus: sentences, token ids and vectors in an Arrow file, and a record of its counts."""
 
 import json
 import math
@@ -16,34 +16,34 @@ from sgdd_engine.atomic_files import publish, sha256_of, write_json
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.groups import TokenisedGroup
 from sgdd_engine.data.manifest import Shard
-from sgdd_engine.data.running_statistics import Moments
-from sgdd_engine.data.vector_reuse import KnownVectors
-from sgdd_engine.data.vectors import StoredVectors, lost_cosine, stored, stored_again
+from sgdd_engine.data.running_statistics import RunningStatistics
+from sgdd_engine.data.vector_reuse import ReusableVectors
+from sgdd_engine.data.vectors import StoredVectors, convert_stored, cosine_loss, quantize
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.encoder import SentenceEncoder
 
-# Vectors taken at once: another type is made of them in float32, like those of an encoder's batches.
-_TAKEN_ROWS = 4096
+# Reused vectors per step: converting them to another type goes through float32 copies.
+_REUSED_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of a finished shard; kept beside the staging files until the manifest is written.
+    """The counts and statistics of a finished shard; a working file until the manifest is written.
 
     Attributes:
         shard: The file, or None where no sentence of the group was short enough.
-        candidates: Sentences that went in.
+        candidates: Sentences before filtering by length.
         too_long: Sentences left out for having too many tokens (or none).
         tokens: Tokens of all rows.
         max_tokens: Tokens of the longest row.
-        unknown_tokens: Pieces that the vocabulary does not know.
-        truncated: Sentences that the encoder had to cut.
+        unknown_tokens: Tokens that are the unknown piece of the vocabulary.
+        truncated: Sentences that the encoder truncated.
         cosine_lost: Sum over all rows of one minus the cosine between the encoder's vector and the stored one.
         cosine_lost_most: The largest of these.
         mean: Mean of the stored vectors, `[D]`.
         squares: Sums of their squared distances from the mean, `[D]`.
-        taken: Rows whose vectors were taken from another corpus.
-        taken_from: The fingerprint of that corpus; None where none was asked.
+        taken: Rows whose vectors were reused from another corpus.
+        taken_from: The fingerprint of that corpus; None without reuse.
     """
 
     shard: Shard | None
@@ -61,7 +61,7 @@ class ShardRecord:
     taken_from: str | None = None
 
     def write(self, work: Path, name: str) -> None:
-        """Store the record atomically in the folder of the unfinished files."""
+        """Store the record atomically in the folder of working files."""
         write_json(work / f"{name}.json", asdict(self))
 
     @classmethod
@@ -77,42 +77,42 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class EncodedGroup:
-    """A group with everything that its shard will hold.
+    """A group with everything that its shard holds.
 
     Attributes:
         group: Sentences and token ids.
         vectors: Their vectors as stored, `[N, D]`.
-        cosine_lost: One minus the cosine between the encoder's vector and the stored one, `[N]`; that between the
-            vector of the other corpus and the stored one where it was taken from there.
-        known: The corpus that the vectors at `group.places` were taken from.
+        cosine_loss: One minus the cosine between the encoder's vector and the stored one, `[N]`; for a reused vector
+            between the vector of the other corpus and the stored one.
+        reusable: The corpus that the vectors at `group.reused_rows` come from.
     """
 
     group: TokenisedGroup
     vectors: StoredVectors
-    cosine_lost: npt.NDArray[np.float32]
-    known: KnownVectors | None = None
+    cosine_loss: npt.NDArray[np.float32]
+    reusable: ReusableVectors | None = None
 
-    def losses(self) -> tuple[float, float]:
-        """Sum and largest of what is missing to a cosine of 1, with what the other corpus had lost before.
+    def sum_and_max_cosine_loss(self) -> tuple[float, float]:
+        """Sum and maximum of one minus the cosine to the encoder's vectors, the loss in a reused corpus included.
 
-        Of single vectors this is not known there: each counts as its mean, and the most is a bound, for angles add
-        up at the most: `1 - cos(a + b) <= (sqrt(1 - cos a) + sqrt(1 - cos b))²`.
+        That corpus records only mean and maximum: each reused vector counts with the mean, and the maximum is a
+        bound, because angles at most add up: `1 - cos(a + b) <= (sqrt(1 - cos a) + sqrt(1 - cos b))²`.
         """
-        total = float(self.cosine_lost.sum(dtype=np.float64))
-        most = float(self.cosine_lost.max(initial=0))
-        taken = self.taken_rows
-        if self.known is None or not len(taken):
-            return total, most
-        again = float(self.cosine_lost[taken].max())
-        before = self.known.lost_most
-        bound = before if again == 0 else (math.sqrt(again) + math.sqrt(max(before, 0))) ** 2
-        return total + len(taken) * self.known.lost_mean, max(bound, most)
+        total = float(self.cosine_loss.sum(dtype=np.float64))
+        largest = float(self.cosine_loss.max(initial=0))
+        reused = self.reused
+        if self.reusable is None or not len(reused):
+            return total, largest
+        conversion = float(self.cosine_loss[reused].max())
+        before = self.reusable.max_cosine_loss
+        bound = before if conversion == 0 else (math.sqrt(conversion) + math.sqrt(max(before, 0))) ** 2
+        return total + len(reused) * self.reusable.mean_cosine_loss, max(bound, largest)
 
     @property
-    def taken_rows(self) -> npt.NDArray[np.int64]:
-        """The rows whose vectors were taken from the other corpus."""
-        places = self.group.places
-        return np.empty(0, np.int64) if places is None else np.flatnonzero(places >= 0)
+    def reused(self) -> npt.NDArray[np.int64]:
+        """The rows of the group whose vectors come from the other corpus."""
+        rows = self.group.reused_rows
+        return np.empty(0, np.int64) if rows is None else np.flatnonzero(rows >= 0)
 
 
 def encode(
@@ -120,67 +120,69 @@ def encode(
     encoder: SentenceEncoder,
     dtype: EmbeddingDtype,
     on_batch: Callable[[int], None],
-    known: KnownVectors | None = None,
+    reusable: ReusableVectors | None = None,
 ) -> EncodedGroup:
-    """Make the vectors of a group; they become small where they are made, and only then come to the CPU.
+    """Compute the vectors of a group; they are quantised on the encoder's device before they are copied to the CPU.
 
     Args:
-        group: Ready for the encoder.
-        encoder: Makes the vectors that are not known.
-        dtype: How they are stored.
-        on_batch: Told how many more are there.
-        known: Has the others, at `group.places`.
+        group: Tokenised for the encoder.
+        encoder: Computes the vectors that are not reused.
+        dtype: The storage type.
+        on_batch: Receives the number of vectors that each batch adds.
+        reusable: Holds the others, at `group.reused_rows`.
 
     Raises:
         DataError: If a vector is not finite as stored.
     """
     rows_of_group = len(group.texts)
     vectors = StoredVectors.empty(rows_of_group, encoder.dim, dtype)
-    result = EncodedGroup(group, vectors, np.empty(rows_of_group, np.float32), known)
-    taken = result.taken_rows
-    if known is not None and group.places is not None:
-        for start in range(0, len(taken), _TAKEN_ROWS):
-            rows = taken[start : start + _TAKEN_ROWS]
-            part, lost = stored_again(known.vectors(group.places[rows]), dtype)
-            _put(result, rows, part, lost)
+    result = EncodedGroup(group, vectors, np.empty(rows_of_group, np.float32), reusable)
+    reused = result.reused
+    if reusable is not None and group.reused_rows is not None:
+        for start in range(0, len(reused), _REUSED_ROWS):
+            rows = reused[start : start + _REUSED_ROWS]
+            part, loss = convert_stored(reusable.vectors(group.reused_rows[rows]), dtype)
+            _assign(result, rows, part, loss)
             on_batch(len(rows))
-    missing = np.setdiff1d(np.arange(rows_of_group), taken, assume_unique=True)
-    for places, made in encoder.encode_parts(group.cut, on_batch):
-        values, scale = stored(made, dtype)
-        lost = lost_cosine(made, values, scale).cpu()
-        numbers = StoredVectors(values.cpu().numpy(), None if scale is None else scale.cpu().numpy())
-        _put(result, missing[places], numbers, lost)
+    encoded = np.setdiff1d(np.arange(rows_of_group), reused, assume_unique=True)
+    for positions, batch in encoder.encode_parts(group.cut, on_batch):
+        values, scale = quantize(batch, dtype)
+        loss = cosine_loss(batch, values, scale).cpu()
+        part = StoredVectors(values.cpu().numpy(), None if scale is None else scale.cpu().numpy())
+        _assign(result, encoded[positions], part, loss)
     return result
 
 
-def _put(result: EncodedGroup, rows: npt.NDArray[np.int64], part: StoredVectors, lost: torch.Tensor) -> None:
-    """Put some of the vectors in their rows.
+def _assign(
+    result: EncodedGroup, rows: npt.NDArray[np.int64], part: StoredVectors, loss: torch.Tensor
+) -> None:
+    """Store some of the vectors in their rows.
 
     Raises:
         DataError: If one is not finite.
     """
-    finite = torch.isfinite(lost)
+    finite = torch.isfinite(loss)
     if not finite.all():
         text = result.group.texts[rows[int((~finite).nonzero()[0])]]
         raise DataError(
             f'The encoder\'s vector of "{text[:80]}" is not finite as {part.dtype}.',
             "Store the vectors with --embedding-dtype fp32, or encode with --set encoder.precision=fp32.",
         )
-    result.vectors.put(rows, part)
-    result.cosine_lost[rows] = lost.numpy()
+    result.vectors.assign(rows, part)
+    result.cosine_loss[rows] = loss.numpy()
 
 
 def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
-    """Store an encoded group, and its record once the shard stands on the disk.
+    """Store an encoded group, and its record after the shard is on disk.
 
     Args:
-        encoded: What to store.
+        encoded: The group.
         out: The corpus folder; the shard appears there complete or not at all.
         work: A folder on the same file system for the unfinished file and the record.
     """
     group, vectors = encoded.group, encoded.vectors
-    moments = Moments.of(vectors)
-    cosine_lost, cosine_lost_most = encoded.losses()
+    statistics = RunningStatistics.from_vectors(vectors)
+    cosine_lost, cosine_lost_most = encoded.sum_and_max_cosine_loss()
     record = ShardRecord(
         shard=_write_arrow(group, vectors, out, work) if group.texts else None,
         candidates=group.candidates,
@@ -191,17 +193,17 @@ def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
         truncated=group.truncated,
         cosine_lost=cosine_lost,
         cosine_lost_most=cosine_lost_most,
-        mean=moments.mean.tolist(),
-        squares=moments.squares.tolist(),
-        taken=len(encoded.taken_rows),
-        taken_from=None if encoded.known is None else encoded.known.fingerprint,
+        mean=statistics.mean.tolist(),
+        squares=statistics.squares.tolist(),
+        taken=len(encoded.reused),
+        taken_from=None if encoded.reusable is None else encoded.reusable.fingerprint,
     )
     record.write(work, group.name)
     return record
 
 
 def _write_arrow(group: TokenisedGroup, vectors: StoredVectors, out: Path, work: Path) -> Shard:
-    # Loading `datasets` takes 0.7 s, and what only reads a corpus needs none of it.
+    # Importing `datasets` takes 0.7 s, and reading a corpus does not need it.
     from datasets import Features  # noqa: PLC0415
     from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
 
@@ -220,7 +222,7 @@ def _write_arrow(group: TokenisedGroup, vectors: StoredVectors, out: Path, work:
 
 
 def _columns(group: TokenisedGroup, vectors: StoredVectors) -> dict[str, tuple[Any, pa.Array]]:
-    """Each column of a shard: what `datasets` calls its type, and what it holds."""
+    """Each column of a shard: its type in `datasets`, and its values."""
     from datasets import List, Value  # noqa: PLC0415
 
     dim = vectors.values.shape[1]

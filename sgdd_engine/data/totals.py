@@ -1,4 +1,4 @@
-"""What all shards of a corpus are together, taken from their records one at a time."""
+"""Sums over all shards of a corpus, accumulated from their records one at a time."""
 
 import math
 from collections import Counter
@@ -14,7 +14,7 @@ from safetensors.torch import save
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
-from sgdd_engine.data.running_statistics import Moments
+from sgdd_engine.data.running_statistics import RunningStatistics
 from sgdd_engine.data.shards import ShardRecord
 
 
@@ -27,12 +27,12 @@ class Totals:
         too_long: Sentences left out for having too many tokens (or none).
         tokens: Tokens of all rows.
         max_tokens: Tokens of the longest row.
-        unknown_tokens: Pieces that the vocabulary does not know.
-        truncated: Sentences that the encoder had to cut.
+        unknown_tokens: Tokens that are the unknown piece of the vocabulary.
+        truncated: Sentences that the encoder truncated.
         cosine_mean: Mean cosine between the encoder's vectors and the stored ones.
         cosine_lowest: The lowest of these.
-        moments: Of the training vectors as stored; None where there is none.
-        taken: Vectors taken from other corpora, by the corpus's fingerprint.
+        train_statistics: Of the training vectors as stored; None where there is none.
+        reused: Vectors reused from other corpora, by the corpus's fingerprint.
     """
 
     shards: tuple[Shard, ...]
@@ -43,32 +43,34 @@ class Totals:
     truncated: int
     cosine_mean: float
     cosine_lowest: float
-    moments: Moments | None
-    taken: dict[str, int]
+    train_statistics: RunningStatistics | None
+    reused: dict[str, int]
 
     @classmethod
-    def of(cls, records: Iterable[ShardRecord]) -> "Totals":
-        """Add up records; each is let go before the next, since two vectors stand in every one of them."""
+    def from_records(cls, records: Iterable[ShardRecord]) -> "Totals":
+        """Add up records, holding one at a time, because each holds two vectors of float64."""
         shards: list[Shard] = []
-        moments: Moments | None = None
-        taken: Counter[str] = Counter()
+        statistics: RunningStatistics | None = None
+        reused: Counter[str] = Counter()
         too_long = tokens = max_tokens = unknown_tokens = truncated = 0
-        lost = lost_most = 0.0
+        cosine_lost = cosine_lost_most = 0.0
         for record in records:
             if record.shard is not None:
                 shards.append(record.shard)
             if record.shard is not None and record.shard.split == "train":
-                part = Moments(record.shard.rows, np.asarray(record.mean), np.asarray(record.squares))
-                moments = part if moments is None else moments.joined(part)
+                part = RunningStatistics(
+                    record.shard.rows, np.asarray(record.mean), np.asarray(record.squares)
+                )
+                statistics = part if statistics is None else statistics.merged(part)
             if record.taken_from is not None:
-                taken[record.taken_from] += record.taken
+                reused[record.taken_from] += record.taken
             too_long += record.too_long
             tokens += record.tokens
             max_tokens = max(max_tokens, record.max_tokens)
             unknown_tokens += record.unknown_tokens
             truncated += record.truncated
-            lost += record.cosine_lost
-            lost_most = max(lost_most, record.cosine_lost_most)
+            cosine_lost += record.cosine_lost
+            cosine_lost_most = max(cosine_lost_most, record.cosine_lost_most)
         return cls(
             shards=tuple(shards),
             too_long=too_long,
@@ -76,10 +78,10 @@ class Totals:
             max_tokens=max_tokens,
             unknown_tokens=unknown_tokens,
             truncated=truncated,
-            cosine_mean=1 - lost / max(1, sum(shard.rows for shard in shards)),
-            cosine_lowest=1 - lost_most,
-            moments=moments,
-            taken=dict(taken),
+            cosine_mean=1 - cosine_lost / max(1, sum(shard.rows for shard in shards)),
+            cosine_lowest=1 - cosine_lost_most,
+            train_statistics=statistics,
+            reused=dict(reused),
         )
 
     @property
@@ -88,23 +90,23 @@ class Totals:
         return {split: sum(shard.rows for shard in self.shards if shard.split == split) for split in SPLITS}
 
     def embedding(self, dim: int, dtype: EmbeddingDtype) -> dict[str, Any]:
-        """What a manifest says about the vectors."""
+        """The description of the vectors in the manifest."""
         result: dict[str, Any] = {"dim": dim, "dtype": dtype, "truncated": self.truncated}
-        if math.isfinite(self.cosine_mean):  # vectors from a corpus of an older version do not know it
+        if math.isfinite(self.cosine_mean):  # a corpus of an older version did not record it
             result |= {"cosine_mean": self.cosine_mean, "cosine_lowest": self.cosine_lowest}
-        if self.taken:
-            encoded = sum(self.splits.values()) - sum(self.taken.values())
-            result["origin"] = {"taken": self.taken, "encoded": encoded}
+        if self.reused:
+            encoded = sum(self.splits.values()) - sum(self.reused.values())
+            result["origin"] = {"taken": self.reused, "encoded": encoded}
         return result
 
 
-def write_statistics(moments: Moments, folder: Path) -> None:
+def write_statistics(statistics: RunningStatistics, folder: Path) -> None:
     """Store mean and standard deviation of the training vectors, float32 `[D]` each.
 
-    They are those of the vectors as stored, so that what the model standardises is what they were taken from.
+    They are computed from the vectors as stored, which are the vectors that the model standardises.
     """
     tensors = {
-        "mean": torch.from_numpy(moments.mean).float(),
-        "std": torch.from_numpy(moments.std()).float(),
+        "mean": torch.from_numpy(statistics.mean).float(),
+        "std": torch.from_numpy(statistics.std()).float(),
     }
     write_bytes(folder / STATISTICS, save(tensors))

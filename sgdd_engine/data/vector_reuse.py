@@ -1,4 +1,4 @@
-"""Vectors of sentences that another prepared corpus holds already, so that they need not be made again."""
+"""Reuse of sentence vectors that another prepared corpus already holds, instead of encoding again."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
-from sgdd_engine.data.hash_index import DigestIndex, Halves, halves
+from sgdd_engine.data.hash_index import HashIndex, HashPairs, hash_pairs
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vectors import StoredVectors, is_finer
 from sgdd_engine.errors import DataError
@@ -20,16 +20,16 @@ from sgdd_engine.text.reference import EncoderReference
 VECTORS = "vectors"
 
 
-def open_origin(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
-    """Open the corpus that vectors shall be taken from; only its manifest and the sizes of its files are looked at.
+def open_reusable_corpus(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
+    """Open the corpus whose vectors are to be reused; checks its manifest and the sizes of its files only.
 
     Args:
         folder: The prepared corpus.
-        out: The folder that is prepared.
-        dtype: How vectors will be stored there.
+        out: The folder of the new corpus.
+        dtype: The storage type of the new corpus.
 
     Raises:
-        DataError: If the folder is no prepared corpus, is `out` itself, or stores its vectors more coarsely.
+        DataError: If the folder is no prepared corpus, is `out` itself, or stores its vectors at lower precision.
     """
     if folder.resolve() == out.resolve():
         raise DataError(
@@ -40,112 +40,116 @@ def open_origin(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
     stored: EmbeddingDtype = corpus.manifest.embedding["dtype"]
     if is_finer(dtype, stored):
         raise DataError(
-            f"`{folder}` stores its vectors as {stored}, and {dtype} would not bring back what that dropped.",
+            f"`{folder}` stores its vectors as {stored}, and {dtype} would not restore the lost precision.",
             f"Store them with --embedding-dtype {stored} too, or encode anew without --vectors-from.",
         )
     return corpus
 
 
-def refuse_other_encoder(origin: Corpus, encoder: EncoderReference) -> None:
-    """Raise `DataError`, naming what differs, unless the vectors of `origin` are those that `encoder` would make."""
-    then = origin.encoder_reference
-    different = then.differences(encoder)
+def refuse_other_encoder(corpus: Corpus, encoder: EncoderReference) -> None:
+    """Raise `DataError`, naming what differs, unless the vectors of `corpus` are those that `encoder` would make."""
+    recorded = corpus.encoder_reference
+    different = recorded.differences(encoder)
     if different:
-        hint = f"It was prepared with the encoder {then.name}; name that one, or leave --vectors-from out."
-        if len(different) == 1 and then.max_tokens != encoder.max_tokens:
-            hint = f"Let the encoder read as much: --set encoder.max_tokens={then.max_tokens}"
+        hint = (
+            f"It was prepared with the encoder {recorded.name}; name that one, or leave --vectors-from out."
+        )
+        if len(different) == 1 and recorded.max_tokens != encoder.max_tokens:
+            hint = f"Let the encoder read as much: --set encoder.max_tokens={recorded.max_tokens}"
         raise DataError(
-            f"The vectors of `{origin.folder}` are those of another encoder than {encoder.name}: "
+            f"The vectors of `{corpus.folder}` are those of another encoder than {encoder.name}: "
             f"{'; '.join(different)}.",
             hint,
         )
     # The corpus shall be the same to the bit as if all its vectors were made now.
-    if then.dtype != encoder.dtype:
+    if recorded.dtype != encoder.dtype:
         raise DataError(
-            f"The vectors of `{origin.folder}` were computed in {then.dtype}, not {encoder.dtype}.",
-            f"Encode in the same arithmetic: --set encoder.precision={then.config().precision}",
+            f"The vectors of `{corpus.folder}` were computed in {recorded.dtype}, not {encoder.dtype}.",
+            f"Encode in the same arithmetic: --set encoder.precision={recorded.config().precision}",
         )
 
 
 @dataclass(frozen=True)
-class KnownVectors:
-    """The vectors of a prepared corpus, found by their sentences.
+class ReusableVectors:
+    """The vectors of a prepared corpus, looked up by sentence.
 
-    Memory: 24 bytes for every sentence of that corpus in every process, 40 while they are put in order; the vectors
-    stay on the disk and are mapped into memory.
+    Memory: 24 bytes per sentence of that corpus in every process, 40 during construction; the vectors stay on
+    disk and are memory-mapped.
 
     Attributes:
-        origin: The corpus.
-        fingerprint: That of its manifest.
+        corpus: The corpus.
+        fingerprint: The fingerprint of its manifest.
     """
 
-    origin: Corpus
+    corpus: Corpus
     fingerprint: str
     _splits: tuple[CorpusSplit, ...]
     _starts: npt.NDArray[np.int64]
-    _index: DigestIndex
+    _index: HashIndex
 
     @classmethod
-    def of(cls, origin: Corpus, *, verify: bool = True, on_event: Listener = ignore) -> "KnownVectors":
-        """Read all sentences of a corpus.
+    def from_corpus(
+        cls, corpus: Corpus, *, verify: bool = True, on_event: Listener = ignore
+    ) -> "ReusableVectors":
+        """Index all sentences of a corpus.
 
         Args:
-            origin: The corpus.
-            verify: Compare its shards with their SHA-256 first, because what is damaged would be passed on.
-            on_event: Told of the stage `vectors` (sentences).
+            corpus: The corpus.
+            verify: Compare its shards with their SHA-256 first, so that damage is not copied.
+            on_event: Receives the stage `vectors` (sentences).
 
         Raises:
             DataError: If a shard is missing or damaged.
         """
-        sizes = origin.manifest.splits
+        sizes = corpus.manifest.splits
         total = sum(sizes[split] for split in SPLITS)
         on_event(StageStarted(VECTORS, total))
         if verify:
-            origin.verify()
-        splits = tuple(origin.split(name) for name in SPLITS)
-        index = DigestIndex(_digests(splits, total, on_event))
-        on_event(StageFinished(VECTORS, f"`{origin.folder}` holds those of {total:,} sentences."))
+            corpus.verify()
+        splits = tuple(corpus.split(name) for name in SPLITS)
+        index = HashIndex(_hash_sentences(splits, total, on_event))
+        on_event(StageFinished(VECTORS, f"`{corpus.folder}` holds those of {total:,} sentences."))
         starts = np.cumsum([0, *map(len, splits)])
-        return cls(origin, origin.manifest.fingerprint(), splits, starts, index)
+        return cls(corpus, corpus.manifest.fingerprint(), splits, starts, index)
 
     @property
-    def lost_mean(self) -> float:
-        """One minus the mean cosine between the encoder's vectors and these; not a number where it is not known."""
-        return 1 - float(self.origin.manifest.embedding.get("cosine_mean", math.nan))
+    def mean_cosine_loss(self) -> float:
+        """One minus the mean cosine between the encoder's vectors and the stored ones; NaN if it was not recorded."""
+        return 1 - float(self.corpus.manifest.embedding.get("cosine_mean", math.nan))
 
     @property
-    def lost_most(self) -> float:
-        """One minus the lowest such cosine."""
-        return 1 - float(self.origin.manifest.embedding.get("cosine_lowest", math.nan))
+    def max_cosine_loss(self) -> float:
+        """One minus the lowest such cosine; NaN if it was not recorded."""
+        return 1 - float(self.corpus.manifest.embedding.get("cosine_lowest", math.nan))
 
     @property
-    def all_read_whole(self) -> bool:
-        """Whether the encoder read each of these sentences to its end."""
-        return self.origin.manifest.embedding.get("truncated") == 0
+    def none_truncated(self) -> bool:
+        """Whether the encoder truncated none of these sentences."""
+        return self.corpus.manifest.embedding.get("truncated") == 0
 
     def find(self, sentences: list[str]) -> npt.NDArray[np.int64]:
-        """The place of each sentence in the corpus, -1 where it does not stand there, `[N]`."""
-        return self._index.find(halves(sentences))
+        """The row of each sentence in the corpus (all splits in order), -1 if it is not there, `[N]`."""
+        return self._index.find(hash_pairs(sentences))
 
-    def vectors(self, places: npt.NDArray[np.int64]) -> StoredVectors:
-        """The vectors at some places, as they are stored there."""
-        dtype: EmbeddingDtype = self.origin.manifest.embedding["dtype"]
-        result = StoredVectors.empty(len(places), self.origin.embedding_dim, dtype)
-        numbers = np.searchsorted(self._starts, places, side="right") - 1
+    def vectors(self, rows: npt.NDArray[np.int64]) -> StoredVectors:
+        """The vectors of some rows, in the number type of that corpus."""
+        dtype: EmbeddingDtype = self.corpus.manifest.embedding["dtype"]
+        result = StoredVectors.empty(len(rows), self.corpus.embedding_dim, dtype)
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
-            result.put(where, self._splits[number].stored(places[where] - self._starts[number]))
+            result.assign(where, self._splits[number].stored(rows[where] - self._starts[number]))
         return result
 
 
-def _digests(splits: tuple[CorpusSplit, ...], total: int, on_event: Listener) -> Halves:
-    digests = np.empty((total, 2), np.uint64)
+def _hash_sentences(splits: tuple[CorpusSplit, ...], total: int, on_event: Listener) -> HashPairs:
+    hashes = np.empty((total, 2), np.uint64)
     done = 0
     for sentences in _sentences(splits):
-        digests[done : done + len(sentences)] = halves(sentences)
+        hashes[done : done + len(sentences)] = hash_pairs(sentences)
         done += len(sentences)
         on_event(StageProgress(VECTORS, done))
-    return digests
+    return hashes
 
 
 def _sentences(splits: tuple[CorpusSplit, ...]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""Sentence vectors as they are stored: half or single precision, or 8-bit integers with a scale per vector."""
+"""Storage of sentence vectors: half or single precision, or 8-bit integers with one scale per vector."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,11 @@ _INT8_MAX = 127
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """Vectors in the numbers that go to disk.
+    """Vectors in the number type that is stored on disk.
 
     Attributes:
         values: `[N, D]`, int8, float16 or float32.
-        scale: `[N]` float32, what one unit of an int8 vector stands for; None for floating point.
+        scale: `[N]` float32, the value of one unit of an int8 vector; None for floating point.
     """
 
     values: npt.NDArray[Any]
@@ -33,7 +33,7 @@ class StoredVectors:
 
     @classmethod
     def empty(cls, rows: int, dim: int, dtype: EmbeddingDtype) -> "StoredVectors":
-        """Room for `rows` vectors."""
+        """Uninitialised storage for `rows` vectors."""
         scale = np.empty(rows, np.float32) if dtype == "int8" else None
         return cls(np.empty((rows, dim), _NUMPY[dtype]), scale)
 
@@ -42,53 +42,53 @@ class StoredVectors:
 
     @property
     def dtype(self) -> EmbeddingDtype:
-        """The type of the numbers, as the settings call it."""
+        """The number type, by its name in the settings."""
         return next(name for name, kind in _NUMPY.items() if self.values.dtype == kind)
 
-    def chosen(self, which: npt.NDArray[np.integer] | slice) -> "StoredVectors":
-        """Some of the vectors, in the same numbers."""
-        return StoredVectors(self.values[which], None if self.scale is None else self.scale[which])
+    def select(self, rows: npt.NDArray[np.integer] | slice) -> "StoredVectors":
+        """Some of the vectors, in the same number type."""
+        return StoredVectors(self.values[rows], None if self.scale is None else self.scale[rows])
 
-    def put(self, where: npt.NDArray[np.integer] | slice, vectors: "StoredVectors") -> None:
-        """Overwrite the vectors at `where` with others of the same type."""
-        self.values[where] = vectors.values
+    def assign(self, rows: npt.NDArray[np.integer] | slice, vectors: "StoredVectors") -> None:
+        """Overwrite some rows with vectors of the same type."""
+        self.values[rows] = vectors.values
         if self.scale is not None and vectors.scale is not None:
-            self.scale[where] = vectors.scale
+            self.scale[rows] = vectors.scale
 
-    def rows(self, which: npt.NDArray[np.integer] | slice) -> npt.NDArray[np.floating]:
-        """Some of the vectors as numbers, `[M, D]`; float32 where they are scaled, as stored otherwise."""
-        chosen = self.values[which]
-        return chosen if self.scale is None else chosen * self.scale[which, None]
+    def dequantize(self, rows: npt.NDArray[np.integer] | slice) -> npt.NDArray[np.floating]:
+        """Some of the vectors as floating point, `[M, D]`: float32 for int8 storage, as stored otherwise."""
+        values = self.values[rows]
+        return values if self.scale is None else values * self.scale[rows, None]
 
 
 def vector_bytes(dim: int, dtype: EmbeddingDtype) -> int:
-    """Bytes that one vector takes on disk."""
-    room = StoredVectors.empty(1, dim, dtype)
-    return room.values.nbytes + (0 if room.scale is None else room.scale.nbytes)
+    """Bytes of one vector on disk."""
+    vector = StoredVectors.empty(1, dim, dtype)
+    return vector.values.nbytes + (0 if vector.scale is None else vector.scale.nbytes)
 
 
 def is_finer(dtype: EmbeddingDtype, than: EmbeddingDtype) -> bool:
-    """Whether a type keeps digits that another one drops."""
+    """Whether a type has a higher precision than another one."""
     order = list(_TORCH)
     return order.index(dtype) > order.index(than)
 
 
-def stored_again(vectors: StoredVectors, dtype: EmbeddingDtype) -> tuple[StoredVectors, torch.Tensor]:
-    """Stored vectors in a type that is not finer; those that have it already stay as they are, bit by bit.
+def convert_stored(vectors: StoredVectors, dtype: EmbeddingDtype) -> tuple[StoredVectors, torch.Tensor]:
+    """Stored vectors in another type that is not finer; vectors of that type are returned unchanged.
 
     Returns:
-        The vectors, and one minus the cosine that another type costs, float32 `[N]`.
+        The vectors, and one minus the cosine between the vectors before and after, float32 `[N]`.
     """
     if vectors.dtype == dtype:
         return vectors, torch.zeros(len(vectors))
-    before = torch.from_numpy(vectors.rows(slice(None))).float()
-    values, scale = stored(before, dtype)
+    before = torch.from_numpy(vectors.dequantize(slice(None))).float()
+    values, scale = quantize(before, dtype)
     numbers = StoredVectors(values.numpy(), None if scale is None else scale.numpy())
-    return numbers, lost_cosine(before, values, scale)
+    return numbers, cosine_loss(before, values, scale)
 
 
-def stored(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Vectors `[N, D]` in the type that goes to disk, on the device where they are.
+def quantize(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Vectors `[N, D]` in the number type of the disk, on their own device.
 
     For int8 the largest absolute value of a vector becomes ±127: `scale = max |v| / 127`, `q = round(v / scale)`.
 
@@ -102,19 +102,19 @@ def stored(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[torch.Tensor, 
     return units.round().clamp(-_INT8_MAX, _INT8_MAX).to(torch.int8), scale
 
 
-def lost_cosine(vectors: torch.Tensor, values: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
-    """One minus the cosine between each vector and what is stored of it, float32 `[N]`.
+def cosine_loss(vectors: torch.Tensor, values: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """One minus the cosine between each vector u and its stored form w, float32 `[N]`.
 
-    As `(|u - w|² - (|u| - |w|)²) / 2|u||w|`, because the cosine itself has no digits left this close to 1. It is
-    not finite where a stored vector is not; two zero vectors agree.
+    Computed as `(|u - w|² - (|u| - |w|)²) / 2|u||w|`, because `1 - cos` cancels in float32 this close to 1. It is
+    not finite where a stored vector is not; the loss of two zero vectors is 0.
     """
     largest = vectors.abs().amax(dim=1, keepdim=True)
     unit = torch.where(largest > 0, largest, 1)
     u = vectors / unit
     w = (values.float() if scale is None else values * scale[:, None]) / unit
     norm_u, norm_w = u.norm(dim=1), w.norm(dim=1)
-    lost = ((u - w).square().sum(dim=1) - (norm_u - norm_w).square()).clamp(min=0)
+    loss = ((u - w).square().sum(dim=1) - (norm_u - norm_w).square()).clamp(min=0)
     both_zero = (norm_u == 0) & (norm_w == 0)
     one_zero = (norm_u == 0) ^ (norm_w == 0)
-    cosine_lost = lost / torch.where((norm_u == 0) | (norm_w == 0), 1, 2 * norm_u * norm_w)
-    return torch.where(both_zero, 0.0, torch.where(one_zero, 1.0, cosine_lost))
+    scaled = loss / torch.where((norm_u == 0) | (norm_w == 0), 1, 2 * norm_u * norm_w)
+    return torch.where(both_zero, 0.0, torch.where(one_zero, 1.0, scaled))

@@ -1,4 +1,4 @@
-"""The corpus folder while it is being made: one process at a time, nothing foreign, nothing left behind."""
+"""The corpus folder during preparation: lock, state file, refusal of other files, cleaning up."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ INPUT = "input"
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process alone, and turn a full or read-only disk into a sentence.
+    """Lock the folder for this process, and turn a full or read-only disk into a `DataError`.
 
     Raises:
         DataError: If the folder cannot be made or written, or another process holds it.
@@ -45,14 +45,14 @@ def locked(out: Path) -> Iterator[None]:
         lock.release()
         with suppress(OSError):
             (out / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: then it holds something worth keeping
+        with suppress(OSError):  # a folder that is not empty stays
             for folder in made:
                 folder.rmdir()
 
 
 @contextmanager
 def disk_errors(out: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a sentence.
+    """Turn a full or read-only disk into a `DataError`.
 
     Raises:
         DataError: Instead of such an `OSError`.
@@ -64,7 +64,7 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 
 def read_state(out: Path) -> dict[str, Any]:
-    """What an unfinished preparation wrote down about itself; empty where there is none."""
+    """The state file of an unfinished preparation; empty if there is none."""
     try:
         state = json.loads((out / WORK / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def read_state(out: Path) -> dict[str, Any]:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise `DataError` where the folder holds files that no preparation made."""
+    """Raise `DataError` if the folder holds files that are not from a preparation."""
     if (out / MANIFEST).exists() or (out / WORK).exists():
         return
     if foreign := [path.name for path in out.iterdir() if path.name != LOCK]:
@@ -84,11 +84,11 @@ def refuse_foreign(out: Path) -> None:
 
 
 def clear(out: Path, *, keep_input: bool = False) -> None:
-    """Delete what a preparation wrote, and nothing else; the manifest goes first.
+    """Delete what a preparation wrote, and nothing else; the manifest first.
 
     Args:
         out: The corpus folder.
-        keep_input: Leave text that was just put there because it cannot be read twice.
+        keep_input: Keep the copy of an input stream that was just stored there.
     """
     (out / MANIFEST).unlink(missing_ok=True)
     for path in [out / STATISTICS, *(path for split in SPLITS for path in out.glob(f"{split}-*.arrow"))]:
