@@ -259,8 +259,8 @@ class _Preparation:
     def _manifest(self, builder: ShardBuilder, distinct: DistinctSentences, totals: Totals) -> Manifest:
         spec, pieces, splits = read_state(self.out), builder.tokenizer, totals.splits
         left_out = dict(distinct.rejected)
-        if totals.too_long:
-            left_out[Rejection.TOO_MANY_TOKENS.value] = totals.too_long
+        if totals.counts.too_long:
+            left_out[Rejection.TOO_MANY_TOKENS.value] = totals.counts.too_long
         return Manifest(
             source=spec["source"],
             encoder=spec["encoder"],
@@ -274,13 +274,13 @@ class _Preparation:
             counts={
                 "read": distinct.read,
                 "kept": sum(splits.values()),
-                "tokens": totals.tokens,
-                "unknown_tokens": totals.unknown_tokens,
+                "tokens": totals.counts.tokens,
+                "unknown_tokens": totals.counts.unknown_tokens,
                 "left_out": left_out,
             },
             splits=splits,
             shards=totals.shards,
-            max_tokens=totals.max_tokens,
+            max_tokens=totals.counts.max_tokens,
             embedding=totals.embedding(builder.encoder.dim, self.config.embedding_dtype),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,10 @@ _REUSED_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class ShardRecord:
-    """The counts and statistics of a finished shard; a working file until the manifest is written.
+class ShardCounts:
+    """Counts of one shard, or of several together.
 
     Attributes:
-        shard: The file, or None where no sentence of the group was short enough.
-        candidates: Sentences before filtering by length.
         too_long: Sentences left out for having too many tokens (or none).
         tokens: Tokens of all rows.
         max_tokens: Tokens of the longest row.
@@ -40,6 +38,37 @@ class ShardRecord:
         truncated: Sentences that the encoder truncated.
         cosine_lost: Sum over all rows of one minus the cosine between the encoder's vector and the stored one.
         cosine_lost_most: The largest of these.
+    """
+
+    too_long: int = 0
+    tokens: int = 0
+    max_tokens: int = 0
+    unknown_tokens: int = 0
+    truncated: int = 0
+    cosine_lost: float = 0.0
+    cosine_lost_most: float = 0.0
+
+    def __add__(self, other: "ShardCounts") -> "ShardCounts":
+        """The counts of both together."""
+        return ShardCounts(
+            too_long=self.too_long + other.too_long,
+            tokens=self.tokens + other.tokens,
+            max_tokens=max(self.max_tokens, other.max_tokens),
+            unknown_tokens=self.unknown_tokens + other.unknown_tokens,
+            truncated=self.truncated + other.truncated,
+            cosine_lost=self.cosine_lost + other.cosine_lost,
+            cosine_lost_most=max(self.cosine_lost_most, other.cosine_lost_most),
+        )
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """The counts and statistics of a finished shard; a working file until the manifest is written.
+
+    Attributes:
+        shard: The file, or None where no sentence of the group was short enough.
+        candidates: Sentences before filtering by length.
+        counts: The counts of its rows; on disk they stand beside the other keys.
         mean: Mean of the stored vectors, `[D]`.
         squares: Sums of their squared distances from the mean, `[D]`.
         taken: Rows whose vectors were reused from another corpus.
@@ -48,13 +77,7 @@ class ShardRecord:
 
     shard: Shard | None
     candidates: int
-    too_long: int
-    tokens: int
-    max_tokens: int
-    unknown_tokens: int
-    truncated: int
-    cosine_lost: float
-    cosine_lost_most: float
+    counts: ShardCounts
     mean: list[float]
     squares: list[float]
     taken: int = 0
@@ -62,7 +85,9 @@ class ShardRecord:
 
     def write(self, work: Path, name: str) -> None:
         """Store the record atomically in the folder of working files."""
-        write_json(work / f"{name}.json", asdict(self))
+        value = asdict(self)
+        counts = value.pop("counts")
+        write_json(work / f"{name}.json", value | counts)
 
     @classmethod
     def read(cls, work: Path, name: str) -> "ShardRecord | None":
@@ -70,7 +95,8 @@ class ShardRecord:
         try:
             value = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
             shard = Shard(**value.pop("shard")) if value["shard"] else value.pop("shard")
-            return cls(shard=shard, **value)
+            counts = ShardCounts(**{item.name: value.pop(item.name) for item in fields(ShardCounts)})
+            return cls(shard=shard, counts=counts, **value)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -186,13 +212,15 @@ def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
     record = ShardRecord(
         shard=_write_arrow(group, vectors, out, work) if group.texts else None,
         candidates=group.candidates,
-        too_long=group.candidates - len(group.texts),
-        tokens=len(group.tokens),
-        max_tokens=int(group.lengths.max(initial=0)),
-        unknown_tokens=group.unknown_tokens,
-        truncated=group.truncated,
-        cosine_lost=cosine_lost,
-        cosine_lost_most=cosine_lost_most,
+        counts=ShardCounts(
+            too_long=group.candidates - len(group.texts),
+            tokens=len(group.tokens),
+            max_tokens=int(group.lengths.max(initial=0)),
+            unknown_tokens=group.unknown_tokens,
+            truncated=group.truncated,
+            cosine_lost=cosine_lost,
+            cosine_lost_most=cosine_lost_most,
+        ),
         mean=statistics.mean.tolist(),
         squares=statistics.squares.tolist(),
         taken=len(encoded.reused),
