@@ -7,6 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine.data.formats import without_ending
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.errors import CheckpointError, DataError, SgddError
 
@@ -16,13 +17,13 @@ RUNS = Path("runs")
 
 def corpus_folder(source: str) -> Path:
     """The folder that a source is prepared in by default: `texts/tales.txt` → `data/tales`."""
-    if source == "-":
+    if source == "-" or re.fullmatch(r"/dev/fd/\d+|/proc/self/fd/\d+", source):  # `<(command)` is such a pipe
         return CORPORA / "stdin"
     name = source.removeprefix("hf:")
     if name == source:
         parts = [part for part in re.split(r"[\\/]", source) if part and not re.search(r"[*?\[]", part)]
         name = parts[-1] if parts else "texts"
-        name = re.sub(r"\.(txt|jsonl|csv|parquet)(\.gz)?$", "", name)
+        name = without_ending(name)
     return CORPORA / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "texts")
 
 

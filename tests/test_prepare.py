@@ -22,7 +22,7 @@ from sgdd_engine.data.dry_run import dry_run
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.running_statistics import RunningStatistics
-from sgdd_engine.data.sources import StandardInput, open_source
+from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
@@ -291,7 +291,7 @@ def test_overwriting_waits_until_source_and_encoder_are_there(run, whole, tmp_pa
 
 def test_standard_input_is_prepared_and_can_be_resumed(tmp_path, book, tiny_encoder):
     def run(**others):
-        source = StandardInput(io.BytesIO(book.read_bytes()))
+        source = StreamSource("standard input", io.BytesIO(book.read_bytes()), CONFIG)
         out = tmp_path / "corpus"
         return prepare(source, out, encoder=tiny_encoder, config=CONFIG, tokenizer=TOKENIZER, **others)
 

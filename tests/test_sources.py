@@ -1,20 +1,25 @@
 import gzip
 import io
 import json
+import os
+import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 
 from sgdd_engine.data.cleaning import Rejection, clean, rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.dry_run import dry_run
 from sgdd_engine.data.hub import HubSource, explain, text_rows
-from sgdd_engine.data.lines import MAX_LINE_BYTES
-from sgdd_engine.data.sources import StandardInput, open_source
+from sgdd_engine.data.source_registry import SOURCES, Source, source
+from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.errors import DataError
 
 ROWS = ["The cat sat.", 'A dog, and a "bird".', "Ünïcode – naïve café."]
@@ -22,42 +27,6 @@ ROWS = ["The cat sat.", 'A dog, and a "bird".', "Ünïcode – naïve café."]
 
 def read(spec, **config):
     return list(open_source(str(spec), DataConfig(**config)).lines())
-
-
-def write_rows(folder, kind):
-    path = folder / f"rows{kind}"
-    if kind.startswith(".txt"):
-        data = "\n".join(ROWS).encode()
-    elif kind.startswith(".jsonl"):
-        data = "\n".join(json.dumps({"id": 1, "text": row}) for row in ROWS).encode()
-    elif kind.startswith(".csv"):
-        quoted = ['"' + row.replace('"', '""') + '"' for row in ROWS]
-        data = "\r\n".join(["id,text", *(f"{index},{row}" for index, row in enumerate(quoted))]).encode()
-    else:
-        pq.write_table(pa.table({"id": [1, 2, 3], "text": ROWS}), path)
-        return path
-    path.write_bytes(gzip.compress(data) if kind.endswith(".gz") else data)
-    return path
-
-
-@pytest.mark.parametrize(
-    "kind", [".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet", ".md"]
-)
-def test_every_kind_of_file_gives_its_rows(tmp_path, kind):
-    path = write_rows(tmp_path, kind if kind != ".md" else ".txt")
-    if kind == ".md":  # an unknown ending is plain text
-        path = path.rename(path.with_suffix(".md"))
-    assert read(path) == ROWS
-
-
-def test_windows_line_ends_and_byte_order_mark_leave_no_trace(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfOne line.\r\nAnother.\r\n")
-    assert read(tmp_path / "a.txt") == ["One line.", "Another."]
-
-
-def test_quoted_csv_fields_may_hold_line_breaks(tmp_path):
-    (tmp_path / "a.csv").write_text('text\n"one\ntwo"\nthree\n')
-    assert read(tmp_path / "a.csv") == ["one\ntwo", "three"]
 
 
 def test_folders_and_patterns_are_read_in_order_of_name(tmp_path):
@@ -69,59 +38,12 @@ def test_folders_and_patterns_are_read_in_order_of_name(tmp_path):
     assert read(tmp_path / "**" / "c.txt") == ["This is sub/c.txt."]
 
 
-BAD_FILES = {
-    "binary.txt": (b"Good line.\nbad\x00line\n", "binary file: line 2 has a NUL byte at position 4"),
-    "utf16.txt": ("Some text.\n".encode("utf-16"), "UTF-16"),
-    "latin.txt": (
-        "Good.\nCaf\xe9 au lait.\n".encode("latin-1"),
-        "not UTF-8 text: line 2 has the byte 0xe9 at position 4",
-    ),
-    "long.txt": (b"Short.\n" + b"word " * 2_000_000 + b"\n", "a line above 1 MiB: line 2"),
-    "half.txt.gz": (gzip.compress(b"A line of text.\n" * 99)[:-20], "not a complete gzip file"),
-    "not.txt.gz": (b"plain", "not a complete gzip file"),
-    "bad.jsonl": (b'{"text": "fine"}\n{"text": \n', "line 2 cannot be parsed"),
-    "nokey.jsonl": (b'{"text": "fine"}\n{"body": "x"}\n', "no key `text` in line 2; it has body"),
-    "list.jsonl": (b"[1, 2]\n", "no key `text` in line 1"),
-    "number.jsonl": (b'{"text": 3}\n', "row 1 is of type int"),
-    "nocolumn.csv": (b"id,body\n1,x\n", "no column `text`; it has id, body"),
-    "short.csv": (b"id,text\n1\n", "no column `text` in line 2"),
-    "quote.csv": (b'text\n"open', "not CSV: line 2"),
-    "not.parquet": (b"plain", "not a Parquet file"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_gets_one_sentence_that_names_it(tmp_path, name):
-    data, message = BAD_FILES[name]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(DataError) as caught:
-        read(tmp_path / name)
-    assert message in caught.value.message
-    assert str(tmp_path / name) in caught.value.message
-    assert caught.value.hint
-    assert "\n" not in caught.value.message
-
-
-def test_bad_parquet_columns_are_named(tmp_path):
-    pq.write_table(pa.table({"body": ["x"], "number": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="no column `text`; it has body, number"):
-        read(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="row 1 is of type int"):
-        read(tmp_path / "a.parquet", column="number")
-    assert read(tmp_path / "a.parquet", column="body") == ["x"]
-
-
-def test_a_line_of_one_mebibyte_is_still_read(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"x" * MAX_LINE_BYTES + b"\r\nnext\n")
-    assert [len(line) for line in read(tmp_path / "a.txt")] == [MAX_LINE_BYTES, 4]
-
-
 def test_what_is_not_there_gets_a_sentence(tmp_path):
     with pytest.raises(DataError, match=r"no file or folder `.*missing\.txt`"):
         open_source(str(tmp_path / "missing.txt"), DataConfig())
     with pytest.raises(DataError, match=r"No file matches"):
         open_source(str(tmp_path / "*.txt"), DataConfig())
-    with pytest.raises(DataError, match="holds no text file"):
+    with pytest.raises(DataError, match="holds no file that sgdd reads"):
         open_source(str(tmp_path), DataConfig())
     with pytest.raises(DataError) as caught:
         open_source("owner/name", DataConfig())
@@ -139,12 +61,181 @@ def test_a_description_notices_changed_content(tmp_path):
 
 
 def test_standard_input_is_kept_so_that_it_can_be_read_again(tmp_path):
-    source = StandardInput(io.BytesIO(b"One line.\nTwo.\n"))
-    source.settle(tmp_path)
+    source = StreamSource("standard input", io.BytesIO(b"One line.\nTwo.\n"), DataConfig())
+    source.spool(tmp_path)
     assert list(source.lines()) == list(source.lines()) == ["One line.", "Two."]
     assert source.describe()["bytes"] == 15
     with pytest.raises(DataError, match="standard input is a binary file"):
-        list(StandardInput(io.BytesIO(b"\x00")).lines())
+        list(StreamSource("standard input", io.BytesIO(b"\x00"), DataConfig()).lines())
+
+
+def test_files_of_a_folder_that_are_not_read_are_counted_and_named(tmp_path):
+    for name in ("A.TXT", "b.csv", "c.md", "d.pdf", "e", "sub/f.png", ".hidden.md", ".git/g.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text\nA line of text.\n")
+    source = open_source(str(tmp_path), DataConfig())
+    assert list(source.lines()) == ["text", "A line of text.", "A line of text."]
+    (notice,) = source.notices()
+    assert "4 files (c.md, d.pdf, e, f.png)" in notice
+    assert str(tmp_path) in notice
+    for name in ("A.TXT", "b.csv"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=r"no file that sgdd reads, but 4 files \(c.md") as caught:
+        open_source(str(tmp_path), DataConfig())
+    assert ".csv" in caught.value.hint
+    assert open_source(str(tmp_path / "*.md"), DataConfig()).notices() == []
+
+
+def test_every_skipped_file_is_counted_and_the_first_are_named(tmp_path):
+    (tmp_path / "a.txt").write_text("A line of text.\n")
+    for number in range(12):
+        (tmp_path / f"{number:02}.png").touch()
+    (notice,) = open_source(str(tmp_path), DataConfig()).notices()
+    assert "12 files (00.png, 01.png, 02.png, 03.png, 04.png and 7 more)" in notice
+
+
+def test_a_prepared_corpus_is_no_source_of_text(tiny_corpus_folder):
+    with pytest.raises(DataError, match="is a prepared corpus") as caught:
+        open_source(str(tiny_corpus_folder), DataConfig())
+    assert f"sgdd train {tiny_corpus_folder}" in caught.value.hint
+
+
+def test_a_registered_name_or_prefix_opens_its_source(monkeypatch):
+    monkeypatch.setitem(SOURCES, "once", None)  # both are taken out again
+    monkeypatch.setitem(SOURCES, "say:", None)
+
+    @source("once", "say:")
+    class Said(Source):
+        def __init__(self, name, config):
+            self.name = name
+
+        def describe(self, recorded=None, /):
+            return {"kind": "said", "text": self.name}
+
+        def lines(self):
+            return iter([self.name])
+
+    assert read("once") == ["once"]
+    assert read("say:some text") == ["say:some text"]
+    said = open_source("say:x", DataConfig())
+    assert (said.notices(), said.estimated_lines()) == ([], None)
+
+
+# --- data sets of `save_to_disk`
+
+
+def test_a_saved_data_set_is_read_as_it_was_selected(tmp_path):
+    rows = Dataset.from_dict({"text": [*ROWS, "Dropped."], "meta": [{"text": "x"}] * 4})
+    rows.save_to_disk(tmp_path / "whole")
+    rows.select([2, 0]).save_to_disk(tmp_path / "chosen")
+    assert read(tmp_path / "whole") == [*ROWS, "Dropped."]
+    assert read(tmp_path / "chosen") == [ROWS[2], ROWS[0]]
+    assert read(tmp_path / "chosen", column="meta.text") == ["x", "x"]
+    chosen = open_source(str(tmp_path / "chosen"), DataConfig())
+    assert chosen.estimated_lines() == 2
+    before = chosen.describe()
+    (tmp_path / "chosen" / "state.json").write_text((tmp_path / "chosen" / "state.json").read_text() + " ")
+    assert open_source(str(tmp_path / "chosen"), DataConfig()).describe() != before
+    with pytest.raises(DataError, match=r"has no column `body`; it has text, meta\.text"):
+        read(tmp_path / "whole", column="body")
+
+
+def test_a_split_of_a_saved_data_set_is_chosen_by_name(tmp_path):
+    parts = {"train": Dataset.from_dict({"text": ROWS}), "test": Dataset.from_dict({"text": ["Held out."]})}
+    DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    assert read(tmp_path / "saved") == ROWS
+    assert read(tmp_path / "saved", split="test") == ["Held out."]
+    with pytest.raises(DataError, match="no split `dev`; it has test, train") as caught:
+        read(tmp_path / "saved", split="dev")
+    assert "--split" in caught.value.hint
+
+
+def test_a_damaged_saved_data_set_gets_a_sentence(tmp_path):
+    Dataset.from_dict({"text": ROWS}).save_to_disk(tmp_path / "saved")
+    (shard,) = (tmp_path / "saved").glob("*.arrow")
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(DataError, match="saved` is a damaged data set"):
+        read(tmp_path / "saved")
+
+
+# --- text that can be read once
+
+
+@contextmanager
+def pipe(path, data):
+    """A named pipe with a writer; skips where there are none."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes on this system")
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,), daemon=True)
+    writer.start()
+    yield path
+    writer.join(20)
+    assert not writer.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("pipe", "\n".join(ROWS).encode()),
+        ("pipe.jsonl", "\n".join(json.dumps({"text": row}) for row in ROWS).encode()),
+        ("my.own.TXT.gz", gzip.compress("\n".join(ROWS).encode())),
+        ("pipe.parquet", None),
+    ],
+)
+def test_a_pipe_is_kept_so_that_it_can_be_read_again(tmp_path, name, data):
+    if data is None:
+        pq.write_table(pa.table({"text": ROWS}), tmp_path / "file")
+        data = (tmp_path / "file").read_bytes()
+    (tmp_path / "input").mkdir()
+    with pipe(tmp_path / name, data) as path:
+        source = open_source(str(path), DataConfig())
+        source.spool(tmp_path / "input")
+    assert list(source.lines()) == list(source.lines()) == ROWS
+    assert source.describe()["bytes"] == len(data)
+    assert source.describe() == open_spooled(data, tmp_path).describe()
+
+
+def open_spooled(data, folder):
+    stream = StreamSource("standard input", io.BytesIO(data), DataConfig())
+    stream.spool(folder)
+    return stream
+
+
+def test_a_pipe_can_be_looked_at_without_a_copy(tmp_path):
+    with pipe(tmp_path / "pipe", "\n".join(ROWS).encode()) as path:
+        assert read(path) == ROWS
+
+
+def test_what_is_wrong_in_a_pipe_names_the_pipe(tmp_path):
+    (tmp_path / "input").mkdir()
+    with pipe(tmp_path / "pipe", b"Good.\nbad\0\n") as path:
+        source = open_source(str(path), DataConfig())
+        source.spool(tmp_path / "input")
+    with pytest.raises(DataError, match=f"`{tmp_path / 'pipe'}` is a binary file: line 2"):
+        list(source.lines())
+
+
+def test_standard_input_under_its_own_path_is_a_pipe(tmp_path):
+    """As with `generate | sgdd prepare-data /dev/stdin` and `sgdd prepare-data <(generate)`."""
+    if not Path("/dev/stdin").exists():
+        pytest.skip("no /dev/stdin on this system")
+    code = (
+        "import sys; from pathlib import Path; from sgdd_engine.data.sources import open_source\n"
+        "from sgdd_engine.data.config import DataConfig\n"
+        "source = open_source('/dev/stdin', DataConfig()); source.spool(Path(sys.argv[1]))\n"
+        "print(source.describe()['bytes'], list(source.lines()) == list(source.lines()) == ['One.', 'Two.'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], input=b"One.\nTwo.\n", capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"10", b"True"]
+
+
+def test_closed_standard_input_gets_a_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="Standard input is closed"):
+        open_source("-", DataConfig())
 
 
 @pytest.fixture
@@ -207,7 +298,7 @@ def test_rows_of_a_streamed_data_set():
     rows = IterableDataset.from_generator(lambda: ({"text": row, "n": 1} for row in ROWS))
     assert list(text_rows(rows, "text", "x")) == ROWS
     with pytest.raises(DataError, match="`x` has no column `body`; it has text, n"):
-        list(text_rows(rows, "body", "x"))
+        list(text_rows(rows, "body", "The data set `x`"))
     with pytest.raises(DataError, match="row 1 is of type int"):
         list(text_rows(rows, "n", "x"))
     assert isinstance(open_source("bookcorpus", DataConfig()), HubSource)
@@ -256,4 +347,4 @@ def test_a_dry_run_reads_a_sample_and_estimates_the_rest(tmp_path, sentences):
     assert dry_run(open_source(str(path), config), config=DataConfig(limit=50)).complete
     assert [*islice(whole.examples, 1)] == [clean(sentences[0])]
     with pytest.raises(DataError, match="a corpus needs 20"):
-        dry_run(StandardInput(io.BytesIO(b"Only one line.\n")), config=config)
+        dry_run(StreamSource("standard input", io.BytesIO(b"Only one line.\n"), config), config=config)

@@ -21,8 +21,9 @@ def prepare_data(
     source: Annotated[
         str,
         typer.Argument(
-            help="A .txt, .jsonl, .csv or .parquet file, a folder or a pattern of them, `-` for standard input, "
-            "`builtin`, `bookcorpus` or `hf:owner/name`."
+            help="A text file with one sentence per line, a table (.csv, .tsv, .jsonl, .json, .parquet, .arrow), a "
+            "folder or a pattern of them, a pipe, `-` for standard input, a data set of `save_to_disk`, `builtin`, "
+            "`bookcorpus` or `hf:owner/name`."
         ),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Corpus folder. Default: data/SOURCE.")] = None,
@@ -54,8 +55,14 @@ def prepare_data(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Read at most this many lines.")] = None,
-    column: Annotated[str | None, typer.Option("--column", help="Column that holds the text.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split of a hub data set.")] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            help="Column or key that holds the text; `a.b` inside `a`; its number without a header.",
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a data set.")] = None,
     gpu: Gpus = None,
     device: Device = None,
     dry_run: Annotated[
@@ -151,8 +158,6 @@ def _prepare(
     load = load_encoder if settings.data.vectors_from is None else load_encoder_lazily
     place = resolve_device(device)
     opened = open_source(source, settings.data)
-    if source == "builtin":
-        say("The built-in corpus is synthetic: it is generated from a grammar that is part of sgdd.")
     with ProgressDisplay() as display:
         manifest = prepare(
             opened,

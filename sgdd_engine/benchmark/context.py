@@ -19,7 +19,7 @@ from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableMod
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.data.cleaning import clean, rejection
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.lines import read_lines
+from sgdd_engine.data.sources import open_source
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
@@ -67,7 +67,7 @@ def distinct_sentences(text: Path | None) -> Iterator[str]:
 
 def _usable(text: Path) -> Iterator[str]:
     config = DataConfig()
-    for _, line in read_lines(text):
+    for line in open_source(str(text), config).lines():
         sentence = clean(line)
         if rejection(sentence, config) is None:
             yield sentence

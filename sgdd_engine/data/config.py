@@ -13,8 +13,11 @@ EmbeddingDtype = Literal["int8", "fp16", "fp32"]
 class DataConfig:
     """Reading, cleaning, filtering, splitting and storing."""
 
-    column: str = option("text", "column or JSON key that holds the text")
-    split: str = option("train", "split of a hub data set")
+    column: str = option(
+        "text",
+        "column or key that holds the text; `a.b` for `b` inside `a`; its number in a table without a header",
+    )
+    split: str = option("train", "split of a data set from the hub or from save_to_disk")
     revision: str | None = option(None, "commit of a hub data set; empty means the newest, which is recorded")
     limit: int | None = option(None, "read at most this many source lines; empty means all")
     min_words: int = option(3, "shorter sentences are left out (words)")

@@ -8,7 +8,7 @@ from typing import Any
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, too_few
-from sgdd_engine.data.sources import Source
+from sgdd_engine.data.source_registry import Source
 from sgdd_engine.data.vectors import vector_bytes
 
 SAMPLE_LINES = 10_000

@@ -1,11 +1,11 @@
 """Data sets of the Hugging Face hub as a source of text: streamed, and pinned to one commit."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.files import checked_text
+from sgdd_engine.data.formats import arrow_texts
+from sgdd_engine.data.source_registry import Source, source
 from sgdd_engine.errors import DataError
 
 # The hub's own `bookcorpus` is a script, which `datasets` no longer runs; this mirror holds the same rows as
@@ -21,7 +21,7 @@ _OFFLINE = (
 )
 
 
-class HubSource:
+class HubSource(Source):
     """One text column of a hub data set.
 
     The branch is resolved to a commit, which goes into the manifest; a resumed preparation reads that commit
@@ -40,9 +40,6 @@ class HubSource:
         self._subset = subset
         self._config = config
         self._revision = config.revision
-
-    def settle(self, folder: Path) -> None:
-        """Nothing to do: a commit can be read again."""
 
     def describe(self, recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
         """Data set, subset, split, column and commit; asks the hub only where no commit is recorded yet.
@@ -81,7 +78,7 @@ class HubSource:
                 streaming=True,
                 revision=self._revision or self._resolve(),
             )
-            yield from text_rows(rows, self._config.column, self.name)
+            yield from text_rows(rows, self._config.column, f"The data set `{self.name}`")
         except DataError:
             raise
         except Exception as error:
@@ -106,6 +103,19 @@ class HubSource:
                 raise sentence from error
             raise
         return str(answer.sha)
+
+
+@source("bookcorpus")
+def _bookcorpus(spec: str, config: DataConfig) -> Source:
+    return HubSource(spec, BOOKCORPUS, None, config)
+
+
+@source("hf:")
+def _named_dataset(spec: str, config: DataConfig) -> Source:
+    dataset, _, subset = spec.removeprefix("hf:").partition(":")
+    if not dataset:
+        raise DataError("`hf:` names no data set.", "Give `hf:owner/name`.")
+    return HubSource(spec, dataset, subset or None, config)
 
 
 def explain(error: Exception, dataset: str, revision: str | None) -> DataError | None:
@@ -158,19 +168,10 @@ _HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "reques
 
 
 def text_rows(rows: Any, column: str, name: str) -> Iterator[str]:  # noqa: ANN401 - `datasets` has no types
-    """The text column of a streamed `datasets.IterableDataset`, read as Arrow tables.
+    """The text column of a `datasets.Dataset` or `IterableDataset`.
 
     Raises:
         DataError: If there is no such column, or it holds something else than text.
     """
-    number = 0
     # Tables of a few thousand rows are some ten times faster than one Python dict per row.
-    for table in rows.with_format("arrow").iter(batch_size=4096):
-        if column not in table.column_names:
-            raise DataError(
-                f"The data set `{name}` has no column `{column}`; it has {', '.join(table.column_names)}.",
-                "Name the column that holds the text with --column.",
-            )
-        for value in table.column(column).to_pylist():
-            number += 1
-            yield checked_text(value, f"The data set `{name}`", number, column)
+    return arrow_texts(rows.with_format("arrow").iter(batch_size=4096), column, name)

@@ -1,93 +1,172 @@
-"""Lines of text out of bytes that may be anything: whatever is wrong gets a sentence with a place in it."""
+"""Text out of bytes: compression, encodings and line ends; every fault gets a sentence with its place."""
 
+import bz2
 import gzip
+import io
+import lzma
+import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any
 
+from sgdd_engine.data.text_encodings import MARK_BYTES, likely_encodings, marked_encoding
 from sgdd_engine.errors import DataError
 
 # Longer than any sentence by far, and small enough that a file without line breaks cannot fill the memory.
-MAX_LINE_BYTES = 1 << 20
+MAX_LINE = 1 << 20
 
-_ONE_PER_LINE = "sgdd reads one sentence per line; put line breaks between the sentences."
+# Files with these endings are unpacked while they are read.
+COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
-
-class ByteLines(Protocol):
-    """A binary stream, as far as it is needed here."""
-
-    def readline(self, size: int, /) -> bytes:
-        """At most `size` bytes, up to and with the next line end; nothing at the end."""
-        ...
+_CHUNK = 1 << 20
+# NUL bytes, and the characters that stand for bytes which are not UTF-8 (PEP 383).
+_FAULT = re.compile("[\x00\udc80-\udcff]")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file (`.gz` is unpacked on the way), numbered from 1, without their line ends.
+def read_lines(path: Path, name: str | None = None, longest: int = MAX_LINE) -> Iterator[tuple[int, str]]:
+    r"""The lines of a text file, numbered from 1, without their line ends (`\n`, `\r\n` or `\r`).
 
-    Raises:
-        DataError: If the file cannot be read, is binary, is not UTF-8 or has a line above 1 MiB.
-    """
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            yield from decode_lines(stream, f"`{path}`")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            f"`{path}` is not a complete gzip file: {error}.", "Copy or download it again."
-        ) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def decode_lines(stream: ByteLines, name: str) -> Iterator[tuple[int, str]]:
-    """The lines of a stream of UTF-8 bytes, numbered from 1; `name` is what messages call the stream."""
-    number = 0
-    while raw := stream.readline(MAX_LINE_BYTES + 2):
-        number += 1
-        if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
-        if len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES:
-            _refuse_binary(raw, name, number)
-            raise too_long(name, number)
-        yield number, decode_line(raw, name, number)
-
-
-def decode_line(raw: bytes, name: str, number: int) -> str:
-    """One line as text, without its line end.
+    Args:
+        path: UTF-8 text, or UTF-16 or UTF-32 with a byte-order mark; compressed if its ending says so.
+        name: Its name in messages.
+        longest: Characters of the longest line.
 
     Raises:
-        DataError: If it holds a NUL byte or is not UTF-8.
+        DataError: If the file cannot be read, is binary, is in another encoding or has a longer line.
     """
-    _refuse_binary(raw, name, number)
-    try:
-        return raw.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name} is not UTF-8 text: line {number:,} has the byte 0x{raw[error.start]:02x} "
-            f"at position {error.start + 1:,}.",
-            "Convert it first, for example with `iconv -f latin1 -t utf-8 OLD > NEW`.",
-        ) from error
+    name = name or f"`{path}`"
+    with _open(path, name) as stream:
+        yield from decode_lines(stream, name, longest)
 
 
-def too_long(name: str, number: int) -> DataError:
-    """The error for a line that is no sentence."""
-    return DataError(f"{name} has a line above 1 MiB: line {number:,}.", _ONE_PER_LINE)
+def decode_lines(stream: IO[bytes], name: str, longest: int = MAX_LINE) -> Iterator[tuple[int, str]]:
+    """The same for an open stream of bytes; a line is given as soon as it has arrived."""
+    with _decode(stream, name) as text:
+        number = 0
+        while line := text.readline(longest + 1):
+            number += 1
+            _refuse_faults(line, name, number)
+            line = line.removesuffix("\n")
+            if len(line) > longest:
+                raise DataError(
+                    f"{name} has a line above {longest:,} characters: line {number:,}.",
+                    "sgdd reads one sentence per line; put line breaks between the sentences.",
+                )
+            yield number, line
 
 
-def unreadable(path: Path, error: OSError) -> DataError:
+def read_chunks(path: Path, name: str) -> Iterator[str]:
+    """The text of a file in pieces of 1 Mi characters, for formats in which lines have no meaning.
+
+    Raises:
+        DataError: If the file cannot be read, is binary or is in another encoding.
+    """
+    with _open(path, name) as stream, _decode(stream, name) as text:
+        number = 1
+        while chunk := text.read(_CHUNK):
+            _refuse_faults(chunk, name, number)
+            number += chunk.count("\n")
+            yield chunk
+
+
+def unreadable(name: str, error: OSError) -> DataError:
     """The error for a file that the system does not let us read."""
     return DataError(
-        f"`{path}` cannot be read: {error.strerror or error}.", "Check the name and the permissions."
+        f"{name} cannot be read: {error.strerror or error}.", "Check the name and the permissions."
     )
 
 
-def _refuse_binary(raw: bytes, name: str, number: int) -> None:
-    position = raw.find(b"\x00")
-    if position < 0:
+@contextmanager
+def _open(path: Path, name: str) -> Iterator[IO[bytes]]:
+    ending = path.suffix.lower()
+    opened: Any = COMPRESSED.get(ending, open)
+    try:
+        with opened(path, "rb") as stream:
+            yield stream
+    except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(
+            f"{name} is not a complete {ending} file: {error}.", "Copy or download it again."
+        ) from error
+    except OSError as error:
+        if ending == ".bz2" and error.errno is None:  # bz2 has no class of its own for damaged data
+            raise DataError(
+                f"{name} is not a complete .bz2 file: {error}.", "Copy or download it again."
+            ) from error
+        raise unreadable(name, error) from error
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = head
+        self._rest: Any = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        part, self._head = self._head or self._rest.read1(len(buffer)), b""
+        buffer[: len(part)] = part
+        return len(part)
+
+
+@contextmanager
+def _decode(stream: IO[bytes], name: str) -> Iterator[io.TextIOWrapper]:
+    r"""The text of a stream of bytes, with every line end as `\n`; bytes that are not UTF-8 become surrogates."""
+    # `readline` waits for a line at most, so that a person can type one; a mark has no line end in it.
+    head = stream.readline(MARK_BYTES)
+    encoding = marked_encoding(head) or "utf-8"
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+    text = io.TextIOWrapper(io.BufferedReader(_Rejoined(head, stream)), encoding, errors)
+    try:
+        yield text
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name} is not complete {encoding.upper()} text: {error.reason}.", "Save it again as UTF-8."
+        ) from error
+
+
+def _refuse_faults(text: str, name: str, number: int) -> None:
+    """Check text for NUL bytes and bytes that are not UTF-8; `number` is that of its first line."""
+    if (fault := _FAULT.search(text)) is None:
         return
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{name} is UTF-16 text.", "Save it as UTF-8.")
+    number += text.count("\n", 0, fault.start())
+    start = text.rfind("\n", 0, fault.start()) + 1
+    line = text[start:].partition("\n")[0].encode("utf-8", "surrogateescape")
+    position = len(text[start : fault.start()].encode("utf-8", "surrogateescape"))
+    if fault.group() == "\x00":
+        raise DataError(
+            f"{name} is a binary file: line {number:,} has a NUL byte at position {position + 1:,}.",
+            _hint_for_nul(line),
+        )
     raise DataError(
-        f"{name} is a binary file: line {number:,} has a NUL byte at position {position + 1:,}.",
-        "Give a text file with one sentence per line, or .jsonl, .csv or .parquet.",
+        f"{name} is not UTF-8 text: line {number:,} has the byte 0x{line[position]:02x} "
+        f"at position {position + 1:,}.",
+        _hint_for_encoding(line),
     )
+
+
+def _hint_for_nul(line: bytes) -> str:
+    for encoding, ascii_bytes in (("utf-16le", line[1::2]), ("utf-16be", line[0::2])):
+        # The upper byte of each ASCII character in UTF-16 is 0.
+        if len(line) > 3 and ascii_bytes.count(0) > len(ascii_bytes) / 2:
+            return f"It looks like UTF-16. Convert it first: `iconv -f {encoding} -t utf-8 OLD > NEW`."
+    return "Give a text file with one sentence per line, or a table such as .csv, .jsonl or .parquet."
+
+
+def _hint_for_encoding(line: bytes) -> str:
+    likely = likely_encodings(line)
+    if not likely:
+        return "Find out its encoding, then convert it: `iconv -f ENCODING -t utf-8 OLD > NEW`."
+    readings = ", or ".join(f'in {encoding} the line is "{_shortened(text)}"' for encoding, text in likely)
+    return f"Convert it first: {readings}.\n" + "\n".join(
+        f"  iconv -f {encoding} -t utf-8 OLD > NEW" for encoding, _ in likely
+    )
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -18,7 +18,7 @@ from sgdd_engine.data.groups import split_into_groups
 from sgdd_engine.data.heap_trim import trim_heap
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
 from sgdd_engine.data.preparation_spec import PreparationSpec, make_spec, refuse_differences, spec_of
-from sgdd_engine.data.sources import Source
+from sgdd_engine.data.source_registry import Source
 from sgdd_engine.data.totals import Totals, write_statistics
 from sgdd_engine.data.vector_reuse import ReusableVectors, open_reusable_corpus, refuse_other_encoder
 from sgdd_engine.data.workspace import (
@@ -146,7 +146,7 @@ class _Preparation:
         reused = self._reused_corpus() if complete is None else None
         try:
             (self._work / INPUT).mkdir(parents=True, exist_ok=True)
-            self.source.settle(self._work / INPUT)
+            self.source.spool(self._work / INPUT)
             description = self.source.describe(state.get("source"))
             loaded = encoder if isinstance(encoder, SentenceEncoder) else encoder()
             if reused is not None:
@@ -171,6 +171,8 @@ class _Preparation:
             distinct = DistinctSentences(**state["staged"])
             self.on_event(Notice(f"Going on with {distinct.unique:,} sentences that were read before."))
             return distinct
+        for text in self.source.notices():
+            self.on_event(Notice(text))
         # Written before reading too, so that a restarted reading uses the same commit of a hub data set.
         write_json(self._work / STATE, spec)
         distinct = deduplicate(

@@ -1,118 +1,67 @@
-"""Where text comes from: `open_source` turns what the user named into rows of raw text."""
+"""Sources of text: `open_source` turns what the user named into rows of raw text.
+
+To add a kind of source, derive a class from `Source` and register it (or a function that makes one) with
+`@source("name")` or `@source("prefix:")`. Formats of files are in `formats.py`.
+"""
 
 import glob
 import hashlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.builtin import BUILTIN_SENTENCES, builtin_sentences
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.files import FilesSource, files_under
-from sgdd_engine.data.hub import BOOKCORPUS, HubSource
-from sgdd_engine.data.lines import decode_lines
+from sgdd_engine.data.formats import FORMATS, MAX_ROW, TextFile, ending, format_of
+from sgdd_engine.data.hub import text_rows
+from sgdd_engine.data.lines import COMPRESSED, decode_lines, read_lines, unreadable
+from sgdd_engine.data.manifest import MANIFEST, TOKENIZER
+from sgdd_engine.data.source_registry import SOURCES, Source, source
 from sgdd_engine.errors import DataError
 
+READABLE = f"{', '.join(FORMATS)} (text and tables also with {', '.join(COMPRESSED)})"
 _KNOWN = (
-    "Give a .txt, .jsonl, .csv or .parquet file, a folder or a pattern of them, `-` for standard input, "
-    "`builtin`, `bookcorpus`, or `hf:owner/name`."
+    f"Give a file, a folder or a pattern of files ({READABLE}), `-` for standard input, `builtin`, `bookcorpus`, or "
+    "`hf:owner/name`."
 )
 
-
-class Source(Protocol):
-    """Rows of raw text, and what identifies them.
-
-    Attributes:
-        name: What the user called it; messages use it.
-    """
-
-    name: str
-
-    def settle(self, folder: Path) -> None:
-        """Put text that cannot be read twice into a file in `folder`."""
-        ...
-
-    def describe(self, recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
-        """What identifies the text, for the manifest; equal descriptions mean equal text.
-
-        Args:
-            recorded: The description of an earlier preparation that is to go on; a moving name (a branch on
-                the hub) then keeps the meaning that it had.
-        """
-        ...
-
-    def lines(self) -> Iterator[str]:
-        """The raw text rows, from the start."""
-        ...
-
-    def estimated_lines(self) -> int | None:
-        """About how many rows there are; None where nobody knows."""
-        ...
+# Lines from which the number of lines of a file is estimated.
+_SAMPLE_LINES = 1000
 
 
 def open_source(spec: str, config: DataConfig) -> Source:
     """The source that `spec` names.
 
     Args:
-        spec: `bookcorpus`, `builtin`, `hf:owner/name` (or `hf:owner/name:subset`), `-`, or a file, a folder
-            or a pattern of files (.txt, .jsonl, .csv, each also as .gz, and .parquet).
+        spec: `bookcorpus`, `builtin`, `hf:owner/name` (or `hf:owner/name:subset`), `-`, or the path of a file, a
+            pipe, a folder, or a pattern of files, of the formats in `formats.py`.
         config: Column, split, revision and limit.
 
     Raises:
-        DataError: If there is no such file, or no text file in the folder. The hub is not asked yet.
+        DataError: If there is no such file, or no file in the folder that can be read. The hub is not asked yet.
     """
-    if spec == "builtin":
-        return BuiltinSource(config)
-    if spec == "bookcorpus":
-        return HubSource(spec, BOOKCORPUS, None, config)
-    if spec == "-":
-        return StandardInput()
-    if spec.startswith("hf:"):
-        dataset, _, subset = spec.removeprefix("hf:").partition(":")
-        if not dataset:
-            raise DataError("`hf:` names no data set.", "Give `hf:owner/name`.")
-        return HubSource(spec, dataset, subset or None, config)
-    return FilesSource(spec, _files(spec), config)
+    prefix = spec[: spec.find(":") + 1]
+    opener = SOURCES.get(spec) or SOURCES.get(prefix) or _open_path
+    return opener(spec, config)
 
 
-def _files(spec: str) -> list[Path]:
-    path = Path(spec)
-    if path.is_dir():
-        return files_under(path)
-    if path.exists():
-        return [path]
-    if any(character in spec for character in "*?["):
-        found = sorted(Path(name) for name in glob.glob(spec, recursive=True))  # noqa: PTH207 - absolute too
-        if files := [path for path in found if path.is_file()]:
-            return files
-        raise DataError(f"No file matches `{spec}`.", _KNOWN)
-    hint = (
-        f"For a data set of the hub write `hf:{spec}`."
-        if spec.count("/") == 1 and not path.suffix
-        else _KNOWN
-    )
-    raise DataError(f"There is no file or folder `{spec}`.", hint)
+@source("builtin")
+class BuiltinSource(Source):
+    """Generated sentences of a seeded grammar; they need no network."""
 
-
-class BuiltinSource:
-    """The project's own generated sentences: synthetic, and in need of no network."""
-
-    name = "builtin"
-
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, name: str, config: DataConfig) -> None:
+        self.name = name
         self._config = config
-
-    def settle(self, folder: Path) -> None:
-        """Nothing to do: the same seed gives the same sentences."""
 
     def describe(self, _recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
         """The seed, and a hash of the first sentences that changes when the grammar does."""
-        digest = hashlib.sha256("\n".join(islice(self._sentences(1000), 1000)).encode()).hexdigest()
-        return {"kind": "builtin", "synthetic": True, "seed": self._config.seed, "grammar_sha256": digest}
+        sha256 = hashlib.sha256("\n".join(islice(self._sentences(1000), 1000)).encode()).hexdigest()
+        return {"kind": "builtin", "synthetic": True, "seed": self._config.seed, "grammar_sha256": sha256}
 
     def lines(self) -> Iterator[str]:
         """The sentences: `data.limit` of them, or 200,000."""
@@ -122,50 +71,265 @@ class BuiltinSource:
         """Exactly how many there will be."""
         return self._config.limit or BUILTIN_SENTENCES
 
+    def notices(self) -> list[str]:
+        """Where the sentences come from."""
+        return ["The built-in corpus is synthetic: a seeded grammar of this project wrote it."]
+
     def _sentences(self, count: int) -> Iterator[str]:
         return builtin_sentences(count, seed=self._config.seed)
 
 
-class StandardInput:
-    """Lines of text from standard input, or from another stream of bytes."""
+@source("-")
+def _standard_input(_spec: str, config: DataConfig) -> Source:
+    if sys.stdin is None:
+        raise DataError("Standard input is closed.", "Name a file, or pipe text into the command.")
+    return StreamSource("standard input", sys.stdin.buffer, config)
 
-    name = "standard input"
 
-    def __init__(self, stream: IO[bytes] | None = None) -> None:
-        self._stream = stream
-        self._kept: Path | None = None
+def _open_path(spec: str, config: DataConfig) -> Source:
+    """A file, a pipe, a folder or a pattern."""
+    path = Path(spec)
+    if path.is_dir():
+        return _open_folder(spec, path, config)
+    if path.is_file():
+        return FilesSource(spec, [path], config)
+    if path.exists():  # a pipe, as `<(command)` or /dev/stdin
+        return StreamSource(spec, path, config)
+    if any(character in spec for character in "*?["):
+        found = sorted(Path(name) for name in glob.glob(spec, recursive=True))  # noqa: PTH207 - absolute too
+        if files := [path for path in found if path.is_file()]:
+            return FilesSource(spec, files, config)
+        raise DataError(f"No file matches `{spec}`.", _KNOWN)
+    hint = (
+        f"For a data set of the hub write `hf:{spec}`."
+        if spec.count("/") == 1 and not path.suffix
+        else _KNOWN
+    )
+    raise DataError(f"There is no file or folder `{spec}`.", hint)
 
-    def settle(self, folder: Path) -> None:
-        """Copy everything to a file: a stream can be read only once, and a preparation may be resumed."""
-        kept = folder / "standard-input.txt"
-        with kept.open("wb") as file:
-            shutil.copyfileobj(self._bytes(), file)
-        self._kept = kept
+
+def _open_folder(spec: str, folder: Path, config: DataConfig) -> Source:
+    if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_dir():
+        raise DataError(
+            f"`{folder}` is a prepared corpus, not a source of text.", f"Train on it: sgdd train {folder}"
+        )
+    saved = [(folder / name).is_file() for name in ("dataset_dict.json", "dataset_info.json", "state.json")]
+    if saved[0] or all(saved[1:]):
+        return SavedDatasetSource(folder, config)
+    files, skipped = files_under(folder)
+    return FilesSource(spec, files, config, skipped)
+
+
+def files_under(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files in a folder and below it, by name: those of a known format, and the others.
+
+    Hidden files are in neither list.
+
+    Raises:
+        DataError: If there is none of a known format.
+    """
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    files = [path for path in found if path.is_file() and ending(path.name) in FORMATS]
+    skipped = [path for path in found if not path.is_file() or ending(path.name) not in FORMATS]
+    if not files:
+        raise DataError(
+            f"The folder `{folder}` holds no file that sgdd reads"
+            + (f", but {_some(skipped)}." if skipped else "."),
+            f"sgdd reads {READABLE}; other endings are read as plain text where a pattern names them.",
+        )
+    return files, skipped
+
+
+class FilesSource(Source):
+    """Text in local files, read one after another.
+
+    Args:
+        name: The source as the user named it.
+        files: The files in the order in which they are read.
+        config: The column that holds the text.
+        skipped: Files of a folder that are not read.
+
+    Raises:
+        DataError: If a file has a format that sgdd does not read.
+    """
+
+    def __init__(
+        self, name: str, files: list[Path], config: DataConfig, skipped: list[Path] | None = None
+    ) -> None:
+        self.name = name
+        self._files = [TextFile.at(path, config.column) for path in files]
+        self._formats = [format_of(path) for path in files]
+        self._skipped = skipped or []
 
     def describe(self, _recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
-        """Size and SHA-256 of what came in; known once it is settled."""
-        assert self._kept is not None, "settle comes first"
-        return {
-            "kind": "stdin",
-            "bytes": self._kept.stat().st_size,
-            "sha256": sha256_of(self._kept),
-        }
+        """Every file with its size and SHA-256, so that a changed file is noticed."""
+        return {"kind": "files", "path": self.name, "files": [_identity(file.path) for file in self._files]}
 
     def lines(self) -> Iterator[str]:
-        """The lines.
+        """The raw text rows.
 
         Raises:
-            DataError: If the input is binary, is not UTF-8 or has a line above 1 MiB.
+            DataError: If a file cannot be read in the format of its ending; the message gives file and line.
         """
-        if self._kept is None:
-            yield from (line for _, line in decode_lines(self._bytes(), self.name))
-        else:
-            with self._kept.open("rb") as file:
-                yield from (line for _, line in decode_lines(file, self.name))
+        for file, kind in zip(self._files, self._formats, strict=True):
+            yield from kind.rows(file)
 
     def estimated_lines(self) -> int | None:
-        """Nobody knows how much is still to come."""
-        return None
+        """How many rows there are, from the files' own count or by the mean size of the first lines."""
+        if all(kind.count for kind in self._formats):
+            return sum(
+                kind.count(file) for file, kind in zip(self._files, self._formats, strict=True) if kind.count
+            )
+        paths = [file.path for file in self._files]
+        if not all(kind.row_per_line for kind in self._formats) or any(map(_is_compressed, paths)):
+            return None
+        sample = [
+            len(line.encode()) + 1 for _, line in islice(read_lines(paths[0], longest=MAX_ROW), _SAMPLE_LINES)
+        ]
+        total = sum(path.stat().st_size for path in paths)
+        return round(total * len(sample) / sum(sample)) if sample else None
 
-    def _bytes(self) -> IO[bytes]:
-        return self._stream if self._stream is not None else sys.stdin.buffer
+    def notices(self) -> list[str]:
+        """The files of the folder that are not read."""
+        if not self._skipped:
+            return []
+        return [f"Skipped in `{self.name}`: {_some(self._skipped)}, whose format sgdd does not read."]
+
+
+class StreamSource(Source):
+    """Text that can be read only once: standard input or a pipe.
+
+    Args:
+        name: The source as the user named it.
+        stream: Open bytes, which are lines of text; or the path of a pipe, whose ending may tell another format.
+        config: The column that holds the text.
+
+    Raises:
+        DataError: If the ending is that of a format that sgdd does not read.
+    """
+
+    def __init__(self, name: str, stream: IO[bytes] | Path, config: DataConfig) -> None:
+        self.name = name
+        self._stream = stream
+        self._column = config.column
+        self._spooled: Path | None = None
+        endings = "".join(stream.suffixes[-2:]).lower() if isinstance(stream, Path) else ""
+        self._copy = f"standard-input{endings or '.txt'}"
+        self._format = format_of(Path(self._copy))
+
+    def spool(self, folder: Path) -> None:
+        """Copy everything to a file, because a preparation may be resumed.
+
+        Raises:
+            DataError: If the pipe cannot be read.
+        """
+        spooled = folder / self._copy
+        with spooled.open("wb") as file:
+            if isinstance(self._stream, Path):
+                try:
+                    stream = self._stream.open("rb")
+                except OSError as error:
+                    raise unreadable(self._label, error) from error
+                with stream:
+                    shutil.copyfileobj(stream, file)
+            else:
+                shutil.copyfileobj(self._stream, file)
+        self._spooled = spooled
+
+    def describe(self, _recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
+        """Size and SHA-256 of the text; known once it is spooled."""
+        assert self._spooled is not None, "spool comes first"
+        identity = _identity(self._spooled)
+        del identity["path"]
+        return {"kind": "stdin", **identity}
+
+    def lines(self) -> Iterator[str]:
+        """The raw text rows; only once before it is spooled.
+
+        Raises:
+            DataError: If the text cannot be read in its format.
+        """
+        path = self._spooled or self._stream
+        if isinstance(path, Path):
+            return self._format.rows(TextFile(path, self._column, self._label))
+        return (line for _, line in decode_lines(path, self._label))
+
+    @property
+    def _label(self) -> str:
+        return f"`{self.name}`" if isinstance(self._stream, Path) else self.name
+
+
+class SavedDatasetSource(Source):
+    """A folder that `save_to_disk` of the library `datasets` wrote: a `Dataset`, or one split of a `DatasetDict`.
+
+    Args:
+        folder: The folder.
+        config: The column that holds the text, and the split.
+
+    Raises:
+        DataError: If there is no such split.
+    """
+
+    def __init__(self, folder: Path, config: DataConfig) -> None:
+        self.name = str(folder)
+        self._column = config.column
+        self._folder = folder
+        if not (folder / "state.json").is_file():
+            self._folder = folder / config.split
+            splits = sorted(path.parent.name for path in folder.glob("*/state.json"))
+            if config.split not in splits:
+                raise DataError(
+                    f"`{folder}` has no split `{config.split}`; it has {', '.join(splits) or 'none'}.",
+                    "Choose one with --split.",
+                )
+
+    def describe(self, _recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
+        """Every file with its size and SHA-256, so that a changed file is noticed."""
+        files = sorted(path for path in self._folder.rglob("*") if path.is_file())
+        return {"kind": "saved_dataset", "path": self.name, "files": [_identity(path) for path in files]}
+
+    def lines(self) -> Iterator[str]:
+        """The raw text rows, memory-mapped.
+
+        Raises:
+            DataError: If a file is damaged, or there is no such column of text.
+        """
+        yield from text_rows(self._rows, self._column, f"`{self.name}`")
+
+    def estimated_lines(self) -> int:
+        """Exactly how many there are."""
+        return len(self._rows)
+
+    @cached_property
+    def _rows(self) -> Any:  # noqa: ANN401 - `datasets` has no types
+        import datasets  # noqa: PLC0415 - takes 0.7 s and only this source needs it
+
+        try:
+            return datasets.load_from_disk(str(self._folder))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"`{self._folder}` is a damaged data set of `save_to_disk`: {error}.", "Save it again."
+            ) from error
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    try:
+        return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    except OSError as error:
+        raise unreadable(f"`{path}`", error) from error
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() in COMPRESSED
+
+
+def _some(paths: list[Path]) -> str:
+    """The number of some files, and the names of the first: "3 files (a.png, b.pdf and 1 more)"."""
+    names = ", ".join(path.name for path in paths[:5]) + (
+        f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    )
+    return f"{len(paths):,} {'file' if len(paths) == 1 else 'files'} ({names})"

@@ -120,7 +120,7 @@ def from_text_file(
     not grow with the file.
 
     Args:
-        path: A .txt, .jsonl, .csv or .parquet file, a folder of them, or `-`.
+        path: A file, a pipe, a folder of files, or `-`; see `sgdd_engine.data.sources`.
         model: Its tokenizer cuts the sentences and its encoder makes the vectors.
         limit: Sentences chosen.
         seed: Seed of the choice.
@@ -133,7 +133,10 @@ def from_text_file(
     """
     config = replace(config or DataConfig(), max_tokens=model.info.model.max_tokens)
     counts: Counter[str] = Counter()
-    chosen = _choose(_usable(open_source(str(path), config).lines(), model, config, counts), limit, seed)
+    source = open_source(str(path), config)
+    for text in source.notices():
+        on_event(Notice(text))
+    chosen = _choose(_usable(source.lines(), model, config, counts), limit, seed)
     read = counts.pop("read", 0)
     left_out = {reason: count for reason, count in counts.items() if count}
     if not chosen:
