@@ -13,12 +13,14 @@ import pytest
 import torch
 from datasets import Dataset
 from filelock import FileLock
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from sgdd_engine.data import deduplicate, shards
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import MIN_SENTENCES
-from sgdd_engine.data.dry_run import dry_run
+from sgdd_engine.data.groups import Group, tokenise
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.running_statistics import RunningStatistics
@@ -27,6 +29,7 @@ from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
 from sgdd_engine.text.config import TokenizerConfig
+from sgdd_engine.text.tokenizer import TextTokenizer
 
 CONFIG = DataConfig(shard_sentences=256, validation_share=0.05)
 TOKENIZER = TokenizerConfig()
@@ -153,16 +156,6 @@ def test_statistics_of_int8_vectors_are_those_of_what_is_read(run, tmp_path):
     mean, std = corpus.statistics()
     torch.testing.assert_close(mean, vectors.mean(0).float())
     torch.testing.assert_close(std, vectors.std(0).float())
-
-
-def test_a_dry_run_knows_the_size_of_each_kind_of_vector(book):
-    sizes = {}
-    for dtype in ("int8", "fp16", "fp32"):
-        config = replace(CONFIG, embedding_dtype=dtype)
-        forecast = dry_run(open_source(str(book), config), config=config, embedding_dim=384)
-        sizes[dtype] = forecast.estimated_bytes / forecast.estimated_sentences
-    assert sizes["fp16"] - sizes["int8"] == pytest.approx(384 - 4, abs=0.01)
-    assert sizes["fp32"] - sizes["fp16"] == pytest.approx(2 * 384, abs=0.01)
 
 
 def test_datasets_opens_the_shards(whole):
@@ -490,6 +483,30 @@ def test_vectors_that_do_not_fit_the_stored_type_are_refused(run, tiny_encoder, 
     with pytest.raises(DataError, match="not finite as fp16"):
         run()
     assert run("fp32", config=replace(CONFIG, embedding_dtype="fp32")).embedding["dtype"] == "fp32"
+
+
+def test_everything_that_is_left_out_is_said_at_the_end(run):
+    events = []
+    counts = run(config=replace(CONFIG, max_tokens=12), on_event=events.append).counts
+    long = counts["left_out"]["too_many_tokens"]
+    assert 0 < long < 1200
+    assert counts["read"] == counts["kept"] + sum(counts["left_out"].values())
+    said = [event.message for event in events if isinstance(event, Notice)]
+    expected = f"Left out of 1,604 lines: {long:,} above data.max_tokens (12), 400 duplicates, 1 "
+    assert [text[: len(expected)] for text in said if "Left out" in text] == [expected]
+    # Nothing is said to be all before it is.
+    assert not any("left out" in event.summary for event in events if isinstance(event, StageFinished))
+
+
+def test_sentences_without_a_piece_of_the_vocabulary_are_a_reason_of_their_own(tiny_encoder):
+    # A BPE vocabulary without an unknown piece drops what it does not know.
+    names = {name: index for index, name in enumerate(["<s>", "</s>", "<mask>", "a", "b"])}
+    ends = {"bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(names, [])), **ends)
+    group = Group("train", 0, ["abab", "ab", "\u6c49\u5b57", "a"])
+    tokenizer = TextTokenizer.from_transformers(fast)
+    found = tokenise(group, encoder=tiny_encoder, tokenizer=tokenizer, max_tokens=3)
+    assert (found.texts, found.too_long, found.no_tokens, found.candidates) == (["a", "ab"], 1, 1, 4)
 
 
 def test_events_tell_each_stage_and_never_count_backwards(run):

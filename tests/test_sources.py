@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,6 @@ from datasets import Dataset, DatasetDict, IterableDataset
 
 from sgdd_engine.data.cleaning import Rejection, clean, rejection
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.dry_run import dry_run
 from sgdd_engine.data.hub import HubSource, explain, text_rows
 from sgdd_engine.data.source_registry import SOURCES, Source, source
 from sgdd_engine.data.sources import StreamSource, open_source
@@ -329,22 +327,3 @@ def test_every_reason_for_leaving_a_line_out():
     assert rejection("see " + "x" * 101, config) is Rejection.LONG_WORD
     assert rejection("12 - 34", config) is Rejection.NO_LETTERS
     assert rejection("Two words", config) is None
-
-
-def test_a_dry_run_reads_a_sample_and_estimates_the_rest(tmp_path, sentences):
-    path = tmp_path / "a.txt"
-    path.write_text("".join(f"{text}\n" for text in [*sentences, *sentences, "No.", ""]), encoding="utf-8")
-    config = DataConfig()
-    whole = dry_run(open_source(str(path), config), config=config, embedding_dim=8)
-    assert whole.complete
-    assert whole.kept == whole.estimated_sentences == len(sentences)
-    assert whole.left_out == {"duplicate": len(sentences), "too_few_words": 1, "empty": 1}
-    assert whole.estimated_bytes > len(sentences) * 2 * 8
-    part = dry_run(open_source(str(path), config), config=config, sample_lines=100)
-    assert not part.complete
-    assert part.kept == part.sampled_lines == 100
-    assert part.estimated_lines == pytest.approx(802, rel=0.25)
-    assert dry_run(open_source(str(path), config), config=DataConfig(limit=50)).complete
-    assert [*islice(whole.examples, 1)] == [clean(sentences[0])]
-    with pytest.raises(DataError, match="a corpus needs 20"):
-        dry_run(StreamSource("standard input", io.BytesIO(b"Only one line.\n"), config), config=config)

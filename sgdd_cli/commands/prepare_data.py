@@ -184,47 +184,54 @@ def _effect_of_storing(embedding: Mapping[str, Any]) -> str:
 
 
 def _dry_run(source: str, settings: "Settings", folder: Path) -> None:
-    from sgdd_engine.data.dry_run import dry_run  # noqa: PLC0415
+    from sgdd_engine.data.dry_run import dry_run  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
-    from sgdd_engine.data.vector_reuse import open_reusable_corpus  # noqa: PLC0415 - the engine loads torch
-    from sgdd_engine.errors import EncoderError  # noqa: PLC0415
-    from sgdd_engine.text.encoder_spec import read_encoder_spec  # noqa: PLC0415
+    from sgdd_engine.data.vector_reuse import open_reusable_corpus  # noqa: PLC0415
 
-    if known := settings.data.vectors_from:
-        open_reusable_corpus(Path(known), folder, settings.data.embedding_dtype)
-    dim = None
-    try:
-        dim = read_encoder_spec(settings.encoder).dim
-    except EncoderError as error:
-        warn(f"The size on disk cannot be estimated. {error.message}")
-    _draw(
-        dry_run(open_source(source, settings.data), config=settings.data, embedding_dim=dim), settings, folder
+    if reused := settings.data.vectors_from:
+        open_reusable_corpus(Path(reused), folder, settings.data.embedding_dtype)
+    estimate = dry_run(
+        open_source(source, settings.data),
+        config=settings.data,
+        encoder=settings.encoder,
+        tokenizer=settings.tokenizer,
     )
+    for text in estimate.notices:
+        say(text)
+    for text in estimate.missing:
+        warn(text)
+    _draw(estimate, settings, folder)
 
 
-def _draw(forecast: "DryRun", settings: "Settings", folder: Path) -> None:
+def _draw(estimate: "DryRun", settings: "Settings", folder: Path) -> None:
     def known(value: int | None) -> str:
         return "unknown" if value is None else f"about {value:,}"
 
-    emit(f"Nothing is written. `{forecast.source}` would become `{folder}`:")
+    emit(f"Nothing is written. `{estimate.source}` would become `{folder}`:")
     table = new_table("what", "value")
-    left_out = sum(forecast.left_out.values())
-    table.add_row("lines read for this", f"{forecast.sampled_lines:,}{' (all)' if forecast.complete else ''}")
-    table.add_row("sentences kept of these", f"{forecast.kept:,} ({left_out:,} left out)")
-    for reason, count in sorted(forecast.left_out.items(), key=lambda item: -item[1]):
+    left_out = sum(estimate.left_out.values())
+    tokens = "unknown" if estimate.tokens is None else f"{estimate.tokens / max(1, estimate.kept):.1f}"
+    table.add_row("lines read for this", f"{estimate.sampled_lines:,}{' (all)' if estimate.complete else ''}")
+    table.add_row("sentences kept of these", f"{estimate.kept:,} ({left_out:,} left out)")
+    for reason, count in sorted(estimate.left_out.items(), key=lambda item: -item[1]):
         table.add_row(f"  left out: {reason.replace('_', ' ')}", f"{count:,}")
-    table.add_row("words per sentence", f"{forecast.words_per_sentence:.1f}")
-    table.add_row("lines in all", known(forecast.estimated_lines))
-    table.add_row("sentences in all", known(forecast.estimated_sentences))
-    on_disk = forecast.estimated_bytes
+    table.add_row("words per sentence", f"{estimate.words_per_sentence:.1f}")
+    table.add_row("tokens per sentence", tokens)
+    if estimate.unknown_tokens:
+        table.add_row(
+            "tokens unknown to the vocabulary", f"{estimate.unknown_tokens:,} of {estimate.tokens:,}"
+        )
+    table.add_row("lines in all", known(estimate.estimated_lines))
+    table.add_row("sentences in all", known(estimate.estimated_sentences))
+    on_disk = estimate.estimated_bytes
     table.add_row("size on disk", "unknown" if on_disk is None else f"about {formatting.size(on_disk)}")
     table.add_row("encoder", settings.encoder.name)
     if origin := settings.data.vectors_from:
-        table.add_row("known vectors are taken from", origin)
+        table.add_row("vectors are reused from", origin)
     kind = settings.tokenizer.kind
     table.add_row(
         "tokenizer", kind if kind == "encoder" else f"{kind}, {settings.tokenizer.vocab_size:,} pieces"
     )
-    for text in forecast.examples:
+    for text in estimate.examples:
         table.add_row("for example", text)
     emit_table(table)

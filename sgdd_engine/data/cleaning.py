@@ -28,6 +28,7 @@ class Rejection(StrEnum):
     NO_LETTERS = "no_letters"
     DUPLICATE = "duplicate"
     TOO_MANY_TOKENS = "too_many_tokens"
+    NO_TOKENS = "no_tokens"
 
 
 def clean(text: str) -> str:
@@ -58,6 +59,13 @@ def rejection(sentence: str, config: DataConfig) -> Rejection | None:
     return None
 
 
+def token_rejection(count: int, max_tokens: int) -> Rejection | None:
+    """Why a sentence of `count` tokens is left out, or None if it is kept."""
+    if count == 0:
+        return Rejection.NO_TOKENS
+    return Rejection.TOO_MANY_TOKENS if count > max_tokens else None
+
+
 def describe_rejections(counts: Mapping[str, int], config: DataConfig) -> str:
     """The counts in words, the largest first: "12 shorter than data.min_words (3), 2 duplicates"."""
     words = {
@@ -68,6 +76,7 @@ def describe_rejections(counts: Mapping[str, int], config: DataConfig) -> str:
         Rejection.NO_LETTERS: "without a letter",
         Rejection.DUPLICATE: "duplicates",
         Rejection.TOO_MANY_TOKENS: f"above data.max_tokens ({config.max_tokens})",
+        Rejection.NO_TOKENS: "without a piece of the vocabulary",
     }
     parts = [
         f"{count:,} {words[Rejection(reason)]}"

@@ -90,7 +90,8 @@ def deduplicate(
     if unique < MIN_SENTENCES:
         raise too_few(name, unique, read, left_out)
     below, test_from = _split_bounds(unique, config.validation_share, keys)
-    on_event(StageFinished(READING, f"{read:,} lines, {unique:,} distinct sentences (left out: {left_out})."))
+    # Length in tokens is checked later, so nothing is said here of what was left out: it would not be all.
+    on_event(StageFinished(READING, f"{read:,} lines, {unique:,} distinct sentences."))
     return DistinctSentences(
         read, unique, {str(key): count for key, count in rejected.items() if count}, below, test_from
     )

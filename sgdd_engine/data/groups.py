@@ -1,11 +1,13 @@
 """The sentences of one shard: assigned by content hash, tokenised, and sorted by length."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from sgdd_engine.data.cleaning import Rejection, token_rejection
 from sgdd_engine.data.deduplicate import DistinctSentences
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vector_reuse import ReusableVectors
@@ -38,8 +40,9 @@ class TokenisedGroup:
     Attributes:
         name: The shard's name without its ending.
         split: The split it belongs to.
-        candidates: Sentences before filtering by length.
-        texts: The sentences that are short enough.
+        too_long: Sentences left out for having too many tokens.
+        no_tokens: Sentences left out for having none.
+        texts: The other sentences.
         tokens: Their token ids, concatenated, int32 `[sum of lengths]`.
         lengths: Tokens of each, `[N]`.
         unknown_tokens: Tokens that are the unknown piece of the vocabulary.
@@ -51,7 +54,8 @@ class TokenisedGroup:
 
     name: str
     split: str
-    candidates: int
+    too_long: int
+    no_tokens: int
     texts: list[str]
     tokens: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
@@ -59,6 +63,11 @@ class TokenisedGroup:
     cut: TokenizedBatch
     reused_rows: npt.NDArray[np.int64] | None = None
     reused_truncated: int = 0
+
+    @property
+    def candidates(self) -> int:
+        """Sentences before filtering by length."""
+        return len(self.texts) + self.too_long + self.no_tokens
 
     @property
     def truncated(self) -> int:
@@ -94,18 +103,21 @@ def tokenise(
 ) -> TokenisedGroup:
     """Tokenise a group for the decoder, and the sentences without a reusable vector for the encoder.
 
-    Sentences of too many tokens (or none) are left out.
+    Sentences of too many tokens, or of none, are left out.
     """
     texts: list[str] = []
     rows: list[npt.NDArray[np.int32]] = []
     lengths: list[int] = []
+    rejected: Counter[Rejection] = Counter()
     for start in range(0, len(group.sentences), _TOKENISED_ROWS):
         sentences = group.sentences[start : start + _TOKENISED_ROWS]
         for text, ids in zip(sentences, tokenizer.encode_batch(sentences), strict=True):
-            if 1 <= len(ids) <= max_tokens:
-                texts.append(text)
-                rows.append(np.array(ids, np.int32))
-                lengths.append(len(ids))
+            if reason := token_rejection(len(ids), max_tokens):
+                rejected[reason] += 1
+                continue
+            texts.append(text)
+            rows.append(np.array(ids, np.int32))
+            lengths.append(len(ids))
     # Rows of one length are adjacent, so a batch touches few pages of the file.
     order = np.argsort(lengths, kind="stable")
     tokens = np.concatenate([np.empty(0, np.int32), *(rows[index] for index in order)])
@@ -114,7 +126,8 @@ def tokenise(
     return TokenisedGroup(
         name=group.name,
         split=group.split,
-        candidates=len(group.sentences),
+        too_long=rejected[Rejection.TOO_MANY_TOKENS],
+        no_tokens=rejected[Rejection.NO_TOKENS],
         texts=texts,
         tokens=tokens,
         lengths=np.asarray(lengths, np.int64)[order],

@@ -260,9 +260,14 @@ class _Preparation:
 
     def _manifest(self, builder: ShardBuilder, distinct: DistinctSentences, totals: Totals) -> Manifest:
         spec, pieces, splits = read_state(self.out), builder.tokenizer, totals.splits
-        left_out = dict(distinct.rejected)
-        if totals.counts.too_long:
-            left_out[Rejection.TOO_MANY_TOKENS.value] = totals.counts.too_long
+        by_tokens = {
+            Rejection.TOO_MANY_TOKENS: totals.counts.too_long,
+            Rejection.NO_TOKENS: totals.counts.no_tokens,
+        }
+        left_out = {
+            **distinct.rejected,
+            **{reason.value: count for reason, count in by_tokens.items() if count},
+        }
         return Manifest(
             source=spec["source"],
             encoder=spec["encoder"],
@@ -289,6 +294,8 @@ class _Preparation:
 
     def _report(self, manifest: Manifest, progress: EncodingProgress) -> None:
         counts, truncated = manifest.counts, manifest.embedding["truncated"]
+        left_out = describe_rejections(counts["left_out"], self.config)
+        self.on_event(Notice(f"Left out of {counts['read']:,} lines: {left_out}."))
         if truncated:
             text = f"The encoder read only the beginning of {truncated:,} sentences (encoder.max_tokens)."
             self.on_event(Notice(text, warning=True))

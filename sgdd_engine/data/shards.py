@@ -31,7 +31,8 @@ class ShardCounts:
     """Counts of one shard, or of several together.
 
     Attributes:
-        too_long: Sentences left out for having too many tokens (or none).
+        too_long: Sentences left out for having too many tokens.
+        no_tokens: Sentences left out for having none.
         tokens: Tokens of all rows.
         max_tokens: Tokens of the longest row.
         unknown_tokens: Tokens that are the unknown piece of the vocabulary.
@@ -41,6 +42,7 @@ class ShardCounts:
     """
 
     too_long: int = 0
+    no_tokens: int = 0
     tokens: int = 0
     max_tokens: int = 0
     unknown_tokens: int = 0
@@ -52,6 +54,7 @@ class ShardCounts:
         """The counts of both together."""
         return ShardCounts(
             too_long=self.too_long + other.too_long,
+            no_tokens=self.no_tokens + other.no_tokens,
             tokens=self.tokens + other.tokens,
             max_tokens=max(self.max_tokens, other.max_tokens),
             unknown_tokens=self.unknown_tokens + other.unknown_tokens,
@@ -95,6 +98,7 @@ class ShardRecord:
         try:
             value = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
             shard = Shard(**value.pop("shard")) if value["shard"] else value.pop("shard")
+            value.setdefault("no_tokens", 0)  # older versions counted them with the too long ones
             counts = ShardCounts(**{item.name: value.pop(item.name) for item in fields(ShardCounts)})
             return cls(shard=shard, counts=counts, **value)
         except (OSError, ValueError, TypeError, KeyError):
@@ -213,7 +217,8 @@ def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
         shard=_write_arrow(group, vectors, out, work) if group.texts else None,
         candidates=group.candidates,
         counts=ShardCounts(
-            too_long=group.candidates - len(group.texts),
+            too_long=group.too_long,
+            no_tokens=group.no_tokens,
             tokens=len(group.tokens),
             max_tokens=int(group.lengths.max(initial=0)),
             unknown_tokens=group.unknown_tokens,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
+from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection, token_rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.sources import open_source
@@ -220,10 +220,10 @@ def _usable(
         counts.update(reason.value for reason in reasons if reason is not None)
         kept = [sentence for sentence, reason in zip(cleaned, reasons, strict=True) if reason is None]
         for sentence, tokens in zip(kept, model.tokenizer.encode_batch(kept), strict=True):
-            if 1 <= len(tokens) <= config.max_tokens:
-                yield sentence, tokens
+            if reason := token_rejection(len(tokens), config.max_tokens):
+                counts[reason.value] += 1
             else:
-                counts[(Rejection.TOO_MANY_TOKENS if tokens else Rejection.EMPTY).value] += 1
+                yield sentence, tokens
 
 
 def _choose(rows: Iterator[tuple[str, list[int]]], limit: int, seed: int) -> list[tuple[str, list[int]]]:

@@ -70,8 +70,7 @@ def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
         return _of_reference(config.name, _BGE_M3, mask_id=250_001, bos_id=0, eos_id=2)
     if config.name == MINILM:
         return _of_reference(config.name, _MINILM, mask_id=103, bos_id=101, eos_id=102)
-    files = find_files(config, weights=False)
-    chain = read_module_chain(files.folder, config)
+    chain = read_module_chain(find_files(config, weights=False).folder, config)
     size = NetworkSize.of(outline_network(chain.transformer))
     tokenizer = TextTokenizer.from_fast(load_tokenizer(chain.transformer))
     return EncoderSpec(
@@ -83,6 +82,16 @@ def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,
     )
+
+
+def encoder_vocabulary(config: EncoderConfig) -> TextTokenizer:
+    """The vocabulary that the named encoder's tokenizer gives the decoder; its weights are not needed.
+
+    Raises:
+        EncoderError: If the encoder's configuration or tokenizer cannot be found or read.
+    """
+    chain = read_module_chain(find_files(config, weights=False).folder, config)
+    return TextTokenizer.from_fast(load_tokenizer(chain.transformer))
 
 
 def _of_reference(name: str, config: BertConfig, *, mask_id: int, bos_id: int, eos_id: int) -> EncoderSpec:
