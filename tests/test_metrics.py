@@ -22,8 +22,8 @@ from sgdd_engine.evaluation.metrics import (
     set_f1,
     token_f1,
     unigram_entropy_nats,
-    words,
 )
+from sgdd_engine.text.words import words
 
 CAT = "the cat sat on the mat today ."
 
@@ -92,6 +92,31 @@ def test_exact_match_is_string_equality():
 def test_token_f1(reference, text, expected):
     assert token_f1(reference, text) == pytest.approx(expected)
     assert token_f1(text, reference) == pytest.approx(expected)
+
+
+def test_words_with_combining_marks_are_whole():
+    reference = "हिन्दी में लिखो"
+    # One of three words each; letters without their vowel signs would be nearly the same.
+    assert token_f1(reference, "हिन्दू में लिखा") == pytest.approx(1 / 3)
+    assert token_f1(reference, "ि ी ू ं") == set_f1(reference, "ि ी ू ं") == 0
+    assert repetition("ििि") == 0
+
+
+def test_scripts_without_spaces_are_scored_letter_by_letter():
+    reference, near, far = "我今天去公园散步。", "我今天去学校散步。", "他们昨晚在家看电视。"
+    assert token_f1(reference, near) == pytest.approx(14 / 18)
+    assert token_f1(reference, far) == pytest.approx(2 / 19)
+    for pair in ((reference, near), (reference, far)):
+        assert (
+            sentence_bleu(*pair)
+            == BLEU(effective_order=True, tokenize="zh").sentence_score(pair[1], [pair[0]]).score
+        )
+    assert sentence_bleu(reference, near) > 30 > 5 > sentence_bleu(reference, far)
+    for reference, near in (("ฉันรักภาษาไทย", "ฉันรักภาษาลาว"), ("これは本です。", "これは犬です。")):
+        expected = BLEU(effective_order=True, tokenize="char").sentence_score(near, [reference]).score
+        assert sentence_bleu(reference, near) == expected > 40
+        assert sentence_bleu(reference, reference) == pytest.approx(100)
+        assert 0.7 < token_f1(reference, near) < 1
 
 
 @pytest.mark.parametrize("text", [CAT, "the cat sat on the red mat today .", "the cat sat on the mat"])

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from sgdd_engine.errors import SgddError
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.metrics import token_f1, words
+from sgdd_engine.evaluation.metrics import token_f1
 from sgdd_engine.evaluation.page import claim, render, write_page
 from sgdd_engine.evaluation.page.differences import compare
 from sgdd_engine.evaluation.page.plots import Bar, Series, bars, lines
 from sgdd_engine.evaluation.page.profiles import Bin, calibration, profile
 from sgdd_engine.evaluation.page.scales import round_ticks, tick_text
+from sgdd_engine.text.words import words
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 

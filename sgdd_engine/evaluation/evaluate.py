@@ -19,7 +19,7 @@ from sgdd_engine.evaluation.diversity import diversity_of_outputs, diversity_of_
 from sgdd_engine.evaluation.guidance_search import GuidanceSearch, search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
 from sgdd_engine.evaluation.likelihood import LikelihoodFigures, likelihood
-from sgdd_engine.evaluation.metrics import WORD, repetition
+from sgdd_engine.evaluation.metrics import repetition
 from sgdd_engine.evaluation.reconstruction import Controlled, reconstruct_with_controls
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
@@ -205,10 +205,11 @@ def _settings(
 SCORING = {
     "start": "full mask, predicted length",
     "references": "decode(encode(source)) by the model's tokenizer",
-    "words": WORD.pattern,
+    "words": "Unicode word boundaries (UAX #29); single letters in scripts without spaces; each mark a word",
     "token_f1": "multisets of words and marks",
     "set_f1": "sets of the same words and marks, as vec2text's token F1 but for its word split",
-    "bleu": "mean of sentence sacreBLEU (13a, exp, effective order); corpus_bleu over all sentences",
+    "bleu": "mean of sentence sacreBLEU (exp, effective order; 13a, but zh where the "
+    "reference is Chinese and char where it is in another script without spaces); corpus_bleu over all sentences",
     "chrf": "mean of sentence chrF2 (character n-grams up to 6); corpus_chrf over all sentences",
     "cosine": "re-encoded text with the source's own vector, under every condition",
     "retrieval": "rank of the source among all sources by cosine with the re-encoded text",

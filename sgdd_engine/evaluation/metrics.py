@@ -8,7 +8,6 @@ each sentence, of the corpus, and of every resample of it.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -18,18 +17,11 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 
 from sgdd_engine.evaluation.bootstrap import Figures
-
-# A word keeps its inner apostrophes ("didn't", "o'clock"); every other mark that is no space stands alone.
-WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+from sgdd_engine.text.words import spacing, words
 
 BLEU_ORDER = 4
 CHRF_ORDER = 6
 CHRF_BETA = 2
-
-
-def words(text: str) -> list[str]:
-    """The words and the punctuation marks of a text, in order, as `WORD` finds them."""
-    return WORD.findall(text)
 
 
 def exact_match(reference: str, text: str) -> bool:
@@ -65,13 +57,16 @@ def set_f1(reference: str, text: str) -> float:
 def bleu_of_sentence(reference: str, text: str) -> tuple[float, list[int]]:
     """One sentence's sacreBLEU, 0–100, and the counts that it is made of; vec2text reports the mean of the former.
 
-    Up to 4-grams, 13a tokenisation, exponential smoothing. A text of fewer than four tokens is scored on the
-    n-grams it has (effective order), so that an exact match is 100 at any length.
+    Up to 4-grams, exponential smoothing, sacreBLEU's tokenisation for the script of the reference: `13a`, `zh` for
+    Chinese, `char` for other scripts without spaces (its `ja-mecab` needs a dictionary to be installed). A text of
+    fewer than four tokens is scored on the n-grams it has (effective order), so that an exact match is 100 at any
+    length.
 
     Returns:
         The score, and tokens of the text, tokens of the reference, matches by order, n-grams by order.
     """
-    found = _sentence_scorer().sentence_score(text, [reference])
+    tokenizer = {"spaced": "13a", "han": "zh", "unspaced": "char"}[spacing(reference)]
+    found = _sentence_scorer(tokenizer).sentence_score(text, [reference])
     return float(found.score), [found.sys_len, found.ref_len, *found.counts, *found.totals]
 
 
@@ -166,5 +161,5 @@ def _characters(text: str, order: int) -> Counter[str]:
 
 
 @cache
-def _sentence_scorer() -> BLEU:
-    return BLEU(effective_order=True)
+def _sentence_scorer(tokenizer: str) -> BLEU:
+    return BLEU(effective_order=True, tokenize=tokenizer)

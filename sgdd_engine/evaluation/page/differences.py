@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from sgdd_engine.evaluation.metrics import WORD
+from sgdd_engine.text.words import WORD
 
 
 @dataclass(frozen=True, slots=True)
