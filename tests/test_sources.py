@@ -315,6 +315,8 @@ def test_cleaning_keeps_text_and_drops_what_cannot_be_seen():
     assert clean("cafe\u0301") == "caf\u00e9"
     assert clean("so\u00adft\u200b, \ufeffbad\ud800, \x07bell") == "soft, bad, bell"
     assert clean("\u06a9\u062a\u0627\u0628\u200c\u0647\u0627") == "\u06a9\u062a\u0627\u0628\u200c\u0647\u0627"
+    # A vocabulary of SentencePiece would give it back as a space.
+    assert clean("▁Once▁upon a ▁ time") == "Once upon a time"
     for text in ("  x  y ", "A\u0301\u200b b", "plain"):
         assert clean(clean(text)) == clean(text)
 
@@ -327,3 +329,12 @@ def test_every_reason_for_leaving_a_line_out():
     assert rejection("see " + "x" * 101, config) is Rejection.LONG_WORD
     assert rejection("12 - 34", config) is Rejection.NO_LETTERS
     assert rejection("Two words", config) is None
+
+
+def test_scripts_without_spaces_are_counted_by_their_letters():
+    config = DataConfig(min_words=3, max_words=5)
+    assert rejection("你好。", config) is Rejection.TOO_FEW_WORDS
+    assert rejection("ไป", config) is Rejection.TOO_FEW_WORDS
+    for sentence in ("我喜欢喝茶。", "これは私の本です。", "ฉันรักภาษาไทย", "我" * 150, "हिन्दी में लिखो।"):
+        assert rejection(sentence, config) is None
+    assert rejection("看这里 https://" + "x" * 101, config) is Rejection.LONG_WORD

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.text.words import count_words, longest_word
 
 # A longer string without spaces is a link, a table row or binary data; no word of prose is this long.
 MAX_WORD_CHARACTERS = 100
+
+# U+2581, with which SentencePiece vocabularies write a space: what they encode as one must be one beforehand.
+_SPACE_OF_VOCABULARIES = "▁"
 
 # Control characters (white space among them is collapsed before), soft hyphens, zero-width spaces, direction
 # marks, byte order marks, lone surrogates, non-characters. The zero-width joiners stay: Persian needs them.
@@ -32,9 +36,9 @@ class Rejection(StrEnum):
 
 
 def clean(text: str) -> str:
-    """One line of text in Unicode form NFC, with single spaces and without invisible characters."""
+    """One line of text in Unicode form NFC, with single spaces and nothing invisible in it; `▁` becomes a space."""
     # str.split knows every white space of Unicode, line separators and no-break spaces included.
-    text = " ".join(text.split())
+    text = " ".join(text.replace(_SPACE_OF_VOCABULARIES, " ").split())
     if text.isascii() and text.isprintable():
         return text
     return " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
@@ -43,16 +47,18 @@ def clean(text: str) -> str:
 def rejection(sentence: str, config: DataConfig) -> Rejection | None:
     """Why a cleaned sentence is left out, or None if it is kept.
 
-    Duplicates and the number of tokens are checked by later steps.
+    Duplicates and sentences of too many tokens are only known later, and counted there. In scripts without spaces
+    each letter counts towards `min_words` and none towards `max_words`, since 64 letters of Thai are some 15 words:
+    there `max_tokens` is the upper limit.
     """
-    words = sentence.split(" ")
+    pieces = sentence.split(" ")
     if not sentence:
         return Rejection.EMPTY
-    if len(words) < config.min_words:
+    if count_words(sentence) < config.min_words:
         return Rejection.TOO_FEW_WORDS
-    if len(words) > config.max_words:
+    if len(pieces) > config.max_words:
         return Rejection.TOO_MANY_WORDS
-    if max(map(len, words)) > MAX_WORD_CHARACTERS:
+    if max(map(len, pieces)) > MAX_WORD_CHARACTERS and longest_word(sentence) > MAX_WORD_CHARACTERS:
         return Rejection.LONG_WORD
     if not any(map(str.isalpha, sentence)):
         return Rejection.NO_LETTERS

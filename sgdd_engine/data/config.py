@@ -20,7 +20,7 @@ class DataConfig:
     split: str = option("train", "split of a data set from the hub or from save_to_disk")
     revision: str | None = option(None, "commit of a hub data set; empty means the newest, which is recorded")
     limit: int | None = option(None, "read at most this many source lines; empty means all")
-    min_words: int = option(3, "shorter sentences are left out (words)")
+    min_words: int = option(3, "shorter sentences are left out (words; letters of scripts without spaces)")
     max_words: int = option(64, "longer sentences are left out (words)")
     max_tokens: int = option(64, "longer sentences are left out (tokens of the decoder)")
     validation_share: float = option(0.01, "share of sentences held out for validation, and again for test")

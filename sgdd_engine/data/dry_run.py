@@ -99,7 +99,7 @@ def dry_run(
     total = read if complete else source.estimated_lines()
     if total is not None and config.limit is not None:
         total = min(total, config.limit)
-    words = sum(len(sentence.split()) for sentence in kept)
+    words = sum(map(count_words, kept))
     sentences = estimated_bytes = None
     if total is not None:
         sentences = round(total * len(kept) / max(read, 1))
