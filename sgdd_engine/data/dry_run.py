@@ -13,6 +13,7 @@ from sgdd_engine.errors import SgddError
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder_spec import encoder_vocabulary, read_encoder_spec
 from sgdd_engine.text.tokenizer import train_unigram
+from sgdd_engine.text.words import count_words
 
 SAMPLE_LINES = 10_000
 
