@@ -54,31 +54,44 @@ def publish(temporary: Path, final: Path) -> None:
     flush_folder(final.parent)
 
 
+def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
+    """Check, before long work, that its result can be written; an older file stays as it is.
+
+    The folder around it is made, and an empty file is written there and removed.
+
+    Args:
+        path: The file or folder to be written.
+        hint: What to do where it cannot be.
+        folder: Whether it is a folder.
+
+    Raises:
+        SgddError: `path` is a folder, or no file can be written there.
+    """
+    try:
+        if path.is_dir() and not folder:
+            raise SgddError(f"`{path}` is a folder.", hint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = _aside(path)
+        aside.touch()
+        aside.unlink()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise SgddError(f"`{path}` cannot be written: {reason}.", hint) from error
+
+
+def _aside(path: Path) -> Path:
+    """The temporary file beside a file that is being written."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file that is whole under its name or not there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = _aside(path)
     try:
         aside.write_bytes(data)
         publish(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Make the folder of a file or folder that will be written, and see that it can be, before long work.
-
-    Raises:
-        SgddError: it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise SgddError(
-            f"`{path}` cannot be written: {error.strerror}.", "Name another place, or make this one writable."
-        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sgdd_engine import atomic_files
 from sgdd_engine.atomic_files import (
     MANIFEST,
+    check_writable,
     damage,
     remove_folder,
     remove_leftovers,
@@ -17,6 +18,7 @@ from sgdd_engine.atomic_files import (
     write_json,
     write_text,
 )
+from sgdd_engine.errors import SgddError
 
 
 def fill(folder: Path) -> None:
@@ -143,6 +145,22 @@ def test_a_failing_write_keeps_the_old_text(tmp_path):
         write_text(path, "half \ud800")
     assert path.read_text(encoding="utf-8") == "old"
     assert names(tmp_path) == {"a.txt"}
+
+
+def test_a_place_is_tried_before_the_work_and_left_as_it_was(tmp_path):
+    path = tmp_path / "new" / "report.html"
+    check_writable(path, "Elsewhere.")
+    assert list(path.parent.iterdir()) == []
+    path.write_text("old", encoding="utf-8")
+    check_writable(path, "Elsewhere.")
+    assert [p.read_text(encoding="utf-8") for p in path.parent.iterdir()] == ["old"]
+    with pytest.raises(SgddError, match="is a folder"):
+        check_writable(tmp_path, "Elsewhere.")
+    for bad in (path / "below.html", tmp_path / ("x" * 300)):
+        with pytest.raises(SgddError, match="cannot be written") as caught:
+            check_writable(bad, "Elsewhere.")
+        assert caught.value.hint == "Elsewhere."
+    assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_a_removed_folder_leaves_nothing_behind(sealed):

@@ -336,13 +336,17 @@ def test_an_unknown_measure_is_a_usage_error(tmp_path):
 
 
 def test_a_result_that_could_not_be_kept_is_refused_before_anything_is_measured(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    done = sgdd("bench", "--quick", "--out", "file/found.json", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "`file/found.json` cannot be written" in done.stderr.splitlines()[0]
-    done = sgdd("bench", "--quick", "--out", str(tmp_path), folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "is a folder" in done.stderr
+    (tmp_path / "file").touch()
+    refused = {"file/found.json": "cannot be written", "x" * 300: "cannot be written", ".": "is a folder"}
+    for out, reason in refused.items():
+        ("file/found.json", "cannot be written"),
+        ("x" * 300, "cannot be written"),
+        (".", "is a folder"),
+    ):
+        done = sgdd("bench", "--quick", "--out", out, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"`{out}` {reason}" in done.stderr
+        assert "--out" in done.stderr
 
 
 @pytest.mark.slow

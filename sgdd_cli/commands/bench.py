@@ -61,14 +61,13 @@ def bench(
         quick=quick,
         long=long,
     )
-    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
-    from sgdd_engine.atomic_files import check_writable, write_json  # noqa: PLC0415
-    from sgdd_engine.benchmark.run import run_benchmark  # noqa: PLC0415
+    from sgdd_engine.atomic_files import check_writable, write_json  # noqa: PLC0415 - `sgdd --help` need not load it
 
     if out is not None:
-        if out.is_dir():
-            raise typer.BadParameter(f"--out {out} is a folder; name a file in it.")
-        check_writable(out)
+        check_writable(out, "Name another file with --out.")
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.benchmark.run import run_benchmark  # noqa: PLC0415
+
     with ProgressDisplay() as display:
         report = run_benchmark(
             config, command=(sys.executable, "-m", "sgdd_cli"), device=name, on_event=display
@@ -80,10 +79,11 @@ def bench(
     if as_json:
         emit_json(result, indent=2)
     else:
-        _draw(report)
+        draw_benchmark(report)
 
 
-def _draw(report: "Report") -> None:
+def draw_benchmark(report: "Report") -> None:
+    """Print the report for people."""
     machine, settings = report.machine, report.settings
     rates = ", ".join(
         f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in machine.matmul_flops_per_second.items()

@@ -37,7 +37,7 @@ def export(
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"`{out}` exists and is not an empty folder.", "Name a new folder.")
-    check_writable(out)
+    check_writable(out, "Name another folder.", folder=True)
     text = None if card is None else _text(card)
     model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
     model.save_pretrained(out, dtype=dtype, card=text)
