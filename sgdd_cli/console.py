@@ -10,7 +10,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 # A table that goes to a file or a pipe has no window to fit into; this holds every table without folding.
 _WIDE = 200
+# Columns between the texts of two columns of a table, usually and where room is short.
+_WIDE_GAP, _GAP = 3, 2
+# Longer words of a table (paths, names of models) may be cut where room is short.
+_LONGEST_WORD = 20
 
 
 class CliExit(SystemExit):
@@ -157,25 +162,58 @@ def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401
 
 
 def emit_table(table: "Table") -> None:
-    """Draw a table on stdout."""
+    """Draw a table on stdout. Where the window is too narrow, text is folded and numbers stay whole."""
     with writing_output():
-        stdout().print(table)
+        console = stdout()
+        console.width = max(console.width, fit_table(table, console.width))
+        console.print(table)
 
 
-def new_table(*columns: str, numbers: tuple[str, ...] = ()) -> "Table":
-    """An empty table; the columns named in `numbers` are aligned to the right."""
+def new_table(*columns: str, numbers: Sequence[str] = ()) -> "Table":
+    """An empty table; the columns named in `numbers` are aligned to the right and never folded."""
     from rich import box  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        number = column in numbers
+        table.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     return table
 
 
 def command_line(*words: object) -> str:
     """A command that a message names, quoted for a shell."""
     return shlex.join(["sgdd", *map(str, words)])
+
+
+def fit_table(table: "Table", width: int) -> int:
+    """Draw the columns of a table of texts together where it is too wide, and fold the heads over numbers.
+
+    Returns:
+        The least width that holds every number, and the words of the text.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - as above
+
+    def widest(texts: Iterable[Any]) -> int:
+        return max((cell_len(line) for text in texts for line in str(text).splitlines()), default=0)
+
+    def words(texts: Iterable[Any]) -> list[str]:
+        return [word for text in texts for word in str(text).split()]
+
+    columns = table.columns
+    if sum(widest((column.header, *column.cells)) + _WIDE_GAP for column in columns) > width:
+        table.padding = (0, 1, 0, 0)
+        for column in columns:
+            if column.no_wrap:
+                head = str(column.header)
+                room = max(widest(column.cells), widest(head.split()))
+                column.header = textwrap.fill(head, room, break_long_words=False, break_on_hyphens=False)
+    return sum(
+        widest((column.header, *column.cells))
+        if column.no_wrap
+        else min(_LONGEST_WORD, widest(words((column.header, *column.cells))))
+        for column in columns
+    ) + _GAP * len(columns)
 
 
 def say(message: str) -> None:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sgdd_cli import formatting
-from sgdd_cli.console import new_table, warning_text
+from sgdd_cli.console import fit_table, new_table, warning_text
 from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
@@ -107,7 +107,7 @@ class LivePainter:
         if self._training is not None:
             parts += [
                 Text("loss in nats per masked token; accuracy by share of masked tokens", style="dim"),
-                training_table(self._training),
+                training_table(self._training, self._console.width),
                 self._training_bar(self._training),
             ]
         if self._saved is not None:
@@ -127,11 +127,11 @@ class LivePainter:
         return row
 
 
-def training_table(event: TrainingProgress) -> Table:
+def training_table(event: TrainingProgress, width: int) -> Table:
     """The figures of a training report; accuracy in columns by percent of the canvas masked."""
     buckets = [f"{bucket} %" for bucket in event.accuracy_by_mask_ratio]
     names = ["loss", *buckets, "sentences/s", "learning rate", "memory"]
-    table = new_table(*names, numbers=tuple(names))
+    table = new_table(*names, numbers=names)
     table.add_row(
         f"{event.loss:.3f}",
         *(formatting.share(value) for value in event.accuracy_by_mask_ratio.values()),
@@ -139,6 +139,7 @@ def training_table(event: TrainingProgress) -> Table:
         f"{event.learning_rate:.2e}",
         formatting.size(event.memory_bytes),
     )
+    fit_table(table, width)
     return table
 
 

@@ -31,7 +31,7 @@ def param_count(
     if as_json:
         emit_json(_as_dict(cost), indent=2)
     else:
-        _draw(cost)
+        draw_cost(cost)
 
 
 def _cost(checkpoint: str | None, settings: "Settings") -> "Cost":
@@ -69,7 +69,8 @@ def _as_dict(cost: "Cost") -> dict[str, Any]:
     }
 
 
-def _draw(cost: "Cost") -> None:
+def draw_cost(cost: "Cost") -> None:
+    """Print the counts for people."""
     from sgdd_cli import formatting  # noqa: PLC0415 - as above
 
     table = new_table("part", "parameters", "", numbers=("parameters",))
