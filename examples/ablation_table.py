@@ -102,7 +102,7 @@ def is_undecided(results: Results, row: Row) -> bool:
     A winner counts: it would become the default, so it has to win again.
     """
     found = difference(results, row, "f1")
-    return found is not None and found.high >= 0
+    return found is not None and not found.below_zero
 
 
 def markdown(plan: Plan, place: Place, results: Results) -> str:
@@ -147,7 +147,7 @@ def _cells(row: Row, results: Results) -> list[str]:
         f"{scores[0]['parameters'] / 1e6:.1f} M",
         shown("f1", 3, "plain"),
         ", ".join(f"{score['best_cfg']:g}" for score in scores),
-        f"{shown('f1', 3)} ({own.low:.3f}–{own.high:.3f})",
+        shown("f1", 3) + (f" ({own.low:.3f}–{own.high:.3f})" if own.ends else ""),
         _difference_shown(row, results),
         shown("bleu", 1),
         shown("exact", 3),
@@ -166,14 +166,15 @@ def _difference_shown(row: Row, results: Results) -> str:
     seeds = _shared_seeds(row.name, results)
     each = [_values(results, row.name, [seed]) - _values(results, BASE, [seed]) for seed in seeds]
     by_seed = f"; by seed {', '.join(f'{values.mean():+.3f}' for values in each)}" if len(seeds) > 1 else ""
-    return f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}{by_seed})"
+    ends = f"{change.low:+.3f} to {change.high:+.3f}" if change.ends else "one sentence"
+    return f"{change.mean:+.3f} ({ends}{by_seed})"
 
 
 def _mark(row: Row, results: Results, score: str, at: str) -> str:
     found = difference(results, row, score, at) if row.name != BASE else None
-    if found is None or found.low <= 0 <= found.high:
+    if found is None or not (found.above_zero or found.below_zero):
         return ""
-    return " ▲" if found.low > 0 else " ▼"
+    return " ▲" if found.above_zero else " ▼"
 
 
 def _shared_seeds(name: str, results: Results) -> list[int]:

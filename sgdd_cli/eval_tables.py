@@ -1,41 +1,47 @@
-"""An evaluation as people read it in a terminal: tables within 100 columns, then the verdicts."""
+"""An evaluation as people read it in a terminal: tables, then the verdicts."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, new_table
+from sgdd_engine.evaluation.metrics import METRICS
+from sgdd_engine.evaluation.reconstruction import CONDITIONS
 
-CONDITIONS = {
-    "true": "its own vector",
-    "one_shot": "the same, one shot",
-    "unguided": "the same, w = 1",
-    "nearest": "nearest training text",
-    "shuffled": "another sentence's",
-    "null": "no vector",
-}
+if TYPE_CHECKING:
+    from sgdd_engine.evaluation.bootstrap import Interval
+    from sgdd_engine.evaluation.diversity import Diversity, WordFigures
+    from sgdd_engine.evaluation.latent import LatentFigures
+    from sgdd_engine.evaluation.report import EvaluationReport
+
 _MARKS = {True: "ok", False: "!", None: "?"}
+_BY_CONDITION = ("exact_match", "token_f1", "set_f1", "bleu", "chrf", "cosine", "retrieval_top1")
+_BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
+_BY_WEIGHT = ("token_f1", "cosine", "bleu", "repetition")
 
 
-def draw_evaluation(result: Mapping[str, Any]) -> None:
-    """Print the object that `--json` prints, for people."""
-    emit(_headline(result))
-    if result["guidance_search"] is not None:
-        _draw_search(result["guidance_search"])
-    _draw_conditions(result["conditions"])
-    _draw_lengths(result["by_length"])
-    _draw_mask_ratios(result["by_mask_ratio"])
-    for line in _lines(result):
+def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
+    """Print the report of what was evaluated."""
+    emit(_headline(report, checkpoint))
+    if (search := report.guidance_search) is not None:
+        names = [f"{'best ' if p.cfg == search.best else ''}{p.cfg:g}" for p in search.points]
+        points = list(zip(names, (p.figures for p in search.points), strict=True))
+        _draw("guidance w", _BY_WEIGHT, points, ranges=("token_f1", "cosine"))
+    conditions = [(CONDITIONS[name].label, found) for name, found in report.conditions.items()]
+    _draw("decoded from", _BY_CONDITION, conditions)
+    _draw_lengths(report)
+    _draw_mask_ratios(report)
+    for line in _lines(report):
         emit(line)
     emit("")
-    for verdict in result["verdicts"]:
-        emit(f"{_MARKS[verdict['ok']]:<3}{verdict['sentence']}")
+    for verdict in report.verdicts:
+        emit(f"{_MARKS[verdict.ok]:<3}{verdict.sentence}")
 
 
-def _headline(result: Mapping[str, Any]) -> str:
-    sampling, asked = result["settings"]["sampling"], result["settings"]["eval"]
+def _headline(report: "EvaluationReport", checkpoint: str) -> str:
+    sampling, asked = report.settings["sampling"], report.settings["eval"]
     parts = [
-        f"{result['checkpoint']}: {result['sentences']:,} sentences from a full mask",
+        f"{checkpoint}: {report.sentences:,} sentences from a full mask",
         f"{sampling['steps']} steps",
         f"cfg {sampling['cfg']:g}",
     ]
@@ -43,126 +49,116 @@ def _headline(result: Mapping[str, Any]) -> str:
         parts.append(f"best of {asked['candidates']}")
     if asked["refine"]:
         parts.append(f"{asked['refine']} rounds of feedback")
-    if (asked.get("shortlist") or 1) > 1:
+    if (asked["shortlist"] or 1) > 1:
         parts.append(f"shortlists of {asked['shortlist']}")
-    if result["encoder_calls"]:
-        parts.append(f"{result['encoder_calls']:.1f} encoder calls a sentence")
+    if report.encoder_calls:
+        parts.append(f"{report.encoder_calls:.1f} encoder calls a sentence")
     return ", ".join(parts)
 
 
-def _draw_search(search: Mapping[str, Any]) -> None:
-    columns = ("token F1 (95 %)", "cosine (95 %)", "BLEU", "repeated")
-    table = new_table("guidance w", *columns, numbers=("guidance w", *columns))
-    for row in search["grid"]:
+def _draw(
+    first: str,
+    names: Sequence[str],
+    rows: Sequence[tuple[str, Mapping[str, "Interval"]]],
+    ranges: Sequence[str] = ("token_f1",),
+) -> None:
+    """A table of metrics, one line for each of the named rows; those in `ranges` with their intervals."""
+    heads = [_head(name, ranges) for name in names]
+    table = new_table(first, *heads, numbers=heads)
+    for label, found in rows:
+        table.add_row(label, *(_cell(name, found[name], ranges) for name in names))
+    emit_table(table)
+
+
+def _draw_lengths(report: "EvaluationReport") -> None:
+    heads = ["tokens", "sentences", *(_head(name) for name in _BY_LENGTH), "another's F1"]
+    table = new_table(*heads, numbers=heads)
+    for bucket in report.by_length:
+        cells = (_cell(name, bucket.own[name]) for name in _BY_LENGTH)
         table.add_row(
-            f"{'best ' if row['cfg'] == search['best'] else ''}{row['cfg']:g}",
-            _with_range(row["token_f1"]),
-            _with_range(row["cosine"]),
-            f"{row['bleu']['mean']:.1f}",
-            formatting.share(row["repetition"]),
+            bucket.tokens, f"{bucket.sentences:,}", *cells, _number("token_f1", bucket.shuffled_token_f1.mean)
         )
     emit_table(table)
 
 
-def _draw_conditions(conditions: Mapping[str, Mapping[str, Any]]) -> None:
-    columns = ("exact", "token F1 (95 %)", "set F1", "BLEU", "chrF", "cosine", "rank 1")
-    table = new_table("decoded from", *columns, numbers=columns)
-    for name, scores in conditions.items():
-        table.add_row(
-            CONDITIONS[name],
-            _share(scores["exact_match"]),
-            _with_range(scores["token_f1"]),
-            _share(scores["set_f1"]),
-            f"{scores['bleu']['mean']:.1f}",
-            f"{scores['chrf']['mean']:.1f}",
-            _share(scores["cosine"]),
-            _share(scores["retrieval_top1"]),
-        )
+def _draw_mask_ratios(report: "EvaluationReport") -> None:
+    heads = ["% masked", "accuracy", "NLL, nats", "tokens"]
+    table = new_table(*heads, numbers=heads)
+    for row in report.likelihood.by_mask_ratio:
+        table.add_row(row.masked, formatting.share(row.accuracy), f"{row.nll_nats:.2f}", f"{row.tokens:,}")
     emit_table(table)
 
 
-def _draw_lengths(rows: list[Mapping[str, Any]]) -> None:
-    columns = ("sentences", "exact", "token F1 (95 %)", "another's F1", "BLEU", "cosine")
-    table = new_table("tokens", *columns, numbers=("tokens", *columns))
-    for row in rows:
-        table.add_row(
-            row["tokens"],
-            f"{row['sentences']:,}",
-            _share(row["exact_match"]),
-            _with_range(row["token_f1"]),
-            _share(row["shuffled_token_f1"]),
-            f"{row['bleu']['mean']:.1f}",
-            _share(row["cosine"]),
-        )
-    emit_table(table)
-
-
-def _draw_mask_ratios(rows: list[Mapping[str, Any]]) -> None:
-    names = tuple(row["masked"] for row in rows)
-    table = new_table("% masked", *names, numbers=names)
-    table.add_row("accuracy", *(formatting.share(row["accuracy"]) for row in rows))
-    table.add_row("NLL, nats", *(f"{row['nll_nats']:.2f}" for row in rows))
-    emit_table(table)
-
-
-def _lines(result: Mapping[str, Any]) -> Iterator[str]:
-    true, bound, calibration = result["conditions"]["true"], result["likelihood"], result["calibration"]
+def _lines(report: "EvaluationReport") -> Iterator[str]:
+    true, bound, calibration = report.conditions["true"], report.likelihood, report.likelihood.calibration
     yield (
-        f"Corpus scores: BLEU {true['corpus_bleu']['mean']:.1f}, chrF {true['corpus_chrf']['mean']:.1f}; the source is "
-        f"number {true['retrieval_median_rank']['mean']:g} of {result['sentences']:,} (median)"
+        f"Corpus scores: BLEU {true['corpus_bleu'].mean:.1f}, chrF {true['corpus_chrf'].mean:.1f}; the source is "
+        f"number {true['retrieval_median_rank'].mean:g} of {report.sentences:,} (median)"
     )
     yield (
-        f"Length: right in {formatting.share(true['length_exact']['mean'])} of the sentences, "
-        f"off by {true['length_error']['mean']:.2f} tokens on average"
+        f"Length: right in {formatting.share(true['length_exact'].mean)} of the sentences, "
+        f"off by {true['length_error'].mean:.2f} tokens on average"
     )
     yield (
-        f"NELBO: {bound['nelbo_nats_per_token']:.3f} ± {bound['standard_error']:.3f} nats per token, "
-        f"{bound['bits_per_byte']:.3f} ± {bound['bits_per_byte_standard_error']:.3f} bits per byte"
+        f"NELBO: {bound.nelbo_nats_per_token:.3f}{_error(bound.standard_error)} nats per token, "
+        f"{bound.bits_per_byte:.3f}{_error(bound.bits_per_byte_standard_error)} bits per byte"
     )
-    yield f"Calibration: expected error {calibration['ece']:.3f} over {calibration['tokens']:,} masked tokens"
-    yield _latent(result["latent"])
-    yield from _diversity(result["diversity"])
-    if result["memorisation"] is not None:
-        known = result["memorisation"]
+    yield (
+        f"Calibration: expected error {calibration.expected_error:.3f} over {int(calibration.count.sum()):,} masked "
+        "tokens"
+    )
+    yield _latent(report.latent)
+    yield from _diversity(report.diversity)
+    if (known := report.memorisation) is not None:
         yield (
-            f"Memorisation: of {result['settings']['training']['searched']:,} training sentences, "
-            f"{formatting.share(known['outputs']['mean'])} of the outputs are one, "
-            f"{formatting.share(known['sources']['mean'])} of the sources"
+            f"Memorisation: of {report.settings['training']['searched']:,} training sentences, "
+            f"{formatting.share(known.outputs.mean)} of the outputs are one, "
+            f"{formatting.share(known.sources.mean)} of the sources"
         )
-    yield f"Two random sentences: cosine {_share(result['random_pair_cosine'])}"
+    yield f"Two random sentences: cosine {report.random_pair_cosine.mean:.3f}"
 
 
-def _latent(latent: Mapping[str, Any]) -> str:
-    rank = latent["effective_rank"]
-    text = f"Latent ({latent['kind']}): {latent['dimensions']} dimensions, effective rank {rank:.1f}"
-    if "active_units" not in latent:
+def _latent(latent: "LatentFigures") -> str:
+    text = (
+        f"Latent ({latent.kind}): {latent.dimensions} dimensions, effective rank {latent.effective_rank:.1f}"
+    )
+    if (posterior := latent.posterior) is None:
         return text
     return (
-        f"{text}, {latent['active_units']} active, KL {latent['kl_nats_per_sentence']:.1f} nats per sentence"
+        f"{text}, {posterior.active_units} active, KL {posterior.kl_nats_per_sentence:.1f} nats per sentence"
     )
 
 
-def _diversity(found: Mapping[str, Any]) -> Iterator[str]:
-    def pair(name: str) -> str:
-        return (
-            f"{formatting.share(found[f'{name}_distinct_1'])}/{formatting.share(found[f'{name}_distinct_2'])}"
-        )
+def _diversity(found: "Diversity") -> Iterator[str]:
+    def pair(words: "WordFigures") -> str:
+        return f"{formatting.share(words.distinct_1)}/{formatting.share(words.distinct_2)}"
 
     yield (
-        f"Words: distinct-1/2 {pair('outputs')}, in the sources {pair('references')}; "
-        f"entropy {found['outputs_entropy_nats']:.2f} nats, in the sources {found['references_entropy_nats']:.2f}"
+        f"Words: distinct-1/2 {pair(found.outputs)}, in the sources {pair(found.references)}; "
+        f"entropy {found.outputs.entropy_nats:.2f} nats, in the sources {found.references.entropy_nats:.2f}"
     )
-    if "self_bleu" in found:
+    if (samples := found.samples) is not None:
         yield (
-            f"Diversity of {found['samples_per_sentence']} samples at temperature {found['temperature']:g}: "
-            f"self-BLEU {found['self_bleu']:.1f}, distinct-1/2 {pair('samples')}, "
-            f"cosine {formatting.share(found['samples_cosine'])}"
+            f"Diversity of {samples.samples_per_sentence} samples at temperature {samples.temperature:g}: "
+            f"self-BLEU {samples.self_bleu:.1f}, distinct-1/2 {formatting.share(samples.samples_distinct_1)}/"
+            f"{formatting.share(samples.samples_distinct_2)}, cosine {formatting.share(samples.samples_cosine)}"
         )
 
 
-def _share(score: Mapping[str, float]) -> str:
-    return f"{score['mean']:.3f}"
+def _head(name: str, ranges: Sequence[str] = ("token_f1",)) -> str:
+    return f"{METRICS[name].label} (95 %)" if name in ranges else METRICS[name].label
 
 
-def _with_range(score: Mapping[str, float]) -> str:
-    return f"{score['mean']:.3f} ({score['low']:.3f}-{score['high']:.3f})"
+def _cell(name: str, value: "Interval", ranges: Sequence[str] = ("token_f1",)) -> str:
+    shown = _number(name, value.mean)
+    if name not in ranges or value.ends is None:
+        return shown
+    return f"{shown} ({'-'.join(_number(name, end) for end in value.ends)})"
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.{METRICS[name].decimals}f}"
+
+
+def _error(error: float | None) -> str:
+    return "" if error is None else f" ± {error:.3f}"

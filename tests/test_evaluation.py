@@ -63,7 +63,6 @@ def test_overfitted_model_is_exact_with_its_own_vectors_and_falls_with_others(re
     # Another sentence is written exactly, so the source is never the first by meaning.
     assert shuffled["retrieval_top1"]["mean"] == 0
     assert null["exact_match"]["mean"] <= 1 / 8
-    assert report.vector_used
     assert report.verdicts[0].ok
     assert report.verdicts[0].sentence.startswith("The vector is used: token F1 1.00 with it")
     assert found["by_mask_ratio"][-1]["masked"] == "100"
@@ -139,7 +138,6 @@ def test_untrained_model_is_told_that_its_vector_is_not_used(untrained, sentence
     for parameter in blind.model.length_head.parameters():
         torch.nn.init.zeros_(parameter)
     found = evaluate(blind, as_set(blind, sentences[:12]), config=EvalConfig(nelbo_samples=1), sampling=PLAIN)
-    assert not found.vector_used
     assert found.verdicts[0].ok is False
     assert found.verdicts[0].sentence.startswith("The vector is NOT used, as far as 12 sentences can tell")
     assert found.differences["shuffled"]["token_f1"] == Interval(0, 0, 0)
@@ -150,12 +148,12 @@ def test_uniform_head_costs_log_v_nats_per_token(untrained, sentences):
     torch.nn.init.zeros_(uniform.model.head.table)
     found = likelihood(uniform, as_set(uniform, sentences[:200]), samples=3, seed=1)
     expected = math.log(uniform.info.model.vocabulary.size)
-    assert [row["masked"] for row in found.by_mask_ratio][-2:] == ["90-100", "100"]
+    assert [row.masked for row in found.by_mask_ratio][-2:] == ["90-100", "100"]
     # Whatever is masked: every token costs the same.
-    assert [row["nll_nats"] for row in found.by_mask_ratio] == pytest.approx(
+    assert [row.nll_nats for row in found.by_mask_ratio] == pytest.approx(
         [expected] * len(found.by_mask_ratio)
     )
-    assert found.by_mask_ratio[-1]["tokens"] == sum(map(len, as_set(uniform, sentences[:200]).token_ids))
+    assert found.by_mask_ratio[-1].tokens == sum(map(len, as_set(uniform, sentences[:200]).token_ids))
     assert found.nelbo_nats_per_token == pytest.approx(expected)
     assert found.standard_error < 1e-5 * expected
 
@@ -172,7 +170,7 @@ def test_bits_per_byte_and_full_mask_accuracy_by_hand(untrained, sentences):
         condition = untrained.model.condition(untrained.model.latent(data.vectors[[row]]).z)
         hidden = untrained.model.hidden(canvas, torch.ones(1), condition)[0]
         right += int((untrained.model.head.logits(hidden).argmax(-1) == torch.tensor(ids)).sum())
-    assert found.by_mask_ratio[-1]["accuracy"] == pytest.approx(right / tokens)
+    assert found.by_mask_ratio[-1].accuracy == pytest.approx(right / tokens)
     assert found.bits_per_byte_standard_error > 0
 
 
@@ -180,14 +178,15 @@ def test_spectrum_counts_the_directions_of_the_latent(tiny_encoder, untrained, s
     vectors = tiny_encoder.encode(sentences[:40])
     found = latent_figures(untrained, vectors)
     z = untrained.model.latent(vectors).z.double()
-    assert found["kind"] == "none"
-    assert "collapsed" not in found
-    assert len(found["spectrum"]) == found["dimensions"] == tiny_encoder.dim
-    assert sum(found["spectrum"]) == pytest.approx(float(z.var(dim=0).sum()))
-    assert found["spectrum"] == sorted(found["spectrum"], reverse=True)
+    assert found.kind == "none"
+    assert found.posterior is None
+    assert set(found.to_dict()) == {"kind", "dimensions", "spectrum", "effective_rank"}
+    assert len(found.spectrum) == found.dimensions == tiny_encoder.dim
+    assert sum(found.spectrum) == pytest.approx(float(z.var(dim=0).sum()))
+    assert found.spectrum == sorted(found.spectrum, reverse=True)
     # Two vectors differ in one direction, whatever the dimensions.
-    assert latent_figures(untrained, vectors[:2])["effective_rank"] == pytest.approx(1)
-    assert 1 < found["effective_rank"] < tiny_encoder.dim
+    assert latent_figures(untrained, vectors[:2]).effective_rank == pytest.approx(1)
+    assert 1 < found.effective_rank < tiny_encoder.dim
 
 
 def test_a_collapsed_posterior_is_told_from_a_working_one(tiny_encoder, sentences):
@@ -195,16 +194,22 @@ def test_a_collapsed_posterior_is_told_from_a_working_one(tiny_encoder, sentence
     vib = build(tiny_encoder, sentences[:40], kind="vib")
     found = latent_figures(vib, vectors)
     kl = vib.model.bottleneck.posterior(vib.model.standardize(vectors)).kl().detach()
-    assert found["kl_nats_per_sentence"] == pytest.approx(float(kl.sum() / 40), rel=1e-5)
-    assert found["kl_nats_by_dimension"] == pytest.approx(sorted(kl.mean(0).tolist(), reverse=True), rel=1e-5)
-    assert 0 < found["active_units"] <= found["dimensions"] == 8
-    assert not found["collapsed"]
+    posterior = found.posterior
+    assert posterior.kl_nats_per_sentence == pytest.approx(float(kl.sum() / 40), rel=1e-5)
+    assert posterior.kl_nats_by_dimension == pytest.approx(
+        sorted(kl.mean(0).tolist(), reverse=True), rel=1e-5
+    )
+    assert 0 < posterior.active_units <= found.dimensions == 8
+    assert not posterior.collapsed
+    plain = found.to_dict()
+    assert (plain["collapsed"], plain["active_units"]) == (False, posterior.active_units)
     assert posterior_verdict(found).ok
     for parameter in vib.model.bottleneck.parameters():
         torch.nn.init.zeros_(parameter)
     dead = latent_figures(vib, vectors)
-    assert (dead["active_units"], dead["kl_nats_per_sentence"], dead["collapsed"]) == (0, 0.0, True)
-    assert dead["effective_rank"] == 0
+    silent = dead.posterior
+    assert (silent.active_units, silent.kl_nats_per_sentence, silent.collapsed) == (0, 0.0, True)
+    assert dead.effective_rank == 0
     assert posterior_verdict(dead).ok is False
 
 
@@ -292,10 +297,10 @@ def test_samples_of_one_vector_are_alike_when_the_model_is_sure(overfitted, untr
         diversity_of_samples(model, as_set(model, eight), samples=3, sampling=PLAIN, seed=0)
         for model in (overfitted, untrained)
     )
-    assert sure["self_bleu"] > 90 > unsure["self_bleu"]
-    assert sure["samples_distinct_2"] < unsure["samples_distinct_2"]
-    assert sure["samples_cosine"] > 0.95 > unsure["samples_cosine"]
-    assert (sure["sentences"], sure["samples_per_sentence"]) == (8, 3)
+    assert sure.self_bleu > 90 > unsure.self_bleu
+    assert sure.samples_distinct_2 < unsure.samples_distinct_2
+    assert sure.samples_cosine > 0.95 > unsure.samples_cosine
+    assert (sure.sentences, sure.samples_per_sentence) == (8, 3)
 
 
 def test_the_rank_of_the_source_is_its_place_among_all_sources(tiny_encoder, untrained, sentences):
@@ -306,8 +311,9 @@ def test_the_rank_of_the_source_is_its_place_among_all_sources(tiny_encoder, unt
     again = torch.nn.functional.normalize(tiny_encoder.encode(texts), dim=-1)
     table = again @ torch.nn.functional.normalize(data.vectors, dim=-1).T
     expected = [1 + int((row > row[i] + 1e-5).sum()) for i, row in enumerate(table)]
-    assert found.ranks.tolist() == expected
-    assert found.ranks[[0, 3, 4, 5]].tolist() == [1, 1, 1, 1]
-    assert found.ranks[1] > 1
+    ranks = found["retrieval_median_rank"]
+    assert ranks.tolist() == expected
+    assert ranks[[0, 3, 4, 5]].tolist() == [1, 1, 1, 1]
+    assert ranks[1] > 1
     assert found["retrieval_mrr"].tolist() == [1 / rank for rank in expected]
     assert found["retrieval_top1"].tolist() == [float(rank == 1) for rank in expected]

@@ -20,11 +20,24 @@ def test_interval_is_the_normal_one_for_many_values():
     assert found != bootstrap_interval(values, seed=1)
 
 
+def test_one_sentence_has_no_interval_and_no_standard_error():
+    found = bootstrap_interval(np.array([0.7]), seed=0)
+    assert (found.mean, found.low, found.high, found.ends) == (0.7, None, None, None)
+    assert found.to_dict() == {"mean": 0.7, "low": None, "high": None}
+    assert not found.above_zero
+    assert not found.below_zero
+    assert interval(Resampling(1, seed=0).medians(np.array([3.0]))).ends is None
+    assert interval(bleu_of_counts(Resampling(1, seed=0).sums(np.ones((1, 10))))).ends is None
+    assert ratio_with_error(np.array([3.0]), np.array([2.0])) == (1.5, None)
+    assert bootstrap_interval(np.array([0.7, 0.7]), seed=0).ends == pytest.approx((0.7, 0.7))
+
+
 def test_resamples_are_the_same_rows_for_every_figure(monkeypatch):
     # A chunk that holds few resamples, so that several are walked.
     monkeypatch.setattr(bootstrap, "CHUNK", 35)
     values = np.random.default_rng(0).normal(size=(10, 3))
-    resampling = Resampling(10, seed=4, resamples=50)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 50)
+    resampling = Resampling(10, seed=4)
     sums = resampling.sums(values)
     assert sums.shape == (51, 3)
     np.testing.assert_allclose(sums[0], values.sum(axis=0))
@@ -40,7 +53,7 @@ def test_resamples_are_the_same_rows_for_every_figure(monkeypatch):
 @pytest.mark.parametrize("size", [2, 3, 8, 9])
 def test_medians_of_odd_and_even_numbers(size):
     values = np.random.default_rng(size).permutation(size).astype(float)
-    resampling = Resampling(size, seed=0, resamples=20)
+    resampling = Resampling(size, seed=0)
     drawn = resampling.sums(np.eye(size))[1:]
     expected = [np.median(np.repeat(values, counts.astype(int))) for counts in drawn]
     np.testing.assert_allclose(resampling.medians(values), [np.median(values), *expected])
@@ -53,7 +66,7 @@ def test_interval_of_corpus_bleu_stands_around_sacrebleus_own_score(sentences):
     )
     pairs = list(zip(references, texts, strict=True))
     counts = np.array([bleu_of_sentence(*pair)[1] for pair in pairs], dtype=np.float64)
-    figures = bleu_of_counts(Resampling(60, seed=0, resamples=400).sums(counts))
+    figures = bleu_of_counts(Resampling(60, seed=0).sums(counts))
     expected = BLEU(force=True).corpus_score(texts, [references]).score
     found = interval(figures)
     assert found.mean == pytest.approx(expected)
@@ -66,4 +79,3 @@ def test_ratio_with_error_of_equal_denominators_is_mean_and_standard_error():
     ratio, error = ratio_with_error(values, np.full(4, 2.0))
     assert ratio == pytest.approx(1.5)
     assert error == pytest.approx(values.std(ddof=1) / 2 / 2)
-    assert ratio_with_error(np.array([3.0]), np.array([2.0])) == (1.5, 0.0)

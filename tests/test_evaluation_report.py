@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from sgdd_engine.evaluation.bootstrap import Interval
+from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import derangement
 from sgdd_engine.evaluation.report import choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores
@@ -28,9 +30,8 @@ def test_derangement_of_many_copies_still_moves_every_row():
 def scores(f1):
     size = len(f1)
     texts, nothing = [f"text {i}" for i in range(size)], np.zeros(size)
-    names = ("exact_match", "set_f1", "bleu", "chrf", "cosine")
-    values = {**dict.fromkeys(names, nothing), "token_f1": np.array(f1)}
-    return Scores(texts, texts, values, nothing + 1, np.zeros((size, 10)), np.zeros((size, 18)), nothing)
+    values = {**{name: nothing for name, metric in METRICS.items() if metric.main}, "token_f1": np.array(f1)}
+    return Scores(texts, texts, values, nothing)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 59, 60, 61, 100])
@@ -52,6 +53,11 @@ def test_scores_by_length_edges():
     found = scores_by_length(
         scores([0.0, 1.0, 0.5, 0.1]), scores([0.0, 0.2, 0.0, 0.0]), [1, 8, 9, 64], seed=0
     )
-    assert [(row["tokens"], row["sentences"]) for row in found] == [("1-8", 2), ("9-16", 1), ("33-64", 1)]
-    assert found[0]["token_f1"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
-    assert found[0]["shuffled_token_f1"]["mean"] == pytest.approx(0.1)
+    assert [(row.tokens, row.sentences) for row in found] == [("1-8", 2), ("9-16", 1), ("33-64", 1)]
+    assert found[0].own["token_f1"] == Interval(0.5, 0.0, 1.0)
+    assert found[0].shuffled_token_f1.mean == pytest.approx(0.1)
+    # Of one sentence nobody knows how far another would lie from it.
+    assert found[1].own["token_f1"] == Interval(0.5)
+    plain = found[1].to_dict()
+    assert plain["token_f1"] == {"mean": 0.5, "low": None, "high": None}
+    assert plain["shuffled_token_f1"] == {"mean": 0.0, "low": None, "high": None}

@@ -40,10 +40,9 @@ def test_nearest_is_that_of_brute_force_across_the_borders_of_blocks(split, monk
     monkeypatch.setattr(training_text, "BLOCK", block)
     queries = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
     stored = torch.nn.functional.normalize(split.embeddings(np.arange(len(split))), dim=-1)
-    cosine, row = (torch.nn.functional.normalize(queries, dim=-1) @ stored.T).max(dim=1)
+    row = (torch.nn.functional.normalize(queries, dim=-1) @ stored.T).argmax(dim=1)
     found = look_up(split, queries, [], limit=10**6)
     assert found.nearest.tolist() == row.tolist()
-    np.testing.assert_allclose(found.cosine, cosine, atol=1e-6)
     assert found.searched == found.available == len(split)
 
 

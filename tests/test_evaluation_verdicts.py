@@ -7,12 +7,15 @@ from tiny_sgdd import as_set, build
 
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.calibration import BINS, Calibration
+from sgdd_engine.evaluation.latent import LatentFigures
 from sgdd_engine.evaluation.likelihood import guess, likelihood
+from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import (
     MEASURES,
     calibration_verdict,
     guidance_verdict,
     memorisation_verdict,
+    overlap_metric,
     posterior_verdict,
     repetition_verdict,
     retrieval_verdict,
@@ -96,6 +99,26 @@ def test_the_vector_is_used_only_if_the_whole_interval_says_so():
     assert vector_verdict(true, shuffled, {"token_f1": Interval(0.1, -0.01, 0.2)}, 100).ok is False
 
 
+def test_scripts_without_spaces_are_judged_by_runs_of_letters():
+    english, chinese, thai = "The tea is hot.", "茶很热。", "ชาร้อนมาก"
+    assert overlap_metric([english, chinese, "हिन्दी में लिखो"]) == "token_f1"
+    assert overlap_metric([chinese, thai, english]) == "chrf"
+    # Single letters in common tell little; token F1 alone would call this vector useless.
+    true, shuffled = (
+        {"token_f1": near(0.76), "chrf": near(70.0)},
+        {"token_f1": near(0.75), "chrf": near(50.0)},
+    )
+    gain = {"token_f1": Interval(0.01, -0.02, 0.04), "chrf": Interval(20.0, 17.0, 23.0)}
+    assert vector_verdict(true, shuffled, gain, 100).ok is False
+    found = vector_verdict(true, shuffled, gain, 100, "chrf")
+    assert found.ok
+    assert "chrF 70.0 with it, 50.0 with another sentence's" in found.sentence
+    assert "17.0 to 23.0" in found.sentence
+    up = guidance_verdict(2.0, {"chrf": Interval(2.0, 1.0, 3.0), "cosine": near(0.1)}, "chrf")
+    assert up.ok
+    assert "chrF by +2.0 (+1.0 to +3.0)" in up.sentence
+
+
 def test_guidance_helps_harms_both_or_cannot_be_told():
     up, down, flat = near(0.1), near(-0.1), Interval(0.0, -0.1, 0.1)
     cases = [(up, up, True), (up, flat, True), (flat, down, False), (up, down, None), (flat, flat, None)]
@@ -117,9 +140,8 @@ def test_retrieval_has_to_be_beaten_on_every_measure():
 
 def test_copying_is_judged_by_how_often_the_sources_are_training_sentences():
     def found(outputs, sources, low):
-        figures = {"outputs": outputs, "sources": sources, "excess": outputs - sources}
-        plain = {name: {"mean": value, "low": value, "high": value} for name, value in figures.items()}
-        return memorisation_verdict({**plain, "excess": {"mean": outputs - sources, "low": low, "high": 1.0}})
+        excess = Interval(outputs - sources, low, 1.0)
+        return memorisation_verdict(Memorisation(near(outputs), near(sources), excess))
 
     assert found(0.10, 0.10, -0.01).ok
     assert found(0.02, 0.00, 0.005).ok
@@ -134,7 +156,7 @@ def test_repetition_is_judged_beside_the_sources():
 
 
 def test_only_a_posterior_can_collapse():
-    assert posterior_verdict({"kind": "whitening", "dimensions": 4}) is None
+    assert posterior_verdict(LatentFigures("whitening", 4, [1.0] * 4, 4.0)) is None
 
 
 @pytest.mark.parametrize(

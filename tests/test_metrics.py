@@ -8,13 +8,14 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from sgdd_engine.evaluation.bootstrap import Resampling
 from sgdd_engine.evaluation.metrics import (
+    METRICS,
+    WrittenTexts,
     bleu_of_counts,
     bleu_of_sentence,
     chrf_counts,
     chrf_of_counts,
-    corpus_bleu,
-    corpus_chrf,
     distinct,
     exact_match,
     repetition,
@@ -26,6 +27,16 @@ from sgdd_engine.evaluation.metrics import (
 from sgdd_engine.text.words import words
 
 CAT = "the cat sat on the mat today ."
+
+
+def corpus_bleu(references, texts):
+    counts = [bleu_of_sentence(*pair)[1] for pair in zip(references, texts, strict=True)]
+    return float(bleu_of_counts(np.sum(counts, axis=0, dtype=np.float64)))
+
+
+def corpus_chrf(references, texts):
+    counts = [chrf_counts(*pair) for pair in zip(references, texts, strict=True)]
+    return float(chrf_of_counts(np.sum(counts, axis=0, dtype=np.float64)))
 
 
 def ngrams(tokens, n):
@@ -218,3 +229,55 @@ def test_distinct_and_entropy_by_hand():
     expected = -(3 / 6 * math.log(3 / 6) + 2 / 6 * math.log(2 / 6) + 1 / 6 * math.log(1 / 6))
     assert unigram_entropy_nats(texts) == pytest.approx(expected)
     assert unigram_entropy_nats(["a a", "a"]) == unigram_entropy_nats([]) == 0
+
+
+WRITTEN = WrittenTexts(
+    references=[CAT, "we saw the old house near the river ."],
+    texts=["the cat sat on the mat .", "we saw the the house near the river again ."],
+    cosines=np.array([0.9, 0.5]),
+    ranks=np.array([1.0, 4.0]),
+    excess_tokens=np.array([-1.0, 1.0]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("exact_match", 0),
+        # 2·7 / (7 + 8), and 2·8 / (9 + 10).
+        ("token_f1", (14 / 15 + 16 / 19) / 2),
+        # 2·6 / (6 + 7), and of 8 and 8 different words 7.
+        ("set_f1", (12 / 13 + 14 / 16) / 2),
+        (
+            "bleu",
+            np.mean([sentence_bleu(*pair) for pair in zip(WRITTEN.references, WRITTEN.texts, strict=True)]),
+        ),
+        ("corpus_bleu", bleu_by_hand(WRITTEN.references, WRITTEN.texts)),
+        (
+            "chrf",
+            np.mean([corpus_chrf([a], [b]) for a, b in zip(WRITTEN.references, WRITTEN.texts, strict=True)]),
+        ),
+        ("corpus_chrf", CHRF().corpus_score(WRITTEN.texts, [WRITTEN.references]).score),
+        ("cosine", 0.7),
+        ("repetition", (0 + 1 / 9) / 2),
+        ("length_error", 1),
+        ("length_exact", 0),
+        ("retrieval_top1", 0.5),
+        ("retrieval_mrr", (1 + 1 / 4) / 2),
+        ("retrieval_median_rank", 2.5),
+    ],
+)
+def test_each_metric_of_the_registry_by_hand(name, expected):
+    metric = METRICS[name]
+    values = metric.of(WRITTEN)
+    found = np.mean(values) if metric.total is None else metric.total(Resampling(2, seed=0), values)[0]
+    assert found == pytest.approx(expected)
+    low, high = metric.bounds or (0, math.inf)
+    assert low <= found <= high
+    assert metric.explanation.endswith(f"; {metric.better} is better")
+    assert (f", {low} to {high};".replace("-", "−") in metric.explanation) == (metric.bounds is not None)
+
+
+def test_no_metric_is_untested():
+    (cases,) = (mark.args[1] for mark in test_each_metric_of_the_registry_by_hand.pytestmark)
+    assert [name for name, _ in cases] == list(METRICS)

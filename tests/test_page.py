@@ -1,10 +1,10 @@
 """The page of an evaluation: what stands on it, what is left out, and that nothing can leave it."""
 
-import copy
 import json
 import math
 import re
 import tomllib
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise
@@ -13,157 +13,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reports_for_tests import FULL, SMALL
 
-from sgdd_engine.errors import SgddError
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.metrics import token_f1
-from sgdd_engine.evaluation.page import claim, render, write_page
-from sgdd_engine.evaluation.page.differences import compare
-from sgdd_engine.evaluation.page.plots import Bar, Series, bars, lines
-from sgdd_engine.evaluation.page.profiles import Bin, calibration, profile
-from sgdd_engine.evaluation.page.scales import round_ticks, tick_text
+from sgdd_engine.evaluation.calibration import Bin
+from sgdd_engine.evaluation.metrics import METRICS, token_f1
+from sgdd_engine.evaluation.page.plots import Bar, Series, bars, lines, round_ticks, tick_text
+from sgdd_engine.evaluation.page.profiles import calibration, profile
+from sgdd_engine.evaluation.page.samples import compare
+from sgdd_engine.evaluation.page.write import render, write_page
+from sgdd_engine.evaluation.report import Sample
+from sgdd_engine.evaluation.verdicts import Verdict
 from sgdd_engine.text.words import words
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
-
-
-def near(mean, width=0.01):
-    return {"mean": mean, "low": mean - width, "high": mean + width}
-
-
-def condition(share):
-    return {
-        "exact_match": near(0.1234 * share),
-        "token_f1": near(0.7312 * share),
-        "set_f1": near(0.7018 * share),
-        "bleu": near(35.27 * share, 1.0),
-        "corpus_bleu": near(33.11 * share, 1.0),
-        "chrf": near(58.36 * share, 1.0),
-        "cosine": near(0.8643 * share),
-        "repetition": near(0.0157 * share, 0.001),
-        "length_error": near(0.42 * share),
-        "retrieval_top1": near(0.9712 * share),
-        "a_score_of_tomorrow": near(0.5552 * share),
-    }
-
-
-FULL = {
-    "sentences": 1234,
-    "checkpoint": "runs/tales",
-    "verdicts": [
-        {"name": "vector_used", "ok": True, "sentence": "The vector is used."},
-        {"name": "repetition", "ok": False, "sentence": "Words are often repeated."},
-        {"name": "guidance", "ok": None, "sentence": "Whether guidance helps cannot be told."},
-    ],
-    "conditions": {
-        "true": condition(1.0),
-        "unguided": condition(0.9),
-        "nearest": condition(0.4),
-        "shuffled": condition(0.25),
-        "null": condition(0.2),
-    },
-    "differences": {
-        "shuffled": {
-            "token_f1": near(0.5484),
-            "repetition": near(0.0118, 0.001),
-            "cosine": near(0.001, 0.02),
-        },
-        "unguided": {"token_f1": near(-0.0731), "repetition": near(-0.0216, 0.001)},
-    },
-    "random_pair_cosine": near(0.0517, 0.003),
-    "by_length": [
-        {"tokens": "1-8", "sentences": 1034, "token_f1": near(0.8617), "shuffled_token_f1": 0.1919},
-        {"tokens": "9-16", "sentences": 200, "token_f1": near(0.6423), "shuffled_token_f1": 0.1717},
-    ],
-    "by_mask_ratio": [
-        {"masked": "0-10", "accuracy": 0.9517, "nll_nats": 0.3131, "tokens": 7},
-        {"masked": "100", "accuracy": 0.4126, "nll_nats": 3.1714, "tokens": 9},
-    ],
-    "likelihood": {
-        "nelbo_nats_per_token": 2.4137,
-        "standard_error": 0.0213,
-        "bits_per_byte": 0.9126,
-        "bits_per_byte_standard_error": 0.0084,
-    },
-    "calibration": {
-        "ece": 0.0343,
-        "overconfidence": -0.0121,
-        "bins": [
-            {"low": 0.0, "high": 0.5, "confidence": 0.3111, "accuracy": 0.2888, "count": 1777},
-            {"low": 0.5, "high": 1.0, "confidence": 0.8222, "accuracy": 0.8444, "count": 3999},
-        ],
-    },
-    "latent": {
-        "kind": "vib",
-        "dimensions": 4,
-        "kl_nats_per_sentence": 6.137,
-        "kl_nats_by_dimension": [3.0, 2.0, 1.0, 0.137],
-        "active_units": 3,
-        "collapsed": False,
-        "spectrum": [4.0, 3.0, 2.0, 1.0],
-        "effective_rank": 3.33,
-    },
-    "diversity": {
-        "outputs_distinct_1": 0.3131,
-        "references_distinct_1": 0.3232,
-        "samples_per_sentence": 4,
-        "sentences": 100,
-        "temperature": 0.7,
-        "self_bleu": 41.26,
-        "something_new": 0.2727,
-    },
-    "memorisation": {"outputs": near(0.0042, 0.001), "sources": near(0.0113, 0.001)},
-    "guidance_search": {
-        "best": 2.0,
-        "sentences": 300,
-        "grid": [
-            {"cfg": 1.0, "token_f1": near(0.6613), "cosine": near(0.7914), "repetition": 0.0571},
-            {"cfg": 2.0, "token_f1": near(0.7315), "cosine": near(0.8616), "repetition": 0.0152},
-            {"cfg": 4.0, "token_f1": near(0.6817), "cosine": near(0.8218), "repetition": 0.0378},
-        ],
-    },
-    "encoder_calls": 8.5,
-    "samples": [
-        {
-            "group": "best",
-            "source": "A door.",
-            "text": "A door.",
-            "cosine": 0.99,
-            "token_f1": 1.0,
-            "bleu": 100.0,
-        },
-        {
-            "group": "worst",
-            "source": "He saw her & left.",
-            "text": "<script>alert(1)</script> left he",
-            "cosine": 0.21,
-            "token_f1": 0.2,
-            "bleu": 3.1,
-        },
-    ],
-    "settings": {
-        "eval": {"limit": 1234, "candidates": 8, "seed": 3},
-        "sampling": {"steps": 16, "cfg": 2.0, "temperature": 0.0},
-        "data": {"path": "tales.txt"},
-        "model": {"step": 12000, "encoder": {"name": "minilm"}},
-        "versions": {"sgdd": "7.8.9"},
-    },
-}
-SMALL = {"sentences": 2, "conditions": {"true": {"token_f1": near(0.3)}, "shuffled": {"token_f1": near(0.1)}}}
-# The key of the machine form that each part of the page shows.
-PARTS = {
-    "verdicts": "verdicts",
-    "conditions": "conditions",
-    "differences": "differences",
-    "length": "by_length",
-    "masks": "by_mask_ratio",
-    "guidance": "guidance_search",
-    "calibration": "calibration",
-    "latent": "latent",
-    "likelihood": "likelihood",
-    "samples": "samples",
-    "settings": "settings",
-}
+SECTIONS = [
+    *("verdicts", "conditions", "differences", "length", "masks", "guidance", "calibration", "latent"),
+    *("likelihood", "variety", "samples", "settings"),
+]
 
 
 class Page(HTMLParser):
@@ -203,13 +70,9 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
-def changed(**parts):
-    return {**copy.deepcopy(FULL), **parts}
-
-
 @pytest.fixture(scope="module")
 def page():
-    return Page(render(FULL))
+    return Page(render(FULL, "runs/tales"))
 
 
 def sections(page):
@@ -217,7 +80,7 @@ def sections(page):
 
 
 def test_every_part_has_its_section_and_its_way_there(page):
-    assert sections(page) == [*list(PARTS)[:-2], "variety", "samples", "settings"]
+    assert sections(page) == SECTIONS
     ids = page.ids()
     assert len(ids) == len(set(ids))
     links = [attrs["href"] for attrs in page.all("a")]
@@ -227,42 +90,55 @@ def test_every_part_has_its_section_and_its_way_there(page):
     assert named <= set(ids)
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("nothing", [None, "missing"])
-def test_a_part_without_figures_is_left_out_and_all_others_stay(page, part, nothing):
-    result = changed(**{PARTS[part]: None})
-    if nothing == "missing":
-        del result[PARTS[part]]
-    assert sections(Page(render(result))) == [name for name in sections(page) if name != part]
+def test_what_was_not_measured_is_left_out():
+    page = Page(render(SMALL, "runs/tales"))
+    assert sections(page) == [name for name in SECTIONS if name != "guidance"]
+    for text in ("found in training", "Self-BLEU", "KL", "Active units", "standard error", "Encoder calls"):
+        assert text not in page.text
+    assert "nearest training sentence" not in page.text.replace(
+        "looking up the nearest training sentence", ""
+    )
+    assert "So few sentences show at most 1 directions." in page.text
+    assert not re.search(r"\bNone\b|\bnull\b|undefined", page.text.split("Show as JSON")[0])
 
 
-def test_the_least_result_makes_a_page():
-    page = Page(render(SMALL))
-    assert sections(page) == ["conditions"]
-    assert "0.300" in page.text
-    assert not re.search(r"\bNone\b|\bnull\b|undefined", page.text)
-    assert sections(Page(render({}))) == []
-
-
-def test_the_numbers_of_the_result_stand_in_its_tables(page):
+def test_the_numbers_of_the_report_stand_in_its_tables(page):
     cells = " ".join(page.cells)
-    for name, scores in FULL["conditions"].items():
-        for score, value in scores.items():
-            decimals = 1 if score in ("bleu", "corpus_bleu", "chrf") else 2 if score == "length_error" else 3
-            for end in value.values():
-                assert f"{end:.{decimals}f}".replace("-", "−") in cells, (name, score)
+    for condition, scores in FULL.conditions.items():
+        for name, value in scores.items():
+            for end in (value.mean, *value.ends):
+                assert f"{end:.{METRICS[name].decimals}f}".replace("-", "−") in cells, (condition, name)
     for text in (
-        *("0.862", "0.192", "1,034", "0.952", "3.171", "0.661", "0.015"),
-        *("2.414", "± 0.021", "0.913", "± 0.008", "0.034", "−0.012", "1,777", "0.844"),
-        *("6.14", "3.3", "0.313", "0.323", "41.3", "0.273", "0.4 %", "1.1 %", "8.5"),
+        *("0.654", "0.162", "0.192", "1,034", "0.952", "3.171"),
+        *("2.414", "± 0.021", "0.913", "± 0.008", "0.011", "0.008", "1,777", "0.830"),
+        *(
+            "6.14",
+            "3.3",
+            "0.313",
+            "0.323",
+            "41.3",
+            "0.414",
+            "0.717",
+            "0.818",
+            "5.151",
+            "0.4 %",
+            "1.1 %",
+            "8.5",
+        ),
     ):
         assert text in cells, text
     assert "1,234 held-out sentences" in page.text
-    assert "A score of tomorrow" in page.text
     assert "two random sentences 0.052" in page.text
     assert "sgdd 7.8.9" in page.text
     assert "w = 2 (chosen)" in page.text
-    assert json.dumps(FULL["settings"], indent=2) in render_text(FULL, "pre")
+    assert json.dumps(FULL.settings, indent=2) in render_text(FULL, "pre")
+
+
+def test_one_sentence_is_shown_without_an_interval(page):
+    (row,) = re.findall(r"33–64 tokens</th>(.*?)</tr>", render(FULL, "x"))
+    assert "range" not in row
+    assert row.count("<td>") == 2 + len(FULL.by_length[0].own)
+    assert "0.654" in row
 
 
 def render_text(result, tag):
@@ -280,7 +156,7 @@ def render_text(result, tag):
             if getattr(self, "inside", False):
                 found.append(data)
 
-    EncoderScorer().feed(render(result))
+    EncoderScorer().feed(render(result, "x"))
     return "".join(found)
 
 
@@ -292,19 +168,15 @@ def test_verdicts_are_told_by_sign_and_by_word(page):
 
 def test_texts_cannot_become_markup():
     nasty = "</pre><script>alert(2)</script>\"'<img src=x onerror=alert(3)>"
-    page = Page(
-        render(
-            changed(
-                checkpoint=nasty,
-                verdicts=[{"name": nasty, "ok": True, "sentence": nasty}],
-                settings={"data": {"path": nasty}, nasty: nasty},
-                diversity={nasty: 0.5},
-                conditions={nasty: {"token_f1": near(0.5), nasty: near(0.4)}},
-                by_length=[{"tokens": nasty, "token_f1": near(0.5)}],
-                samples=[{"group": nasty, "source": nasty, "text": nasty, "token_f1": 0.1}],
-            )
-        )
+    report = replace(
+        FULL,
+        verdicts=[Verdict(nasty, True, nasty)],
+        settings={**FULL.settings, "data": {"path": nasty}, nasty: nasty},
+        by_length=[replace(FULL.by_length[0], tokens=nasty)],
+        latent=replace(FULL.latent, kind=nasty),
+        samples=[Sample(nasty, nasty, nasty, 0.1, 0.1, 0.1)],
     )
+    page = Page(render(report, nasty))
     assert len(page.all("script")) == 1
     assert page.all("img") == []
     assert not any(key.startswith("on") for _, attrs in page.elements for key in attrs)
@@ -312,7 +184,7 @@ def test_texts_cannot_become_markup():
 
 
 def test_the_page_asks_for_nothing():
-    text = render(FULL)
+    text = render(FULL, "x")
     page = Page(text)
     assert not re.search(r"https?:|//\w|url\(|@import|<iframe|<object|<embed", text)
     for _, attrs in page.elements:
@@ -324,13 +196,13 @@ def test_the_page_asks_for_nothing():
 
 def test_each_drawing_has_a_title_and_tells_its_numbers(page):
     drawings = page.all("svg")
-    # Three of the conditions, one by length, two by mask ratio, three of guidance, calibration, two of the latent.
-    assert len(drawings) == 12
+    # Conditions and lengths three each, two by mask ratio, six of guidance, calibration, two of the latent.
+    assert len(drawings) == 17
     ids = set(page.ids())
     for drawing in drawings:
         assert drawing["role"] == "img"
         assert set(drawing["aria-labelledby"].split()) <= ids
-    assert "its own vector 0.731 (0.721 to 0.741); its own, no guidance 0.658" in page.text
+    assert "its own vector 0.732 (0.722 to 0.742); its own vector, no guidance 0.659" in page.text
 
 
 def test_a_difference_is_judged_by_which_way_is_good(page):
@@ -343,12 +215,8 @@ def test_a_difference_is_judged_by_which_way_is_good(page):
 
 
 def test_figures_that_are_no_numbers_are_dashes():
-    result = changed(
-        by_mask_ratio=[{"masked": "100", "accuracy": math.nan, "nll_nats": None}],
-        conditions={"true": {"token_f1": near(0.5), "cosine": {"mean": math.inf, "low": 0, "high": 0}}},
-        likelihood={"nelbo_nats_per_token": math.nan, "bits_per_byte": 1.5},
-    )
-    text = render(result)
+    likelihood = replace(FULL.likelihood, nelbo_nats_per_token=math.nan, bits_per_byte=math.inf)
+    text = render(replace(FULL, likelihood=likelihood), "x")
     Page(text)
     assert not re.search(r"\bnan\b|\binf\b", text)
 
@@ -364,37 +232,32 @@ def test_samples_carry_their_scores_for_sorting(page):
 
 
 def test_capitals_are_no_difference_where_the_vocabulary_has_none():
-    pair = {"group": "best", "source": "The Door.", "token_f1": 1.0}
-    lower = Page(render(changed(samples=[{**pair, "text": "the door."}])))
-    cased = Page(render(changed(samples=[{**pair, "text": "the Door."}])))
-    # The legend above the samples has one of each.
-    assert len(lower.all("mark")) == 1
-    assert len(cased.all("mark")) == 2
+    def shown(text):
+        return Page(render(replace(FULL, samples=[Sample("best", "The Door.", text, 1.0, 1.0, 9.0)]), "x"))
+
+    # The legend above the samples has one mark.
+    assert len(shown("the door.").all("mark")) == 1
+    assert len(shown("the Door.").all("mark")) == 2
+
+
+def test_differences_are_marked_by_whole_words_in_any_script():
+    source, text = compare("हिन्दी में लिखो", "हिन्दू में लिखो")
+    assert [run.text for run in source if run.kind == "only"] == ["हिन्दी"]
+    assert [run.text for run in text if run.kind == "only"] == ["हिन्दू"]
+    source, text = compare("我今天去公园。", "我今天去学校。")
+    assert [run.text for run in source if run.kind == "only"] == ["公园"]
 
 
 def test_the_page_is_written_whole_and_replaced_whole(tmp_path):
-    path = tmp_path / "new" / "report.html"
-    write_page(SMALL, path)
-    write_page(FULL, path)
-    assert path.read_text(encoding="utf-8") == render(FULL)
+    path = tmp_path / "report.html"
+    write_page(SMALL, "a", path)
+    write_page(FULL, "b", path)
+    assert path.read_text(encoding="utf-8") == render(FULL, "b")
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path):
-    with pytest.raises(SgddError, match="is a folder") as caught:
-        write_page(SMALL, tmp_path)
-    assert "report.html" in caught.value.hint
-    file = tmp_path / "file"
-    file.write_text("kept", encoding="utf-8")
-    with pytest.raises(SgddError, match="cannot be written"):
-        claim(file / "report.html")
-    with pytest.raises(SgddError, match="cannot be written"):
-        write_page(SMALL, tmp_path / ("x" * 300))
-    assert file.read_text(encoding="utf-8") == "kept"
-
-
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
-    write_page(changed(checkpoint="runs/\udcff"), tmp_path / "report.html")
+    write_page(FULL, "runs/\udcff", tmp_path / "report.html")
     assert "runs/" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -466,7 +329,7 @@ def numbers(drawing, tag, attribute):
 
 
 def test_bars_are_as_long_as_their_values():
-    rows = [Bar("a", Interval(0.8, 0.7, 0.9), "own"), Bar("b", Interval(0.2, 0.2, 0.2), "control")]
+    rows = [Bar("a", Interval(0.8, 0.7, 0.9), "own"), Bar("b", Interval(0.2), "control")]
     drawing = bars("x", "X", rows)
     long, short = numbers(drawing, "rect", "width")
     assert long / short == pytest.approx(4, rel=0.01)
@@ -480,13 +343,15 @@ def test_bars_are_as_long_as_their_values():
 
 
 def test_higher_values_stand_higher():
-    values = [Interval(0.2, 0.1, 0.3), None, Interval(0.6, 0.5, 0.7)]
-    drawing = lines("x", "X", ["a", "b", "c"], [Series("s", values, "own")], axis="places", chosen=2)
+    values = [Interval(0.2, 0.1, 0.3), Interval(0.6)]
+    drawing = lines("x", "X", ["a", "c"], [Series("s", values, "own")], axis="places", chosen=1)
     low, high = numbers(drawing, "circle", "cy")
     assert high < low
     (left, right) = numbers(drawing, "circle", "cx")
     assert numbers(drawing, 'line class="reference"', "x1") == [right]
     assert left < right
+    # One interval, and a value without one.
+    assert str(drawing).count(" span") == 1
 
 
 def test_one_place_and_equal_values_can_be_drawn():
@@ -502,7 +367,10 @@ def test_one_place_and_equal_values_can_be_drawn():
 
 
 def test_a_perfectly_calibrated_bin_lies_on_the_diagonal():
-    drawing = calibration("x", "X", [Bin(0.0, 0.0, 1), Bin(0.5, 0.5, 4), Bin(1.0, 1.0, 9), Bin(0.9, 0.1, 0)])
+    def dot(confidence, accuracy, count):
+        return Bin(0.0, 1.0, confidence, accuracy, count)
+
+    drawing = calibration("x", "X", [dot(0.0, 0.0, 1), dot(0.5, 0.5, 4), dot(1.0, 1.0, 9), dot(0.9, 0.1, 0)])
     x, y = (numbers(drawing, "circle", axis) for axis in ("cx", "cy"))
     assert (x[0] + x[2]) / 2 == pytest.approx(x[1])
     assert (y[0] + y[2]) / 2 == pytest.approx(y[1])

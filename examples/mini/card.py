@@ -14,16 +14,9 @@ from string import Template
 from typing import Any
 
 from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint, read_info, resolve_checkpoint
+from sgdd_engine.evaluation.reconstruction import CONDITIONS
 
 TEMPLATE = Path(__file__).with_name("card.template.md")
-CONDITIONS = {
-    "true": "its own vector",
-    "one_shot": "its own vector, one shot",
-    "unguided": "its own vector, no guidance",
-    "nearest": "*control:* nearest training sentence",
-    "shuffled": "*control:* another sentence's vector",
-    "null": "*control:* no vector",
-}
 # Key of a score, its name, digits behind the point.
 SCORES = (
     ("exact_match", "exact", 3),
@@ -142,8 +135,9 @@ def feedback(reports: Sequence[dict[str, Any]]) -> str:
 def conditions(found: dict[str, dict[str, Any]]) -> list[str]:
     shown = [score for score in SCORES if score[0] in found["true"]]
     rows = header("decoded from", [name for _, name, _ in shown])
-    for key, label in CONDITIONS.items():
+    for key, condition in CONDITIONS.items():
         if scores := found.get(key):
+            label = f"*control:* {condition.label}" if condition.control else condition.label
             rows.append(row(label, [interval(scores.get(score), digits) for score, _, digits in shown]))
     return rows
 
@@ -192,6 +186,9 @@ def row(first: str, cells: list[str]) -> str:
 def interval(value: dict[str, float] | None, digits: int) -> str:
     if value is None:
         return "-"
+    # A single sentence has no interval.
+    if value["low"] is None:
+        return f"{value['mean']:.{digits}f}"
     return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
 
 

@@ -103,15 +103,22 @@ def evaluate(
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
     from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
+    from sgdd_engine.atomic_files import MANIFEST, check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
-    from sgdd_engine.evaluation.page import claim, write_page  # noqa: PLC0415
+    from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
+    from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
     if page is not None:
-        claim(page)
+        check_writable(page, "Name another file with --report.")
     _warn_of_unused(resolved)
     model, folder = load_model(
         checkpoint, device_name(gpu, device), named_encoder(resolved), mini_by=command_line("eval", MINI)
     )
+    if resolved.settings.eval.find_cfg and not is_mini(folder):
+        check_writable(
+            folder / MANIFEST,
+            "The weight is recorded there: leave out --find-cfg, or evaluate a copy (sgdd export).",
+        )
     sampling = sampling_for(resolved, model)
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
@@ -125,13 +132,13 @@ def evaluate(
             keep_cfg=resolved.origin("sample.cfg") != DEFAULT,
             on_event=display,
         )
-    result = {"checkpoint": checkpoint_name(folder), **report.to_dict()}
+    name = checkpoint_name(folder)
     if as_json:
-        emit_json(result, indent=2)
+        emit_json({"checkpoint": name, **report.to_dict()}, indent=2)
     else:
-        draw_evaluation(result)
+        draw_evaluation(report, name)
     if page is not None:
-        write_page(result, page)
+        write_page(report, name, page)
         say(f"Report: {page}")
     if report.guidance_search is not None:
         _record(report.guidance_search, folder)

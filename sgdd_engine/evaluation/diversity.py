@@ -1,8 +1,9 @@
 """Whether the model writes more than one thing: several samples of each vector, and the words of all outputs."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,21 +11,71 @@ import torch
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import distinct, sentence_bleu, unigram_entropy_nats
-from sgdd_engine.evaluation.scores import Scores, encode_again
+from sgdd_engine.evaluation.scores import encode_again
 from sgdd_engine.events import Listener, StageFinished, StageStarted, ignore
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD
 
 SENTENCES = 100
 
 
-def diversity_of_outputs(scores: Scores) -> dict[str, float]:
-    """Different words and pairs of words, and entropy, of all outputs and of all references."""
-    figures = {}
-    for name, texts in (("outputs", scores.texts), ("references", scores.references)):
-        figures[f"{name}_distinct_1"] = distinct(texts, 1)
-        figures[f"{name}_distinct_2"] = distinct(texts, 2)
-        figures[f"{name}_entropy_nats"] = unigram_entropy_nats(texts)
-    return figures
+@dataclass(frozen=True)
+class WordFigures:
+    """The words of many texts together.
+
+    Attributes:
+        distinct_1: Different words over all words, 0–1.
+        distinct_2: Different pairs of neighbouring words over all such pairs, 0–1.
+        entropy_nats: Entropy of the words, per word.
+    """
+
+    distinct_1: float
+    distinct_2: float
+    entropy_nats: float
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "WordFigures":
+        """The figures of some texts."""
+        return cls(distinct(texts, 1), distinct(texts, 2), unigram_entropy_nats(texts))
+
+
+@dataclass(frozen=True)
+class SampleFigures:
+    """How far several samples of one vector differ, as means over vectors.
+
+    Attributes:
+        sentences: Vectors.
+        samples_per_sentence: Texts written from each.
+        temperature: Of the sampler.
+        samples_distinct_1: Different words over all words of one vector's texts, 0–1.
+        samples_distinct_2: The same of pairs of neighbouring words.
+        self_bleu: BLEU of a text against another of the same vector (Zhu et al. 2018), 0–100; 100 where all are equal.
+        samples_cosine: Cosine of the re-encoded texts with their vector.
+    """
+
+    sentences: int
+    samples_per_sentence: int
+    temperature: float
+    samples_distinct_1: float
+    samples_distinct_2: float
+    self_bleu: float
+    samples_cosine: float
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """The words of all outputs beside those of their references, and samples where some were asked for."""
+
+    outputs: WordFigures
+    references: WordFigures
+    samples: SampleFigures | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values: `outputs_distinct_1` and so on, those of the samples under their own names."""
+        return {
+            **{f"outputs_{name}": value for name, value in asdict(self.outputs).items()},
+            **{f"references_{name}": value for name, value in asdict(self.references).items()},
+            **({} if self.samples is None else asdict(self.samples)),
+        }
 
 
 def diversity_of_samples(
@@ -35,8 +86,8 @@ def diversity_of_samples(
     sampling: SamplingConfig,
     seed: int,
     on_event: Listener = ignore,
-) -> dict[str, float]:
-    """Write several samples from each of at most 100 vectors, and see how far they differ.
+) -> SampleFigures:
+    """Write several samples from each of at most 100 vectors, and compare them.
 
     Args:
         model: A trained model.
@@ -45,10 +96,6 @@ def diversity_of_samples(
         sampling: Steps, guidance and order; the temperature is 0.7, and there is one candidate and no feedback.
         seed: Of the choice and of the samples.
         on_event: Told of the stage.
-
-    Returns:
-        `samples_distinct_1` and `samples_distinct_2` (within the samples of one vector, mean over vectors),
-        `self_bleu` (mean BLEU of a sample against another of the same vector) and `samples_cosine`.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:SENTENCES])
     vectors = data.vectors[torch.from_numpy(chosen)]
@@ -67,17 +114,17 @@ def diversity_of_samples(
     )
     on_event(StageFinished("diversity"))
     groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]
-    return {
-        "sentences": len(chosen),
-        "samples_per_sentence": samples,
-        "temperature": RESAMPLING_TEMPERATURE,
-        "samples_distinct_1": float(np.mean([distinct(group, 1) for group in groups])),
-        "samples_distinct_2": float(np.mean([distinct(group, 2) for group in groups])),
-        "self_bleu": float(np.mean([_self_bleu(group) for group in groups])),
-        "samples_cosine": float(cosines.mean()),
-    }
+    return SampleFigures(
+        sentences=len(chosen),
+        samples_per_sentence=samples,
+        temperature=RESAMPLING_TEMPERATURE,
+        samples_distinct_1=float(np.mean([distinct(group, 1) for group in groups])),
+        samples_distinct_2=float(np.mean([distinct(group, 2) for group in groups])),
+        self_bleu=float(np.mean([_self_bleu(group) for group in groups])),
+        samples_cosine=float(cosines.mean()),
+    )
 
 
 def _self_bleu(texts: Sequence[str]) -> float:
-    """Mean BLEU of each text against each other one (Zhu et al. 2018), 0–100; 100 where all are the same."""
+    """Mean BLEU of each text against each other one."""
     return float(np.mean([sentence_bleu(other, text) for text, other in permutations(texts, 2)]))

@@ -1,6 +1,5 @@
 """The evaluation as one call: reconstruction beside its controls, likelihood, and the settings that made them."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,19 +10,20 @@ import torch
 from sgdd_engine import __version__
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.evaluation import verdicts as say
-from sgdd_engine.evaluation.bootstrap import BOOTSTRAP_RESAMPLES, Interval, Resampling, bootstrap_interval
+from sgdd_engine.evaluation import verdicts
+from sgdd_engine.evaluation.bootstrap import RESAMPLES, Resampling, bootstrap_interval
+from sgdd_engine.evaluation.calibration import BINS
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
-from sgdd_engine.evaluation.diversity import diversity_of_outputs, diversity_of_samples
-from sgdd_engine.evaluation.guidance_search import GuidanceSearch, search_guidance
+from sgdd_engine.evaluation.diversity import Diversity, WordFigures, diversity_of_samples
+from sgdd_engine.evaluation.guidance_search import search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
-from sgdd_engine.evaluation.likelihood import LikelihoodFigures, likelihood
-from sgdd_engine.evaluation.metrics import repetition
-from sgdd_engine.evaluation.reconstruction import Controlled, reconstruct_with_controls
+from sgdd_engine.evaluation.likelihood import likelihood
+from sgdd_engine.evaluation.metrics import METRICS, repetition
+from sgdd_engine.evaluation.reconstruction import CONDITIONS, reconstruct_with_controls, with_other_vectors
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
-from sgdd_engine.evaluation.training_text import TrainingSide, training_side
+from sgdd_engine.evaluation.training_text import TrainingComparison, compare_with_training
 from sgdd_engine.events import Listener, ignore
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, validate_shortlist
 
@@ -41,7 +41,7 @@ def evaluate(
 ) -> EvaluationReport:
     """Reconstruct held-out sentences from a full mask, beside the controls, and score their likelihood.
 
-    The choice of the other vector, the masks, the times, the sampler and the bootstrap are seeded by
+    The choice of the other vector, the masks, the sampler and the bootstrap are seeded by
     `config.seed`: the same call gives the same numbers.
 
     References are the sources as the decoder's tokenizer can write them, `decode(encode(source))`, so that an
@@ -65,110 +65,91 @@ def evaluate(
     config, sampling = config or EvalConfig(), sampling or model.recommended_sampling
     reads = config.candidates > 1 or config.refine > 0
     config = replace(config, shortlist=validate_shortlist(config.shortlist, model.info, reads))
+    seed = config.seed
     data = fitted(data, model, on_event)
     # Loaded before the long part, so that a missing encoder is said at once.
     _ = model.encoder
     search = None
     if search_on is not None:
         others = fitted(search_on, model, on_event)
-        search = search_guidance(model, others, sampling=sampling, seed=config.seed, on_event=on_event)
+        search = search_guidance(model, others, sampling=sampling, seed=seed, on_event=on_event)
         sampling = sampling if keep_cfg else replace(sampling, cfg=search.best)
-    written = reconstruct_with_controls(model, data, config=config, sampling=sampling, on_event=on_event)
-    beside = None
+
+    scores = reconstruct_with_controls(model, data, config=config, sampling=sampling, on_event=on_event)
+    true = scores["true"]
+    compared = None
     if training is not None:
-        beside = training_side(model, data, written.true, training, config.training_limit, on_event)
-    scored = likelihood(model, data, samples=config.nelbo_samples, seed=config.seed, on_event=on_event)
-    diversity = diversity_of_outputs(written.true)
-    if config.diversity_samples:
-        diversity |= diversity_of_samples(
-            model,
-            data,
-            samples=config.diversity_samples,
-            sampling=sampling,
-            seed=config.seed,
-            on_event=on_event,
+        compared = compare_with_training(
+            model, data, true, training, limit=config.training_limit, seed=seed, on_event=on_event
         )
-    return _report(model, data, config, sampling, written, beside, scored, diversity, search)
+    if compared is not None:
+        scores["nearest"] = compared.nearest
+    scores = {name: scores[name] for name in CONDITIONS if name in scores}
+    bound = likelihood(model, data, samples=config.nelbo_samples, seed=seed, on_event=on_event)
+    samples = None
+    if count := config.diversity_samples:
+        samples = diversity_of_samples(
+            model, data, samples=count, sampling=sampling, seed=seed, on_event=on_event
+        )
 
-
-def _report(
-    model: SGDD,
-    data: EvaluationSet,
-    config: EvalConfig,
-    sampling: SamplingConfig,
-    written: Controlled,
-    beside: TrainingSide | None,
-    scored: LikelihoodFigures,
-    diversity: Mapping[str, float],
-    search: GuidanceSearch | None,
-) -> EvaluationReport:
-    scores = _conditions(written, beside)
-    resampling = Resampling(len(data), config.seed)
-    figures = {name: condition.figures(resampling) for name, condition in scores.items()}
-    conditions = {name: intervals(columns) for name, columns in figures.items()}
-    gains = {
-        name: differences(figures["true"], columns) for name, columns in figures.items() if name != "true"
-    }
-    latent = latent_figures(model, data.vectors)
-    memorisation = None if beside is None else beside.memorisation(config.seed)
-    return EvaluationReport(
+    resampling = Resampling(len(data), seed)
+    totals = {name: condition.totals(resampling) for name, condition in scores.items()}
+    report = EvaluationReport(
         scores=scores,
-        conditions=conditions,
-        differences=gains,
-        random_pair_cosine=bootstrap_interval(written.random_pair_cosines, config.seed),
-        verdicts=_verdicts(conditions, gains, written.true, config, sampling, latent, scored, memorisation),
-        by_length=scores_by_length(
-            written.true, written.shuffled, [len(tokens) for tokens in data.token_ids], config.seed
-        ),
-        likelihood=scored,
-        latent=latent,
-        diversity=diversity,
-        memorisation=memorisation,
+        conditions={name: intervals(condition) for name, condition in totals.items()},
+        differences={
+            name: differences(totals["true"], condition)
+            for name, condition in totals.items()
+            if name != "true"
+        },
+        random_pair_cosine=bootstrap_interval(_random_pair_cosines(data, true, seed), seed),
+        verdicts=(),
+        by_length=scores_by_length(true, scores["shuffled"], [len(row) for row in data.token_ids], seed),
+        likelihood=bound,
+        latent=latent_figures(model, data.vectors),
+        diversity=Diversity(WordFigures.of(true.texts), WordFigures.of(true.references), samples),
+        memorisation=None if compared is None else compared.memorisation,
         guidance_search=search,
-        samples=choose_samples(written.true, data.sentences, config.seed),
-        settings=_settings(model, data, config, sampling, beside),
+        samples=choose_samples(true, data.sentences, seed),
+        settings=_settings(model, data, config, sampling, compared),
     )
+    return replace(report, verdicts=_verdicts(report, config, sampling))
 
 
-def _conditions(written: Controlled, beside: TrainingSide | None) -> dict[str, Scores]:
-    """The conditions that were made, in the order of their expected success."""
-    found = {
-        "true": written.true,
-        "one_shot": written.one_shot,
-        "unguided": written.unguided,
-        "nearest": None if beside is None else beside.nearest,
-        "shuffled": written.shuffled,
-        "null": written.null,
-    }
-    return {name: scores for name, scores in found.items() if scores is not None}
+def _random_pair_cosines(
+    data: EvaluationSet, true: Scores, seed: int
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Cosines of the sentences' vectors with those they are shuffled with [N]."""
+    other = with_other_vectors(data, true.references, seed).vectors
+    return torch.cosine_similarity(data.vectors.double(), other.double(), dim=-1).numpy()
 
 
 def _verdicts(
-    conditions: Mapping[str, Mapping[str, Interval]],
-    gains: Mapping[str, Mapping[str, Interval]],
-    written: Scores,
-    config: EvalConfig,
-    sampling: SamplingConfig,
-    latent: Mapping[str, Any],
-    scored: LikelihoodFigures,
-    memorisation: Mapping[str, Any] | None,
-) -> list[say.Verdict]:
-    true, nearest = conditions["true"], conditions.get("nearest")
-    repeated = float(np.mean([repetition(text) for text in written.references]))
-    return say.answered(
-        [
-            say.vector_verdict(true, conditions["shuffled"], gains["shuffled"], len(written)),
-            say.posterior_verdict(latent),
-            say.guidance_verdict(sampling.cfg, gains["unguided"]) if "unguided" in gains else None,
-            say.feedback_verdict(float(written.encoder_calls.mean()), config.shortlist, gains["one_shot"])
-            if "one_shot" in gains
-            else None,
-            None if nearest is None else say.retrieval_verdict(true, nearest, gains["nearest"]),
-            say.calibration_verdict(scored.calibration),
-            None if memorisation is None else say.memorisation_verdict(memorisation),
-            say.repetition_verdict(true, repeated),
-        ]
-    )
+    report: EvaluationReport, config: EvalConfig, sampling: SamplingConfig
+) -> list[verdicts.Verdict]:
+    """The verdicts on all that was measured."""
+    own, gains, references = report.conditions["true"], report.differences, report.scores["true"].references
+    overlap = verdicts.overlap_metric(references)
+    found = [
+        verdicts.vector_verdict(
+            own, report.conditions["shuffled"], gains["shuffled"], report.sentences, overlap
+        ),
+        verdicts.posterior_verdict(report.latent),
+    ]
+    if "unguided" in gains:
+        found.append(verdicts.guidance_verdict(sampling.cfg, gains["unguided"], overlap))
+    if "one_shot" in gains:
+        found.append(
+            verdicts.feedback_verdict(report.encoder_calls, config.shortlist, gains["one_shot"], overlap)
+        )
+    if "nearest" in gains:
+        found.append(verdicts.retrieval_verdict(own, report.conditions["nearest"], gains["nearest"]))
+    found.append(verdicts.calibration_verdict(report.likelihood.calibration))
+    if report.memorisation is not None:
+        found.append(verdicts.memorisation_verdict(report.memorisation))
+    repeated = float(np.mean([repetition(text) for text in references]))
+    found.append(verdicts.repetition_verdict(own, repeated))
+    return [verdict for verdict in found if verdict is not None]
 
 
 def _settings(
@@ -176,14 +157,14 @@ def _settings(
     data: EvaluationSet,
     config: EvalConfig,
     sampling: SamplingConfig,
-    beside: TrainingSide | None,
+    compared: TrainingComparison | None,
 ) -> dict[str, Any]:
     """All that made the figures, as JSON values."""
     return {
         "eval": asdict(config),
         "sampling": asdict(sampling),
         "data": dict(data.origin),
-        "training": None if beside is None else dict(beside.origin),
+        "training": None if compared is None else dict(compared.origin),
         "model": {
             "step": model.info.step,
             "encoder": model.info.encoder.to_dict(),
@@ -206,24 +187,17 @@ SCORING = {
     "start": "full mask, predicted length",
     "references": "decode(encode(source)) by the model's tokenizer",
     "words": "Unicode word boundaries (UAX #29); single letters in scripts without spaces; each mark a word",
-    "token_f1": "multisets of words and marks",
-    "set_f1": "sets of the same words and marks, as vec2text's token F1 but for its word split",
-    "bleu": "mean of sentence sacreBLEU (exp, effective order; 13a, but zh where the "
-    "reference is Chinese and char where it is in another script without spaces); corpus_bleu over all sentences",
-    "chrf": "mean of sentence chrF2 (character n-grams up to 6); corpus_chrf over all sentences",
-    "cosine": "re-encoded text with the source's own vector, under every condition",
-    "retrieval": "rank of the source among all sources by cosine with the re-encoded text",
-    "shuffled": "another sentence's vector, each used once",
-    "null": "no vector, one candidate, no feedback",
-    "unguided": "its own vector, w = 1, all else the same",
-    "one_shot": "its own vector, one candidate, no rounds of refining, no shortlist",
+    **{name: metric.explanation for name, metric in METRICS.items()},
+    "bleu_details": "sacreBLEU, exponential smoothing, effective order for sentences; tokenizer 13a, but zh where the "
+    "reference is Chinese and char where it is in another script without spaces",
+    **{name: f"{condition.label}: {condition.meaning}" for name, condition in CONDITIONS.items()},
     "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call; 1: none",
-    "nearest": "the training sentence whose stored vector has the highest cosine with the source's",
     "nelbo": "given the vector (posterior mean) and the true length; every number of masks equally often",
-    "calibration": "probability of the likeliest token of each masked position, given the vector and the true "
-    "length, without guidance; every number of masks equally often, the full mask once; 15 bins of equal width",
+    "calibration": "probability of the likeliest token of each masked position, given the vector and the true length, "
+    f"without guidance; every number of masks equally often, the full mask once; {BINS} bins of equal width",
     "memorisation": "token by token, by the model's tokenizer",
     "diversity": f"temperature {RESAMPLING_TEMPERATURE:g}, one candidate, no feedback",
     "guidance_search": "one shot; the highest mean of token F1 and cosine",
-    "intervals": f"95 %, percentile bootstrap over sentences, {BOOTSTRAP_RESAMPLES} resamples",
+    "intervals": f"95 %, percentile bootstrap over sentences, {RESAMPLES} resamples",
 }
+"""How the figures are made, for the report's settings."""

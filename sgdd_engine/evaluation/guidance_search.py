@@ -9,6 +9,7 @@ from sgdd_engine.errors import GenerationError
 from sgdd_engine.evaluation.bootstrap import Interval, Resampling
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
+from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import references_of, score_written, write
 from sgdd_engine.evaluation.scores import intervals
 from sgdd_engine.events import Listener, Notice, ignore
@@ -16,7 +17,6 @@ from sgdd_engine.generation import SGDD
 
 GRID = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 SENTENCES = 300
-_SHOWN = ("token_f1", "cosine", "bleu", "chrf", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GuidancePoint:
 
     Attributes:
         cfg: The weight w.
-        figures: Scores with their intervals.
+        figures: Every metric with its interval.
     """
 
     cfg: float
@@ -59,7 +59,7 @@ class GuidanceSearch:
         grid = [
             {
                 "cfg": point.cfg,
-                **{name: point.figures[name].to_dict() for name in _SHOWN},
+                **{name: point.figures[name].to_dict() for name, metric in METRICS.items() if metric.main},
                 "repetition": point.figures["repetition"].mean,
             }
             for point in self.points
@@ -73,17 +73,15 @@ def search_guidance(
     *,
     sampling: SamplingConfig,
     seed: int,
-    grid: Sequence[float] = GRID,
     on_event: Listener = ignore,
 ) -> GuidanceSearch:
-    """Write every sentence at every weight, one shot each, and compare.
+    """Write every sentence at every weight of `GRID`, one shot each, and compare.
 
     Args:
         model: A trained model with a null condition.
         data: Sentences that fit it and are not scored afterwards.
         sampling: All but the weight.
         seed: Of the sampler and the bootstrap.
-        grid: The weights, ascending.
         on_event: Told of progress and of each weight's scores.
 
     Raises:
@@ -97,10 +95,10 @@ def search_guidance(
     references, resampling = references_of(model, data), Resampling(len(data), seed)
     config = EvalConfig(seed=seed)
     points = []
-    for weight in grid:
+    for weight in GRID:
         written = write(model, data, f"cfg {weight:g}", config, replace(sampling, cfg=weight), on_event)
         scores = score_written(model, data, references, written)
-        points.append(GuidancePoint(weight, intervals(scores.figures(resampling))))
+        points.append(GuidancePoint(weight, intervals(scores.totals(resampling))))
         f1, cosine = points[-1].figures["token_f1"].mean, points[-1].figures["cosine"].mean
         on_event(Notice(f"cfg {weight:g}: token F1 {f1:.3f}, cosine {cosine:.3f}"))
     return GuidanceSearch(points, len(data))

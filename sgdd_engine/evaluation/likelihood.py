@@ -1,8 +1,8 @@
-"""How probable the held-out sentences are under the model: the bound, and its guesses by mask ratio."""
+"""The probability of held-out sentences under the model: the bound, and guesses by mask ratio and by confidence."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.diffusion.objective import nelbo_nats, ratio_bucket
-from sgdd_engine.evaluation.bootstrap import Figures, ratio_with_error
+from sgdd_engine.evaluation.bootstrap import Floats, ratio_with_error
 from sgdd_engine.evaluation.calibration import Calibration
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
@@ -28,27 +28,47 @@ RATIO_PARTS = 10
 
 
 @dataclass(frozen=True, slots=True)
+class MaskBucket:
+    """Guesses at the tokens of canvases of which a like share is masked.
+
+    Attributes:
+        masked: The share, in percent: "0-10" … "90-100", and "100" for the full mask, where decoding starts.
+        accuracy: Share of masked tokens guessed in one pass.
+        nll_nats: Per masked token.
+        tokens: Masked tokens.
+    """
+
+    masked: str
+    accuracy: float
+    nll_nats: float
+    tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class LikelihoodFigures:
     """Figures of teacher-forced scoring; the sentence's own vector and its true length are given.
 
     Attributes:
         nelbo_nats_per_token: Negative evidence lower bound over all tokens.
-        standard_error: Of that figure, over sentences and noise.
+        standard_error: Of that figure, over sentences and noise; None for a single sentence.
         bits_per_byte: The same bound per UTF-8 byte of the texts, as the tokenizer can write them.
-        bits_per_byte_standard_error: Of that figure, over sentences and noise.
-        by_mask_ratio: `masked` (percent of the canvas; "100" is the full mask, where decoding starts), `accuracy`
-            (share of masked tokens guessed in one pass), `nll_nats` (per masked token) and `tokens`.
+        bits_per_byte_standard_error: Of that figure, likewise.
+        by_mask_ratio: Guesses by the share of the canvas that is masked; buckets without a token are left out.
         calibration: Confidence in the likeliest token of each masked position, and whether it is the right one.
     """
 
     nelbo_nats_per_token: float
-    standard_error: float
+    standard_error: float | None
     bits_per_byte: float
-    bits_per_byte_standard_error: float
-    by_mask_ratio: Sequence[dict[str, Any]]
+    bits_per_byte_standard_error: float | None
+    by_mask_ratio: Sequence[MaskBucket]
     calibration: Calibration
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | None]:
         """The bound as JSON values."""
         return {
             "nelbo_nats_per_token": self.nelbo_nats_per_token,
@@ -92,7 +112,8 @@ def likelihood(
     per_token, error = ratio_with_error(nats, lengths.astype(np.float64))
     texts = model.tokenizer.decode_batch(data.token_ids)
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.float64)
-    on_event(StageFinished("likelihood", f"{per_token:.3f} ± {error:.3f} nats per token"))
+    spread = "" if error is None else f" ± {error:.3f}"
+    on_event(StageFinished("likelihood", f"{per_token:.3f}{spread} nats per token"))
     return LikelihoodFigures(
         per_token,
         error,
@@ -141,19 +162,19 @@ class _Tally:
         nothing = np.zeros(0)
         self.calibration = Calibration.of(nothing, nothing)
 
-    def add(self, buckets: Figures, guesses: Guesses) -> None:
+    def add(self, buckets: Floats, guesses: Guesses) -> None:
         """Count M guesses, each in its bucket [M]."""
         nll, right, confidence = (part.float().cpu().double().numpy() for part in guesses)
         for row, weights in enumerate((np.ones_like(nll), right, nll)):
             self._sums[row] += np.bincount(buckets.astype(np.int64), weights, RATIO_PARTS + 1)
         self.calibration += Calibration.of(confidence.clip(0, 1), right)
 
-    def by_mask_ratio(self) -> list[dict[str, Any]]:
+    def by_mask_ratio(self) -> list[MaskBucket]:
         """The figures of each bucket that holds a token."""
         width = 100 // RATIO_PARTS
         names = [*(f"{width * part}-{width * (part + 1)}" for part in range(RATIO_PARTS)), "100"]
         return [
-            {"masked": name, "accuracy": right / tokens, "nll_nats": nats / tokens, "tokens": int(tokens)}
+            MaskBucket(name, right / tokens, nats / tokens, int(tokens))
             for name, tokens, right, nats in zip(names, *self._sums.tolist(), strict=True)
             if tokens
         ]
@@ -161,7 +182,7 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    """Scores the clean tokens `x` [B, n] at masked positions, and keeps count of the guesses."""
+    """Scores the clean tokens `x` [B, n] at masked positions, and counts the guesses."""
 
     model: SemanticDecoder
     x: Tensor

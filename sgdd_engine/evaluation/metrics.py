@@ -1,22 +1,24 @@
-"""Scores of one text against another. Pure functions of strings and counts.
+"""What an evaluation measures: each metric once, with its name, its meaning and its function, in `METRICS`.
 
-Every score takes texts as they are: whether case counts is decided by whoever hands them over (see
-`reconstruction`, which compares with the source as the decoder's vocabulary can write it).
+The scores themselves are pure functions of strings and counts. They take texts as they are: whether case counts is
+decided by the caller (see `reconstruction`, which compares with the source as the decoder's vocabulary can write it).
 
-BLEU and chrF are functions of counts that add up over sentences, so one walk over the texts gives the scores of
-each sentence, of the corpus, and of every resample of it.
+BLEU and chrF are functions of counts that add up over sentences, so one pass over the texts gives the scores of each
+sentence, of the corpus, and of every resample of it.
 """
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 
-from sgdd_engine.evaluation.bootstrap import Figures
+from sgdd_engine.evaluation.bootstrap import Floats, Resampling
 from sgdd_engine.text.words import spacing, words
 
 BLEU_ORDER = 4
@@ -75,7 +77,7 @@ def sentence_bleu(reference: str, text: str) -> float:
     return bleu_of_sentence(reference, text)[0]
 
 
-def bleu_of_counts(counts: Figures) -> Figures:
+def bleu_of_counts(counts: Floats) -> Floats:
     """sacreBLEU, 0–100, of summed counts [..., 10] as `bleu_of_sentence` gives them: [...].
 
     4-grams, exponential smoothing, brevity penalty (Papineni et al. 2002), as sacreBLEU scores a corpus.
@@ -92,12 +94,6 @@ def bleu_of_counts(counts: Figures) -> Figures:
     return np.where(usable, score, 0.0)
 
 
-def corpus_bleu(references: Sequence[str], texts: Sequence[str]) -> float:
-    """All sentences' sacreBLEU together, 0–100: n-grams are counted over the corpus."""
-    counts = [bleu_of_sentence(*pair)[1] for pair in zip(references, texts, strict=True)]
-    return float(bleu_of_counts(np.sum(counts, axis=0, dtype=np.float64)))
-
-
 def chrf_counts(reference: str, text: str) -> list[int]:
     """For each order of character n-grams up to 6: those of the text, those of the reference, and matches: [18].
 
@@ -112,7 +108,7 @@ def chrf_counts(reference: str, text: str) -> list[int]:
     return counts
 
 
-def chrf_of_counts(counts: Figures) -> Figures:
+def chrf_of_counts(counts: Floats) -> Floats:
     """chrF2, 0–100, of summed counts [..., 18] as `chrf_counts` gives them: [...]."""
     found, expected, matched = (counts[..., part::3] for part in range(3))
     there = (found > 0) & (expected > 0)
@@ -120,14 +116,8 @@ def chrf_of_counts(counts: Figures) -> Figures:
     precision = np.where(there, matched / np.maximum(found, 1.0), 0.0).sum(axis=-1) / orders
     recall = np.where(there, matched / np.maximum(expected, 1.0), 0.0).sum(axis=-1) / orders
     weighted = CHRF_BETA**2 * precision + recall
-    score: Figures = 100.0 * (1 + CHRF_BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1.0)
+    score: Floats = 100.0 * (1 + CHRF_BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1.0)
     return score
-
-
-def corpus_chrf(references: Sequence[str], texts: Sequence[str]) -> float:
-    """chrF2 of all sentences together, 0–100: F-score of character n-grams up to 6."""
-    counts = [chrf_counts(*pair) for pair in zip(references, texts, strict=True)]
-    return float(chrf_of_counts(np.sum(counts, axis=0, dtype=np.float64)))
 
 
 def repetition(text: str) -> float:
@@ -154,6 +144,185 @@ def unigram_entropy_nats(texts: Sequence[str]) -> float:
     counts = Counter(word for text in texts for word in words(text))
     total = counts.total()
     return sum(count / total * math.log(total / count) for count in counts.values())
+
+
+@dataclass(frozen=True)
+class WrittenTexts:
+    """N texts beside what they are compared with, and what the encoder and the tokenizer say of them.
+
+    Attributes:
+        references: What each text is compared with [N].
+        texts: What was written [N].
+        cosines: Of each re-encoded text with the vector of its source [N].
+        ranks: Place of the source among all sources by cosine with the re-encoded text, from 1 [N].
+        excess_tokens: Tokens of each text less those of its source [N].
+    """
+
+    references: Sequence[str]
+    texts: Sequence[str]
+    cosines: Floats
+    ranks: Floats
+    excess_tokens: Floats
+
+    def by_pair(self, score: Callable[[str, str], float]) -> Floats:
+        """A score of each reference and text [N]."""
+        return np.array([score(*pair) for pair in self._pairs], dtype=np.float64)
+
+    @cached_property
+    def bleu(self) -> tuple[Floats, Floats]:
+        """The sacreBLEU of each text [N], and the counts of `bleu_of_sentence` [N, 10]."""
+        found = [bleu_of_sentence(*pair) for pair in self._pairs]
+        return np.array([score for score, _ in found]), np.array([counts for _, counts in found], np.float64)
+
+    @cached_property
+    def chrf(self) -> Floats:
+        """The counts of `chrf_counts` [N, 18]."""
+        return np.array([chrf_counts(*pair) for pair in self._pairs], dtype=np.float64)
+
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        return list(zip(self.references, self.texts, strict=True))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score of what was written.
+
+    Attributes:
+        label: Its name in tables and sentences.
+        meaning: What it is, in one clause.
+        better: Whether higher or lower values are good.
+        of: From N written texts: its value for each [N], or counts that add up over sentences [N, C].
+        total: From these, its value for all sentences and for each resample [1 + R]; None: their mean.
+        bounds: Its lowest and highest value; None where there is no highest.
+        main: Whether it is shown by length and by guidance weight as well.
+    """
+
+    label: str
+    meaning: str
+    better: Literal["higher", "lower"]
+    of: Callable[[WrittenTexts], Floats]
+    total: Callable[[Resampling, Floats], Floats] | None = None
+    bounds: tuple[int, int] | None = (0, 1)
+    main: bool = False
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point where it is shown."""
+        if self.bounds is None:
+            return 2
+        return 1 if self.bounds[1] == 100 else 3
+
+    @property
+    def explanation(self) -> str:
+        """What it is, its range, and which way is good."""
+        range_ = "" if self.bounds is None else ", {} to {}".format(*self.bounds).replace("-", "−")
+        return f"{self.meaning}{range_}; {self.better} is better"
+
+
+METRICS: dict[str, Metric] = {
+    "exact_match": Metric(
+        "exact match",
+        "share of sentences that come back letter for letter",
+        "higher",
+        lambda written: written.by_pair(exact_match),
+        main=True,
+    ),
+    "token_f1": Metric(
+        "token F1",
+        "words and marks in common, each counted as often as it stands there",
+        "higher",
+        lambda written: written.by_pair(token_f1),
+        main=True,
+    ),
+    "set_f1": Metric(
+        "set F1",
+        "words and marks in common, each counted once, as in vec2text's token F1 but for its word split",
+        "higher",
+        lambda written: written.by_pair(set_f1),
+        main=True,
+    ),
+    "bleu": Metric(
+        "BLEU",
+        "runs of up to four words in common, mean over sentences",
+        "higher",
+        lambda written: written.bleu[0],
+        bounds=(0, 100),
+        main=True,
+    ),
+    "corpus_bleu": Metric(
+        "corpus BLEU",
+        "the same, counted over all sentences together",
+        "higher",
+        lambda written: written.bleu[1],
+        lambda resampling, counts: bleu_of_counts(resampling.sums(counts)),
+        bounds=(0, 100),
+    ),
+    "chrf": Metric(
+        "chrF",
+        "runs of up to six letters in common (chrF2), mean over sentences",
+        "higher",
+        lambda written: chrf_of_counts(written.chrf),
+        bounds=(0, 100),
+        main=True,
+    ),
+    "corpus_chrf": Metric(
+        "corpus chrF",
+        "the same, counted over all sentences together",
+        "higher",
+        lambda written: written.chrf,
+        lambda resampling, counts: chrf_of_counts(resampling.sums(counts)),
+        bounds=(0, 100),
+    ),
+    "cosine": Metric(
+        "cosine",
+        "the re-encoded text against the source's own vector, under every condition",
+        "higher",
+        lambda written: written.cosines,
+        bounds=(-1, 1),
+        main=True,
+    ),
+    "repetition": Metric(
+        "repetition",
+        "share of neighbouring words that are one word twice",
+        "lower",
+        lambda written: np.array([repetition(text) for text in written.texts]),
+    ),
+    "length_error": Metric(
+        "length error",
+        "tokens too many or too few, mean over sentences",
+        "lower",
+        lambda written: np.abs(written.excess_tokens),
+        bounds=None,
+    ),
+    "length_exact": Metric(
+        "length exact",
+        "share of sentences with the right number of tokens",
+        "higher",
+        lambda written: (written.excess_tokens == 0).astype(np.float64),
+    ),
+    "retrieval_top1": Metric(
+        "rank 1",
+        "share of texts whose nearest source, by the cosine, is their own",
+        "higher",
+        lambda written: (written.ranks == 1).astype(np.float64),
+    ),
+    "retrieval_mrr": Metric(
+        "reciprocal rank",
+        "1 / rank of the source among all sources, mean over sentences",
+        "higher",
+        lambda written: 1 / written.ranks,
+    ),
+    "retrieval_median_rank": Metric(
+        "median rank",
+        "rank of the source among all sources, from 1",
+        "lower",
+        lambda written: written.ranks,
+        Resampling.medians,
+        bounds=None,
+    ),
+}
+"""All metrics by name, in the order of tables. A new one is an entry here and a test of its values."""
 
 
 def _characters(text: str, order: int) -> Counter[str]:

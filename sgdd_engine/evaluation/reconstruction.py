@@ -1,8 +1,6 @@
 """Sentences written from a full mask under several conditions, each scored against its own source.
 
-The conditions are the sentence's own vector (true), the same without feedback (one_shot) or without guidance
-(unguided), another sentence's vector (shuffled) and no vector (null). What the last two score is what guessing
-scores: only the distance to them shows that the vector is used.
+The scores of the controls are those of guessing: only the distance to them shows that the vector is used.
 
 The reference of a sentence is what the decoder's tokenizer can write of it, `decode(encode(source))`: a
 vocabulary without capitals must not be scored on capitals. The cosine is, under every condition, between the
@@ -15,10 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.evaluation.bootstrap import Figures
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.scores import Scores, score
@@ -29,26 +25,38 @@ from sgdd_engine.generation import SGDD, Generation
 CHUNK = 64
 
 
-@dataclass(frozen=True)
-class Controlled:
-    """The conditions side by side.
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a text is written from.
 
     Attributes:
-        true: Written from the sentence's own vector.
-        shuffled: Written from another sentence's vector.
-        null: Written from no vector.
-        unguided: Written from the sentence's own vector without guidance; None where `true` has none, or where it
-            was not asked for.
-        one_shot: Written from the sentence's own vector at once; None where `true` is, too.
-        random_pair_cosines: Of the sentences' vectors with those they were shuffled with [N].
+        label: Its name in progress, tables and on the page.
+        meaning: What exactly is done.
+        control: Whether it shows what is reached without the sentence's own vector.
     """
 
-    true: Scores
-    shuffled: Scores
-    null: Scores
-    unguided: Scores | None
-    one_shot: Scores | None
-    random_pair_cosines: Figures
+    label: str
+    meaning: str
+    control: bool = False
+
+
+CONDITIONS = {
+    "true": Condition(
+        "its own vector", "with the candidates, the feedback and the guidance that were asked for"
+    ),
+    "one_shot": Condition(
+        "its own vector, one shot", "one candidate, no rounds of refining, no shortlist, all else the same"
+    ),
+    "unguided": Condition("its own vector, no guidance", "w = 1, all else the same"),
+    "nearest": Condition(
+        "nearest training sentence",
+        "the training sentence whose stored vector has the highest cosine with the source's; nothing is written",
+        control=True,
+    ),
+    "shuffled": Condition("another sentence's vector", "each used once, all else the same", control=True),
+    "null": Condition("no vector", "one candidate, no feedback", control=True),
+}
+"""The conditions by their names in reports, in the order of their expected success."""
 
 
 def reconstruct_with_controls(
@@ -58,7 +66,7 @@ def reconstruct_with_controls(
     config: EvalConfig,
     sampling: SamplingConfig,
     on_event: Listener = ignore,
-) -> Controlled:
+) -> dict[str, Scores]:
     """Write every sentence from a full mask under the conditions, with predicted lengths.
 
     Args:
@@ -69,34 +77,33 @@ def reconstruct_with_controls(
         sampling: Steps, guidance, order, temperature.
         on_event: Told of progress.
 
+    Returns:
+        The scores by condition: `true`, `shuffled`, `null`, and `one_shot` beside feedback or `unguided` beside
+        guidance.
+
     Raises:
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
     references = references_of(model, data)
-    other = derangement(references, config.seed)
-    away = replace(
-        data,
-        vectors=data.vectors[torch.from_numpy(other)],
-        token_ids=[data.token_ids[row] for row in other.tolist()],
-    )
-    own = write(model, data, "reconstruction", config, sampling, on_event)
-    at_once = plain = None
+
+    def scored(written: Sequence[Generation]) -> Scores:
+        return score_written(model, data, references, written)
+
+    def written(
+        condition: str, data: EvaluationSet, config: EvalConfig, sampling: SamplingConfig
+    ) -> list[Generation]:
+        return write(model, data, _stage(condition), config, sampling, on_event)
+
+    found = {"true": scored(written("true", data, config, sampling))}
     if config.feedback:
-        at_once = write(
-            model, data, "one shot", replace(config, candidates=1, refine=0, shortlist=1), sampling, on_event
-        )
+        at_once = replace(config, candidates=1, refine=0, shortlist=1)
+        found["one_shot"] = scored(written("one_shot", data, at_once, sampling))
     elif config.compare_guidance and sampling.cfg != 1:
-        plain = write(model, data, "unguided", config, replace(sampling, cfg=1.0), on_event)
-    others = write(model, away, "shuffled", config, sampling, on_event)
-    nothing = _write_null(model, len(data), config.seed, sampling, on_event)
-    return Controlled(
-        true=score_written(model, data, references, own),
-        shuffled=score_written(model, data, references, others),
-        null=score_written(model, data, references, nothing),
-        unguided=None if plain is None else score_written(model, data, references, plain),
-        one_shot=None if at_once is None else score_written(model, data, references, at_once),
-        random_pair_cosines=_cosines(data.vectors, away.vectors),
-    )
+        found["unguided"] = scored(written("unguided", data, config, replace(sampling, cfg=1.0)))
+    others = with_other_vectors(data, references, config.seed)
+    found["shuffled"] = scored(written("shuffled", others, config, sampling))
+    found["null"] = scored(_write_null(model, len(data), config.seed, sampling, on_event))
+    return found
 
 
 def references_of(model: SGDD, data: EvaluationSet) -> list[str]:
@@ -104,11 +111,21 @@ def references_of(model: SGDD, data: EvaluationSet) -> list[str]:
     return model.tokenizer.decode_batch(data.token_ids)
 
 
+def with_other_vectors(data: EvaluationSet, references: Sequence[str], seed: int) -> EvaluationSet:
+    """The sentences of a set, each with the vector and the tokens of another one."""
+    other = derangement(references, seed)
+    return replace(
+        data,
+        vectors=data.vectors[torch.from_numpy(other)],
+        token_ids=[data.token_ids[row] for row in other.tolist()],
+    )
+
+
 def derangement(sentences: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     """For each of N ≥ 2 rows another row [N], each used once, and of another sentence wherever that can be.
 
     Rows in random order, equal sentences side by side, shifted by the size of the largest group of equals: so
-    nobody stays in its group as long as no sentence makes up more than half of the rows.
+    no row stays in its group as long as no sentence makes up more than half of the rows.
     """
     size = len(sentences)
     assert size >= 2, "a derangement needs two rows"
@@ -168,15 +185,16 @@ def score_written(
 def _write_null(
     model: SGDD, count: int, seed: int, sampling: SamplingConfig, on_event: Listener
 ) -> list[Generation]:
-    """`count` texts without a vector; without chance in the sampler they are one and the same, written once."""
-    on_event(StageStarted("null", count))
+    """`count` texts without a vector; a sampler without randomness writes one text only, which stands for all."""
+    stage = _stage("null")
+    on_event(StageStarted(stage, count))
     nothing = torch.zeros(1, model.info.model.embedding_dim)
     samples = count if sampling.stochastic else 1
     written = model.generate(nothing, sampling=sampling, num_samples=samples, seed=seed, unconditional=True)
-    on_event(StageProgress("null", count))
-    on_event(StageFinished("null"))
+    on_event(StageProgress(stage, count))
+    on_event(StageFinished(stage))
     return written if sampling.stochastic else written * count
 
 
-def _cosines(one: Tensor, other: Tensor) -> Figures:
-    return torch.cosine_similarity(one.double(), other.double(), dim=-1).numpy()
+def _stage(condition: str) -> str:
+    return f"writing from {CONDITIONS[condition].label}"

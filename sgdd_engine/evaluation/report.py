@@ -7,16 +7,47 @@ from typing import Any
 import numpy as np
 
 from sgdd_engine.evaluation.bootstrap import Interval, Resampling
+from sgdd_engine.evaluation.diversity import Diversity
 from sgdd_engine.evaluation.guidance_search import GuidanceSearch
+from sgdd_engine.evaluation.latent import LatentFigures
 from sgdd_engine.evaluation.likelihood import LikelihoodFigures
+from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.scores import Scores, intervals
+from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import Verdict
 
 # Sentences shown of each group.
 SHOWN = 20
+# Scores shown with each of them.
+SAMPLE_SCORES = ("cosine", "token_f1", "bleu")
 # Upper ends of the length buckets, in tokens of the source.
 LENGTH_EDGES = (8, 16, 32, 64, 128, 256, 512)
-_BY_LENGTH = ("exact_match", "token_f1", "set_f1", "bleu", "chrf", "cosine")
+
+
+@dataclass(frozen=True)
+class LengthBucket:
+    """Sentences of like length.
+
+    Attributes:
+        tokens: Of the source: "1-8", "9-16" and so on.
+        sentences: How many.
+        own: The main metrics of the true vector.
+        shuffled_token_f1: Token F1 of another sentence's vector.
+    """
+
+    tokens: str
+    sentences: int
+    own: Mapping[str, Interval]
+    shuffled_token_f1: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, the metrics among the others."""
+        return {
+            "tokens": self.tokens,
+            "sentences": self.sentences,
+            **{name: value.to_dict() for name, value in self.own.items()},
+            "shuffled_token_f1": self.shuffled_token_f1.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -27,7 +58,7 @@ class Sample:
         group: `best`, `median` or `worst` by token F1, or `random`.
         source: The sentence as it stands in the source.
         text: What was written from its vector.
-        cosine: Of the two meanings.
+        cosine: Of the vectors of both.
         token_f1: Of `text` against what the tokenizer can write of `source`.
         bleu: Of the same, 0–100.
     """
@@ -45,13 +76,12 @@ class EvaluationReport:
     """The outcome of `evaluate`.
 
     Attributes:
-        scores: Texts and scores by sentence under each condition: `true`, and where they were made `one_shot`,
-            `unguided` and `nearest`, and `shuffled` and `null`.
-        conditions: The figures of each condition with their 95 % bootstrap intervals.
+        scores: Texts and scores by sentence under each of `CONDITIONS` that was made.
+        conditions: The metrics of each condition with their 95 % bootstrap intervals.
         differences: Of `true` to each other condition, paired by sentence, with 95 % intervals.
         random_pair_cosine: Mean cosine of the vectors of two different sentences.
         verdicts: What the figures mean.
-        by_length: Figures with the true vector, by tokens of the source.
+        by_length: Figures by tokens of the source.
         likelihood: Bound, guesses by mask ratio, and calibration.
         latent: What the bottleneck lets through.
         diversity: Of several samples of a vector, and of the words of all outputs.
@@ -66,11 +96,11 @@ class EvaluationReport:
     differences: Mapping[str, Mapping[str, Interval]]
     random_pair_cosine: Interval
     verdicts: Sequence[Verdict]
-    by_length: Sequence[Mapping[str, Any]]
+    by_length: Sequence[LengthBucket]
     likelihood: LikelihoodFigures
-    latent: Mapping[str, Any]
-    diversity: Mapping[str, float]
-    memorisation: Mapping[str, Any] | None
+    latent: LatentFigures
+    diversity: Diversity
+    memorisation: Memorisation | None
     guidance_search: GuidanceSearch | None
     samples: Sequence[Sample]
     settings: Mapping[str, Any]
@@ -81,19 +111,19 @@ class EvaluationReport:
         return len(self.scores["true"])
 
     @property
-    def vector_used(self) -> bool:
-        """Whether the true vector helps: the interval of the difference to another's lies above zero."""
-        return self.differences["shuffled"]["token_f1"].low > 0
+    def encoder_calls(self) -> float:
+        """Texts that were encoded to write one sentence, mean."""
+        return float(self.scores["true"].encoder_calls.mean())
 
     def to_dict(self) -> dict[str, Any]:
         """The stable machine form, JSON values only: the object that `sgdd eval --json` prints.
 
-        A score is `{"mean", "low", "high"}`, the mean with its 95 % interval; shares lie in 0–1, BLEU and chrF in
-        0–100. Keys: `sentences`; `verdicts` (`name`, `ok`, `sentence`); `conditions` and `differences` (by condition
-        and score); `random_pair_cosine`; `encoder_calls` (texts encoded to write one sentence, mean); `by_length`;
-        `by_mask_ratio` (`masked` in percent, `accuracy`, `nll_nats`, `tokens`); `likelihood`; `calibration` (`ece`,
-        `overconfidence`, `tokens`, `bins`); `latent`; `diversity`; `memorisation` and `guidance_search` (or null);
-        `samples`; `settings`.
+        A score is `{"mean", "low", "high"}`, the mean with its 95 % interval, whose ends are null where there is one
+        sentence; ranges stand in `settings.scoring`. Keys: `sentences`; `verdicts` (`name`, `ok`, `sentence`);
+        `conditions` and `differences` (by condition and score); `random_pair_cosine`; `encoder_calls` (texts encoded
+        to write one sentence, mean); `by_length`; `by_mask_ratio` (`masked` in percent, `accuracy`, `nll_nats`,
+        `tokens`); `likelihood`; `calibration` (`ece`, `overconfidence`, `tokens`, `bins`); `latent`; `diversity`;
+        `memorisation` and `guidance_search` (or null); `samples`; `settings`.
         """
         return {
             "sentences": self.sentences,
@@ -101,14 +131,14 @@ class EvaluationReport:
             "conditions": _plain(self.conditions),
             "differences": _plain(self.differences),
             "random_pair_cosine": self.random_pair_cosine.to_dict(),
-            "encoder_calls": float(self.scores["true"].encoder_calls.mean()),
-            "by_length": [dict(row) for row in self.by_length],
-            "by_mask_ratio": [dict(row) for row in self.likelihood.by_mask_ratio],
+            "encoder_calls": self.encoder_calls,
+            "by_length": [bucket.to_dict() for bucket in self.by_length],
+            "by_mask_ratio": [bucket.to_dict() for bucket in self.likelihood.by_mask_ratio],
             "likelihood": self.likelihood.to_dict(),
             "calibration": self.likelihood.calibration.to_dict(),
-            "latent": dict(self.latent),
-            "diversity": dict(self.diversity),
-            "memorisation": None if self.memorisation is None else dict(self.memorisation),
+            "latent": self.latent.to_dict(),
+            "diversity": self.diversity.to_dict(),
+            "memorisation": None if self.memorisation is None else self.memorisation.to_dict(),
             "guidance_search": None if self.guidance_search is None else self.guidance_search.to_dict(),
             "samples": [asdict(sample) for sample in self.samples],
             "settings": dict(self.settings),
@@ -137,17 +167,15 @@ def choose_samples(scores: Scores, sources: Sequence[str], seed: int) -> list[Sa
             group,
             sources[row],
             scores.texts[row],
-            *(float(scores[name][row]) for name in ("cosine", "token_f1", "bleu")),
+            **{name: float(scores[name][row]) for name in SAMPLE_SCORES},
         )
         for group, rows in groups.items()
         for row in rows
     ]
 
 
-def scores_by_length(
-    true: Scores, shuffled: Scores, lengths: Sequence[int], seed: int
-) -> list[dict[str, Any]]:
-    """Figures by the source's length in tokens, with their intervals; buckets without a sentence are left out."""
+def scores_by_length(true: Scores, shuffled: Scores, lengths: Sequence[int], seed: int) -> list[LengthBucket]:
+    """Figures by the source's length in tokens; buckets without a sentence are left out."""
     bucket = np.searchsorted(LENGTH_EDGES, lengths)
     lower = (1, *(edge + 1 for edge in LENGTH_EDGES[:-1]))
     rows = []
@@ -156,17 +184,11 @@ def scores_by_length(
         if not len(here):
             continue
         resampling = Resampling(len(here), seed)
-        own, others = (intervals(scores.of(here).figures(resampling)) for scores in (true, shuffled))
-        rows.append(
-            {
-                "tokens": f"{low}-{high}",
-                "sentences": len(here),
-                **{name: own[name].to_dict() for name in _BY_LENGTH},
-                "shuffled_token_f1": others["token_f1"].to_dict(),
-            }
-        )
+        own, other = (intervals(scores.of(here).totals(resampling)) for scores in (true, shuffled))
+        main = {name: own[name] for name, metric in METRICS.items() if metric.main}
+        rows.append(LengthBucket(f"{low}-{high}", len(here), main, other["token_f1"]))
     return rows
 
 
-def _plain(table: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float]]]:
+def _plain(table: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float | None]]]:
     return {part: {name: value.to_dict() for name, value in row.items()} for part, row in table.items()}

@@ -1,4 +1,4 @@
-"""Texts of one condition with all their scores, sentence by sentence, and how sure the scores' means are."""
+"""Texts of one condition with all their scores, sentence by sentence, and the intervals of the scores' means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,18 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgdd_engine.evaluation.bootstrap import Figures, Interval, Resampling, interval
+from sgdd_engine.evaluation.bootstrap import Floats, Interval, Resampling, interval
 from sgdd_engine.evaluation.data import EvaluationSet
-from sgdd_engine.evaluation.metrics import (
-    bleu_of_counts,
-    bleu_of_sentence,
-    chrf_counts,
-    chrf_of_counts,
-    exact_match,
-    repetition,
-    set_f1,
-    token_f1,
-)
+from sgdd_engine.evaluation.metrics import METRICS, WrittenTexts
 from sgdd_engine.generation import SGDD
 
 # Elements of the table of similarities held at once: 32 MiB.
@@ -35,28 +26,21 @@ class Scores:
     Attributes:
         texts: What was written.
         references: What it is compared with.
-        values: Scores by name, sentence by sentence [N]; their means are the figures of the condition. Shares in
-            0–1, BLEU and chrF in 0–100, `length_error` in tokens.
-        ranks: Place of the source among all sources by cosine with the re-encoded text, from 1 [N].
-        bleu_counts: What the corpus's BLEU is made of [N, 10].
-        chrf_counts: What the corpus's chrF is made of [N, 18].
+        values: By name of the metric: its value for each sentence [N], or counts that add up [N, C].
         encoder_calls: Texts that were encoded to write each [N].
     """
 
     texts: Sequence[str]
     references: Sequence[str]
-    values: Mapping[str, Figures]
-    ranks: Figures
-    bleu_counts: Figures
-    chrf_counts: Figures
-    encoder_calls: Figures
+    values: Mapping[str, Floats]
+    encoder_calls: Floats
 
     def __len__(self) -> int:
         """Number of texts."""
         return len(self.texts)
 
-    def __getitem__(self, name: str) -> Figures:
-        """A score by name, sentence by sentence [N]."""
+    def __getitem__(self, name: str) -> Floats:
+        """A metric by name, sentence by sentence [N]."""
         return self.values[name]
 
     def of(self, rows: npt.NDArray[np.int64]) -> "Scores":
@@ -65,30 +49,27 @@ class Scores:
             [self.texts[row] for row in rows.tolist()],
             [self.references[row] for row in rows.tolist()],
             {name: values[rows] for name, values in self.values.items()},
-            self.ranks[rows],
-            self.bleu_counts[rows],
-            self.chrf_counts[rows],
             self.encoder_calls[rows],
         )
 
-    def figures(self, resampling: Resampling) -> dict[str, Figures]:
-        """Every figure of the condition, for the sentences themselves and for each resample: [1 + R] each."""
-        means = resampling.means(np.stack(list(self.values.values()), axis=1))
-        return {
-            **dict(zip(self.values, means.T, strict=True)),
-            "corpus_bleu": bleu_of_counts(resampling.sums(self.bleu_counts)),
-            "corpus_chrf": chrf_of_counts(resampling.sums(self.chrf_counts)),
-            "retrieval_median_rank": resampling.medians(self.ranks),
-        }
+    def totals(self, resampling: Resampling) -> dict[str, Floats]:
+        """Every metric of the condition, for the sentences themselves and for each resample: [1 + R] each."""
+        averaged = [name for name in self.values if METRICS[name].total is None]
+        means = resampling.means(np.stack([self.values[name] for name in averaged], axis=1))
+        found = dict(zip(averaged, means.T, strict=True))
+        for name, values in self.values.items():
+            if (total := METRICS[name].total) is not None:
+                found[name] = total(resampling, values)
+        return {name: found[name] for name in self.values}
 
 
-def intervals(figures: Mapping[str, Figures]) -> dict[str, Interval]:
-    """Each figure [1 + R] with its 95 % interval."""
-    return {name: interval(values) for name, values in figures.items()}
+def intervals(totals: Mapping[str, Floats]) -> dict[str, Interval]:
+    """Each metric [1 + R] with its 95 % interval."""
+    return {name: interval(values) for name, values in totals.items()}
 
 
-def differences(one: Mapping[str, Figures], other: Mapping[str, Figures]) -> dict[str, Interval]:
-    """Each figure of one condition less that of the other, paired by sentence, with its 95 % interval."""
+def differences(one: Mapping[str, Floats], other: Mapping[str, Floats]) -> dict[str, Interval]:
+    """Each metric of one condition less that of the other, paired by sentence, with its 95 % interval."""
     return {name: interval(values - other[name]) for name, values in one.items()}
 
 
@@ -100,7 +81,7 @@ def score(
     lengths: Sequence[int],
     encoder_calls: Sequence[int] | None = None,
 ) -> Scores:
-    """Score a text for each sentence of a set.
+    """Score a text for each sentence of a set, by every metric.
 
     Args:
         model: Its encoder reads the texts again.
@@ -110,31 +91,13 @@ def score(
         lengths: Tokens of each text [N].
         encoder_calls: Texts that were encoded to write each [N]; none by default.
     """
-    pairs = list(zip(references, texts, strict=True))
-    bleu = [bleu_of_sentence(*pair) for pair in pairs]
-    chrf = np.array([chrf_counts(*pair) for pair in pairs], dtype=np.float64)
-    cosine, ranks = _compare_meaning(encode_again(model, texts), data.vectors)
-    excess = np.array(lengths) - np.array([len(tokens) for tokens in data.token_ids])
-    values = {
-        "exact_match": [exact_match(*pair) for pair in pairs],
-        "token_f1": [token_f1(*pair) for pair in pairs],
-        "set_f1": [set_f1(*pair) for pair in pairs],
-        "bleu": [value for value, _ in bleu],
-        "chrf": chrf_of_counts(chrf),
-        "cosine": cosine,
-        "repetition": [repetition(text) for text in texts],
-        "length_error": np.abs(excess),
-        "length_exact": excess == 0,
-        "retrieval_top1": ranks == 1,
-        "retrieval_mrr": 1 / ranks,
-    }
+    cosines, ranks = _compare_meaning(encode_again(model, texts), data.vectors)
+    excess = np.subtract(lengths, [len(tokens) for tokens in data.token_ids]).astype(np.float64)
+    written = WrittenTexts(references, texts, cosines, ranks, excess)
     return Scores(
         texts=texts,
         references=references,
-        values={name: np.asarray(column, dtype=np.float64) for name, column in values.items()},
-        ranks=ranks,
-        bleu_counts=np.array([counts for _, counts in bleu], dtype=np.float64),
-        chrf_counts=chrf,
+        values={name: metric.of(written) for name, metric in METRICS.items()},
         encoder_calls=np.asarray(encoder_calls or np.zeros(len(texts)), dtype=np.float64),
     )
 
@@ -147,7 +110,7 @@ def encode_again(model: SGDD, texts: Sequence[str]) -> Tensor:
     return vectors[torch.tensor([distinct[text] for text in texts])]
 
 
-def _compare_meaning(again: Tensor, vectors: Tensor) -> tuple[Figures, Figures]:
+def _compare_meaning(again: Tensor, vectors: Tensor) -> tuple[Floats, Floats]:
     """Cosine of each text with its source [N], and the place of its source among all sources [N]."""
     again, sources = (torch.nn.functional.normalize(v.double(), dim=-1) for v in (again, vectors))
     cosine = (again * sources).sum(dim=-1)

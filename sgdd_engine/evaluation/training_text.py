@@ -1,11 +1,11 @@
-"""The training sentences beside an evaluation: what retrieval would answer, and what the model knows by heart.
+"""The training sentences beside an evaluation: the nearest one to each source, and which texts are copies of one.
 
-Both come from one walk over the training split, some thousand rows of one length at a time, so memory does not grow
+Both come from one pass over the training split, some thousand rows of one length at a time, so memory does not grow
 with the corpus.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,56 +14,64 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
-from sgdd_engine.evaluation.bootstrap import bootstrap_interval
+from sgdd_engine.evaluation.bootstrap import Interval, bootstrap_interval
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.reconstruction import references_of
 from sgdd_engine.evaluation.scores import Scores, score
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 STAGE = "training sentences"
 # Rows of the training split held at once.
 BLOCK = 8192
-# Seed of the hash; whatever it finds is compared token by token.
-_HASH_SEED = 20_110_411
 
 
 @dataclass(frozen=True)
-class TrainingSide:
+class Memorisation:
+    """How many texts are training sentences, with 95 % intervals.
+
+    Attributes:
+        outputs: Share of what was written.
+        sources: Share of the sources.
+        excess: The former less the latter, paired by sentence.
+    """
+
+    outputs: Interval
+    sources: Interval
+    excess: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingComparison:
     """The N sentences of an evaluation beside the training text.
 
     Attributes:
         nearest: The nearest training sentences, scored as if they had been written.
-        outputs_known: Whether each output is a training sentence [N].
-        sources_known: Whether each source is one [N].
+        memorisation: How many outputs and sources are training sentences.
         origin: Where the training text came from and how much of it was looked at, as JSON values.
     """
 
     nearest: Scores
-    outputs_known: npt.NDArray[np.bool_]
-    sources_known: npt.NDArray[np.bool_]
+    memorisation: Memorisation
     origin: Mapping[str, Any]
 
-    def memorisation(self, seed: int) -> dict[str, Any]:
-        """Share of `outputs` and of `sources` that are training sentences, and the `excess` of the former.
 
-        Each with its 95 % interval; the excess is paired by sentence.
-        """
-        outputs, sources = (known.astype(np.float64) for known in (self.outputs_known, self.sources_known))
-        columns = {"outputs": outputs, "sources": sources, "excess": outputs - sources}
-        return {name: bootstrap_interval(values, seed).to_dict() for name, values in columns.items()}
-
-
-def training_side(
+def compare_with_training(
     model: SGDD,
     data: EvaluationSet,
     written: Scores,
     corpus: Corpus,
+    *,
     limit: int,
+    seed: int,
     on_event: Listener = ignore,
-) -> TrainingSide | None:
+) -> TrainingComparison | None:
     """Look the sentences and what was written up in the training split of a corpus.
 
     Args:
@@ -72,6 +80,7 @@ def training_side(
         written: What was written for them.
         corpus: The corpus whose training split is looked at.
         limit: Training sentences looked at; of more every k-th.
+        seed: Of the bootstrap.
         on_event: Told of progress, and why nothing could be looked up.
 
     Returns:
@@ -94,10 +103,12 @@ def training_side(
     fingerprint = corpus.manifest.fingerprint()
     tokens = [split.tokens(row) for row in found.nearest.tolist()]
     texts = model.tokenizer.decode_batch(tokens)
-    return TrainingSide(
+    copied, overlap = np.split(found.known.astype(np.float64), [len(outputs)])
+    return TrainingComparison(
         nearest=score(model, data, references_of(model, data), texts, [len(row) for row in tokens]),
-        outputs_known=found.known[: len(outputs)],
-        sources_known=found.known[len(outputs) :],
+        memorisation=Memorisation(
+            *(bootstrap_interval(values, seed) for values in (copied, overlap, copied - overlap))
+        ),
         origin={
             "path": str(corpus.folder),
             "fingerprint": fingerprint,
@@ -119,18 +130,16 @@ def _misfit(model: SGDD, corpus: Corpus) -> str | None:
 
 @dataclass(frozen=True)
 class TrainingText:
-    """What the walk found for N vectors and M token rows.
+    """What the pass found for N vectors and M token rows.
 
     Attributes:
         nearest: Row of the training sentence whose vector has the highest cosine with each vector [N].
-        cosine: That cosine, between stored and given vector [N].
         known: Whether each token row is a training sentence [M].
         searched: Training sentences compared with.
         available: Training sentences there are.
     """
 
-    nearest: Rows
-    cosine: npt.NDArray[np.float32]
+    nearest: RowNumbers
     known: npt.NDArray[np.bool_]
     searched: int
     available: int
@@ -158,7 +167,10 @@ def look_up(
     rows = np.arange(0, len(split), -(-len(split) // limit))
     queries = torch.nn.functional.normalize(vectors.float(), dim=-1).to(device)
     best, nearest = torch.full((len(queries),), -torch.inf), torch.zeros(len(queries), dtype=torch.long)
-    memory = _Memory(token_ids)
+    wanted: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(token_ids):
+        wanted.setdefault(tuple(row), []).append(number)
+    lengths, known = set(map(len, wanted)), np.zeros(len(token_ids), dtype=np.bool_)
     on_event(StageStarted(STAGE, len(rows)))
     done = 0
     for block in _blocks(split, rows):
@@ -168,14 +180,17 @@ def look_up(
         found = torch.from_numpy(block)[place]
         better = (cosine > best) | ((cosine == best) & (found < nearest))
         best, nearest = torch.where(better, cosine, best), torch.where(better, found, nearest)
-        memory.meet(tokens.numpy())
+        if tokens.shape[1] in lengths:
+            for row in map(tuple, tokens.tolist()):
+                if numbers := wanted.get(row):
+                    known[numbers] = True
         done += len(block)
         on_event(StageProgress(STAGE, done))
     on_event(StageFinished(STAGE))
-    return TrainingText(nearest.numpy(), best.numpy(), memory.known, len(rows), len(split))
+    return TrainingText(nearest.numpy(), known, len(rows), len(split))
 
 
-def _blocks(split: CorpusSplit, rows: Rows) -> Iterator[Rows]:
+def _blocks(split: CorpusSplit, rows: RowNumbers) -> Iterator[RowNumbers]:
     """The rows in blocks of one length each."""
     lengths = split.lengths[rows]
     for length in np.unique(lengths):
@@ -188,37 +203,3 @@ def _closest(queries: Tensor, stored: Tensor) -> tuple[Tensor, Tensor]:
     unit = torch.nn.functional.normalize(stored.to(queries.device), dim=-1)
     cosine, place = (queries @ unit.T).max(dim=1)
     return cosine.cpu(), place.cpu()
-
-
-class _Memory:
-    """Which of some token rows have been met.
-
-    Rows are compared by a multiply-add hash modulo 2⁶⁴ first, and the few that agree token by token.
-    """
-
-    def __init__(self, token_ids: Sequence[Sequence[int]]) -> None:
-        self.known = np.zeros(len(token_ids), dtype=np.bool_)
-        longest = max(map(len, token_ids), default=0)
-        self._factors = np.random.default_rng(_HASH_SEED).integers(1 << 64, size=longest, dtype=np.uint64)
-        self._wanted: dict[tuple[int, ...], list[int]] = {}
-        for number, row in enumerate(token_ids):
-            self._wanted.setdefault(tuple(row), []).append(number)
-        by_length: dict[int, list[tuple[int, ...]]] = {}
-        for key in self._wanted:
-            by_length.setdefault(len(key), []).append(key)
-        self._hashes = {n: self._hash(np.array(keys, dtype=np.int64)) for n, keys in by_length.items() if n}
-
-    def meet(self, tokens: Rows) -> None:
-        """Take note of token rows of one length [B, n]."""
-        wanted = self._hashes.get(tokens.shape[1])
-        if wanted is None:
-            return
-        for row in tokens[np.isin(self._hash(tokens), wanted)].tolist():
-            self.known[self._wanted.get(tuple(row), [])] = True
-
-    def _hash(self, tokens: Rows) -> npt.NDArray[np.uint64]:
-        # Unsigned products wrap around, which is the point.
-        values: npt.NDArray[np.uint64] = (tokens.astype(np.uint64) + np.uint64(1)) @ self._factors[
-            : tokens.shape[1]
-        ]
-        return values

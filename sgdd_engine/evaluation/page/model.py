@@ -1,45 +1,45 @@
 """What the network knows and how sure it is: guesses, calibration, latent, likelihood."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
-from sgdd_engine.evaluation.page.naming import MISSING, form, interval, number
+from sgdd_engine.evaluation.bootstrap import Interval
+from sgdd_engine.evaluation.latent import LatentFigures
+from sgdd_engine.evaluation.likelihood import LikelihoodFigures
 from sgdd_engine.evaluation.page.plots import Series, lines
-from sgdd_engine.evaluation.page.profiles import Bin, calibration, profile
-from sgdd_engine.evaluation.page.view import Cell, Fact, Figure, Row, Section, Table, cell, mapping, rows_of
+from sgdd_engine.evaluation.page.profiles import calibration, profile
+from sgdd_engine.evaluation.page.view import Cell, Fact, Figure, Row, Section, Table, form
 
-_LATENT = (
-    ("kind", "Bottleneck", 0, ""),
-    ("dimensions", "Dimensions", 0, "numbers in the vector that the decoder reads"),
-    ("effective_rank", "Effective rank", 1, "how many directions share the variance; higher uses more of it"),
-    ("kl_nats_per_sentence", "KL", 2, "nats that the vector tells about one sentence"),
-    ("active_units", "Active units", 0, "dimensions that vary with the sentence; more is better"),
-    ("collapsed", "Collapsed", 0, "whether the vector tells nothing any more; no is good"),
-)
 _SHARES = (0.5, 0.9, 0.99)
 
 
-def mask_section(result: Mapping[str, Any]) -> Section | None:
+def mask_section(found: LikelihoodFigures) -> Section:
     """Accuracy and NLL by the share of tokens that are masked."""
-    rows = rows_of(result.get("by_mask_ratio"))
-    if not rows:
-        return None
-    places = [str(row.get("masked", "?")).replace("-", "–") for row in rows]
+    rows = found.by_mask_ratio
+    places = [row.masked.replace("-", "–") for row in rows]
+    drawn = (
+        (
+            "accuracy",
+            "Accuracy",
+            [row.accuracy for row in rows],
+            "Share of masked tokens guessed right at the first try; higher is better.",
+        ),
+        (
+            "nll_nats",
+            "NLL",
+            [row.nll_nats for row in rows],
+            "Surprise at the true token, in nats per masked token; lower is better.",
+        ),
+    )
     figures = []
-    for name, title, caption in (
-        ("accuracy", "Accuracy", "Share of masked tokens guessed right at the first try; higher is better."),
-        ("nll_nats", "NLL", "Surprise at the true token, in nats per masked token; lower is better."),
-    ):
-        values = [interval(row.get(name)) for row in rows]
-        if any(values):
-            drawing = lines(
-                f"mask-{name}", title, places, [Series(title, values, "own")], axis="tokens masked, %"
-            )
-            figures.append(Figure(title, drawing, caption))
+    for name, head, values, caption in drawn:
+        series = [Series(head, [Interval(value) for value in values], "own")]
+        figures.append(
+            Figure(head, lines(f"mask-{name}", head, places, series, axis="tokens masked, %"), caption)
+        )
     body = [
-        Row(f"{place} %", [cell(interval(row.get("accuracy")), 3), cell(interval(row.get("nll_nats")), 3)])
+        Row(f"{place} %", [Cell(form(row.accuracy)), Cell(form(row.nll_nats))])
         for place, row in zip(places, rows, strict=True)
     ]
     lead = (
@@ -47,137 +47,118 @@ def mask_section(result: Mapping[str, Any]) -> Section | None:
         "the vector alone must say which words come."
     )
     tables = [Table("By share masked", ["accuracy", "NLL, nats"], body, narrow=True)]
-    return Section("masks", "Guessing masked tokens", lead, figures=figures, tables=tables)
+    return Section("masks", "Guessing masked tokens", lead, (), figures, tables)
 
 
-def calibration_section(result: Mapping[str, Any]) -> Section | None:
+def calibration_section(found: LikelihoodFigures) -> Section:
     """Whether a confidence of 0.7 is right seven times in ten."""
-    found = mapping(result.get("calibration"))
-    bins = [row for row in rows_of(found.get("bins")) if number(row.get("count"))]
-    error = number(found.get("ece"))
-    if error is None and not bins:
-        return None
-    dots = [
-        Bin(confidence, accuracy, int(row["count"]))
-        for row in bins
-        if (confidence := number(row.get("confidence"))) is not None
-        and (accuracy := number(row.get("accuracy"))) is not None
-    ]
-    body = [
+    figures = found.calibration
+    rows = [
         Row(
-            f"{form(number(row.get('low')), 2)}–{form(number(row.get('high')), 2)}",
-            [
-                Cell(form(number(row.get("confidence")))),
-                Cell(form(number(row.get("accuracy")))),
-                Cell(form(number(row.get("count")), 0)),
-            ],
+            f"{form(one.low, 2)}–{form(one.high, 2)}",
+            [Cell(form(one.confidence)), Cell(form(one.accuracy)), Cell(f"{one.count:,}")],
         )
-        for row in bins
+        for one in figures.bins
     ]
     facts = [
         Fact(
-            "Expected calibration error", form(error), "", "mean distance from the diagonal; lower is better"
-        )
+            "Expected calibration error",
+            form(figures.expected_error),
+            "mean distance from the diagonal; lower is better",
+        ),
+        Fact(
+            "Overconfidence",
+            form(figures.overconfidence),
+            "mean confidence less accuracy; above zero it is too sure, below too modest",
+        ),
     ]
-    surplus = number(found.get("overconfidence"))
-    if surplus is not None:
-        meaning = "mean confidence less accuracy; above zero it is too sure, below too modest"
-        facts.append(Fact("Overconfidence", form(surplus), "", meaning))
-    figures = []
-    if dots:
-        title = "Confidence and accuracy"
-        caption = (
-            "On the diagonal a guess is right as often as it says. Circles grow with the number of tokens."
-        )
-        figures.append(Figure(title, calibration("calibration-plot", title, dots), caption))
+    head = "Confidence and accuracy"
+    caption = "On the diagonal a guess is right as often as it says. Circles grow with the number of tokens."
+    drawn = [Figure(head, calibration("calibration-plot", head, figures.bins), caption)]
     lead = "The decoder fills the positions it is surest of first, so its confidence has to mean something."
-    tables = [Table("By confidence", ["confidence", "right", "tokens"], body, narrow=True)] if body else []
-    return Section("calibration", "Does it know when it is right?", lead, facts, figures, tables)
+    tables = [Table("By confidence", ["confidence", "right", "tokens"], rows, narrow=True)]
+    return Section("calibration", "Does it know when it is right?", lead, facts, drawn, tables)
 
 
-def latent_section(result: Mapping[str, Any]) -> Section | None:
+def latent_section(latent: LatentFigures, sentences: int) -> Section:
     """What the bottleneck lets through."""
-    latent = mapping(result.get("latent"))
-    if not latent:
-        return None
-    spectrum, kl = _numbers(latent.get("spectrum")), _numbers(latent.get("kl_nats_by_dimension"))
+    spectrum, posterior = latent.spectrum, latent.posterior
     facts = [
-        Fact(title, _plain(latent[name], decimals), "", meaning)
-        for name, title, decimals, meaning in _LATENT
-        if latent.get(name) is not None
+        Fact("Bottleneck", latent.kind),
+        Fact("Dimensions", f"{latent.dimensions:,}", "numbers in the vector that the decoder reads"),
+        Fact(
+            "Effective rank",
+            form(latent.effective_rank, 1),
+            "how many directions share the variance; higher uses more of it",
+        ),
     ]
-    figures = []
-    if spectrum:
-        title = "Spectrum of the latent"
-        drawing = profile(
-            "latent-spectrum",
-            title,
-            spectrum,
-            axis="direction, by variance",
-            logarithmic=min(spectrum) >= 0 < max(spectrum),
-        )
-        caption = (
-            "Variance along each direction, largest first. A long, slow fall is good; a cliff is lost room."
-        )
-        sentences = number(result.get("sentences"))
-        if sentences is not None and sentences <= len(spectrum):
-            caption += f" So few sentences show at most {form(sentences - 1, 0)} directions."
-        figures.append(Figure(title, drawing, caption))
-    if kl:
-        drawing = profile("latent-kl", "KL by dimension", kl, axis="dimension, by KL")
+    if posterior is not None:
+        facts += [
+            Fact(
+                "KL", form(posterior.kl_nats_per_sentence, 2), "nats that the vector tells about one sentence"
+            ),
+            Fact(
+                "Active units",
+                f"{posterior.active_units:,}",
+                "dimensions that vary with the sentence; more is better",
+            ),
+            Fact(
+                "Collapsed",
+                "yes" if posterior.collapsed else "no",
+                "whether the posterior tells nothing; it should not",
+            ),
+        ]
+    facts += _directions(spectrum)
+    caption = "Variance along each direction, largest first. A long, slow fall is good; a cliff is lost room."
+    if sentences <= len(spectrum):
+        caption += f" So few sentences show at most {sentences - 1:,} directions."
+    head, above_zero = "Spectrum of the latent", max(spectrum) > 0
+    drawing = profile(
+        "latent-spectrum", head, spectrum, axis="direction, by variance", logarithmic=above_zero
+    )
+    figures = [Figure(head, drawing, caption)]
+    if posterior is not None:
+        head = "KL by dimension"
+        drawing = profile("latent-kl", head, posterior.kl_nats_by_dimension, axis="dimension, by KL")
         caption = (
             "Nats that each dimension tells about a sentence, largest first. At zero a dimension is unused."
         )
-        figures.append(Figure("KL by dimension", drawing, caption))
+        figures.append(Figure(head, drawing, caption))
     lead = "The vector as it reaches the decoder, after the bottleneck."
-    return Section("latent", "The bottleneck", lead, [*facts, *_held(spectrum)], figures)
+    return Section("latent", "The bottleneck", lead, facts, figures)
 
 
-def _held(spectrum: Sequence[float]) -> list[Fact]:
+def _directions(spectrum: Sequence[float]) -> list[Fact]:
     """How many directions hold half, nine tenths and 99 % of the variance."""
     total = sum(spectrum)
     if total <= 0:
         return []
-    held = list(accumulate(sorted(spectrum, reverse=True)))
+    held = list(accumulate(spectrum))
     counts = [bisect_left(held, share * total * (1 - 1e-9)) + 1 for share in _SHARES]
     shares = " / ".join(f"{100 * share:g}" for share in _SHARES)
-    name = f"Directions for {shares} %"
-    return [
-        Fact(name, " / ".join(f"{count:,}" for count in counts), "", "of the variance; more spreads wider")
-    ]
+    value = " / ".join(f"{count:,}" for count in counts)
+    return [Fact(f"Directions for {shares} %", value, "of the variance; more spreads wider")]
 
 
-def likelihood_section(result: Mapping[str, Any]) -> Section | None:
+def likelihood_section(found: LikelihoodFigures) -> Section:
     """The bound on the likelihood of held-out text."""
-    found = mapping(result.get("likelihood"))
-    nats, bits = number(found.get("nelbo_nats_per_token")), number(found.get("bits_per_byte"))
-    facts = []
-    if nats is not None:
-        error = number(found.get("standard_error"))
-        meaning = "upper bound on the surprise at a held-out token, given the vector; lower is better"
-        facts.append(Fact("NELBO, nats per token", form(nats), _error(error), meaning))
-    if bits is not None:
-        error = number(found.get("bits_per_byte_standard_error"))
-        meaning = "the same, whatever the vocabulary: comparable between tokenizers; lower is better"
-        facts.append(Fact("Bits per byte", form(bits), _error(error), meaning))
+
+    def fact(name: str, value: float, error: float | None, meaning: str) -> Fact:
+        return Fact(name, form(value), meaning, "" if error is None else f"± {form(error)} (standard error)")
+
+    facts = [
+        fact(
+            "NELBO, nats per token",
+            found.nelbo_nats_per_token,
+            found.standard_error,
+            "upper bound on the surprise at a held-out token, given the vector; lower is better",
+        ),
+        fact(
+            "Bits per byte",
+            found.bits_per_byte,
+            found.bits_per_byte_standard_error,
+            "the same, whatever the vocabulary: comparable between tokenizers; lower is better",
+        ),
+    ]
     lead = "How well the model expects held-out text, as a proper bound over all mask ratios."
-    return Section("likelihood", "Likelihood", lead, facts) if facts else None
-
-
-def _numbers(value: Any) -> list[float]:  # noqa: ANN401 - any JSON value
-    if not isinstance(value, list | tuple):
-        return []
-    return [found for one in value if (found := number(one)) is not None]
-
-
-def _plain(value: Any, decimals: int) -> str:  # noqa: ANN401 - any JSON value
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", "−")
-    found = number(value)
-    return form(found, decimals) if found is not None else (str(value) if isinstance(value, str) else MISSING)
-
-
-def _error(error: float | None) -> str:
-    return "" if error is None else f"± {form(error)} (standard error)"
+    return Section("likelihood", "Likelihood", lead, facts)

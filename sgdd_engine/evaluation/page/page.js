@@ -6,20 +6,13 @@
   const texts = new Map(all.map((item) => [
     item, [...item.querySelectorAll("q")].map((q) => q.textContent).join("\n").toLowerCase(),
   ]));
-  const score = (item, name) => {
-    const value = item.getAttribute("data-" + name.replaceAll("_", "-"));
-    return value === null ? NaN : Number(value);
-  };
+  const score = (item, name) => Number(item.getAttribute("data-" + name.replaceAll("_", "-")));
   const update = () => {
     const wanted = words.value.trim().toLowerCase();
-    const chosen = group ? group.value : "";
+    const chosen = group.value;
     const [name, way] = order.value.split(" ");
     const sorted = name
-      ? [...all].sort((a, b) => {
-          const [x, y] = [score(a, name), score(b, name)];
-          if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
-          return way * (x - y);
-        })
+      ? [...all].sort((a, b) => way * (score(a, name) - score(b, name)))
       : all;
     list.replaceChildren(...sorted);
     let shown = 0;

@@ -4,17 +4,21 @@ Colours come from the page's style sheet by class (`own`, `second`, `third`, `co
 the light and the dark scheme. Each drawing tells its numbers in its description, for those who do not see it.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.page.naming import form, form_range
-from sgdd_engine.evaluation.page.scales import Scale, round_ticks, tick_text
+from sgdd_engine.evaluation.page.view import form, form_range
 
 WIDTH = 360
 EMPTY = Markup("")
+# An axis has about so many steps.
+STEPS = 4
+# Narrower ranges are drawn as one value: ticks are rounded to 12 decimals.
+LEAST_SPAN = 1e-9
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,57 @@ class Series:
     """One line: what it stands for, a value for each place on the axis, and the class of its colour."""
 
     label: str
-    values: Sequence[Interval | None]
+    values: Sequence[Interval]
     kind: str
 
 
-def picture(name: str, title: str, description: str, height: float, body: Markup) -> Markup:
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A straight map of the values `low` … `high` to the coordinates `start` … `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The coordinate of a value; values outside lie on the edge."""
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
+
+
+def round_ticks(values: Iterable[float], *, from_zero: bool) -> list[float]:
+    """Evenly spaced round numbers that enclose all values, at least two.
+
+    Args:
+        values: Finite numbers, at least one.
+        from_zero: Whether zero must be among them, as bars need; a line may show its own range.
+    """
+    found = list(values)
+    low, high = min(found), max(found)
+    if from_zero:
+        low, high = min(0.0, low), max(0.0, high)
+    if high - low < LEAST_SPAN * max(1.0, abs(high)):
+        low, high = (
+            (0.9 * low, 1.1 * low)
+            if low > LEAST_SPAN and not from_zero
+            else (min(low, 0.0), max(high, 0.0) + 1)
+        )
+    rough = (high - low) / STEPS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next((m * power for m in (1.0, 2.0, 2.5, 5.0) if m * power >= rough * (1 - 1e-9)), 10 * power)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def tick_text(value: float, ticks: Sequence[float]) -> str:
+    """A tick's number with as many decimals as the steps between the ticks need."""
+    step = ticks[1] - ticks[0]
+    decimals = next((d for d in range(7) if abs(round(step, d) - step) < 1e-9 * step), 7)
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def picture(name: str, title: str, description: str, height: float, body: Iterable[Markup]) -> Markup:
     """A drawing `WIDTH` wide that fills its column, with its title and its numbers as text.
 
     Args:
@@ -48,7 +98,9 @@ def picture(name: str, title: str, description: str, height: float, body: Markup
     return Markup(
         '<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-labelledby="{name}-title {name}-desc">'
         '<title id="{name}-title">{title}</title><desc id="{name}-desc">{description}</desc>{body}</svg>'
-    ).format(width=WIDTH, height=height, name=name, title=title, description=description, body=body)
+    ).format(
+        width=WIDTH, height=height, name=name, title=title, description=description, body=EMPTY.join(body)
+    )
 
 
 def label(x: float, y: float, text: str, kind: str = "tick", anchor: str = "middle") -> Markup:
@@ -65,7 +117,30 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
     )
 
 
-def said(name: str, value: Interval, decimals: int) -> str:
+def path(points: Sequence[tuple[float, float]], kind: str) -> Markup:
+    """A stroke through several points; nothing for fewer than two."""
+    if len(points) < 2:
+        return EMPTY
+    drawn = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return Markup('<path class="{}" d="{}"/>').format(kind, drawn)
+
+
+def circle(x: float, y: float, radius: float, kind: str, told: str) -> Markup:
+    """A disc with a text that appears beside the pointer."""
+    return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
+        kind, x, y, radius, told
+    )
+
+
+def upright_axis(y: Scale, ticks: Sequence[float], names: Sequence[str], left: float, right: float) -> Markup:
+    """A line across the drawing at each tick, with its name at the left."""
+    return EMPTY.join(
+        line(left, y(tick), right, y(tick), "grid") + label(left - 6, y(tick) + 4, name, anchor="end")
+        for tick, name in zip(ticks, names, strict=True)
+    )
+
+
+def told(name: str, value: Interval, decimals: int) -> str:
     """A value and its interval in words: "its own vector 0.46 (0.45 to 0.48)"."""
     ends = form_range(value, decimals)
     return f"{name} {form(value.mean, decimals)}" + (f" ({ends})" if ends else "")
@@ -90,20 +165,26 @@ def bars(
     """
     pitch, top = 38.0, 2.0
     foot = top + pitch * len(rows)
-    ends = [end for row in rows for end in (row.value.low, row.value.mean, row.value.high)]
-    ticks = round_ticks([*ends, *([reference[1]] if reference else [])], from_zero=True)
+    ticks = round_ticks(
+        [*_extent(row.value for row in rows), *([reference[1]] if reference else [])], from_zero=True
+    )
     x = Scale(ticks[0], ticks[-1], 2, WIDTH - 50)
     drawn = [line(x(tick), top, x(tick), foot, "grid") for tick in ticks]
     if reference:
         drawn.append(line(x(reference[1]), top, x(reference[1]), foot, "reference"))
     drawn += [_bar(row, x, top + pitch * index, decimals) for index, row in enumerate(rows)]
     drawn += [label(x(tick), foot + 15, tick_text(tick, ticks)) for tick in ticks]
-    told = "; ".join(said(row.label, row.value, decimals) for row in rows)
+    description = "; ".join(told(row.label, row.value, decimals) for row in rows)
     if reference:
         named = f"{reference[0]} {form(reference[1], decimals)}"
         drawn += [line(2, foot + 30, 24, foot + 30, "reference"), label(30, foot + 34, named, anchor="start")]
-        told = f"{told}; {named}"
-    return picture(name, title, told, foot + (42 if reference else 22), EMPTY.join(drawn))
+        description = f"{description}; {named}"
+    return picture(name, title, description, foot + (42 if reference else 22), drawn)
+
+
+def _extent(values: Iterable[Interval]) -> list[float]:
+    """All means and ends."""
+    return [number for value in values for number in (value.mean, *(value.ends or ()))]
 
 
 def _bar(row: Bar, x: Scale, y: float, decimals: int) -> Markup:
@@ -114,23 +195,15 @@ def _bar(row: Bar, x: Scale, y: float, decimals: int) -> Markup:
         Markup(
             '<rect class="{} fill" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="11" rx="1.5">'
             "<title>{}</title></rect>"
-        ).format(row.kind, left, y + 19.5, max(right - left, 0.5), said(row.label, row.value, decimals)),
+        ).format(row.kind, left, y + 19.5, max(right - left, 0.5), told(row.label, row.value, decimals)),
         line(x(0), y + 17, x(0), y + 33, "axis"),
         label(WIDTH - 2, middle + 4, form(row.value.mean, decimals), "value", "end"),
     ]
-    if row.value.high > row.value.low:
-        parts.append(_whisker(x(row.value.low), x(row.value.high), middle))
+    if row.value.ends is not None and row.value.low != row.value.high:
+        low, high = map(x, row.value.ends)
+        parts.append(line(low, middle, high, middle, "whisker"))
+        parts += [line(end, middle - 3, end, middle + 3, "whisker") for end in (low, high)]
     return EMPTY.join(parts)
-
-
-def _whisker(low: float, high: float, y: float) -> Markup:
-    return EMPTY.join(
-        (
-            line(low, y, high, y, "whisker"),
-            line(low, y - 3, low, y + 3, "whisker"),
-            line(high, y - 3, high, y + 3, "whisker"),
-        )
-    )
 
 
 def lines(
@@ -145,7 +218,7 @@ def lines(
     from_zero: bool = True,
     chosen: int | None = None,
 ) -> Markup:
-    """Values along an axis, each with a whisker for its interval.
+    """Lines over places on an axis, each value a dot with its interval.
 
     Args:
         name: Unique on the page.
@@ -160,26 +233,25 @@ def lines(
     """
     top, left = (30.0, 44.0) if len(series) > 1 else (12.0, 44.0)
     foot = top + 150
-    known = [value for one in series for value in one.values if value is not None]
-    ticks = round_ticks([end for v in known for end in (v.low, v.mean, v.high)], from_zero=from_zero)
+    ticks = round_ticks(_extent(value for one in series for value in one.values), from_zero=from_zero)
     y = Scale(ticks[0], ticks[-1], foot, top)
     where = list(at) if at is not None else [float(index) for index in range(len(places))]
     x = Scale(where[0], where[-1] if where[-1] > where[0] else where[0] + 1, left + 16, WIDTH - 16)
-    drawn = [line(left, y(tick), WIDTH - 2, y(tick), "grid") for tick in ticks]
-    drawn += [label(left - 6, y(tick) + 4, tick_text(tick, ticks), anchor="end") for tick in ticks]
+    xs = [x(place) for place in where]
+    drawn = [upright_axis(y, ticks, [tick_text(tick, ticks) for tick in ticks], left, WIDTH - 2)]
     if chosen is not None:
-        drawn.append(line(x(where[chosen]), top, x(where[chosen]), foot, "reference"))
-    drawn += [label(x(where[i]), foot + 16, places[i]) for i in _legible(places, [x(w) for w in where])]
+        drawn.append(line(xs[chosen], top, xs[chosen], foot, "reference"))
+    drawn += [label(xs[i], foot + 16, places[i]) for i in _legible(places, xs)]
     drawn.append(label((left + WIDTH) / 2, foot + 35, axis))
-    drawn += [_line(one, places, [x(w) for w in where], y, decimals) for one in series]
+    drawn += [_line(one, places, xs, y, decimals) for one in series]
     if len(series) > 1:
         drawn.append(_legend(series))
-    told = ". ".join(
+    description = ". ".join(
         f"{one.label}: "
-        + "; ".join(said(f"{p}:", v, decimals) for p, v in zip(places, one.values, strict=True) if v)
+        + "; ".join(told(f"{p}:", v, decimals) for p, v in zip(places, one.values, strict=True))
         for one in series
     )
-    return picture(name, title, told, foot + 42, EMPTY.join(drawn))
+    return picture(name, title, description, foot + 42, drawn)
 
 
 def _legible(places: Sequence[str], xs: Sequence[float]) -> list[int]:
@@ -195,17 +267,12 @@ def _legible(places: Sequence[str], xs: Sequence[float]) -> list[int]:
 
 
 def _line(one: Series, places: Sequence[str], xs: Sequence[float], y: Scale, decimals: int) -> Markup:
-    points = [(x, p, v) for x, p, v in zip(xs, places, one.values, strict=True) if v is not None]
-    path = "M" + " L".join(f"{x:.1f} {y(v.mean):.1f}" for x, _, v in points)
-    drawn = [Markup('<path class="{} stroke" d="{}"/>').format(one.kind, path)] if len(points) > 1 else []
-    for x, place, value in points:
-        if value.high > value.low:
-            drawn.append(line(x, y(value.low), x, y(value.high), f"{one.kind} span"))
-        drawn.append(
-            Markup(
-                '<circle class="{} fill" cx="{:.1f}" cy="{:.1f}" r="3.2"><title>{}</title></circle>'
-            ).format(one.kind, x, y(value.mean), said(f"{place}:", value, decimals))
-        )
+    drawn = [path([(x, y(v.mean)) for x, v in zip(xs, one.values, strict=True)], f"{one.kind} stroke")]
+    for x, place, value in zip(xs, places, one.values, strict=True):
+        if value.ends is not None and value.low != value.high:
+            low, high = map(y, value.ends)
+            drawn.append(line(x, low, x, high, f"{one.kind} span"))
+        drawn.append(circle(x, y(value.mean), 3.2, f"{one.kind} fill", told(f"{place}:", value, decimals)))
     return EMPTY.join(drawn)
 
 

@@ -2,26 +2,27 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sgdd_engine.evaluation.page.naming import form
-from sgdd_engine.evaluation.page.plots import EMPTY, WIDTH, label, line, picture
-from sgdd_engine.evaluation.page.scales import Scale, round_ticks, tick_text
+from sgdd_engine.evaluation.calibration import Bin
+from sgdd_engine.evaluation.page.plots import (
+    WIDTH,
+    Scale,
+    circle,
+    label,
+    line,
+    path,
+    picture,
+    round_ticks,
+    tick_text,
+    upright_axis,
+)
+from sgdd_engine.evaluation.page.view import form
 
 # Below this share of the largest value a logarithmic axis ends: what lies there is rounding.
 FLOOR = 1e-6
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Guesses of like confidence: their mean confidence, how many were right, and their count."""
-
-    confidence: float
-    accuracy: float
-    count: int
 
 
 def calibration(name: str, title: str, bins: Sequence[Bin]) -> Markup:
@@ -32,23 +33,23 @@ def calibration(name: str, title: str, bins: Sequence[Bin]) -> Markup:
     left, right, top, foot = 44.0, WIDTH - 16.0, 12.0, 296.0
     x, y = Scale(0, 1, left, right), Scale(0, 1, foot, top)
     ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    drawn = [line(left, y(tick), right, y(tick), "grid") for tick in ticks]
+    names = [tick_text(tick, ticks) for tick in ticks]
+    drawn = [upright_axis(y, ticks, names, left, right)]
     drawn += [line(x(tick), top, x(tick), foot, "grid") for tick in ticks]
-    drawn += [label(left - 6, y(tick) + 4, tick_text(tick, ticks), anchor="end") for tick in ticks]
-    drawn += [label(x(tick), foot + 16, tick_text(tick, ticks)) for tick in ticks]
+    drawn += [label(x(tick), foot + 16, text) for tick, text in zip(ticks, names, strict=True)]
     drawn.append(line(x(0), y(0), x(1), y(1), "reference"))
     largest = max((one.count for one in bins), default=1) or 1
-    drawn.append(_path([(x(b.confidence), y(b.accuracy)) for b in bins], "own stroke thin"))
-    for one in bins:
-        drawn.append(
-            Markup(
-                '<circle class="own fill veil" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>'
-            ).format(x(one.confidence), y(one.accuracy), 2.5 + 9 * math.sqrt(one.count / largest), _told(one))
+    drawn.append(path([(x(b.confidence), y(b.accuracy)) for b in bins], "own stroke thin"))
+    drawn += [
+        circle(
+            x(b.confidence), y(b.accuracy), 2.5 + 9 * math.sqrt(b.count / largest), "own fill veil", _told(b)
         )
+        for b in bins
+    ]
     drawn.append(label(x(0.06), y(0.94), "too modest", "hint", "start"))
     drawn.append(label(x(0.94), y(0.04), "too sure", "hint", "end"))
     drawn.append(label((left + right) / 2, foot + 35, "confidence of the likeliest token"))
-    return picture(name, title, "; ".join(_told(one) for one in bins), foot + 42, EMPTY.join(drawn))
+    return picture(name, title, "; ".join(map(_told, bins)), foot + 42, drawn)
 
 
 def _told(one: Bin) -> str:
@@ -56,7 +57,7 @@ def _told(one: Bin) -> str:
 
 
 def profile(
-    name: str, title: str, values: Sequence[float], *, axis: str, logarithmic: bool = False, kind: str = "own"
+    name: str, title: str, values: Sequence[float], *, axis: str, logarithmic: bool = False
 ) -> Markup:
     """Values in falling order as one filled outline, so that a thousand dimensions stay one path.
 
@@ -66,7 +67,6 @@ def profile(
         values: Finite, at least one; sorted here.
         axis: What is counted along the lower edge.
         logarithmic: Whether the upright axis shows powers of ten; for values that are not negative.
-        kind: Class of the colour.
     """
     ranked = sorted(values, reverse=True)
     left, right, top, foot = 52.0, WIDTH - 6.0, 12.0, 162.0
@@ -74,27 +74,29 @@ def profile(
         least = max(ranked[0] * FLOOR, 1e-30)
         heights = [math.log10(max(value, least)) for value in ranked]
         ticks = _powers(heights)
-        named = [_power(int(tick)) for tick in ticks]
+        names = [_power(int(tick)) for tick in ticks]
     else:
         heights = list(ranked)
         ticks = round_ticks(heights, from_zero=True)
-        named = [tick_text(tick, ticks) for tick in ticks]
-    y = Scale(ticks[0], ticks[-1], foot, top)
-    x = Scale(0, len(ranked), left, right)
-    drawn = [line(left, y(tick), right, y(tick), "grid") for tick in ticks]
-    drawn += [label(left - 6, y(t) + 4, text, anchor="end") for t, text in zip(ticks, named, strict=True)]
+        names = [tick_text(tick, ticks) for tick in ticks]
+    y, x = Scale(ticks[0], ticks[-1], foot, top), Scale(0, len(ranked), left, right)
     base = y(ticks[0]) if logarithmic else y(0)
     steps = [(x(i + side), y(height)) for i, height in enumerate(heights) for side in (0, 1)]
-    drawn.append(_path([(left, base), *steps, (right, base)], f"{kind} area"))
-    drawn.append(_path(steps, f"{kind} stroke thin"))
-    for place in sorted({1, (len(ranked) + 1) // 2, len(ranked)}):
-        drawn.append(label(x(place - 0.5), foot + 16, f"{place:,}"))
+    drawn = [
+        upright_axis(y, ticks, names, left, right),
+        path([(left, base), *steps, (right, base)], "own area"),
+        path(steps, "own stroke thin"),
+    ]
+    drawn += [
+        label(x(place - 0.5), foot + 16, f"{place:,}")
+        for place in sorted({1, (len(ranked) + 1) // 2, len(ranked)})
+    ]
     drawn.append(label((left + right) / 2, foot + 35, axis))
-    told = (
+    description = (
         f"{len(ranked):,} dimensions; largest {ranked[0]:.3g}, median {ranked[len(ranked) // 2]:.3g}, "
         f"smallest {ranked[-1]:.3g}"
     )
-    return picture(name, title, told, foot + 42, EMPTY.join(drawn))
+    return picture(name, title, description, foot + 42, drawn)
 
 
 def _powers(heights: Sequence[float]) -> list[float]:
@@ -111,10 +113,3 @@ def _power(exponent: int) -> str:
     if -3 <= exponent <= 3:
         return f"{10.0**exponent:g}"
     return "10" + str(exponent).translate(_RAISED)
-
-
-def _path(points: Sequence[tuple[float, float]], kind: str) -> Markup:
-    if len(points) < 2:
-        return EMPTY
-    drawn = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return Markup('<path class="{}" d="{}"/>').format(kind, drawn)

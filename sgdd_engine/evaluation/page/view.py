@@ -1,13 +1,16 @@
-"""What a section of the page is made of. The template draws these and decides nothing."""
+"""What a section of the page is made of, and how it writes numbers. The template draws these and decides nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from markupsafe import Markup
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.page.naming import MISSING, Score, form, form_range, interval, score
+from sgdd_engine.evaluation.metrics import METRICS, Metric
+
+Tone = Literal["", "good", "bad", "own"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Cell:
 
     text: str
     note: str = ""
-    tone: Literal["", "good", "bad", "own"] = ""
+    tone: Tone = ""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,13 @@ class Fact:
 
     name: str
     value: str
-    note: str = ""
     meaning: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, left out where it holds nothing."""
+    """A part of the page."""
 
     anchor: str
     title: str
@@ -70,43 +73,38 @@ class Section:
     tables: Sequence[Table] = ()
 
 
-def cell(value: Interval | None, decimals: int, tone: Literal["", "good", "bad", "own"] = "") -> Cell:
+def form(value: float, decimals: int = 3) -> str:
+    """A number with its decimals and a true minus; a dash where it is not finite."""
+    if not math.isfinite(value):
+        return "–"
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
+
+
+def form_range(value: Interval, decimals: int = 3) -> str:
+    """The two ends of an interval; nothing where there is none, or where it has no width."""
+    if value.ends is None or value.low == value.high:
+        return ""
+    return " to ".join(form(end, decimals) for end in value.ends)
+
+
+def cell(value: Interval, decimals: int = 3, tone: Tone = "") -> Cell:
     """A mean above its interval."""
-    if value is None:
-        return Cell(MISSING)
     return Cell(form(value.mean, decimals), form_range(value, decimals), tone)
 
 
-def which_way(kind: Score) -> str:
-    """Which way is good, in words; nothing where neither is."""
-    return f"{kind.better} is better" if kind.better else ""
+def title(text: str) -> str:
+    """The text with a capital first letter, but for a name such as chrF."""
+    return f"{text[:1].upper()}{text[1:]}" if text.partition(" ")[0].islower() else text
 
 
-def told(kind: Score) -> str:
-    """What a score is and which way is good, as a sentence."""
-    text = "; ".join(part for part in (kind.meaning, which_way(kind)) if part)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+def which_way(metric: Metric) -> str:
+    """Which way is good, in words."""
+    return f"{metric.better} is better"
 
 
-def names_in(parts: Iterable[Mapping[str, Any]], known: Iterable[str]) -> list[str]:
-    """All keys with figures in them: the known ones in their order, then whatever else is there."""
-    found = {name: None for part in parts for name, value in part.items() if interval(value) is not None}
-    first = [name for name in known if name in found]
-    return first + [name for name in found if name not in first]
-
-
-def mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - any JSON value
-    """A JSON object, or an empty one for anything else."""
-    return value if isinstance(value, dict) else {}
-
-
-def rows_of(value: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - any JSON value
-    """The objects of a JSON list; none for anything else."""
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list | tuple) else []
-
-
-def score_row(name: str, values: Sequence[Interval | None], own: int | None = None) -> Row:
-    """One score over several columns; the column `own` is set off from its controls."""
-    kind = score(name)
-    cells = [cell(v, kind.decimals, "own" if i == own else "") for i, v in enumerate(values)]
-    return Row(kind.label, cells, kind.meaning, which_way(kind))
+def metric_row(name: str, values: Sequence[Interval], own: int) -> Row:
+    """One metric over several columns, of which the column `own` is set off."""
+    metric = METRICS[name]
+    cells = [cell(v, metric.decimals, "own" if i == own else "") for i, v in enumerate(values)]
+    return Row(title(metric.label), cells, metric.meaning, which_way(metric))

@@ -1,4 +1,4 @@
-"""The page as a file: the machine form of an evaluation goes in, one HTML file that needs no other comes out."""
+"""The page as a file: the report of an evaluation goes in, one HTML file that needs no other comes out."""
 
 import json
 from collections.abc import Mapping
@@ -8,96 +8,65 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from sgdd_engine import __version__
 from sgdd_engine.atomic_files import write_bytes
-from sgdd_engine.errors import SgddError
-from sgdd_engine.evaluation.page.model import (
-    calibration_section,
-    latent_section,
-    likelihood_section,
-    mask_section,
-)
-from sgdd_engine.evaluation.page.naming import form, number
-from sgdd_engine.evaluation.page.quality import (
-    conditions_section,
-    differences_section,
-    guidance_section,
-    headline,
-    length_section,
-)
-from sgdd_engine.evaluation.page.samples import samples
-from sgdd_engine.evaluation.page.variety import variety_section
-from sgdd_engine.evaluation.page.view import mapping, rows_of
+from sgdd_engine.evaluation.page import model, quality
+from sgdd_engine.evaluation.page.samples import shown_samples
+from sgdd_engine.evaluation.page.view import Section
+from sgdd_engine.evaluation.report import EvaluationReport
 
-_SECTIONS = (
-    conditions_section,
-    differences_section,
-    length_section,
-    mask_section,
-    guidance_section,
-    calibration_section,
-    latent_section,
-    likelihood_section,
-    variety_section,
-)
 _MARKS = {True: ("good", "✓", "yes"), False: ("bad", "✗", "no"), None: ("open", "–", "not judged")}
 
 
-def write_page(result: Mapping[str, Any], path: Path) -> None:
+def write_page(report: EvaluationReport, checkpoint: str, path: Path) -> None:
     """Write an evaluation as one self-contained HTML page that is whole under its name or not there.
 
     Args:
-        result: The machine form of an evaluation, as `EvaluationReport.to_dict` gives it; `checkpoint` may name
-            what was evaluated. A part that is missing or null is left out.
-        path: The file to write; its folder is made, an older file of that name is replaced.
+        report: The evaluation.
+        checkpoint: Name of what was evaluated.
+        path: The file to write; an older file of that name is replaced.
 
     Raises:
-        SgddError: The file cannot be written.
+        OSError: The file cannot be written.
     """
-    claim(path)
-    try:
-        # A path with bytes that are no text reaches here as a lone surrogate, which UTF-8 cannot write.
-        write_bytes(path, render(result).encode(errors="xmlcharrefreplace"))
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    # A path with bytes that are no text reaches here as a lone surrogate, which UTF-8 cannot write.
+    write_bytes(path, render(report, checkpoint).encode(errors="xmlcharrefreplace"))
 
 
-def claim(path: Path) -> None:
-    """Make the folder of a page and see that the page can stand there, before the long work whose fruit it is.
-
-    Raises:
-        SgddError: `path` is a folder, or its own folder cannot be made.
-    """
-    try:
-        if path.is_dir():
-            raise SgddError(f"`{path}` is a folder.", f"Name a file in it, such as `{path / 'report.html'}`.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def render(result: Mapping[str, Any]) -> str:
-    """The page as text; every text in `result` is escaped."""
-    settings = mapping(result.get("settings"))
-    template = _environment().get_template("page.html.j2")
-    return template.render(
-        checkpoint=result.get("checkpoint"),
-        sentences=form(number(result.get("sentences")), 0),
-        verdicts=[_verdict(row) for row in rows_of(result.get("verdicts"))],
-        headline=headline(result),
-        facts=_made_with(settings),
-        sections=[section for make in _SECTIONS if (section := make(result)) is not None],
-        samples=samples(result),
-        settings=json.dumps(settings, indent=2, ensure_ascii=False) if settings else "",
-        version=mapping(settings.get("versions")).get("sgdd", __version__),
+def render(report: EvaluationReport, checkpoint: str) -> str:
+    """The page as text; every text in the report is escaped."""
+    return _template().render(
+        checkpoint=checkpoint,
+        sentences=f"{report.sentences:,}",
+        verdicts=[(*_MARKS[verdict.ok], verdict.sentence) for verdict in report.verdicts],
+        headline=quality.headline(report),
+        facts=_made_with(report.settings),
+        sections=_sections(report),
+        samples=shown_samples(report.samples),
+        settings=json.dumps(report.settings, indent=2, ensure_ascii=False),
+        version=report.settings["versions"]["sgdd"],
         today=date.today().isoformat(),
     )
 
 
+def _sections(report: EvaluationReport) -> list[Section]:
+    search = report.guidance_search
+    return [
+        quality.conditions_section(report),
+        quality.differences_section(report),
+        quality.length_section(report.by_length),
+        model.mask_section(report.likelihood),
+        *([] if search is None else [quality.guidance_section(search)]),
+        model.calibration_section(report.likelihood),
+        model.latent_section(report.latent, report.sentences),
+        model.likelihood_section(report.likelihood),
+        quality.variety_section(report.diversity, report.memorisation, report.encoder_calls),
+    ]
+
+
 @cache
-def _environment() -> Environment:
+def _template() -> Template:
     environment = Environment(
         loader=FunctionLoader(lambda name: (files(__package__) / name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -107,53 +76,24 @@ def _environment() -> Environment:
     )
     # No line may end between a number and its per cent sign.
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    return environment
-
-
-def _verdict(row: Mapping[str, Any]) -> dict[str, str]:
-    ok = row.get("ok")
-    tone, mark, word = _MARKS[ok if isinstance(ok, bool) else None]
-    return {
-        "tone": tone,
-        "mark": mark,
-        "word": word,
-        "sentence": str(row.get("sentence", row.get("name", ""))),
-    }
+    return environment.get_template("page.html.j2")
 
 
 def _made_with(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The settings a reader needs to judge the figures, in words; all of them stand at the page's end."""
-    sampling, wanted = mapping(settings.get("sampling")), mapping(settings.get("eval"))
-    data, model = mapping(settings.get("data")), mapping(settings.get("model"))
-    encoder = mapping(model.get("encoder"))
+    sampling, asked, made = settings["sampling"], settings["eval"], settings["model"]
     shown = {
-        "data": data.get("path"),
-        "split": data.get("split"),
-        "encoder": encoder.get("name"),
-        "steps": sampling.get("steps"),
-        "guidance": sampling.get("cfg"),
-        "temperature": sampling.get("temperature"),
-        "candidates": wanted.get("candidates"),
-        "refining rounds": wanted.get("refine"),
-        "shortlist": wanted.get("shortlist"),
-        "training step": model.get("step"),
-        "device": model.get("device"),
-        "seed": wanted.get("seed"),
+        "data": settings["data"].get("path"),
+        "split": settings["data"].get("split"),
+        "encoder": made["encoder"]["name"],
+        "steps": sampling["steps"],
+        "guidance": f"{sampling['cfg']:g}",
+        "temperature": f"{sampling['temperature']:g}",
+        "candidates": asked["candidates"],
+        "refining rounds": asked["refine"],
+        "shortlist": asked["shortlist"],
+        "training step": f"{made['step']:,}",
+        "device": made["device"],
+        "seed": asked["seed"],
     }
-    return [
-        (
-            name,
-            f"{value:,}"
-            if name == "training step"
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value),
-        )
-        for name, value in shown.items()
-        if value not in (None, "")
-    ]
-
-
-def _unwritable(path: Path, error: OSError) -> SgddError:
-    why = (error.strerror or type(error).__name__).lower()
-    return SgddError(f"The report cannot be written to `{path}`: {why}.", "Name another file with --report.")
+    return [(name, str(value)) for name, value in shown.items() if value is not None]

@@ -1,0 +1,130 @@
+"""Tables of the command line at 80 columns and fewer: text may be folded, numbers stay whole."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from reports_for_tests import FULL, SMALL
+from rich.console import Console
+
+from sgdd_cli.commands.bench import draw_benchmark
+from sgdd_cli.commands.param_count import draw_cost
+from sgdd_cli.console import emit_table, new_table
+from sgdd_cli.eval_tables import draw_evaluation
+from sgdd_cli.progress_live import training_table
+from sgdd_engine.events import TrainingProgress
+from sgdd_engine.training.cost import Component, Cost
+
+NUMBER = re.compile(r"\d[\d.,]*")
+
+
+@pytest.fixture(params=[60, 80, 200])
+def width(request, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    monkeypatch.setenv("NO_COLOR", "1")
+    return request.param
+
+
+def rows_of(text):
+    return [line for line in text.splitlines() if NUMBER.search(line)]
+
+
+@pytest.mark.parametrize("report", [FULL, SMALL])
+def test_tables_of_an_evaluation(report, width, capsys):
+    draw_evaluation(report, "runs/tales")
+    shown = capsys.readouterr().out
+    if width >= 80:
+        assert max(map(len, shown.split("Corpus scores")[0].splitlines()[1:])) <= width
+    for name in ("true", "null"):
+        scores = report.conditions[name]
+        f1 = f"{scores['token_f1'].mean:.3f} ({'-'.join(f'{end:.3f}' for end in scores['token_f1'].ends)})"
+        cells = [
+            f"{scores['exact_match'].mean:.3f}",
+            f1,
+            f"{scores['bleu'].mean:.1f}",
+            f"{scores['cosine'].mean:.3f}",
+        ]
+        (row,) = (line for line in rows_of(shown) if f1 in line)
+        assert all(cell in row for cell in cells)
+    (alone,) = (line for line in rows_of(shown) if line.strip().startswith("33-64"))
+    # One sentence: means without intervals.
+    assert "0.654" in alone
+    assert "(" not in alone
+    assert re.search(r"90-100 +\.95 +0\.31 +7,123", shown)
+    error = report.likelihood.standard_error
+    assert ("2.414 ± 0.021 nats" in shown) == (error is not None)
+
+
+def test_the_table_of_a_benchmark(width, capsys):
+    from sgdd_engine.benchmark.rows import Report, Row
+
+    from sgdd_engine.benchmark.machine import Machine
+
+    machine = Machine(
+        **{**dict.fromkeys(Machine.__dataclass_fields__, "x"), "matmul_flops_per_second": {"fp32": 1e12}}
+    )
+    rows = [
+        Row(
+            measure="prepare-memory",
+            title="peak memory of prepare-data at 750,000 sentences against 75,000",
+            value=12_345_678.0,
+            unit="sentences/s",
+            goal=1_234.0,
+        )
+    ]
+    settings = {"text": "tales.txt", "mean_tokens": 17.5, "dtype": "bf16", "repeats": 5}
+    draw_benchmark(Report(machine=machine, settings=settings, rows=rows))
+    shown = capsys.readouterr().out
+    assert "12,345,678 sentences/s" in shown
+    assert "≥ 1,234" in shown
+
+
+def test_the_table_of_parameters(width, capsys):
+    parts = [Component(f"encoder (some-organisation/{'a-long-name-' * 4})", 566_705_152, trainable=False)]
+    cost = Cost(components=parts, **{name: 12 for name in Cost.__dataclass_fields__ if name != "components"})
+    draw_cost(cost)
+    shown = capsys.readouterr().out
+    assert shown.count("566,705,152") == 3
+    if width >= 80:
+        assert max(map(len, shown.split("A training step")[0].splitlines())) <= width
+
+
+def test_the_table_of_training():
+    event = TrainingProgress(
+        step=12_345,
+        max_steps=100_000,
+        fraction=0.12,
+        loss=12.345,
+        accuracy_by_mask_ratio={"0-25": 0.81, "25-50": 0.7, "50-75": 0.6, "75-100": 0.5, "100": 0.12},
+        sentences_per_second=12_345.0,
+        tokens_per_second=1.0,
+        learning_rate=1e-3,
+        memory_bytes=123_400_000,
+        seconds_left=None,
+    )
+    console = Console(width=80)
+    with console.capture() as found:
+        console.print(training_table(event, 80))
+    (row,) = rows_of(found.get())[-1:]
+    assert NUMBER.findall(row) == ["12.345", "81", "70", "60", "50", "12", "12,345", "1.00", "03", "123.4"]
+
+
+def test_settings_and_paths_are_folded_and_numbers_are_not(width, capsys):
+    table = new_table("key", "value", "source", "count", numbers=["count"])
+    path = "/" + "a-folder-of-some-length/" * 8
+    table.add_row("train.learning_rate", "0.0005", path, "1,234,567")
+    emit_table(table)
+    shown = capsys.readouterr().out
+    assert "1,234,567" in shown
+    assert "0.0005" in shown
+    folded = "".join(
+        re.sub(r"train\.learning_rate|0\.0005|1,234,567|key|value|source|count|[\s─]", "", shown)
+    )
+    assert folded == path
+
+
+def test_a_window_narrower_than_the_numbers_loses_none(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "30")
+    draw_evaluation(replace(FULL, guidance_search=None), "runs/tales")
+    shown = capsys.readouterr().out
+    assert "0.732 (0.722-0.742)" in shown
