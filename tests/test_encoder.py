@@ -1,9 +1,7 @@
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -15,7 +13,7 @@ from conftest import write_json
 from safetensors.torch import load_file, save_file
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text import hub, offline
+from sgdd_engine.text import offline
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
 from sgdd_engine.text.encoder import load_encoder, load_encoder_like
 from sgdd_engine.text.encoder_spec import read_encoder_spec
@@ -412,33 +410,6 @@ def test_offline_the_cache_still_serves_and_the_rest_is_explained(tmp_path, tiny
     assert "The encoder BAAI/bge-m3 is not on this machine and the model hub cannot be reached" in shown
     assert "--encoder minilm" in shown
     assert "--encoder path/to/encoder-folder" in shown
-
-
-def test_a_hub_that_never_answers_is_not_asked_again(tmp_path, tiny_encoder_folder):
-    assert hub.ANSWER_SECONDS <= 5
-    fill_hub_cache(tmp_path, tiny_encoder_folder)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.setblocking(False)
-        # That the program ends while the server is still there shows that it waits no longer than it says.
-        shown = run_python(
-            f"""
-            from sgdd_engine.errors import EncoderError
-            from sgdd_engine.text import hub
-            hub.ANSWER_SECONDS = 0.5
-            assert hub.fetch("someone/tiny", "{COMMIT}")[1] == "{COMMIT}"  # pinned and there: nobody is asked
-            try:
-                hub.fetch("someone/else", None)
-            except EncoderError as error:
-                print(error.message)
-            """,
-            HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
-            HF_HUB_CACHE=str(tmp_path),
-        )
-        assert "cannot be reached" in shown
-        with contextlib.suppress(BlockingIOError):
-            silent.accept()[0].close()
-        with pytest.raises(BlockingIOError):  # nobody called again
-            silent.accept()
 
 
 def test_only_the_files_that_are_needed_are_fetched():

@@ -7,13 +7,16 @@ from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.formats import arrow_texts
 from sgdd_engine.data.source_registry import Source, source
 from sgdd_engine.errors import DataError
+from sgdd_engine.text import hub
 
 # The hub's own `bookcorpus` is a script, which `datasets` no longer runs; this mirror holds the same rows as
 # Parquet and is the one that the documentation of `datasets` uses.
 BOOKCORPUS = "rojagtap/bookcorpus"
 BOOKCORPUS_ROWS = 74_004_228
 
-_PROBE_SECONDS = 5.0
+# Listing the files of a data set takes seconds, and longer for one of thousands of files; without a network,
+# `load_dataset` itself tries again for 23 seconds.
+LISTING_SECONDS = 120.0
 _OFFLINE = (
     "These work without it:\n"
     "  sgdd prepare-data builtin --encoder minilm\n"
@@ -71,12 +74,12 @@ class HubSource(Source):
 
         try:
             datasets.disable_progress_bars()  # progress goes through events; two painters spoil one terminal
-            rows = datasets.load_dataset(
-                self._dataset,
-                self._subset,
-                split=self._config.split,
-                streaming=True,
-                revision=self._revision or self._resolve(),
+            revision = self._revision or self._resolve()
+            rows = hub.ask_hub(
+                lambda: datasets.load_dataset(
+                    self._dataset, self._subset, split=self._config.split, streaming=True, revision=revision
+                ),
+                LISTING_SECONDS,
             )
             yield from text_rows(rows, self._config.column, f"The data set `{self.name}`")
         except DataError:
@@ -93,10 +96,13 @@ class HubSource(Source):
     def _resolve(self) -> str:
         from huggingface_hub import HfApi  # noqa: PLC0415 - only this source needs it
 
-        # One question with a short time-out, because load_dataset alone retries for 23 s before it gives up.
+        # One question with a short limit, because load_dataset alone retries for 23 s before it gives up.
         try:
-            answer = HfApi().dataset_info(
-                self._dataset, revision=self._config.revision, timeout=_PROBE_SECONDS
+            answer = hub.ask_hub(
+                lambda: HfApi().dataset_info(
+                    self._dataset, revision=self._config.revision, timeout=hub.ANSWER_SECONDS
+                ),
+                hub.ANSWER_SECONDS + 1,
             )
         except Exception as error:
             if sentence := explain(error, self._dataset, self._config.revision):
@@ -120,22 +126,22 @@ def _named_dataset(spec: str, config: DataConfig) -> Source:
 
 def explain(error: Exception, dataset: str, revision: str | None) -> DataError | None:
     """What a failure of the hub means for the user; None for one that nobody foresaw."""
-    from huggingface_hub import errors as hub  # noqa: PLC0415 - only this source needs it
+    from huggingface_hub import errors  # noqa: PLC0415 - only this source needs it
 
     place = f"https://huggingface.co/datasets/{dataset}"
     said = " ".join(str(error).split())
     answer = None
-    if isinstance(error, hub.GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         answer = DataError(
             f"The data set `{dataset}` asks for consent.",
             f"Accept its terms at {place}, then run `hf auth login`.",
         )
-    elif isinstance(error, hub.RevisionNotFoundError):
+    elif isinstance(error, errors.RevisionNotFoundError):
         answer = DataError(
             f"The data set `{dataset}` has no revision `{revision}`.",
             f"Its commits stand at {place}/commits/main.",
         )
-    elif isinstance(error, hub.RepositoryNotFoundError | hub.HFValidationError):
+    elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         answer = DataError(
             f"The hub has no data set `{dataset}` (or it is private).",
             "Check the name at https://huggingface.co/datasets.",
@@ -143,28 +149,20 @@ def explain(error: Exception, dataset: str, revision: str | None) -> DataError |
     elif isinstance(error, RuntimeError) and "scripts are no longer supported" in said:
         answer = DataError(
             f"The data set `{dataset}` is a script, and sgdd runs no remote code.",
-            "Poll for a Parquet copy of it; for BookCorpus that is `sgdd prepare-data bookcorpus`.",
+            "Look for a Parquet copy of it; for BookCorpus that is `sgdd prepare-data bookcorpus`.",
         )
     elif isinstance(error, ValueError):
         answer = DataError(f"The data set `{dataset}` cannot be read so: {said}", _SPLIT_OR_SUBSET)
     elif isinstance(error, FileNotFoundError):
         answer = DataError(
-            f"The data set `{dataset}` holds no files that can be read: {said}", f"Poll at {place}/tree/main."
+            f"The data set `{dataset}` holds no files that can be read: {said}", f"Look at {place}/tree/main."
         )
-    elif isinstance(error, OSError) or _is_network(error):
+    elif hub.is_network_error(error):
         answer = DataError(f"The hub's data set `{dataset}` cannot be reached.", _OFFLINE)
     return answer
 
 
 _SPLIT_OR_SUBSET = "Choose a split with --split, and a subset with `hf:owner/name:subset`."
-
-
-def _is_network(error: Exception) -> bool:
-    # The hub's client has changed its HTTP library twice; names find them all, and import none.
-    return any(kind.__module__.partition(".")[0] in _HTTP_LIBRARIES for kind in type(error).__mro__)
-
-
-_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "aiohttp", "urllib3"})
 
 
 def text_rows(rows: Any, column: str, name: str) -> Iterator[str]:  # noqa: ANN401 - `datasets` has no types

@@ -2,10 +2,10 @@
 
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
 
 from sgdd_engine.errors import EncoderError
 
@@ -40,6 +40,50 @@ _WEIGHTS = (
 )
 
 
+Answer = TypeVar("Answer")
+
+# The hub's client has changed its HTTP library twice; names find them all, and import none.
+_HTTP_LIBRARIES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "aiohttp", "urllib3"})
+
+
+def ask_hub(question: Callable[[], Answer], seconds: float) -> Answer:
+    """The answer to a question to the hub, or whatever exception it raises, within a limit of time.
+
+    Args:
+        question: Asks the hub; goes on in a thread of its own where the limit is reached.
+        seconds: The limit. That of an HTTP client covers neither name resolution nor an answer that drips in byte
+            by byte, and the hub's client sets none for most requests.
+
+    Raises:
+        TimeoutError: There was no answer by then.
+    """
+    answers: list[Answer] = []
+    problems: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            answers.append(question())
+        except BaseException as problem:  # raised in the caller's thread below
+            problems.append(problem)
+
+    thread = threading.Thread(target=ask, name="ask_hub", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if problems:
+        raise problems[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {seconds:g} seconds")
+    return answers[0]
+
+
+def is_network_error(problem: Exception) -> bool:
+    """Whether a request to the hub failed on its way, or at the hub itself."""
+    # Offline mode and refusals of the hub are OSErrors, too.
+    return isinstance(problem, OSError) or any(
+        kind.__module__.partition(".")[0] in _HTTP_LIBRARIES for kind in type(problem).__mro__
+    )
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold an encoder's weights, in name order; empty if there are none."""
     return [folder / name for name in _choose_weights(path.name for path in folder.iterdir())]
@@ -71,7 +115,7 @@ def fetch(name: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
     except EncoderError:
         raise
     except Exception as problem:
-        if not _is_network(problem):
+        if not is_network_error(problem):
             raise
         if cached is not None and usable:
             return cached, cached.name
@@ -99,8 +143,25 @@ def _complete(folder: Path, *, weights: bool) -> bool:
 
 
 def _ask(name: str, revision: str | None) -> "ModelInfo":
-    """What the hub knows of a model, or an exception, within about five seconds."""
+    """The hub's description of a model.
+
+    Raises:
+        EncoderError: If the hub refuses it. Any other exception of the hub's client, and TimeoutError, go through.
+    """
     from huggingface_hub import HfApi  # noqa: PLC0415
+
+    try:
+        return ask_hub(
+            lambda: HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS), ANSWER_SECONDS + 1
+        )
+    except Exception as problem:
+        if explained := _explain(problem, name, revision):
+            raise explained from problem
+        raise
+
+
+def _explain(problem: Exception, name: str, revision: str | None) -> EncoderError | None:
+    """What a refusal of the hub means for the user; None for another problem."""
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
         HfHubHTTPError,
@@ -108,44 +169,22 @@ def _ask(name: str, revision: str | None) -> "ModelInfo":
         RevisionNotFoundError,
     )
 
-    answer: list[ModelInfo | Exception] = []
-
-    def ask() -> None:
-        try:
-            answer.append(HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS))
-        except Exception as problem:  # handed to the caller's thread below
-            answer.append(problem)
-
-    # The HTTP time-out covers neither name resolution nor a slow drip of bytes; waiting on a thread does.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(ANSWER_SECONDS + 1)
-    outcome = answer[0] if answer else TimeoutError(f"no answer within {ANSWER_SECONDS + 1:.0f} seconds")
-    if not isinstance(outcome, Exception):
-        return outcome
-    if isinstance(outcome, GatedRepoError):
-        raise EncoderError(
+    if isinstance(problem, GatedRepoError):
+        return EncoderError(
             f"The encoder {name} is gated on the hub.", "Ask for access there, then: hf auth login"
         )
-    if isinstance(outcome, RevisionNotFoundError):
-        raise EncoderError(
+    if isinstance(problem, RevisionNotFoundError):
+        return EncoderError(
             f"The encoder {name} has no revision {revision} on the hub.", "Check encoder.revision."
         )
-    if isinstance(outcome, RepositoryNotFoundError):
-        raise EncoderError(
+    if isinstance(problem, RepositoryNotFoundError):
+        return EncoderError(
             f"The hub knows no encoder {name}, and there is no such folder.",
             "Check the name; for a private encoder first: hf auth login",
         )
-    if isinstance(outcome, HfHubHTTPError) and outcome.response.status_code < 500:
-        raise EncoderError(f"The hub refuses to hand out {name}: {outcome}")
-    raise outcome
-
-
-def _is_network(problem: Exception) -> bool:
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-
-    # Offline mode is a ConnectionError; the HTTP library (httpx, httpx2) has its own family.
-    return isinstance(problem, OSError | HfHubHTTPError) or type(problem).__module__.startswith("http")
+    if isinstance(problem, HfHubHTTPError) and problem.response.status_code < 500:
+        return EncoderError(f"The hub refuses to hand out {name}: {problem}")
+    return None
 
 
 def _unreachable(name: str, problem: Exception) -> EncoderError:
@@ -160,22 +199,25 @@ def _unreachable(name: str, problem: Exception) -> EncoderError:
 
 
 def _download(name: str, info: "ModelInfo", *, weights: bool) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
     commit = str(info.sha)
     available = [entry.rfilename for entry in info.siblings or []]
     wanted = _choose_files(available, weights=weights)
-    if weights and not _choose_weights(path.rpartition("/")[2] for path in wanted):
-        raise EncoderError(f"The encoder {name} has no weights on the hub that PyTorch can read.")
+    if not wanted or (weights and not _choose_weights(path.rpartition("/")[2] for path in wanted)):
+        what = "weights on the hub that PyTorch can read" if weights else "configuration on the hub"
+        raise EncoderError(f"The encoder {name} has no {what}.")
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=wanted)), commit
+        # Not snapshot_download: it asks for the list of files again, without any limit of time.
+        paths = [Path(hf_hub_download(name, file, revision=commit)) for file in wanted]
     except Exception as problem:
-        if not _is_network(problem):
+        if not is_network_error(problem):
             raise
         raise EncoderError(
             f"Fetching the encoder {name} from the hub was broken off: {problem}",
             "Run the command again; it goes on where it stopped.",
         ) from problem
+    return paths[0].parents[len(PurePosixPath(wanted[0]).parts) - 1], commit
 
 
 def _choose_files(available: list[str], *, weights: bool) -> list[str]:
