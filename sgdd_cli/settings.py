@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,14 @@ from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+    YamlConfigSettingsSource,
+)
 
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
@@ -26,6 +33,7 @@ from sgdd_engine.errors import ConfigError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.generation.config import GenerationConfig
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
+from sgdd_engine.registry import Registry
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.training.config import FeedbackConfig, TrainConfig
 
@@ -48,10 +56,10 @@ FoundValue = tuple[str, Any, str]
 """A value as a source gives it: (key, value, where it was found)."""
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Every dataclass of the settings, validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     encoder: EncoderConfig = EncoderConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -64,6 +72,18 @@ class Settings(BaseModel):
     sample: SamplingConfig = SamplingConfig()
     generation: GenerationConfig = GenerationConfig()
     eval: EvalConfig = EvalConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` merged: left to themselves the sources pass over unknown names in silence."""
+        return (init_settings,)
 
 
 # Two dataclasses, one section: a user need not know that the sampler and the choice among its texts are two layers.
@@ -81,6 +101,7 @@ class Option:
         annotation: The type of the field.
         default: The default of the field.
         help: A sentence for users.
+        registry: Where its names are registered; None where any value of the type may stand.
     """
 
     key: str
@@ -89,6 +110,7 @@ class Option:
     annotation: Any
     default: Any
     help: str
+    registry: Registry[Any] | None = None
 
     @property
     def optional(self) -> bool:
@@ -101,6 +123,8 @@ class Option:
         kinds = [self.annotation, *get_args(self.annotation)]
         if get_origin(self.annotation) is Literal:
             words = "one of " + ", ".join(get_args(self.annotation))
+        elif self.registry is not None:
+            words = "one of " + ", ".join(self.registry.names())
         else:
             names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
             words = next(name for kind, name in names.items() if kind in kinds)
@@ -117,7 +141,8 @@ def _options() -> Iterator[Option]:
             # A field without a help text is for callers from Python; it is no setting.
             if text := field.metadata.get("help"):
                 key = f"{_SECTION_OF.get(part, part)}.{field.name}"
-                yield Option(key, part, field.name, field.type, field.default, text)
+                registry = field.metadata.get("registry")
+                yield Option(key, part, field.name, field.type, field.default, text, registry)
 
 
 OPTIONS: Mapping[str, Option] = {option.key: option for option in _options()}
@@ -198,26 +223,27 @@ def values_of_file(path: Path) -> Iterator[FoundValue]:
     Raises:
         ConfigError: it is missing, cannot be parsed, or holds no sections.
     """
-    parsers: dict[str, Callable[[str], Any]] = {
-        ".toml": tomllib.loads,
-        ".yaml": yaml.safe_load,
-        ".yml": yaml.safe_load,
+    readers: dict[str, Any] = {
+        ".toml": TomlConfigSettingsSource,
+        ".yaml": YamlConfigSettingsSource,
+        ".yml": YamlConfigSettingsSource,
     }
     if not path.is_file():
         raise ConfigError(
             f"There is no settings file `{path}`.", "Make one: sgdd config show --toml > sgdd.toml"
         )
-    if path.suffix.lower() not in parsers:
+    if path.suffix.lower() not in readers:
         raise ConfigError(f"The settings file `{path}` must end in .toml, .yaml or .yml.")
     try:
-        values = parsers[path.suffix.lower()](path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        values = readers[path.suffix.lower()](Settings, path)()
+    except (OSError, tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"The settings file `{path}` cannot be read: {reason}.") from None
-    if not isinstance(values, Mapping):
+    except (AttributeError, TypeError, ValueError):
+        # What pydantic-settings makes of a file that is a list or a bare word.
         raise ConfigError(
             f"The settings file `{path}` holds no sections.", "Write for example:\n[train]\nmax_steps = 10000"
-        )
+        ) from None
     for section, fields in values.items():
         if isinstance(fields, Mapping) and fields:
             yield from ((f"{section}.{name}", value, str(path)) for name, value in fields.items())

@@ -21,7 +21,8 @@ def option(default: T, help: str) -> T:
 
 def choice(default: str, registry: Registry[Any], help: str) -> str:
     """A field that holds a name of a registry, with parameters where the entry has some; see `Registry`."""
-    declared: Any = field(default=default, metadata={"help": help, "registry": registry})
+    text = f"{help}; one of {', '.join(registry.names())}"
+    declared: Any = field(default=default, metadata={"help": text, "registry": registry})
     return declared  # type: ignore[no-any-return]
 
 
