@@ -1,4 +1,4 @@
-"""Where corpora and runs are kept when the user names no place: `data/` and `runs/` in the current folder."""
+"""Where corpora and runs are kept when none is named: `data/` and `runs/` in the current folder."""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from sgdd_engine.errors import CheckpointError, DataError, SgddError
 
 CORPORA = Path("data")
 RUNS = Path("runs")
+# Of the files that are read as text; whatever the case.
+_ENDINGS = r"(?i)\.(txt|text|jsonl?|ndjson|csv|tsv|parquet|arrow|feather)(\.gz)?$"
 
 
 def corpus_folder(source: str) -> Path:
@@ -27,17 +29,17 @@ def corpus_folder(source: str) -> Path:
     return CORPORA / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "texts")
 
 
-def prepared_corpora(place: Path = CORPORA) -> list[Path]:
+def prepared_corpora(folder: Path = CORPORA) -> list[Path]:
     """The prepared corpora in a folder, the newest first."""
     return sorted(
-        (path.parent for path in place.glob(f"*/{MANIFEST}")),
-        key=lambda folder: (folder / MANIFEST).stat().st_mtime,
+        (path.parent for path in folder.glob(f"*/{MANIFEST}")),
+        key=lambda corpus: (corpus / MANIFEST).stat().st_mtime,
         reverse=True,
     )
 
 
 def newest_corpus() -> Path:
-    """The corpus that is meant when none is named.
+    """The corpus that is taken when none is named.
 
     Raises:
         DataError: there is none.
@@ -70,7 +72,7 @@ def _make_new(folder: Path) -> bool:
 
 
 def run_to_resume() -> Path:
-    """The run that was last written to.
+    """The run that `--resume` takes when none is named: the one that was written last.
 
     Raises:
         CheckpointError: there is none.
@@ -108,7 +110,7 @@ def corpus_of(checkpoint: Path, facts: Mapping[str, Any], hint: str) -> Path:
     """
     wanted = facts.get("corpus", {})
     recorded = [Path(wanted["folder"])] if "folder" in wanted else []
-    # runs/NAME/checkpoints/step-N: three levels up is where the run stands.
+    # runs/NAME/checkpoints/step-N: three levels up is the folder of runs.
     beside = (
         prepared_corpora(checkpoint.resolve().parents[2]) if len(checkpoint.resolve().parents) > 2 else []
     )

@@ -1,4 +1,4 @@
-"""The text that an evaluation needs: what is scored, what guidance is found on, what the model was trained on."""
+"""The sentences of an evaluation: those scored, those to find guidance on, and the corpus of the training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class EvalInputs:
 
     Attributes:
         scored: The sentences that are scored.
-        search_on: Other sentences, to find the guidance weight on; None where it is not looked for.
+        search_on: Other sentences, to find the guidance weight on; None without --find-cfg.
         training: The corpus of the training sentences; None where it is not found.
     """
 

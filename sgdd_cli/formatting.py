@@ -1,4 +1,4 @@
-"""Numbers as people read them: times, sizes, rates, and one line of training figures."""
+"""Numbers as text: times, sizes, rates, and one line of training figures."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -24,12 +24,12 @@ def size(count: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Whole numbers from 10 on, one decimal below."""
+    """A rate: whole from 10 on, with one decimal below."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
 
 
 def share(value: float) -> str:
-    """A share in 0-1 as the tables of the field write it: .46."""
+    """A share in [0, 1] as papers print it: .46."""
     return f"{value:.2f}".removeprefix("0")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sgdd_cli.command_registry import SgddGroup
 from sgdd_cli.console import (
     CliExit,
     emit,
@@ -19,7 +20,6 @@ from sgdd_cli.console import (
     writing_output,
 )
 from sgdd_cli.error_messages import describe_error
-from sgdd_cli.registry import SgddGroup
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
 

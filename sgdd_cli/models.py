@@ -1,4 +1,4 @@
-"""Loading the model that a command needs, the sampling that fits it, and the text it is scored on."""
+"""Finding and loading the model that a command needs, and the text it is scored on."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -11,8 +11,6 @@ from sgdd_engine.errors import ConfigError, DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 
 if TYPE_CHECKING:
-    from sgdd_cli.settings import Resolved
-    from sgdd_engine.diffusion.config import SamplingConfig
     from sgdd_engine.generation import SGDD
 
 
@@ -38,7 +36,10 @@ def load_model(
     from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
     folder = find_checkpoint(checkpoint, mini_by=mini_by)
-    return SGDD.from_pretrained(folder, device, encoder), folder
+    model = SGDD.from_pretrained(folder, device, encoder)
+    if not model.info.trained_null:
+        say("This model was trained without a null condition, so it is sampled without guidance (cfg 1).")
+    return model, folder
 
 
 def named_encoder(resolved: "Resolved") -> str | None:
@@ -117,13 +118,3 @@ def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:
         "--data FILE"
     )
     return SENTENCES
-
-
-def sampling_for(resolved: "Resolved", model: "SGDD") -> "SamplingConfig":
-    """The sampling settings that were given, completed for a model."""
-    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415 - loads torch
-
-    given = resolved.given("sample")
-    if not model.info.trained_null and "cfg" not in given:
-        say("This model was trained without a null condition: sampling without guidance (cfg 1).")
-    return complete_sampling(given, model.info)

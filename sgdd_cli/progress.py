@@ -1,4 +1,4 @@
-"""What the engine reports, as people see it: bars on a terminal, a plain line every few seconds elsewhere."""
+"""The engine's events on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Painter(Protocol):
         ...
 
     def stop(self) -> None:
-        """Leave the screen tidy."""
+        """Clear what is redrawn."""
         ...
 
     def draw(self, event: Event) -> None:
@@ -40,7 +40,7 @@ class Painter(Protocol):
 
 
 class ProgressDisplay:
-    """A listener for the engine's events, in the form that fits the place stderr leads to.
+    """A listener that draws the engine's events while it is entered.
 
     Args:
         watch: Show the canvases of the sampler as they fill in.
@@ -85,10 +85,10 @@ class Silence:
         """Nothing to begin."""
 
     def stop(self) -> None:
-        """Nothing to tidy."""
+        """Nothing to clear."""
 
     def draw(self, event: Event) -> None:
-        """Show a warning; pass over everything else."""
+        """Show a warning, nothing else."""
         if isinstance(event, Notice) and event.warning:
             warn(event.message)
 
@@ -98,8 +98,8 @@ class Stage:
     """A stage in progress, and how fast it goes.
 
     Attributes:
-        done_before: Units that an earlier run had finished; they say nothing about the speed.
-        began: On the clock of whoever made it.
+        done_before: Units that an earlier run had finished; they do not count for the speed.
+        began: Seconds, on the clock of `line`.
     """
 
     total: int | None
@@ -125,31 +125,30 @@ class Stage:
 
 
 class LinePainter:
-    """Plain lines: what happened at once, how far it is every few seconds."""
+    """Plain lines: results at once, progress every few seconds."""
 
     def __init__(
         self,
         *,
         watch: bool = False,
-        interval: float = SECONDS_BETWEEN_LINES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._watch, self._interval, self._clock = watch, interval, clock
+        self._watch, self._clock = watch, clock
         self._stages: dict[str, Stage] = {}
         self._last_line = clock()
-        self._unsaid: TrainingProgress | None = None
+        self._pending: TrainingProgress | None = None
 
     def start(self) -> None:
         """Nothing to begin."""
 
     def stop(self) -> None:
-        """Say the last figures of training, if they were held back."""
-        if self._unsaid is not None:
-            say(formatting.training_line(self._unsaid))
-            self._unsaid = None
+        """Write the last figures of training, if they were held back."""
+        if self._pending is not None:
+            say(formatting.training_line(self._pending))
+            self._pending = None
 
     def draw(self, event: Event) -> None:
-        """Say one event, or hold it back until enough time has passed."""
+        """Write one event, or hold it back until enough time has passed."""
         match event:
             case StageStarted(stage, total, unit, done):
                 self._stages[stage] = Stage(total, unit, done, self._clock(), done)
@@ -157,14 +156,14 @@ class LinePainter:
             case StageProgress(stage, done):
                 self._progress(stage, done)
             case TrainingProgress():
-                self._unsaid = event
+                self._pending = event
                 if self._due():
                     self.stop()
             case CanvasChanged():
                 if self._watch:
                     say(canvas_line(event))
             case _:
-                show_happening(event)
+                write_event(event)
 
     def _progress(self, name: str, done: int) -> None:
         # An engine that reports a stage it did not announce is still shown.
@@ -175,14 +174,14 @@ class LinePainter:
 
     def _due(self) -> bool:
         now = self._clock()
-        if now - self._last_line < self._interval:
+        if now - self._last_line < SECONDS_BETWEEN_LINES:
             return False
         self._last_line = now
         return True
 
 
-def show_happening(event: Event) -> None:
-    """Say an event that stands for itself: a stage's end, a validation, a checkpoint, a notice."""
+def write_event(event: Event) -> None:
+    """Write an event that is written as soon as it comes: a stage's end, a validation, a checkpoint, a notice."""
     match event:
         case StageFinished(stage, summary):
             say(f"{stage}: {summary or 'done.'}")

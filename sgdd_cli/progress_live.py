@@ -26,7 +26,7 @@ REFRESHES_PER_SECOND = 4
 
 
 class LivePainter:
-    """Redraws one area at the bottom of the terminal; what happened scrolls away above it."""
+    """Redraws one area at the bottom of the terminal; results scroll away above it."""
 
     def __init__(self, console: Console, *, watch: bool = False) -> None:
         self._console, self._watch = console, watch
@@ -48,7 +48,7 @@ class LivePainter:
             get_renderable=self._draw_all,
             refresh_per_second=REFRESHES_PER_SECOND,
             transient=True,
-            # Data on stdout stays out of the drawing; a command prints it when the display is closed.
+            # A command prints its data on stdout when the display is closed.
             redirect_stdout=False,
         )
 
@@ -92,7 +92,7 @@ class LivePainter:
     def _watched(self, event: CanvasChanged) -> None:
         if self._watch:
             self._canvas = event
-            # Each step is worth seeing, however quick it is.
+            # Every step is drawn, however quick it is.
             self._live.refresh()
 
     def _print(self, message: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sgdd_cli.command_registry import BUILT_IN
 from sgdd_cli.default_paths import corpus_folder, new_run
 from sgdd_cli.main import app
-from sgdd_cli.registry import BUILT_IN
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 
@@ -364,6 +364,7 @@ def test_config_show_in_its_three_forms(sgdd, tmp_path):
         ("hf:owner/name", "owner-name"),
         ("-", "stdin"),
         ("texts/tales.v2.txt.gz", "tales.v2"),
+        ("texts/Tales.TSV", "Tales"),
         ("texts/*.txt", "texts"),
         ("C:\\texts\\my tales.csv", "my-tales"),
         ("../texts/", "texts"),

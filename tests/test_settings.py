@@ -245,6 +245,7 @@ def test_keys_of_older_versions_are_read_from_every_source(tmp_path, monkeypatch
     found = resolved.settings.generation
     assert (found.candidates, found.refine, found.shortlist) == (2, 3, 4)
     assert resolved.origin("sample.refine") == "environment SGDD_EVAL__REFINE"
+    assert load_settings((), ["sample.order=margin"]).settings.sample.position_rule == "margin"
     # The present key of a stronger source beats the old one of a weaker one, and the reverse.
     assert load_settings([file], ["sample.candidates=5"]).settings.generation.candidates == 5
     new = write(tmp_path / "new.toml", "[sample]\ncandidates = 6\n")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sgdd_cli.command_registry import SgddCommand
 from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
-from sgdd_cli.registry import SgddCommand
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved

@@ -77,12 +77,7 @@ def evaluate(
 
     Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
     """
-    from sgdd_cli.models import (  # noqa: PLC0415 - `sgdd --help` need not load it
-        checkpoint_name,
-        load_model,
-        named_encoder,
-        sampling_for,
-    )
+    from sgdd_cli.models import checkpoint_name, load_model, named_encoder  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.settings import DEFAULT, load_settings  # noqa: PLC0415
 
     resolved = load_settings(
@@ -106,6 +101,7 @@ def evaluate(
     from sgdd_engine.atomic_files import MANIFEST, check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
+    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
     from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
     if page is not None:
@@ -119,7 +115,7 @@ def evaluate(
             folder / MANIFEST,
             "The weight is recorded there: leave out --find-cfg, or evaluate a copy (sgdd export).",
         )
-    sampling = sampling_for(resolved, model)
+    sampling = complete_sampling(resolved.given("sample"), model.info)
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
         report = run_evaluation(

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from sgdd_cli.command_registry import CommandEntry, plugin_entries
 from sgdd_cli.console import emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson
-from sgdd_cli.registry import CommandEntry, plugin_entries
 
 
 def plugins(as_json: AsJson = False) -> None:

@@ -87,12 +87,13 @@ def sample(
     )
     config, place = resolved.settings.generation, device_name(gpu, device)
     found = read_texts(texts, "sample")
-    from sgdd_cli.models import load_model, named_encoder, sampling_for  # noqa: PLC0415 - as above
+    from sgdd_cli.models import load_model, named_encoder  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.events import ignore  # noqa: PLC0415
+    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
 
     model, _ = load_model(checkpoint, place, named_encoder(resolved))
-    sampling = sampling_for(resolved, model)
+    sampling = complete_sampling(resolved.given("sample"), model.info)
     if config.num_samples > 1 and not _differ(model, sampling, config):
         warn(
             f"All {config.num_samples} samples of a text will be alike; for different ones: --temperature 0.7"
