@@ -14,7 +14,6 @@ from sgdd_engine.errors import CheckpointError, DataError, SgddError
 CORPORA = Path("data")
 RUNS = Path("runs")
 # Of the files that are read as text; whatever the case.
-_ENDINGS = r"(?i)\.(txt|text|jsonl?|ndjson|csv|tsv|parquet|arrow|feather)(\.gz)?$"
 
 
 def corpus_folder(source: str) -> Path:

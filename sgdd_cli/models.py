@@ -11,6 +11,7 @@ from sgdd_engine.errors import ConfigError, DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 
 if TYPE_CHECKING:
+    from sgdd_cli.settings import Resolved
     from sgdd_engine.generation import SGDD
 
 
