@@ -7,10 +7,26 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdd_engine.text import words as words_module
 from sgdd_engine.text.words import count_words, longest_word, spacing, words
 
 # Letters with marks of scripts with spaces, and scripts without, Katakana left out (see `words`).
-SPACED = ["it", "Ärger", "हिन्दी", "हिन्दू", "தமிழ்", "বাংলা", "ไทย", "한국어", "שָׁלוֹם", "سَلام", "می‌خواهم", "ʼn"]
+SPACED = [
+    "it",
+    "Ärger",
+    "ta\u0323o",
+    "o\u0305",
+    "हिन्दी",
+    "हिन्दू",
+    "தமிழ்",
+    "বাংলা",
+    "ไทย",
+    "한국어",
+    "שָׁלוֹם",
+    "سَلام",
+    "می‌خواهم",
+    "ʼn",
+]
 UNSPACED = ["中文", "ひらがな", "ภาษาไทย", "ລາວ", "ខ្មែរ", "မြန်မာ", "𠀀"]
 UNICODE_BOUNDARY = regex.compile(r"(?w)\b")
 
@@ -32,6 +48,8 @@ def test_words_without_punctuation_lie_between_the_word_boundaries_of_unicode(te
         ('צה"ל (ש״ס)', ['צה"ל', "(", "ש״ס", ")"]),
         ("می‌خواهم", ["می‌خواهم"]),
         ("col·lecció", ["col·lecció"]),
+        # Marks that Han and kana take as well do not part a word.
+        ("ta\u0323o", ["ta\u0323o"]),
         ("👩‍👩‍👧❤️!", ["👩‍👩‍👧", "❤️", "!"]),
         ("2½ at 3.5, p.m.", ["2½", "at", "3", ".", "5", ",", "p", ".", "m", "."]),
         ("  ", []),
@@ -64,6 +82,12 @@ def test_words_of_western_text_are_those_of_earlier_versions(text):
 )
 def test_letters_of_scripts_without_spaces_count_as_words(text, expected):
     assert count_words(text) == expected
+
+
+def test_text_that_is_counted_quickly_has_no_letters_of_scripts_without_spaces():
+    quick = "".join(map(chr, [*range(0x0E00), *range(0x2000, 0x2E80)]))
+    assert spacing(quick) == "spaced"
+    assert not any(words_module._LETTER.match(character) for character in quick)
 
 
 def test_no_run_of_letters_without_spaces_is_a_long_word():
