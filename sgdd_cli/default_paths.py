@@ -13,7 +13,6 @@ from sgdd_engine.errors import CheckpointError, DataError, SgddError
 
 CORPORA = Path("data")
 RUNS = Path("runs")
-# Of the files that are read as text; whatever the case.
 
 
 def corpus_folder(source: str) -> Path:

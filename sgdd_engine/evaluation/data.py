@@ -84,7 +84,7 @@ def from_corpus(
     """
     rows = corpus.split(split)
     if len(rows) <= skip:
-        what = "is empty" if not skip else f"holds {len(rows):,} sentences, and {skip:,} are spoken for"
+        what = "is empty" if not skip else f"holds {len(rows):,} sentences, of which {skip:,} are scored"
         raise DataError(f"The split `{split}` of `{corpus.folder}` {what}.", "Prepare a larger corpus.")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[skip : skip + limit])
     return EvaluationSet(

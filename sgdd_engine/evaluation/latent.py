@@ -1,7 +1,9 @@
 """The state of the bottleneck: what a variational one tells, and over how many directions the latent spreads."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -51,6 +53,13 @@ class LatentFigures:
     spectrum: Sequence[float]
     effective_rank: float
     posterior: PosteriorFigures | None = None
+
+    @property
+    def directions(self) -> list[int]:
+        """How many directions hold half, nine tenths and 99 % of the variance."""
+        held = list(accumulate(self.spectrum))
+        # Rounding must not ask for one direction more than there are.
+        return [bisect_left(held, share * held[-1] * (1 - 1e-9)) + 1 for share in (0.5, 0.9, 0.99)]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, those of the posterior among the others."""

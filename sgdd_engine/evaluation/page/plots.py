@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.page.view import form, form_range
 
 WIDTH = 360
 EMPTY = Markup("")
@@ -83,6 +82,21 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
     step = ticks[1] - ticks[0]
     decimals = next((d for d in range(7) if abs(round(step, d) - step) < 1e-9 * step), 7)
     return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def form(value: float, decimals: int = 3) -> str:
+    """A number with its decimals and a true minus; a dash where it is not finite."""
+    if not math.isfinite(value):
+        return "–"
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
+
+
+def form_range(value: Interval, decimals: int = 3, factor: float = 1.0) -> str:
+    """The two ends of an interval, times a factor; nothing where there is none, or where it has no width."""
+    if value.ends is None or value.low == value.high:
+        return ""
+    return " to ".join(form(factor * end, decimals) for end in value.ends)
 
 
 def picture(name: str, title: str, description: str, height: float, body: Iterable[Markup]) -> Markup:

@@ -10,6 +10,7 @@ from sgdd_engine.evaluation.page.plots import (
     WIDTH,
     Scale,
     circle,
+    form,
     label,
     line,
     path,
@@ -18,7 +19,6 @@ from sgdd_engine.evaluation.page.plots import (
     tick_text,
     upright_axis,
 )
-from sgdd_engine.evaluation.page.view import form
 
 # Below this share of the largest value a logarithmic axis ends: what lies there is rounding.
 FLOOR = 1e-6

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Literal
 
 from sgdd_engine.evaluation.metrics import METRICS
-from sgdd_engine.evaluation.page.view import form, title
+from sgdd_engine.evaluation.page.plots import form
 from sgdd_engine.evaluation.report import SAMPLE_SCORES, Sample
 from sgdd_engine.text.words import WORD
 
@@ -53,7 +53,7 @@ def shown_samples(samples: Sequence[Sample]) -> list[Shown]:
     for sample in samples:
         first, second = compare(sample.source, sample.text, cased=cased)
         scores = [
-            (name, title(metric.label), form(value, min(2, metric.decimals)), value)
+            (name, metric.label, form(value, min(2, metric.decimals)), value)
             for name in SAMPLE_SCORES
             for metric, value in [(METRICS[name], getattr(sample, name))]
         ]

@@ -11,9 +11,11 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from sgdd_engine.atomic_files import write_bytes
-from sgdd_engine.evaluation.page import model, quality
+from sgdd_engine.evaluation.metrics import METRICS
+from sgdd_engine.evaluation.page import drawings, profiles
+from sgdd_engine.evaluation.page.plots import form, form_range
 from sgdd_engine.evaluation.page.samples import shown_samples
-from sgdd_engine.evaluation.page.view import Section
+from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.evaluation.report import EvaluationReport
 
 _MARKS = {True: ("good", "✓", "yes"), False: ("bad", "✗", "no"), None: ("open", "–", "not judged")}
@@ -37,32 +39,13 @@ def write_page(report: EvaluationReport, checkpoint: str, path: Path) -> None:
 def render(report: EvaluationReport, checkpoint: str) -> str:
     """The page as text; every text in the report is escaped."""
     return _template().render(
+        report=report,
         checkpoint=checkpoint,
-        sentences=f"{report.sentences:,}",
-        verdicts=[(*_MARKS[verdict.ok], verdict.sentence) for verdict in report.verdicts],
-        headline=quality.headline(report),
-        facts=_made_with(report.settings),
-        sections=_sections(report),
-        samples=shown_samples(report.samples),
+        made_with=_made_with(report.settings),
+        shown=shown_samples(report.samples),
         settings=json.dumps(report.settings, indent=2, ensure_ascii=False),
-        version=report.settings["versions"]["sgdd"],
         today=date.today().isoformat(),
     )
-
-
-def _sections(report: EvaluationReport) -> list[Section]:
-    search = report.guidance_search
-    return [
-        quality.conditions_section(report),
-        quality.differences_section(report),
-        quality.length_section(report.by_length),
-        model.mask_section(report.likelihood),
-        *([] if search is None else [quality.guidance_section(search)]),
-        model.calibration_section(report.likelihood),
-        model.latent_section(report.latent, report.sentences),
-        model.likelihood_section(report.likelihood),
-        quality.variety_section(report.diversity, report.memorisation, report.encoder_calls),
-    ]
 
 
 @cache
@@ -74,9 +57,26 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # No line may end between a number and its per cent sign.
-    environment.filters["unbroken"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
+    environment.globals |= {"METRICS": METRICS, "draw": drawings, "profiles": profiles, "marks": _MARKS}
+    environment.filters |= {
+        "form": form,
+        "range": form_range,
+        "label": _label,
+        "capital": _capital,
+        # No line may end between a number and its per cent sign.
+        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
+    }
     return environment.get_template("page.html.j2")
+
+
+def _label(name: str, prefix: str = "") -> str:
+    """What a metric or a condition is called."""
+    return prefix + (CONDITIONS[name].label if name in CONDITIONS else METRICS[name].label)
+
+
+def _capital(text: str) -> str:
+    """The text with a capital first letter, but for a name such as chrF."""
+    return f"{text[:1].upper()}{text[1:]}" if text.partition(" ")[0].islower() else text
 
 
 def _made_with(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
