@@ -2,12 +2,12 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import torch
 
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.manifest import WORK
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.distributed import LostProcessError, join
@@ -25,11 +25,14 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main(book: str, out: str, encoder: str, seconds_per_batch: str = "0") -> None:
+def main(book: str, out: str, encoder: str, hold: str = "") -> None:
+    """Prepare `book` in `out`; with `hold`, rank 0 stands still once a training shard is finished, to be killed."""
     torch.set_num_threads(1)
 
     def on_event(event: object) -> None:
-        time.sleep(float(seconds_per_batch))
+        if hold and list((Path(out) / WORK).glob("train-*.json")):
+            say("a shard stands")
+            sys.stdin.read()
         if isinstance(event, StageProgress) and event.stage == "encoding":
             say(f"rank {world.rank}: {event.done}")
 

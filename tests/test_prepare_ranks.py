@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -96,24 +95,14 @@ def test_more_ranks_than_shards_are_no_trouble(sentences, tiny_encoder, tiny_enc
 @pytest.mark.slow
 def test_killed_ranks_go_on_where_they_stopped(book, alone, tiny_encoder, tiny_encoder_folder, tmp_path):
     out = tmp_path / "corpus"
-    launcher = subprocess.Popen(
-        command(2, book, out, tiny_encoder_folder, 0.3),
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while (
-        not list((out / WORK).glob("train-*.json"))
-        and time.monotonic() < deadline
-        and launcher.poll() is None
-    ):
-        time.sleep(0.02)
-    processes = [*psutil.Process(launcher.pid).children(recursive=True), launcher]
-    for process in processes:
-        process.kill()
-    launcher.wait()
-    psutil.wait_procs(processes[:-1], timeout=20)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(
+        command(2, book, out, tiny_encoder_folder, "hold"), **pipes, text=True, env=environment()
+    ) as launcher:
+        assert "a shard stands\n" in launcher.stdout
+        for process in (*psutil.Process(launcher.pid).children(recursive=True), launcher):
+            process.kill()
+        launcher.stdout.read()  # ends when none of them is left to write
     # A shard is finished once its record stands; killed in between, it is made again.
     shards = [out / f"{record.stem}.arrow" for record in (out / WORK).glob("*-*.json")]
     made = {path: path.stat().st_mtime_ns for path in shards}
