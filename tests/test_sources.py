@@ -177,7 +177,7 @@ def pipe(path, data):
     [
         ("pipe", "\n".join(ROWS).encode()),
         ("pipe.jsonl", "\n".join(json.dumps({"text": row}) for row in ROWS).encode()),
-        ("my.own.TXT.gz", gzip.compress("\n".join(ROWS).encode())),
+        ("my.own.TXT.gz", gzip.compress("\n".join(ROWS).encode(), mtime=0)),
         ("pipe.parquet", None),
     ],
 )
