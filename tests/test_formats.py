@@ -217,7 +217,7 @@ BAD_FILES = {
     "number.json": (b"[1, 2]", "no key `text` in row 1"),
     "object.json": (b'{"data": [{"text": "fine"}]}', "no key `text` in row 1; it has data"),
     "nocolumn.csv": (b"id,body\n1,x\n", "no column `text`; its first line has id, body"),
-    "short.csv": (b"id,text\n1\n", "has 1 fields; the text is in field 2"),
+    "short.csv": (b"id,text\n1\n", "ends before field 2, which holds the text"),
     "quote.csv": (b'id,text\n1,"open', "not CSV: line 2"),
     "comma.csv": (b"id,text\n1,fine\n2,That nurse, and the man\n", "has 3 fields, and the table 2"),
     "not.parquet": (b"plain", "not a Parquet file"),
@@ -369,26 +369,38 @@ def test_an_unquoted_comma_loses_nothing(tmp_path):
     assert read(tmp_path / "three.csv") == ["Nothing is lost here.", "x"]
 
 
-DIALOGUE = ['"I can\'t," he said.', 'He said: "No."', '"Come here."', '"An open quote', "No quote."]
+# As sentences of a novel are: a quote opens in one line and closes in another one.
+DIALOGUE = ['"I can\'t," he said.', 'He said: "No."', '"Come here.', 'I need you."', '"Now."', "No quote."]
 
 
-def test_quotes_between_tabs_belong_to_the_text_unless_they_enclose_it(tmp_path):
-    (tmp_path / "raw.tsv").write_text(
-        "id\ttext\n" + "".join(f"{n}\t{row}\n" for n, row in enumerate(DIALOGUE))
-    )
-    assert read(tmp_path / "raw.tsv") == DIALOGUE
-    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
-        rows = [*DIALOGUE, "a\ttab", "two\nlines"] * 40
-        (tmp_path / "quoted.tsv").write_bytes(table("\t", rows, quoting=quoting))
-        assert read(tmp_path / "quoted.tsv") == rows
-    (tmp_path / "one.csv").write_text("text\n" + "".join(f"{row}\n" for row in DIALOGUE))
-    assert read(tmp_path / "one.csv") == DIALOGUE
+@pytest.mark.parametrize("rows", [DIALOGUE, DIALOGUE[2:4], DIALOGUE[4:]])
+@pytest.mark.parametrize("header", [True, False])
+def test_quotes_between_tabs_belong_to_the_text(tmp_path, rows, header):
+    lines = ["id\ttext"] * header + [f"{number}\t{row}" for number, row in enumerate(rows)]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    assert read(tmp_path / "a.tsv", column="text" if header else "2") == rows
 
 
-@pytest.mark.parametrize("separator", [",", "\t"])
-def test_a_quoted_field_may_cross_the_end_of_the_lines_that_are_judged(tmp_path, separator):
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("more", [[], ["a\ttab"], ["two\nlines"]])
+@pytest.mark.parametrize("header", [("id", "text"), None])
+def test_quotes_between_tabs_may_enclose_the_text(tmp_path, quoting, more, header):
+    rows = [*DIALOGUE, *more, *DIALOGUE]
+    (tmp_path / "a.tsv").write_bytes(table("\t", rows, header, quoting))
+    assert read(tmp_path / "a.tsv", column="text" if header else "2") == rows
+
+
+def test_a_table_of_one_column_needs_no_quotes(tmp_path):
+    rows = DIALOGUE[:2]
+    (tmp_path / "raw.csv").write_text("text\n" + "".join(f"{row}\n" for row in rows))
+    assert read(tmp_path / "raw.csv") == rows
+    (tmp_path / "quoted.csv").write_text("text\n" + "".join(f'"{row}"\n' for row in ["a, b", "c\nd"]))
+    assert read(tmp_path / "quoted.csv") == ["a, b", "c\nd"]
+
+
+def test_a_quoted_field_may_cross_the_end_of_the_lines_that_are_judged(tmp_path):
     rows = [f"Row {number}." for number in range(HEAD_LINES - 2)] + ["one\ntwo\nthree", "last"]
-    (tmp_path / "a.csv").write_bytes(table(separator, rows))
+    (tmp_path / "a.csv").write_bytes(table(",", rows))
     assert read(tmp_path / "a.csv") == rows
     (tmp_path / "one.csv").write_text("text\n" + "".join(f'"{row}"\n' for row in rows))
     assert read(tmp_path / "one.csv") == rows

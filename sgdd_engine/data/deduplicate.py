@@ -75,8 +75,6 @@ def deduplicate(
     on_event(StageStarted(READING, total, "lines"))
     rejected: Counter[str] = Counter()
     read = _fill_buckets(lines, folder, config, rejected, on_event)
-    if read == 0:
-        raise DataError(f"{name} is empty: it holds no line of text.", "Give a source with text in it.")
     keys: list[int] | None = []
     unique = 0
     for bucket in _split_large_buckets(folder):
@@ -98,7 +96,9 @@ def deduplicate(
 
 
 def too_few(name: str, kept: int, read: int, left_out: str) -> DataError:
-    """The error for a source with too few distinct sentences."""
+    """The error for a source with too few distinct sentences, or without any line."""
+    if read == 0:
+        return DataError(f"{name} is empty: it holds no line of text.", "Give a source with text in it.")
     return DataError(
         f"{name} leaves {kept} distinct sentences of {read:,} lines, and a corpus needs {MIN_SENTENCES} "
         f"(left out: {left_out}).",

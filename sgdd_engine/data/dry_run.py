@@ -96,7 +96,7 @@ def dry_run(
     except SgddError as error:
         missing.append(f"The size on disk is not estimated. {error.message}")
     if complete and len(kept) < MIN_SENTENCES:
-        raise too_few(source.name, len(kept), read, describe_rejections(rejected, config))
+        raise too_few(source.title, len(kept), read, describe_rejections(rejected, config))
     total = read if complete else source.estimated_lines()
     if total is not None and config.limit is not None:
         total = min(total, config.limit)

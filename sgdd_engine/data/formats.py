@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdd_engine.data.lines import COMPRESSED, read_chunks, read_lines, unreadable
-from sgdd_engine.data.table_layout import HEAD_LINES, find_layout, listed
+from sgdd_engine.data.table_layout import TableHead, find_layout, listed
 from sgdd_engine.errors import DataError
 
 if TYPE_CHECKING:
@@ -224,11 +224,11 @@ def delimited_rows(file: TextFile) -> Iterator[str]:
     # Quoted fields may hold line breaks, so the parser is given them.
     if csv.field_size_limit() < MAX_ROW:  # one limit for the whole process, 131,072 characters at first
         csv.field_size_limit(MAX_ROW)
-    head = list(islice(lines, HEAD_LINES))
-    if not head:
+    head = TableHead.read(lines)
+    if not head.lines:
         return
     table = find_layout(head, file.column, file.name, tabs_first=ending(file.path.name) != ".csv")
-    rows = csv.reader(chain(head, lines), delimiter=table.separator, quoting=table.quoting, strict=True)
+    rows = csv.reader(chain(head.lines, lines), delimiter=table.separator, quoting=table.quoting, strict=True)
     try:
         for row in islice(filter(None, rows), int(table.header), None):
             yield table.text_of(row, f"Line {rows.line_num:,} of {file.name}")

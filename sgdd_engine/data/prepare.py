@@ -130,11 +130,6 @@ class _Preparation:
         """The folder of the distinct sentences between the two passes."""
         return self._work / "sentences"
 
-    @property
-    def _source_name(self) -> str:
-        name = self.source.name
-        return name[0].upper() + name[1:] if " " in name else f"`{name}`"
-
     def begin(
         self, encoder: SentenceEncoder | Callable[[], SentenceEncoder], overwrite: bool
     ) -> Manifest | SentenceEncoder:
@@ -178,7 +173,7 @@ class _Preparation:
         distinct = deduplicate(
             self.source.lines(),
             self.sentences,
-            name=self._source_name,
+            name=self.source.title,
             config=self.config,
             total=self.config.limit or self.source.estimated_lines(),
             on_event=self.on_event,
@@ -251,7 +246,7 @@ class _Preparation:
         if totals.train_statistics is None or kept < MIN_SENTENCES or not all(manifest.splits.values()):
             clear(self.out)  # shards without a manifest would block the next attempt
             left_out = describe_rejections(manifest.counts["left_out"], self.config)
-            raise too_few(self._source_name, kept, distinct.read, left_out)
+            raise too_few(self.source.title, kept, distinct.read, left_out)
         write_statistics(totals.train_statistics, self.out)
         manifest.write(self.out)
         shutil.rmtree(self._work, ignore_errors=True)

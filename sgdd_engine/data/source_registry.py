@@ -17,6 +17,11 @@ class Source(ABC):
 
     name: str
 
+    @property
+    def title(self) -> str:
+        """The name at the beginning of a sentence: "`tales.txt`", "Standard input"."""
+        return self.name[0].upper() + self.name[1:] if " " in self.name else f"`{self.name}`"
+
     @abstractmethod
     def describe(self, recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
         """What identifies the text, for the manifest; equal descriptions mean equal text.

@@ -24,7 +24,7 @@ from sgdd_engine.data.manifest import MANIFEST, TOKENIZER
 from sgdd_engine.data.source_registry import SOURCES, Source, source
 from sgdd_engine.errors import DataError
 
-READABLE = f"{', '.join(FORMATS)} (text and tables also with {', '.join(COMPRESSED)})"
+READABLE = f"{', '.join(FORMATS)}; text also as {', '.join(COMPRESSED)}"
 _KNOWN = (
     f"Give a file, a folder or a pattern of files ({READABLE}), `-` for standard input, `builtin`, `bookcorpus`, or "
     "`hf:owner/name`."

@@ -1,20 +1,70 @@
 """The layout of a delimited table, found by its first lines: separator, quoting, header, column of the text."""
 
 import csv
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sgdd_engine.errors import DataError
 
-# Lines by which the layout is judged.
-HEAD_LINES = 100
+# Lines by which the layout is judged, fewer where they have more characters in all.
+HEAD_LINES = 1000
+_HEAD_CHARACTERS = 1 << 22
 _SEPARATORS = ",;\t|"
 # It cannot stand in a text file: every line is one field.
 _NO_SEPARATOR = "\x00"
 
+# A field in quotes, those inside it doubled (RFC 4180).
+_CLOSED = re.compile(r'"(?:[^"]|"")*"')
+
 _QUOTE_COMMAS = (
     "Put a text with commas in double quotes, or give plain text as a .txt file, one sentence per line."
 )
+
+
+@dataclass(frozen=True)
+class TableHead:
+    """The first lines of a table.
+
+    Attributes:
+        lines: The lines with their ends.
+        cut: Whether more lines follow.
+    """
+
+    lines: list[str]
+    cut: bool
+
+    @classmethod
+    def read(cls, lines: Iterator[str]) -> "TableHead":
+        """Take the head from an iterator of lines."""
+        head: list[str] = []
+        size = 0
+        for line in lines:
+            head.append(line)
+            size += len(line)
+            if len(head) == HEAD_LINES or size > _HEAD_CHARACTERS:
+                return cls(head, cut=True)
+        return cls(head, cut=False)
+
+    def names(self, separator: str) -> list[str]:
+        """The fields of the first row, if it is a header; none if it cannot be parsed."""
+        try:
+            row = next((row for row in csv.reader(self.lines, delimiter=separator) if row), [])
+        except csv.Error:
+            return []
+        return [field.strip() for field in row]
+
+    def rows(self, separator: str, quoting: Any) -> list[list[str]]:  # noqa: ANN401 - a number that `csv` defines
+        """The rows; none if they cannot be parsed so."""
+        reader = csv.reader(self.lines, delimiter=separator, quoting=quoting, strict=True)
+        rows: list[list[str]] = []
+        try:
+            rows.extend(row for row in reader if row)
+        except csv.Error:
+            # The head may end inside a quoted field, but not the whole table.
+            return rows if self.cut and reader.line_num == len(self.lines) else []
+        return rows
 
 
 @dataclass(frozen=True)
@@ -43,18 +93,18 @@ class TableLayout:
         """
         if self.index >= len(row):
             raise DataError(
-                f"{place} has {len(row)} fields; the text is in field {self.index + 1}.", "Mend that line."
+                f"{place} ends before field {self.index + 1}, which holds the text.", "Mend that line."
             )
         if any(field.strip() for field in row[self.width :]):
             raise DataError(f"{place} has {len(row)} fields, and the table {self.width}.", _QUOTE_COMMAS)
         return row[self.index]
 
 
-def find_layout(head: list[str], column: str, name: str, *, tabs_first: bool = False) -> TableLayout:
+def find_layout(head: TableHead, column: str, name: str, *, tabs_first: bool = False) -> TableLayout:
     """Find the layout of a table.
 
     Args:
-        head: Its first lines, `HEAD_LINES` at most.
+        head: Its first lines.
         column: The column's name in the header; its number from 1 in a table without a header.
         name: The table's name in messages.
         tabs_first: Try tabs before commas.
@@ -63,7 +113,7 @@ def find_layout(head: list[str], column: str, name: str, *, tabs_first: bool = F
         DataError: If there is no such column, or no header and no separator that makes a table.
     """
     separators = "\t" + _SEPARATORS.replace("\t", "") if tabs_first else _SEPARATORS
-    headers = {separator: _header(head, separator) for separator in separators}
+    headers = {separator: head.names(separator) for separator in separators}
     if column.isdecimal():
         separator, width = _even_separator(head, separators, name)
         if not 1 <= int(column) <= width:
@@ -84,10 +134,14 @@ def find_layout(head: list[str], column: str, name: str, *, tabs_first: bool = F
     )
 
 
-def _even_separator(head: list[str], separators: str, name: str) -> tuple[str, int]:
+def _even_separator(head: TableHead, separators: str, name: str) -> tuple[str, int]:
     """The first separator by which all rows have the same number of fields, and more than one if possible."""
-    widths = {separator: _widths(head, separator) for separator in separators}
-    even = {separator: found.pop() for separator, found in widths.items() if len(found) == 1}
+    even: dict[str, int] = {}
+    for separator in separators:
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE) if separator == "\t" else (csv.QUOTE_MINIMAL,):
+            widths = {len(row) for row in head.rows(separator, quoting)}
+            if len(widths) == 1:
+                even.setdefault(separator, widths.pop())
     for separator, width in even.items():
         if width > 1:
             return separator, width
@@ -96,34 +150,27 @@ def _even_separator(head: list[str], separators: str, name: str) -> tuple[str, i
     return separators[0], 1
 
 
-def _header(head: list[str], separator: str) -> list[str]:
-    try:
-        row = next((row for row in csv.reader(head, delimiter=separator) if row), [])
-    except csv.Error:
-        return []
-    return [field.strip() for field in row]
-
-
-def _widths(head: list[str], separator: str) -> set[int]:
-    """The numbers of fields that the rows have by a separator; empty if they cannot be parsed by it."""
-    reader = csv.reader(head, delimiter=separator, strict=True)
-    widths: set[int] = set()
-    try:
-        widths.update(len(row) for row in reader if row)
-    except csv.Error:
-        # The head may end inside a quoted field, but not the whole table.
-        cut = len(head) == HEAD_LINES and reader.line_num == HEAD_LINES
-        return widths if cut else set()
-    return widths
-
-
-def _quoting(head: list[str], separator: str, width: int) -> Any:  # noqa: ANN401 - a number that `csv` defines
+def _quoting(head: TableHead, separator: str, width: int) -> Any:  # noqa: ANN401 - a number that `csv` defines
     """Whether quotes enclose fields or belong to the text.
 
-    Between commas they must enclose. Between tabs, and in a table of one column, many sentences begin with a quote
-    of their own: there, quotes enclose fields only if the first lines make a sound table by that rule.
+    Between commas they must enclose. In a table of one column they do if its lines can be parsed so. Between tabs
+    both are common, and sentences often begin with a quote of their own: where every line has its fields without
+    regard to quotes, these enclose only if all quoted fields are closed with inner quotes doubled, and some have inner
+    quotes or all rows are quoted.
     """
-    if separator not in ("\t", _NO_SEPARATOR) or _widths(head, separator) == {width}:
+    enclosed = head.rows(separator, csv.QUOTE_MINIMAL)
+    if separator == _NO_SEPARATOR:
+        return csv.QUOTE_MINIMAL if enclosed else csv.QUOTE_NONE
+    if separator != "\t":
+        return csv.QUOTE_MINIMAL
+    raw = head.rows(separator, csv.QUOTE_NONE)
+    if any(len(row) != width for row in raw):
+        return csv.QUOTE_MINIMAL if {len(row) for row in enclosed} == {width} else csv.QUOTE_NONE
+    quoted = [field for row in raw for field in row if field.startswith('"')]
+    if all(map(_CLOSED.fullmatch, quoted)) and (
+        any('""' in field[1:-1] for field in quoted)
+        or all(any(f.startswith('"') for f in row) for row in raw)
+    ):
         return csv.QUOTE_MINIMAL
     return csv.QUOTE_NONE
 

@@ -67,6 +67,7 @@ def likely_encodings(line: bytes) -> list[tuple[str, str]]:
             continue
         foreign = sum(not character.isascii() for character in text)
         typical = sum(not character.isascii() for part in pattern.findall(text) for character in part)
-        found.append((min(1.0, typical / max(1, foreign) / share), encoding, text))
+        if text not in (reading for _, _, reading in found):  # another encoding may have the same letters
+            found.append((min(1.0, typical / max(1, foreign) / share), encoding, text))
     found.sort(key=lambda item: -item[0])
     return [(encoding, text) for score, encoding, text in found[:2] if score >= _LIKELY]
