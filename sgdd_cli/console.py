@@ -244,6 +244,23 @@ def show_error(message: str, hint: str | None = None) -> None:
 
 
 def _line(text: "Text | str") -> None:
+    """Write a line to stderr; off a terminal a sentence stays on one line, so that it can be searched for."""
+    if isinstance(text, str) and not may_draw():
+        _plain_line(text)
+        return
     console = stderr()
-    # Off a terminal a sentence stays on one line, so that it can be searched for.
     console.print(text, soft_wrap=not console.is_terminal)
+
+
+def may_draw() -> bool:
+    """Whether stderr may be a terminal; Rich has the last word, by these variables too."""
+    return sys.stderr.isatty() or not os.environ.keys().isdisjoint({"FORCE_COLOR", "TTY_COMPATIBLE"})
+
+
+def _plain_line(text: str) -> None:
+    """What has no style needs no Rich, which takes longer to load than a short text to decode."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        discard(sys.stderr)

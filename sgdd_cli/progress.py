@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from sgdd_cli import formatting
-from sgdd_cli.console import output_options, say, stderr, warn
+from sgdd_cli.console import may_draw, output_options, say, stderr, warn
 from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
@@ -70,8 +70,7 @@ class ProgressDisplay:
 def _choose_painter(watch: bool) -> Painter:
     if output_options.quiet:
         return Silence()
-    console = stderr()
-    if console.is_terminal and not console.is_dumb_terminal:
+    if may_draw() and (console := stderr()).is_terminal and not console.is_dumb_terminal:
         from sgdd_cli.progress_live import LivePainter  # noqa: PLC0415 - bars are needed on terminals only
 
         return LivePainter(console, watch=watch)

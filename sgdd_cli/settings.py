@@ -17,7 +17,6 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -223,22 +222,14 @@ def values_of_file(path: Path) -> Iterator[FoundValue]:
     Raises:
         ConfigError: it is missing, cannot be parsed, or holds no sections.
     """
-    readers: dict[str, Any] = {
-        ".toml": TomlConfigSettingsSource,
-        ".yaml": YamlConfigSettingsSource,
-        ".yml": YamlConfigSettingsSource,
-    }
     if not path.is_file():
         raise ConfigError(
             f"There is no settings file `{path}`.", "Make one: sgdd config show --toml > sgdd.toml"
         )
-    if path.suffix.lower() not in readers:
-        raise ConfigError(f"The settings file `{path}` must end in .toml, .yaml or .yml.")
     try:
-        values = readers[path.suffix.lower()](Settings, path)()
-    except (OSError, tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"The settings file `{path}` cannot be read: {reason}.") from None
+        values = _parse(path)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(path, error) from None
     except (AttributeError, TypeError, ValueError):
         # What pydantic-settings makes of a file that is a list or a bare word.
         raise ConfigError(
@@ -249,6 +240,24 @@ def values_of_file(path: Path) -> Iterator[FoundValue]:
             yield from ((f"{section}.{name}", value, str(path)) for name, value in fields.items())
         elif fields or section not in SECTIONS:  # an empty section holds nothing
             yield str(section), fields, str(path)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() == ".toml":
+        return TomlConfigSettingsSource(Settings, toml_file=path)()
+    if path.suffix.lower() not in {".yaml", ".yml"}:
+        raise ConfigError(f"The settings file `{path}` must end in .toml, .yaml or .yml.")
+    import yaml  # noqa: PLC0415 - most have no such file
+
+    try:
+        return YamlConfigSettingsSource(Settings, yaml_file=path)()
+    except yaml.YAMLError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())
+    return ConfigError(f"The settings file `{path}` cannot be read: {reason}.")
 
 
 def _values_of_environment() -> Iterator[FoundValue]:

@@ -93,6 +93,31 @@ def test_its_card_says_what_it_is_where_it_fails_and_how_it_was_made():
 
 
 @pytest.mark.offline_encoder
+def test_one_text_loads_little_beside_torch(tmp_path):
+    script = (
+        "import runpy, sys\n"
+        "sys.argv = ['sgdd', 'sample', 'The dog ran home.', '--checkpoint', 'mini', '--device', 'cpu']\n"
+        "try:\n"
+        "    runpy.run_module('sgdd_cli', run_name='__main__')\n"
+        "except SystemExit as leaving:\n"
+        "    assert not leaving.code\n"
+        "print(*sys.modules)\n"
+    )
+    done = run(sys.executable, "-c", script, cwd=tmp_path)
+    text, loaded = done.stdout.splitlines()
+    assert text.endswith(".")
+    names = set(loaded.split())
+    assert {"torch", "tokenizers", "sgdd_engine.text.bert"} <= names
+    # What transformers imports for its BERT, the compiler of torch (which drawing numbers on the meta device loads),
+    # and what only corpora, training, scores, terminals and the hub need.
+    heavy = (
+        "transformers torch._dynamo torch.distributed.tensor sympy scipy datasets pyarrow pandas tensorboard"
+    )
+    others = "sacrebleu rich yaml jinja2 huggingface_hub sentencepiece psutil sgdd_engine.data.corpus"
+    assert names.isdisjoint([*heavy.split(), *others.split()])
+
+
+@pytest.mark.offline_encoder
 def test_what_it_writes_is_closer_to_its_source_than_to_another():
     model = SGDD.from_pretrained("mini", "cpu")
     sources = TEXTS[::6]

@@ -150,15 +150,26 @@ class BertEncoder(nn.Module):
         return self.embeddings.words
 
 
+# The numbers come from a file, so none are drawn: on the meta device torch would load its compiler for that.
+class _Linear(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 class _Embeddings(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.padding = config.pad_token_id if _AFTER_PADDING[config.model_type] else None
-        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.positions = nn.Embedding(
+        self.words = _Embedding(config.vocab_size, config.hidden_size)
+        self.positions = _Embedding(
             config.max_position_embeddings, config.hidden_size, padding_idx=self.padding
         )
-        self.token_types = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.token_types = _Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -178,9 +189,9 @@ class _Layer(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.head_size = width // config.num_attention_heads
-        self.query, self.key, self.value, self.attention_output = (nn.Linear(width, width) for _ in range(4))
-        self.up = nn.Linear(width, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, width)
+        self.query, self.key, self.value, self.attention_output = (_Linear(width, width) for _ in range(4))
+        self.up = _Linear(width, config.intermediate_size)
+        self.down = _Linear(config.intermediate_size, width)
         self.attention_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 

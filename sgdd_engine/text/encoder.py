@@ -16,7 +16,7 @@ from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights
 from sgdd_engine.text.encoder_network import NetworkSize, check_files, load_network
 from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, TokenizedBatch
-from sgdd_engine.text.fast_tokenizer import FastTokenizer, hash_tokenizer, load_tokenizer
+from sgdd_engine.text.fast_tokenizer import FastTokenizer, load_tokenizer
 from sgdd_engine.text.module_chain import read_module_chain
 from sgdd_engine.text.pooling import POOLINGS
 from sgdd_engine.text.reference import EncoderReference
@@ -44,28 +44,21 @@ class SentenceEncoder:
     def __init__(
         self,
         network: torch.nn.Module,
-        tokenizer: FastTokenizer,
+        tokenizer: EncoderTokenizer,
         reference: EncoderReference,
         *,
-        pieces: int,
         device: torch.device,
         batch_tokens: int,
     ) -> None:
         self.dim = reference.dim
         self.reference = reference
         self.device = device
-        self.tokenizer = tokenizer
+        self.tokenizer: FastTokenizer = tokenizer.own
         self.truncated = 0
         self._network = network
         self._pool = POOLINGS[reference.pooling]
         self._batch_tokens = batch_tokens
-        self._tokenize = EncoderTokenizer(
-            tokenizer,
-            name=reference.name,
-            prompt=reference.prompt or "",
-            max_tokens=reference.max_tokens,
-            pieces=pieces,
-        )
+        self._tokenize = tokenizer
 
     def encode(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None) -> torch.Tensor:
         """Encode sentences in batches of similar length.
@@ -235,6 +228,10 @@ def open_encoder(
     dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
     network, size = load(chain.transformer, dtype, device)
     limit = chain.max_tokens or int(tokenizer.model_max_length)
+    max_tokens = min(config.max_tokens, limit, size.positions)
+    tokenize = EncoderTokenizer(
+        tokenizer, name=files.name, prompt=chain.prompt, max_tokens=max_tokens, pieces=size.pieces
+    )
     reference = EncoderReference(
         name=files.name,
         revision=files.revision,
@@ -242,16 +239,14 @@ def open_encoder(
         normalize=chain.normalize,
         dim=chain.dim_of(size.hidden_size),
         parameters=size.parameters,
-        max_tokens=min(config.max_tokens, limit, size.positions),
+        max_tokens=max_tokens,
         weights_sha256=files.weights_sha256 or hash_weights(chain.transformer),
         dtype=str(dtype).removeprefix("torch."),
         prompt=chain.prompt,
         config_sha256=hash_config(chain.transformer),
-        tokenizer_sha256=hash_tokenizer(tokenizer),
+        tokenizer_sha256=tokenize.sha256,
     )
-    return SentenceEncoder(
-        network, tokenizer, reference, pieces=size.pieces, device=device, batch_tokens=config.batch_tokens
-    )
+    return SentenceEncoder(network, tokenize, reference, device=device, batch_tokens=config.batch_tokens)
 
 
 def load_encoder_like(reference: EncoderReference, device: str | torch.device = "cpu") -> SentenceEncoder:

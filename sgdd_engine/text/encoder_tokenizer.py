@@ -6,10 +6,9 @@ from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.fast_tokenizer import FastTokenizer
+from sgdd_engine.text.fast_tokenizer import FastTokenizer, hash_tokenizer, untruncated_copy
 
 # Sentences tokenised at once: enough for all cores, while the library's objects take a kilobyte each.
 _ROWS = 4096
@@ -45,15 +44,20 @@ class EncoderTokenizer:
         prompt: Text put before every sentence.
         max_tokens: Of longer sentences only the first so many tokens are kept.
         pieces: Rows of the network's word table; every id must lie below.
+
+    Attributes:
+        own: The encoder's own tokenizer.
+        sha256: What identifies it (`hash_tokenizer`).
+        pad_id: The piece that fills a batch up.
     """
 
     def __init__(
         self, tokenizer: FastTokenizer, *, name: str, prompt: str, max_tokens: int, pieces: int
     ) -> None:
-        # A copy: transformers changes truncation and padding of its own whenever it is called.
-        self._tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.no_padding()
+        self._tokenizer = untruncated_copy(tokenizer)
+        self.sha256 = hash_tokenizer(tokenizer, self._tokenizer)
         self._tokenizer.enable_truncation(max_length=max_tokens)
+        self.own = tokenizer
         self._name = name
         self._prompt = prompt
         self._pieces = pieces

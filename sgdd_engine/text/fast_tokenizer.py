@@ -82,16 +82,29 @@ def load_tokenizer(folder: Path, *, lowercase: bool = False) -> FastTokenizer:
     return tokenizer
 
 
-def hash_tokenizer(tokenizer: FastTokenizer) -> str:
-    """Sha256 over the vocabulary in the order of its ids, and the ids of some sample texts.
+def untruncated_copy(tokenizer: FastTokenizer) -> Tokenizer:
+    """The tokenizer that does the work, which neither pads nor truncates, and which nobody else changes.
 
-    Of what the tokenizer does, not of its files: these are written otherwise by each version of the libraries, and a
-    setting in one of them may or may not be in force.
+    `transformers` changes truncation and padding of its own whenever it is called.
     """
-    vocabulary = tokenizer.get_vocab()
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()
-    ids = [row.ids for row in backend.encode_batch_fast(list(_SAMPLES), add_special_tokens=True)]
-    pieces = sorted(vocabulary.items(), key=lambda item: item[1])
-    return hashlib.sha256(json.dumps([pieces, ids]).encode()).hexdigest()
+    return backend
+
+
+def hash_tokenizer(tokenizer: FastTokenizer, backend: Tokenizer) -> str:
+    """Sha256 over the pieces in the order of their ids, these ids, and the ids of some sample texts.
+
+    Of what the tokenizer does, not of its files: these are written otherwise by each version of the libraries, and a
+    setting in one of them may or may not be in force.
+
+    Args:
+        tokenizer: The tokenizer.
+        backend: Its `untruncated_copy`.
+    """
+    vocabulary = tokenizer.get_vocab()
+    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+    samples = [row.ids for row in backend.encode_batch_fast(list(_SAMPLES), add_special_tokens=True)]
+    found = json.dumps([pieces, sorted(vocabulary.values()), samples])
+    return hashlib.sha256(found.encode()).hexdigest()
