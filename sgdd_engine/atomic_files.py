@@ -1,16 +1,32 @@
-"""Files that are either whole or not there: written aside, flushed, renamed last, verified when read."""
+"""Files and folders that are either complete or not there, and the lock of a folder that one process writes.
+
+What is written stands beside its final name `NAME` until it is complete. A process that is killed may leave
+
+- `.NAME.PID.tmp`: half written;
+- `.NAME.PID.old`: a folder whose replacement was about to get its name;
+- `.NAME.PID.gone`: a folder that was being removed.
+
+`remove_leftovers` clears these up; a folder of the second kind gets its name back if nothing stands there.
+"""
 
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from sgdd_engine.errors import SgddError
 
-MANIFEST = "files.json"
+# The hashes of a folder's files.
+HASHES = "files.json"
+LOCK = ".lock"
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<state>tmp|old|gone)")
 
 
 def sha256_of(path: Path) -> str:
@@ -71,7 +87,7 @@ def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
         if path.is_dir() and not folder:
             raise SgddError(f"`{path}` is a folder.", hint)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = _aside(path)
+        aside = _aside(path, "tmp")
         aside.touch()
         aside.unlink()
     except OSError as error:
@@ -79,14 +95,14 @@ def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
         raise SgddError(f"`{path}` cannot be written: {reason}.", hint) from error
 
 
-def _aside(path: Path) -> Path:
-    """The temporary file beside a file that is being written."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _aside(path: Path, state: str) -> Path:
+    """The name beside `path` that this process uses: `tmp`, `old` or `gone`; see the module."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{state}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a small file that is whole under its name or not there."""
-    aside = _aside(path)
+    """Write a small file that is complete under its name or not there."""
+    aside = _aside(path, "tmp")
     try:
         aside.write_bytes(data)
         publish(aside, path)
@@ -95,44 +111,40 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that is whole under its name or not there."""
+    """Write a UTF-8 text file that is complete under its name or not there."""
     write_bytes(path, text.encode())
 
 
 def as_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """The text of a JSON file, readable by people."""
+    """The indented text of a JSON file."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - as above
-    """Write a JSON file that is whole under its name or not there, readable by people."""
+    """Write an indented JSON file that is complete under its name or not there."""
     write_text(path, as_json(value))
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make a folder that is whole under its name or not there.
+    """Make a folder that is complete under its name or not there, with the hashes of its files in `files.json`.
 
     Args:
         folder: The final name; what stands there is replaced once the new one is complete.
         fill: Writes the files into the folder it is given.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    # What an earlier attempt moved aside may be the only content there is.
+    for path, final, state in _leftovers(folder.parent, re.escape(folder.name)):
+        if state == "old" and not final.exists():
+            path.rename(final)
+    aside = _aside(folder, "tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         fill(aside)
         seal(aside)
         if folder.exists():
-            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-            try:
-                aside.rename(folder)
-            except OSError:
-                old.rename(folder)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+            _replace(folder, aside)
         else:
             aside.rename(folder)
     finally:
@@ -140,12 +152,24 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     flush_folder(folder.parent)
 
 
+def _replace(folder: Path, new: Path) -> None:
+    old = _aside(folder, "old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that readers know by name: a crash leaves all of it or nothing under that name.
+    """Remove a folder: after a crash all of it stands under its name, or nothing.
 
     A folder that is in use (Windows does not let go of open files) stays as it is.
     """
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    aside = _aside(folder, "gone")
     try:
         folder.rename(aside)
     except OSError:
@@ -153,23 +177,80 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def remove_leftovers(place: Path, names: str) -> None:
-    """Remove what killed processes left half-written or half-removed; nobody else may be writing there.
+def remove_leftovers(parent: Path, name: str) -> None:
+    """Clear up what killed processes left of files and folders of a name; no other process may be writing them.
+
+    What was half written or half removed goes. A folder that was moved aside to be replaced gets its name back if
+    nothing stands there.
 
     Args:
-        place: The folder to look in.
-        names: Pattern of the final names, such as `step-*`.
+        parent: The folder to look in; it may be missing.
+        name: Regular expression that a whole final name matches, such as `step-[0-9]+`.
     """
-    for left in [*place.glob(f".{names}.*.tmp"), *place.glob(f".{names}.*.old")]:
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
+    for path, final, state in _leftovers(parent, name):
+        if state == "old" and not final.exists():
+            path.rename(final)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def _leftovers(parent: Path, name: str) -> list[tuple[Path, Path, str]]:
+    """(leftover, final name, `tmp`, `old` or `gone`) for the final names that match."""
+    found = [(path, _LEFTOVER.fullmatch(path.name)) for path in parent.iterdir()] if parent.is_dir() else []
+    return [
+        (path, parent / match["name"], match["state"])
+        for path, match in found
+        if match and re.fullmatch(name, match["name"])
+    ]
+
+
+@contextmanager
+def exclusive_folder(folder: Path) -> Iterator[None]:
+    """While entered, `folder` exists and this process alone holds its lock; folders made for it go if still empty.
+
+    The lock file is removed while the lock is held. A process that has opened the file meanwhile finds, once it gets
+    the lock, that its file has no name any more, and asks again (filelock 3.25 and later). Removed after the lock was
+    given up, it could be the file that the next process has just locked, and a third one would lock a new file.
+
+    Raises:
+        filelock.Timeout: another process holds the lock.
+        OSError: the folder cannot be made or written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with _locked(folder):
+            yield
+    finally:
+        with suppress(OSError):  # not empty
+            for path in made:
+                path.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except FileNotFoundError:
+        # The process that held the lock removed the folder, which had stayed empty, at this very moment.
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    try:
+        yield
+    finally:
+        if os.name == "nt":  # where no open file is removed, and so none that another process has locked
+            lock.release()
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        lock.release()
 
 
 def seal(folder: Path) -> None:
     """Flush every file of a folder and write their hashes into `files.json`, last."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != HASHES)
     for path in files:
         # safetensors leaves its files readable by their owner alone.
         path.chmod(0o644)
@@ -178,24 +259,24 @@ def seal(folder: Path) -> None:
         if path.is_dir():
             flush_folder(path)
     hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-    write_json(folder / MANIFEST, hashes)
+    write_json(folder / HASHES, hashes)
 
 
 def replace_file(folder: Path, name: str, text: str) -> None:
-    """Change one text file of a sealed folder; a crash leaves a folder that verifies, with the old file or the new.
+    """Change one text file of a sealed folder; after a crash it verifies, with the old file or the new one.
 
-    Two files cannot change at once, so between the two writes the manifest accepts both contents.
+    Two files cannot change at once, so between the two writes `files.json` accepts both contents.
 
     Args:
-        folder: A folder that `write_folder` made; the file must be sound, for whatever stands there is accepted.
+        folder: A folder that `write_folder` made; the file must be undamaged, since its content is accepted as it is.
         name: Its path in the folder.
         text: The new content.
     """
-    hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     new = hashlib.sha256(text.encode()).hexdigest()
-    write_json(folder / MANIFEST, {**hashes, name: [sha256_of(folder / name), new]})
+    write_json(folder / HASHES, {**hashes, name: [sha256_of(folder / name), new]})
     write_text(folder / name, text)
-    write_json(folder / MANIFEST, {**hashes, name: new})
+    write_json(folder / HASHES, {**hashes, name: new})
 
 
 def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:
@@ -209,13 +290,13 @@ def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:
         A clause such as "`model.safetensors` is damaged".
     """
     try:
-        hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return f"`{MANIFEST}` is missing"
+        return f"`{HASHES}` is missing"
     except (OSError, ValueError):
-        return f"`{MANIFEST}` is damaged"
+        return f"`{HASHES}` is damaged"
     if not isinstance(hashes, dict):
-        return f"`{MANIFEST}` is damaged"
+        return f"`{HASHES}` is damaged"
     for name, expected in hashes.items():
         if not name.startswith(under):
             continue

@@ -1,15 +1,19 @@
 """Folders that are whole or not there, and damage that is found."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from sgdd_engine import atomic_files
 from sgdd_engine.atomic_files import (
-    MANIFEST,
+    HASHES,
+    LOCK,
     check_writable,
     damage,
+    exclusive_folder,
     remove_folder,
     remove_leftovers,
     replace_file,
@@ -40,9 +44,9 @@ def names(folder: Path) -> set[str]:
 
 def test_a_sealed_folder_is_sound_and_alone(sealed):
     assert damage(sealed) is None
-    assert names(sealed) == {"weights.bin", "training", "training/state.json", MANIFEST}
+    assert names(sealed) == {"weights.bin", "training", "training/state.json", HASHES}
     assert names(sealed.parent) - {f"step-1/{name}" for name in names(sealed)} == {"step-1"}
-    hashes = json.loads((sealed / MANIFEST).read_text(encoding="utf-8"))
+    hashes = json.loads((sealed / HASHES).read_text(encoding="utf-8"))
     assert hashes == {name: sha256_of(sealed / name) for name in ("training/state.json", "weights.bin")}
 
 
@@ -70,17 +74,17 @@ def test_only_the_part_that_is_asked_for_is_read(sealed):
 
 
 def test_a_damaged_manifest_is_found(sealed):
-    manifest = sealed / MANIFEST
+    manifest = sealed / HASHES
     whole = manifest.read_bytes()
     for length in range(len(whole.rstrip())):
         manifest.write_bytes(whole[:length])
-        assert damage(sealed) == f"`{MANIFEST}` is damaged"
+        assert damage(sealed) == f"`{HASHES}` is damaged"
     for other in (b"[]", b"3", b"null", b'"text"', b"\xff\xfe"):
         manifest.write_bytes(other)
-        assert damage(sealed) == f"`{MANIFEST}` is damaged"
+        assert damage(sealed) == f"`{HASHES}` is damaged"
     manifest.unlink()
-    assert damage(sealed) == f"`{MANIFEST}` is missing"
-    assert damage(sealed / "nowhere") == f"`{MANIFEST}` is missing"
+    assert damage(sealed) == f"`{HASHES}` is missing"
+    assert damage(sealed / "nowhere") == f"`{HASHES}` is missing"
 
 
 @pytest.mark.parametrize("failure", [OSError("no space left"), KeyboardInterrupt()])
@@ -110,7 +114,7 @@ def test_a_failing_fill_leaves_the_old_folder_as_it_was(sealed):
 
 def test_a_folder_is_replaced_whole(sealed):
     write_folder(sealed, lambda folder: (folder / "only.txt").write_text("new", encoding="utf-8"))
-    assert names(sealed) == {"only.txt", MANIFEST}
+    assert names(sealed) == {"only.txt", HASHES}
     assert damage(sealed) is None
     assert [path.name for path in sealed.parent.iterdir()] == ["step-1"]
 
@@ -169,17 +173,71 @@ def test_a_removed_folder_leaves_nothing_behind(sealed):
     remove_folder(sealed)  # twice is no failure
 
 
+STEP = r"step-\d+"
+
+
 def test_what_a_killed_process_left_is_removed_and_nothing_else(sealed):
-    place = sealed.parent
-    (place / ".step-2.123.tmp" / "training").mkdir(parents=True)
-    (place / ".step-0.123.old").mkdir()
-    (place / ".settings.toml.123.tmp").write_text("half", encoding="utf-8")
-    (place / ".mine.tmp").touch()
-    remove_leftovers(place, "step-*")
-    assert {path.name for path in place.iterdir()} == {"step-1", ".settings.toml.123.tmp", ".mine.tmp"}
-    remove_leftovers(place, "settings.toml")
-    assert {path.name for path in place.iterdir()} == {"step-1", ".mine.tmp"}
+    parent = sealed.parent
+    (parent / ".step-2.123.tmp" / "training").mkdir(parents=True)
+    (parent / ".step-0.123.gone").mkdir()
+    (parent / ".step-1.123.old").mkdir()  # the new one stands already
+    (parent / ".settings.toml.123.tmp").write_text("half", encoding="utf-8")
+    own = [".mine.tmp", ".step-2.tmp", ".step-2.mine.tmp", ".step-2-copy.123.tmp", ".step-copy.123.old"]
+    for name in own:
+        (parent / name).touch()
+    remove_leftovers(parent, STEP)
+    assert {path.name for path in parent.iterdir()} == {"step-1", ".settings.toml.123.tmp", *own}
+    remove_leftovers(parent, r"settings\.toml")
+    assert {path.name for path in parent.iterdir()} == {"step-1", *own}
     assert damage(sealed) is None
+    remove_leftovers(parent / "nowhere", STEP)
+
+
+@pytest.mark.parametrize("mended_by", ["clearing up", "writing again"])
+@pytest.mark.parametrize("killed", ["another process", "one of the same number"])
+def test_a_replacement_killed_between_its_renames_loses_nothing(sealed, mended_by, killed):
+    pid = 1 if killed == "another process" else os.getpid()  # as containers number them
+    sealed.rename(sealed.with_name(f".step-1.{pid}.old"))
+    if mended_by == "clearing up":
+        remove_leftovers(sealed.parent, STEP)
+    else:
+        with pytest.raises(OSError, match="no space left"):
+            write_folder(sealed, no_room)
+    assert damage(sealed) is None
+    assert [path.name for path in sealed.parent.iterdir()] == ["step-1"]
+
+
+def no_room(folder):
+    raise OSError("no space left")
+
+
+def test_an_exclusive_folder_is_locked_and_leaves_nothing_of_its_own(tmp_path):
+    folder = tmp_path / "runs" / "one"
+    with exclusive_folder(folder), pytest.raises(Timeout), exclusive_folder(folder):
+        pass
+    assert names(tmp_path) == set()
+    with exclusive_folder(folder):
+        (folder / "settings.toml").touch()
+    assert names(tmp_path) == {"runs", "runs/one", "runs/one/settings.toml"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that a process has locked")
+def test_a_lock_is_held_until_its_file_is_gone(tmp_path, monkeypatch):
+    unlink, seen = Path.unlink, []
+
+    def while_another_waits(self, missing_ok=False):
+        if self.name == LOCK:
+            try:
+                with FileLock(self, timeout=0):
+                    seen.append("locked by another")
+            except Timeout:
+                seen.append("still held")
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", while_another_waits)
+    with exclusive_folder(tmp_path):
+        pass
+    assert seen[0] == "still held"
 
 
 def test_several_parts_can_be_asked_for(sealed):
@@ -192,7 +250,7 @@ def test_one_file_of_a_sealed_folder_can_change(sealed):
     replace_file(sealed, "training/state.json", "[1]")
     assert (sealed / "training" / "state.json").read_text(encoding="utf-8") == "[1]"
     assert damage(sealed) is None
-    assert json.loads((sealed / MANIFEST).read_text())["training/state.json"] == sha256_of(
+    assert json.loads((sealed / HASHES).read_text())["training/state.json"] == sha256_of(
         sealed / "training" / "state.json"
     )
     (sealed / "training" / "state.json").write_text("[2]", encoding="utf-8")
@@ -226,6 +284,6 @@ def test_a_change_that_is_killed_leaves_the_old_file_or_the_new(sealed, monkeypa
     # Changed again, it is as if nothing had happened.
     (sealed / "training" / "state.json").write_text(written, encoding="utf-8")
     replace_file(sealed, "training/state.json", "[3]")
-    assert json.loads((sealed / MANIFEST).read_text())["training/state.json"] == sha256_of(
+    assert json.loads((sealed / HASHES).read_text())["training/state.json"] == sha256_of(
         sealed / "training" / "state.json"
     )

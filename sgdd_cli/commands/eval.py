@@ -98,7 +98,7 @@ def evaluate(
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
     from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
-    from sgdd_engine.atomic_files import MANIFEST, check_writable  # noqa: PLC0415
+    from sgdd_engine.atomic_files import HASHES, check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
@@ -112,7 +112,7 @@ def evaluate(
     )
     if resolved.settings.eval.find_cfg and not is_mini(folder):
         check_writable(
-            folder / MANIFEST,
+            folder / HASHES,
             "The weight is recorded there: leave out --find-cfg, or evaluate a copy (sgdd export).",
         )
     sampling = complete_sampling(resolved.given("sample"), model.info)
