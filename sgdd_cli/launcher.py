@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import CliExit, discard, output_options, show_error
 from sgdd_cli.error_messages import describe_error
+from sgdd_engine.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -67,7 +67,7 @@ def launch(devices: Sequence[str]) -> int:
         logging.disable(logging.CRITICAL)  # the launcher reports each failure once more, in its own words
     with (
         tempfile.TemporaryDirectory(prefix="sgdd-", ignore_cleanup_errors=True) as folder,
-        _SignalForwarder() as signals,
+        StopSignals(on_first=_forward_to_children) as signals,
     ):
         config = elastic.LaunchConfig(
             min_nodes=1,
@@ -104,7 +104,7 @@ def join_world(devices: Sequence[str], timeout: timedelta | None = None) -> Iter
     Yields:
         The world, and the device of this process.
     """
-    from sgdd_engine.distributed import ALONE, PATIENCE, join  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.distributed import ALONE, TIMEOUT, join  # noqa: PLC0415 - the engine loads torch
 
     if not launched():
         yield ALONE, devices[0]
@@ -112,7 +112,7 @@ def join_world(devices: Sequence[str], timeout: timedelta | None = None) -> Iter
     rank, local_rank = int(os.environ[_RANK]), int(os.environ[_LOCAL_RANK])
     try:
         device = _own_device(devices, local_rank, int(os.environ[_LOCAL_SIZE]))
-        with join(device, local_rank, timeout or PATIENCE) as world:
+        with join(device, timeout or TIMEOUT) as world:
             yield world, str(device)
     except Exception as error:
         code = _write_error_file(error)
@@ -187,35 +187,13 @@ def _distance_from_cause(failure: "ProcessFailure") -> int:
     return {-signal.SIGTERM: 4, 128 + signal.SIGTERM: 3}.get(failure.exitcode, 1)
 
 
-class _SignalForwarder:
-    """While entered, the first SIGINT or SIGTERM is sent on to the processes, which save and end.
+def _forward_to_children(number: int) -> None:
+    """Send a signal on to the processes, which save and end; where there are none yet, end this one."""
+    import psutil  # noqa: PLC0415 - for quick help
 
-    A second one ends them at once.
-    """
-
-    def __init__(self) -> None:
-        import psutil  # noqa: PLC0415 - for quick help
-
-        self.received: int | None = None
-        self._this = psutil.Process()
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "_SignalForwarder":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._forward)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _forward(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
-        first, self.received = self.received is None, number
-        processes = self._this.children()
-        if not first or not processes:
-            raise CliExit(128 + number)
-        if os.name != "nt":  # there, Ctrl-C reaches every process of the console by itself
-            for process in processes:
-                process.send_signal(number)
+    processes = psutil.Process().children()
+    if not processes:
+        raise CliExit(128 + number)
+    if os.name != "nt":  # there, Ctrl-C reaches every process of the console by itself
+        for process in processes:
+            process.send_signal(number)

@@ -22,6 +22,7 @@ from sgdd_cli.console import (
 from sgdd_cli.error_messages import describe_error
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
+from sgdd_engine.stop_signals import STOP_SIGNALS
 
 _SIGNAL_MESSAGES = {130: "Interrupted.", 143: "Terminated."}
 
@@ -79,8 +80,8 @@ def main() -> NoReturn:
     """
     for name, value in FOR_PYTORCH.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGINT, _exit_on_signal)
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _exit_on_signal)
     sys.exit(_run())
 
 

@@ -43,6 +43,9 @@ RENAMED = {
     "eval.candidates": "sample.candidates",
     "eval.refine": "sample.refine",
     "eval.shortlist": "sample.shortlist",
+    "bottleneck.beta": "train.beta",
+    "bottleneck.free_bits": "train.free_bits",
+    "bottleneck.anneal_steps": "train.anneal_steps",
     "sample.order": "sample.position_rule",
     "sample.order_noise": "sample.position_noise",
 }
@@ -287,11 +290,16 @@ def merge(found: Iterable[FoundValue]) -> dict[str, tuple[Any, str]]:
     Raises:
         ConfigError: a key does not exist; the hint names the nearest one that does.
     """
-    given = {}
+    given: dict[str, tuple[Any, str]] = {}
     for found_key, value, origin in found:
         key = RENAMED.get(found_key, found_key)
         if key not in OPTIONS:
             raise _unknown(key, origin)
+        if key in given and given[key][1] == origin and given[key][0] != value and origin != "--set":
+            old = next(old for old, new in RENAMED.items() if new == key)
+            raise ConfigError(
+                f"`{origin}` holds {key} and its old name {old}, with two values.", f"Remove {old}."
+            )
         given[key] = (value, origin)
     return given
 

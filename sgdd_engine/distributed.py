@@ -1,4 +1,4 @@
-"""Which of several processes this one is, and what they do together.
+"""Which of several processes this one is, and the exchanges between them.
 
 A process that works alone is a world of one: the same code runs either way. The processes themselves are started by
 PyTorch's elastic launcher (`torchrun`), which says in the environment who is who; `join` reads it through PyTorch.
@@ -15,68 +15,68 @@ from torch import Tensor, distributed
 
 from sgdd_engine.errors import ConfigError, SgddError
 
-# The others wait this long for a process that is behind; rank 0 reads a whole source before the rest can begin.
-PATIENCE = timedelta(days=7)
+# How long a process waits for one that is behind: rank 0 reads a whole source before the others can begin.
+TIMEOUT = timedelta(days=7)
 CPU = torch.device("cpu")
 
 Result = TypeVar("Result")
 
 
 class LostProcessError(SgddError):
-    """Another process of the same world ended, so this one cannot go on; the other one knows why."""
+    """Another process of the same world ended, so this one cannot go on; the other one reports why."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """This process's place among those that work together.
 
+    Its methods that exchange something are collective: every rank must call them, in the same order.
+
     Attributes:
         rank: Number of this process, from 0. size: Number of processes.
-        local_rank: Number of this process on its machine.
         device: Where tensors lie that are exchanged.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
     device: torch.device = CPU
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes what is written once."""
+        """Whether this process is rank 0, which writes the files that are written once."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every rank has called this; every rank must call it."""
         if self.size > 1:
             distributed.barrier()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The element-wise sum of every process's `tensor`, the same on all; in place."""
+        """The element-wise sum of every rank's `tensor`, on all ranks and in place; every rank must call it."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """Rank 0's `tensor`, on all; in place."""
+        """Rank 0's `tensor`, on all ranks and in place; every rank must call it."""
         if self.size > 1:
             distributed.broadcast(tensor, src=0)
         return tensor
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so; every process must ask."""
+        """Whether `flag` is true on any rank; every rank must call it."""
         if self.size == 1:
             return flag
         return bool(self.all_reduce(torch.tensor(float(flag), device=self.device)))
 
     def broadcast_text(self, text: str) -> str:
-        """Rank 0's `text`, on all; nothing is pickled on the way."""
+        """Rank 0's `text`, on all ranks, sent as UTF-8 bytes and not as a pickle; every rank must call it."""
         if self.size == 1:
             return text
-        written = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        length = int(self.broadcast(torch.tensor(len(written), device=self.device)))
-        letters = torch.zeros(length, dtype=torch.uint8) if self.rank else written
-        return bytes(self.broadcast(letters.to(self.device)).tolist()).decode()
+        encoded = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        length = int(self.broadcast(torch.tensor(len(encoded), device=self.device)))
+        received = torch.zeros(length, dtype=torch.uint8) if self.rank else encoded
+        return bytes(self.broadcast(received.to(self.device)).tolist()).decode()
 
 
 ALONE = World()
@@ -99,15 +99,14 @@ def run_on_rank0(world: World, work: Callable[[], Result]) -> Result | None:
 
 
 @contextmanager
-def join(device: torch.device, local_rank: int, patience: timedelta = PATIENCE) -> Iterator[World]:
+def join(device: torch.device, timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """While entered, this process is one of those that the elastic launcher started.
 
     All of them leave together, unless one fails.
 
     Args:
-        device: Where this process computes; CUDA devices talk through NCCL, CPUs through gloo.
-        local_rank: This process's number on its machine.
-        patience: How long a process waits for one that is behind before it fails.
+        device: Where this process computes; CUDA devices exchange through NCCL, CPUs through gloo.
+        timeout: How long a process waits for one that is behind before it fails.
 
     Raises:
         ConfigError: processes cannot work together on such a device.
@@ -117,20 +116,20 @@ def join(device: torch.device, local_rank: int, patience: timedelta = PATIENCE) 
         raise ConfigError(f"Several processes cannot share a device of type `{device.type}`.", "Use one.")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        distributed.init_process_group("nccl", timeout=patience, device_id=device)
+        distributed.init_process_group("nccl", timeout=timeout, device_id=device)
     else:
-        distributed.init_process_group("gloo", timeout=patience)
+        distributed.init_process_group("gloo", timeout=timeout)
     try:
-        world = World(distributed.get_rank(), distributed.get_world_size(), local_rank, device)
+        world = World(distributed.get_rank(), distributed.get_world_size(), device)
         yield world
         world.barrier()
     except RuntimeError as error:
-        if _tells_of_another(error):
+        if _is_lost_connection(error):
             raise LostProcessError("Another process of this run ended, so this one cannot go on.") from error
         raise
     distributed.destroy_process_group()
 
 
-def _tells_of_another(error: RuntimeError) -> bool:
+def _is_lost_connection(error: RuntimeError) -> bool:
     # gloo has no class of its own for a connection that the other side closed.
     return isinstance(error, distributed.DistError) or "gloo" in str(error)

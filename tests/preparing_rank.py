@@ -1,6 +1,5 @@
 """One of several processes that prepare a corpus together; `torchrun` starts it for tests."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def main(book: str, out: str, encoder: str, hold: str = "") -> None:
         if isinstance(event, StageProgress) and event.stage == "encoding":
             say(f"rank {world.rank}: {event.done}")
 
-    with join(torch.device("cpu"), int(os.environ["LOCAL_RANK"])) as world:
+    with join(torch.device("cpu")) as world:
         try:
             manifest = prepare(
                 open_source(book, CONFIG),

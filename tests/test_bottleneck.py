@@ -127,7 +127,8 @@ def test_without_shrinkage_the_covariance_is_the_identity(monkeypatch):
 def test_the_inverse_inverts_on_kept_directions(latent_dim):
     e = vectors()
     model = fitted("whitening", latent_dim, e)
-    matrix, inverse = model.bottleneck.matrix, model.bottleneck.inverse
+    matrix = model.bottleneck.matrix
+    inverse = torch.linalg.pinv(matrix.double()).float()
     torch.testing.assert_close(inverse @ matrix, torch.eye(latent_dim), atol=1e-5, rtol=0)
     projector = matrix @ inverse
     torch.testing.assert_close(projector @ projector, projector, atol=1e-5, rtol=0)
@@ -158,9 +159,7 @@ def test_whitening_keeps_float32_under_autocast():
 
 def test_the_map_is_saved_with_the_model():
     model = fitted("whitening", 5, vectors())
-    assert {"bottleneck.matrix", "bottleneck.inverse", "standardize.mean", "standardize.std"} <= set(
-        model.state_dict()
-    )
+    assert {"bottleneck.matrix", "standardize.mean", "standardize.std"} <= set(model.state_dict())
     assert isinstance(model.bottleneck, Whitening)
     assert not list(model.bottleneck.parameters())
 

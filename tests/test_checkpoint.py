@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_sgdd import build
 from tiny_training import tiny
 
 from sgdd_engine import SGDD
-from sgdd_engine.atomic_files import damage
+from sgdd_engine.atomic_files import damage, seal
 from sgdd_engine.checkpoint import (
     Checkpoint,
+    checkpoint_folder,
     checkpoints_of,
     load_checkpoint,
     load_training_state,
@@ -24,7 +25,7 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
-from sgdd_engine.checkpoint.weights import LONG, load_weights, save_weights
+from sgdd_engine.checkpoint.folder import LONG_VECTOR, load_weights, save_weights
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import CheckpointError, SgddError
@@ -127,11 +128,28 @@ def test_checkpoints_beyond_ten_million_steps_are_in_order(tmp_path):
     ]
 
 
+def test_only_the_names_that_training_gives_are_a_runs_checkpoints(tmp_path):
+    own = ["step-0000004", "step-0000012"]
+    for name in [
+        *own,
+        "step-0000004-keep",
+        "step-00000004",
+        "step-4",
+        "step-",
+        "step-abcdefg",
+        ".step-0000008.1.tmp",
+    ]:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-0000099").touch()
+    assert [folder.name for folder in checkpoints_of(tmp_path)] == own
+    assert [checkpoint_folder(tmp_path, step) for step in (4, 12)] == checkpoints_of(tmp_path)
+
+
 def test_a_full_disk_is_said_whoever_notices_it(model, tmp_path, monkeypatch):
     def no_room(*_):
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr("sgdd_engine.checkpoint.weights.save_file", no_room)
+    monkeypatch.setattr("sgdd_engine.checkpoint.folder.save_file", no_room)
     with pytest.raises(CheckpointError, match="No space left"):
         model.save_pretrained(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
@@ -188,7 +206,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(model, folder, monkeypatch)
     def no_room(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sgdd_engine.checkpoint.weights.save_file", no_room)
+    monkeypatch.setattr("sgdd_engine.checkpoint.folder.save_file", no_room)
     with pytest.raises(OSError, match="No space left"):
         model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -205,7 +223,11 @@ def whitened(tiny_encoder, sentences):
 
 
 def test_half_precision_halves_long_vectors_and_leaves_short_ones_and_numbers_alone(tmp_path):
-    tensors = {"bias": torch.randn(LONG), "offset": torch.randn(LONG - 1), "step": torch.tensor(0.1)}
+    tensors = {
+        "bias": torch.randn(LONG_VECTOR),
+        "offset": torch.randn(LONG_VECTOR - 1),
+        "step": torch.tensor(0.1),
+    }
     save_weights(tmp_path / "half.safetensors", tensors, "fp16")
     found = load_weights(tmp_path / "half.safetensors")
     for name in ("offset", "step"):
@@ -221,14 +243,36 @@ def test_half_precision_halves_matrices_and_nothing_else(whitened, tmp_path):
         assert loaded[name].dtype == torch.float32
         if tensor.ndim < 2:
             assert torch.equal(loaded[name], tensor), name
-        elif name == "bottleneck.inverse":
-            # Not in the file: it follows from the matrix, whose error it shares.
-            assert (loaded[name] - tensor).norm() < 1e-3 * tensor.norm()
         else:
             # Half a unit in the last of 11 places, or half of the smallest number there is.
             torch.testing.assert_close(loaded[name], tensor, rtol=2**-11, atol=2**-25)
     whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
     assert half < 0.55 * whole
+
+
+def test_a_checkpoint_of_an_older_version_loads(whitened, tmp_path):
+    """It held the whitening's pseudo-inverse, and weights of the loss among the shapes of the bottleneck."""
+    settings = {"condition_dropout": 0.1}
+    facts = {"training": {"sentences_seen": 1000}, "settings": settings}
+    older = SGDD(replace(whitened._checkpoint, info=replace(whitened.info, facts=facts)), whitened.device)
+    older.save_pretrained(tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    config["model"]["bottleneck"] |= {"beta": 0.01, "free_bits": 0.0, "anneal_steps": 20}
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "old" / "model.safetensors"
+    save_file({**load_file(path), "bottleneck.inverse": torch.zeros(8, 32)}, path)
+    seal(tmp_path / "old")
+    loaded = load_checkpoint(tmp_path / "old")
+    assert loaded.info.model == whitened.info.model
+    assert loaded.info.facts["settings"] == {"beta": 0.01, "free_bits": 0.0, "anneal_steps": 20, **settings}
+    assert loaded.info.null_rows == 100
+    assert replace(loaded.info, trained_null=False).null_rows == 0
+    for name, tensor in whitened.model.state_dict().items():
+        assert torch.equal(tensor, loaded.model.state_dict()[name]), name
+    save_file({**load_file(path), "bottleneck.other": torch.zeros(8)}, path)
+    seal(tmp_path / "old")
+    with pytest.raises(CheckpointError, match=r"bottleneck\.other"):
+        load_checkpoint(tmp_path / "old")
 
 
 def test_a_vector_means_the_same_in_half_precision(whitened, sentences, tmp_path):

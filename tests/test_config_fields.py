@@ -17,7 +17,7 @@ from sgdd_engine.training.config import TrainConfig
         (lambda: SamplingConfig(guidance="strong"), "sample.guidance"),
         (lambda: SamplingConfig(top_p=0.0), "sample.top_p"),
         (lambda: BottleneckConfig(kind="tight"), "bottleneck.kind"),
-        (lambda: BottleneckConfig(beta=-1.0), "bottleneck.beta"),
+        (lambda: TrainConfig(beta=-1.0), "train.beta"),
         (lambda: DecoderConfig(width=100, heads=3), "decoder.width"),
         (lambda: DecoderConfig(width=12, heads=4), "rotary"),
         (lambda: DecoderConfig(width=0), "decoder.width"),

@@ -230,7 +230,7 @@ def test_processes_share_a_machine_with_one_device_each():
         launcher._own_device(["cuda:0", "cuda:1"], local_rank=0, local_size=3)
 
 
-def test_pieces_are_dealt_evenly_and_a_run_keeps_its_own():
+def test_micro_batches_are_shared_evenly_and_a_run_keeps_its_own():
     two = World(size=2)
     assert micro_batches_per_step(None, None, ALONE) == 1
     assert micro_batches_per_step(None, None, two) == 2
@@ -241,7 +241,7 @@ def test_pieces_are_dealt_evenly_and_a_run_keeps_its_own():
         micro_batches_per_step(3, None, two)
 
 
-def test_another_number_of_pieces_on_resuming_is_said(corpus, tmp_path):
+def test_another_number_of_micro_batches_on_resuming_is_said(corpus, tmp_path):
     stop_alone(corpus, tmp_path / "run")
     notices = []
     train(
@@ -254,5 +254,5 @@ def test_another_number_of_pieces_on_resuming_is_said(corpus, tmp_path):
     )
     warnings = [notice.message for notice in notices if notice.warning]
     assert warnings == [
-        "A step was made of 4 pieces and is made of 2: the sentences come in another order from here on."
+        "A step was made of 4 micro-batches and is made of 2: the sentences come in another order from here on."
     ]

@@ -1,12 +1,13 @@
 """The second stage of training: a decoder learns to correct drafts."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from models_for_tests import EMBEDDING_DIM, VOCABULARY, latents, random_tokens, scatter, tiny_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_training import TINY, tiny
 
 from sgdd_engine import SGDD
@@ -14,11 +15,17 @@ from sgdd_engine.checkpoint import resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import CPU
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
-from sgdd_engine.events import CheckpointSaved, Notice, StageProgress, Validated
+from sgdd_engine.events import CheckpointSaved, Notice, StageFinished, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
-from sgdd_engine.training.generate_drafts import PART, fitted, kinds, prepare_drafts
+from sgdd_engine.training.generate_drafts import (
+    SENTENCES_PER_FILE,
+    DraftWriter,
+    draft_kinds,
+    fit_length,
+    prepare_drafts,
+)
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator
 
@@ -111,13 +118,13 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_p
     smaller, told = replace(again, decoder=replace(again.decoder, feedback_hidden=4, surrogate_width=8)), []
     train(corpus, tmp_path / "smaller", smaller, device="cpu", on_event=told.append)
     notices = [event.message for event in told if isinstance(event, Notice)]
-    assert sum("`draft_reader`" in message and "starts anew" in message for message in notices) == 1
+    assert sum("`draft_reader`" in message and "initialised anew" in message for message in notices) == 1
     same, other = weights(tmp_path / "same"), weights(tmp_path / "smaller")
     for name, tensor in learnt.items():
         torch.testing.assert_close(same[name], tensor)
         if not name.startswith("draft_reader."):
             torch.testing.assert_close(other[name], tensor)
-    assert not other["draft_reader.words.weight"].any(), "a reader of another size starts anew"
+    assert not other["draft_reader.words.weight"].any(), "a reader of another size is initialised anew"
     assert other["surrogate.vector.weight"].shape == (corpus.embedding_dim, 8)
     wider = replace(again, decoder=replace(again.decoder, memory_tokens=again.decoder.memory_tokens + 1))
     with pytest.raises(CheckpointError, match="differs"):
@@ -141,12 +148,20 @@ def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first,
         assert torch.equal(weights(cut)[name], tensor), name
 
 
+def written(corpus, model, folder, events=None, **options):
+    """Drafts of 40 training sentences, written by a checkpoint or by an open `DraftWriter`."""
+    writer = model if isinstance(model, DraftWriter) else DraftWriter(str(model), CPU)
+    listen = events.append if events is not None else lambda event: None
+    options = {"sentences": 40, "seed": 0, **options}
+    return prepare_drafts(writer, corpus, "train", folder, on_event=listen, **options)
+
+
 def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
-    split, told = corpus.split("train"), []
+    split, events = corpus.split("train"), []
     model = SGDD.from_pretrained(first, "cpu")
-    drafts = prepare_drafts(lambda: model, split, tmp_path, sentences=40, seed=0, tell=told.append)
-    assert len(drafts) == len(set(drafts.rows.tolist())) == 40 < PART
-    assert [event.done for event in told if isinstance(event, StageProgress)] == [40]
+    drafts = written(corpus, first, tmp_path, events)
+    assert len(drafts) == len(set(drafts.rows.tolist())) == 40 < SENTENCES_PER_FILE
+    assert [event.done for event in events if isinstance(event, StageProgress)] == [40]
     same = [
         number
         for number, row in enumerate(drafts.rows)
@@ -154,40 +169,105 @@ def test_drafts_are_of_their_rows_and_as_long_as_they(corpus, first, tmp_path):
     ]
     batch = drafts.batch(torch.tensor(same).numpy())
     assert batch.tokens.shape == (len(same), split.lengths[drafts.rows[0]])
-    # What is as long as its sentence by design is whole; a mask was put in where a draft was too short.
-    by_number = np.arange(40) % len(kinds(corrects=False)) % 2 == 0
-    assert drafts.whole[by_number].all()
-    assert not drafts.whole[[MASK in drafts.batch(np.array([n])).tokens for n in range(40)]].any()
+    # What is written at the length of its sentence is not edited; a mask was put in where a draft was too short.
+    kinds = draft_kinds(model.info)
+    by_number = np.arange(40) % len(kinds) % 2 == 0
+    assert drafts.unedited[by_number].all()
+    assert not drafts.unedited[[MASK in drafts.batch(np.array([n])).tokens for n in range(40)]].any()
     # The first kind is written without guidance at the true length, and its words are what was encoded again.
-    plain = kinds(corrects=False)
-    (style, true_length, rounds), first_kind = plain[0], np.arange(0, 40, len(plain))
+    (style, true_length, rounds), first_kind = kinds[0], np.arange(0, 40, len(kinds))
     assert (true_length, rounds) == (True, 0)
     rows = drafts.rows[first_kind]
-    written = model.generate(
+    generations = model.generate(
         split.embeddings(rows), sampling=style, lengths=split.lengths[rows].tolist(), seed=0
     )
-    for number, item in zip(first_kind.tolist(), written, strict=True):
+    for number, item in zip(first_kind.tolist(), generations, strict=True):
         found = drafts.batch(np.array([number]))
         assert tuple(found.tokens[0].tolist()) == item.tokens
         torch.testing.assert_close(found.vectors, model.encoder.encode([item.text]), atol=2e-3, rtol=0)
 
-    def nobody():
-        raise AssertionError("all drafts are there")
 
-    again = prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+PART = "part-00000.safetensors"
+
+
+def without_origin(path):
+    """As older versions wrote a file of drafts."""
+    save_file(load_file(path), path)
+
+
+def test_drafts_are_read_again_only_if_they_are_those_that_would_be_written(corpus, first, tmp_path):
+    other = tmp_path / "other"
+    train(corpus, other, tiny(seed=1, max_steps=2), device="cpu")
+    folder = tmp_path / "drafts"
+    drafts = written(corpus, first, folder)
+    made = (folder / PART).stat().st_mtime_ns
+    assert (written(corpus, first, folder).tokens == drafts.tokens).all()
+    assert (folder / PART).stat().st_mtime_ns == made
+
+    def expect_rewritten(model, **options):
+        events = []
+        fresh = written(corpus, model, folder.with_name("fresh"), **options)
+        again = written(corpus, model, folder, events, **options)
+        assert (again.tokens == fresh.tokens).all()
+        assert (again.vectors == fresh.vectors).all()
+        notices = [event for event in events if isinstance(event, Notice)]
+        assert len(notices) == 1
+        assert notices[0].warning
+        assert "written again" in notices[0].message
+        shutil.rmtree(folder.with_name("fresh"))
+
+    expect_rewritten(other)  # the model to start from was changed while the drafts were being written
+    expect_rewritten(other, seed=1)
+    expect_rewritten(other, seed=1, sentences=30)
+    (folder / PART).write_bytes(b"broken")
+    expect_rewritten(other, seed=1, sentences=30)
+    without_origin(folder / PART)
+    expect_rewritten(other, seed=1, sentences=30)
+
+
+def test_a_resumed_run_keeps_the_drafts_that_it_was_trained_on(corpus, first, tmp_path):
+    drafts = written(corpus, first, tmp_path)
+    gone = "nowhere"
+    again = written(corpus, gone, tmp_path, resumed=True)
     assert (again.tokens == drafts.tokens).all()
-    next(tmp_path.glob("part-*")).write_bytes(b"broken")
-    with pytest.raises(TrainingError, match="damaged"):
-        prepare_drafts(nobody, split, tmp_path, sentences=40, seed=0, tell=told.append)
+    with pytest.raises(TrainingError, match="Drafts are missing") as caught:
+        written(corpus, gone, tmp_path, sentences=30, resumed=True)
+    assert "train.start_from" in caught.value.hint
+    other = tmp_path / "other"
+    train(corpus, other, tiny(seed=1, max_steps=2), device="cpu")
+    with pytest.raises(TrainingError, match="is not the model that wrote the others"):
+        written(corpus, other, tmp_path, sentences=30, resumed=True)
+    assert len(written(corpus, first, tmp_path, sentences=30, resumed=True)) == 30
+    without_origin(tmp_path / PART)
+    written(corpus, gone, tmp_path, sentences=30, resumed=True)
+
+
+def test_drafts_of_a_start_that_was_changed_are_not_taken(corpus, first, tmp_path):
+    def stop(event):
+        if isinstance(event, StageFinished) and event.stage == "drafts (validation)":
+            raise RuntimeError("killed")
+
+    run, events = tmp_path / "run", []
+    train(corpus, tmp_path / "other", tiny(seed=1, max_steps=2), device="cpu")
+    with pytest.raises(RuntimeError, match="killed"):
+        train(corpus, run, second(first), device="cpu", on_event=stop)
+    spec = second(tmp_path / "other", max_steps=2)
+    train(corpus, run, spec, device="cpu", on_event=events.append)
+    straight = train(corpus, tmp_path / "straight", spec, device="cpu")
+    assert any("written again" in event.message for event in events if isinstance(event, Notice))
+    for name, tensor in weights(straight.checkpoint).items():
+        assert torch.equal(weights(run)[name], tensor), name
 
 
 def test_a_model_that_corrects_writes_half_of_its_drafts_twice(corpus, first, tmp_path):
     train(corpus, tmp_path / "run", second(first), device="cpu")
     model, split = SGDD.from_pretrained(tmp_path / "run", "cpu"), corpus.split("train")
     scatter(model.model.draft_reader)
-    drafts = prepare_drafts(lambda: model, split, tmp_path, sentences=40, seed=0, tell=lambda event: None)
-    both = kinds(corrects=True)
-    assert both[: len(both) // 2] == kinds(corrects=False)
+    writer = DraftWriter(str(tmp_path / "run"), CPU)
+    writer.__dict__["model"] = model  # whose corrections show
+    drafts = written(corpus, writer, tmp_path)
+    both = draft_kinds(model.info)
+    assert both[: len(both) // 2] == draft_kinds(SGDD.from_pretrained(first, "cpu").info)
     differs = 0
     for number, (style, true_length, rounds) in enumerate(both):
         if not true_length:
@@ -208,7 +288,7 @@ def test_a_model_that_corrects_writes_half_of_its_drafts_twice(corpus, first, tm
     ("tokens", "length"), [((5, 6, 7), 3), ((5, 6, 7), 6), ((5, 6, 7, 8, 9), 2), ((), 2)]
 )
 def test_a_draft_of_another_length_keeps_its_words_in_their_order(tokens, length):
-    made = {fitted(tokens, length, MASK, np.random.default_rng(seed)) for seed in range(50)}
+    made = {fit_length(tokens, length, MASK, np.random.default_rng(seed)) for seed in range(50)}
     assert all(len(draft) == length for draft in made)
     for draft in made:
         words = [token for token in draft if token != MASK]
@@ -300,5 +380,5 @@ def test_another_network_is_no_start(corpus, first, tmp_path):
 
 def test_it_may_start_from_mini_by_its_name(corpus, tmp_path):
     spec = tiny(start_from="mini")
-    with pytest.raises(CheckpointError, match="writes with another vocabulary"):
+    with pytest.raises(CheckpointError, match="has another vocabulary"):
         train(corpus, tmp_path / "run", spec, device="cpu")

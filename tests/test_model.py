@@ -23,7 +23,7 @@ from sgdd_engine.generation.decode import DecodeRequest
 from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.loss import batch_loss, uses_first_pass
+from sgdd_engine.training.loss import annealed_beta, batch_loss, uses_first_pass
 
 MODULATIONS = ("block", "shared", "none")
 
@@ -206,8 +206,8 @@ def test_half_of_the_steps_look_twice_and_in_step_with_nothing(every):
 def test_a_look_before_counts_in_the_steps_that_take_one_and_at_open_positions_alone():
     model, plain = tiny_model(self_conditioning=True), tiny_model()
     plain.load_state_dict(model.state_dict(), strict=False)
-    beta = model.config.bottleneck.beta / model.config.bottleneck.anneal_steps
-    assert beta > 0  # it rises from step to step, so that losses are compared at the same one
+    # The weight of the KL rises from step to step, so losses are compared at the same one.
+    assert annealed_beta(0, TrainConfig()) > 0
     assert torch.equal(loss_of(model, step=0), loss_of(plain, step=0))
     assert not torch.allclose(loss_of(model, step=1), loss_of(plain, step=1), atol=1e-3)
 
@@ -351,10 +351,10 @@ def test_steps_are_reported_with_their_tasks():
 def test_one_batch_overfits_to_exact_reconstruction(kind):
     rows, n = 12, 7
     x, e = random_tokens(rows, n), torch.randn(rows, EMBEDDING_DIM, generator=generator(1))
-    bottleneck = BottleneckConfig(kind=kind, latent_dim=16, hidden_dim=32, beta=1e-4, free_bits=0.0)
+    bottleneck = BottleneckConfig(kind=kind, latent_dim=16, hidden_dim=32)
     model = tiny_model(bottleneck=bottleneck, scattered=False, width=32, heads=4).train()
     model.fit_statistics(e.mean(dim=0), e.std(dim=0))
-    config = TrainConfig(batch_tokens=rows * n)
+    config = TrainConfig(batch_tokens=rows * n, beta=1e-4, free_bits=0.0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     first = last = None
     for step in range(250):

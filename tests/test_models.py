@@ -92,7 +92,7 @@ def test_without_a_name_the_newest_run_comes_first(here, packaged, saved, capsys
     assert find_checkpoint("mini") == packaged
     (own / "model.safetensors").write_bytes(b"")
     # What is damaged is said; nobody is given another model than the one they trained without a word.
-    with pytest.raises(CheckpointError, match="sound checkpoint"):
+    with pytest.raises(CheckpointError, match="undamaged checkpoint"):
         find_checkpoint(None)
 
 

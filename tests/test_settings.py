@@ -273,3 +273,19 @@ def test_numbers_of_texts_out_of_range_name_their_key(assignment):
 def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_settings().settings.train.seed = 3  # type: ignore[misc]
+
+
+def test_the_weights_of_the_loss_are_read_under_their_old_names(tmp_path, monkeypatch):
+    old = write(
+        tmp_path / "old.toml", "[bottleneck]\nkind = 'vib'\nbeta = 0.01\nfree_bits = 0.1\nanneal_steps = 7\n"
+    )
+    resolved = load_settings([old])
+    train = resolved.settings.train
+    assert (train.beta, train.free_bits, train.anneal_steps) == (0.01, 0.1, 7)
+    assert resolved.origin("train.beta") == str(old)
+    monkeypatch.setenv("SGDD_BOTTLENECK__BETA", "0.02")
+    assert load_settings([old]).settings.train.beta == 0.02
+    assert load_settings([old], ["bottleneck.beta=0.03"]).settings.train.beta == 0.03
+    assert "bottleneck.beta" not in OPTIONS
+    twice = write(tmp_path / "twice.toml", "[bottleneck]\nbeta = 0.01\n[train]\nbeta = 0.02\n")
+    assert "bottleneck.beta" in failure(files=[twice]).message

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import TINY, tiny
 
+from sgdd_engine.atomic_files import damage, replace_file
 from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.corpus import Corpus
@@ -219,20 +221,162 @@ def test_a_run_in_use_is_refused(corpus, tiny_corpus_folder, tmp_path):
 
 
 def test_resuming_nothing_is_refused_and_leaves_nothing(corpus, tmp_path):
-    with pytest.raises(CheckpointError, match="no sound checkpoint"):
+    with pytest.raises(CheckpointError, match="no undamaged checkpoint"):
         train(corpus, tmp_path / "none", TINY, device="cpu", resume=True)
     assert not (tmp_path / "none").exists()
 
 
 def test_resuming_with_another_model_is_refused(corpus, straight):
     other = replace(TINY, decoder=replace(TINY.decoder, layers=2))
-    with pytest.raises(CheckpointError, match="another model"):
+    with pytest.raises(CheckpointError, match=r"decoder\.layers was 1 and is 2\.$") as caught:
         train(corpus, straight[0], other, device="cpu", resume=True)
+    assert "settings.toml" in caught.value.hint
+    wider = replace(other, bottleneck=replace(TINY.bottleneck, latent_dim=8))
+    linear = replace(wider, diffusion=replace(TINY.diffusion, schedule="linear"))
+    with pytest.raises(CheckpointError) as caught:
+        train(corpus, straight[0], linear, device="cpu", resume=True)
+    for difference in (
+        "bottleneck.latent_dim was 16 and is 8",
+        "decoder.layers was 1 and is 2",
+        "diffusion.schedule was cosine and is linear",
+    ):
+        assert difference in caught.value.message
 
 
 def test_resuming_with_another_optimizer_is_refused(corpus, straight):
-    with pytest.raises(CheckpointError, match=r"train\.optimizer=adamw"):
+    with pytest.raises(CheckpointError, match=r"train\.optimizer was adamw and is muon"):
         train(corpus, straight[0], tiny(optimizer="muon"), device="cpu", resume=True)
+
+
+def notices_of(events: list) -> list[str]:
+    return [event.message for event in events if isinstance(event, Notice)]
+
+
+def test_settings_that_shape_no_weights_may_change_on_resuming_and_are_named(corpus, tmp_path):
+    run, events = tmp_path / "run", []
+    train(corpus, run, tiny(max_steps=4), device="cpu")
+    other = replace(
+        tiny(beta=0.5, free_bits=0.0, max_steps=5),
+        decoder=replace(TINY.decoder, dropout=0.2),
+        diffusion=replace(TINY.diffusion, times="uniform"),
+    )
+    result = train(corpus, run, other, device="cpu", resume=True, on_event=events.append)
+    assert notices_of(events) == [
+        f"Going on from step 4 of `{run / 'checkpoints' / 'step-0000004'}`.",
+        "Settings that changed: decoder.dropout was 0.0 and is 0.2, diffusion.times was stratified and is uniform, "
+        "train.max_steps was 4 and is 5, train.beta was 0.001 and is 0.5, train.free_bits was 0.05 and is 0.0.",
+    ]
+    info = read_info(result.checkpoint)
+    assert (info.model.decoder.dropout, info.diffusion.times) == (0.2, "uniform")
+    assert info.facts["settings"]["beta"] == 0.5
+    # They are not only recorded: other terms of the loss, other weights.
+    train(corpus, tmp_path / "same", tiny(max_steps=4), device="cpu")
+    same = train(corpus, tmp_path / "same", tiny(max_steps=5), device="cpu", resume=True)
+    ours, theirs = (load_file(r.checkpoint / "training/weights.safetensors") for r in (result, same))
+    assert not torch.equal(ours["bottleneck.net.0.weight"], theirs["bottleneck.net.0.weight"])
+
+
+def test_a_start_that_comes_too_late_is_said(corpus, straight, tmp_path):
+    run, events = tmp_path / "run", []
+    train(corpus, run, tiny(max_steps=4), device="cpu")
+    late = tiny(max_steps=4, start_from=str(straight[0]))
+    train(corpus, run, late, device="cpu", resume=True, on_event=events.append)
+    assert "train.start_from was none and is" in notices_of(events)[1]
+    assert "changes nothing in a run that has begun" in notices_of(events)[1]
+
+
+# A share so small that no row is dropped: the settings would train a null condition, and none is trained.
+NO_ROW = 1e-9
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "trained"),
+    [(0.3, 0.0, True), (0.0, NO_ROW, False), (0.0, 0.3, True), (NO_ROW, 0.0, False)],
+)
+def test_a_null_condition_is_trained_if_rows_trained_it_whatever_the_settings_are_now(
+    corpus, tmp_path, before, after, trained
+):
+    first = train(corpus, tmp_path / "run", tiny(max_steps=4, condition_dropout=before), device="cpu")
+    begun = read_info(first.checkpoint)
+    assert begun.trained_null == (begun.null_rows > 0) == (before > NO_ROW)
+    new = train(
+        corpus,
+        tmp_path / "second",
+        tiny(max_steps=2, condition_dropout=after, start_from=str(tmp_path / "run")),
+        device="cpu",
+    )
+    again = train(
+        corpus, tmp_path / "run", tiny(max_steps=6, condition_dropout=after), device="cpu", resume=True
+    )
+    for result in (again, new):
+        info = read_info(result.checkpoint)
+        assert info.trained_null == trained
+        assert (info.null_rows > begun.null_rows) == (after > NO_ROW)
+
+
+def test_a_checkpoint_from_before_null_rows_were_counted_keeps_its_trained_null(corpus, tmp_path):
+    first = train(corpus, tmp_path / "run", tiny(max_steps=4), device="cpu")
+    config = json.loads((first.checkpoint / "config.json").read_text())
+    counted = config["facts"]["training"].pop("null_rows")
+    progress = json.loads((first.checkpoint / "training/progress.json").read_text())
+    assert progress.pop("null_rows") == counted > 0
+    replace_file(first.checkpoint, "config.json", json.dumps(config))
+    replace_file(first.checkpoint, "training/progress.json", json.dumps(progress))
+    sentences = config["facts"]["training"]["sentences_seen"]
+    assert read_info(first.checkpoint).null_rows == round(0.1 * sentences)
+    again = train(
+        corpus, tmp_path / "run", tiny(max_steps=6, condition_dropout=0.0), device="cpu", resume=True
+    )
+    assert read_info(again.checkpoint).trained_null
+
+
+def test_a_copy_that_was_kept_under_another_name_is_the_users(corpus, tmp_path):
+    run = tmp_path / "run"
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    folder = run / "checkpoints"
+    kept = ["step-0000004-keep", "step-0000008-best", "step-mine", "step-00000099", "step-9"]
+    for name in kept:
+        shutil.copytree(folder / "step-0000004", folder / name)
+    result = train(corpus, run, tiny(max_steps=16, keep_checkpoints=1), device="cpu", resume=True)
+    own = {path.name for path in checkpoints_of(run)}
+    assert own == {"step-0000016", result.best.name}
+    assert {path.name for path in folder.iterdir()} == own | set(kept)
+    assert result.checkpoint.name == "step-0000016"
+
+
+def test_what_was_just_written_is_kept_beside_damaged_checkpoints_of_later_steps(corpus, tmp_path):
+    run, saved = tmp_path / "run", []
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    newest = checkpoints_of(run)[-1] / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+
+    def listen(event):
+        if isinstance(event, Validated):  # before the next one is written
+            saved.append(all(folder.is_dir() for folder in written))
+        if isinstance(event, CheckpointSaved):
+            written[:] = [event.folder]
+
+    written: list[Path] = []
+    spec = tiny(max_steps=9, keep_checkpoints=1, save_every=1)
+    result = train(corpus, run, spec, device="cpu", resume=True, on_event=listen)
+    assert len(saved) == 5
+    assert all(saved)
+    assert damage(result.checkpoint) is None
+    assert {path.name for path in checkpoints_of(run)} == {"step-0000009", result.best.name}
+
+
+def test_a_note_in_a_checkpoints_readme_is_no_damage(corpus, tmp_path):
+    run, events = tmp_path / "run", []
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    newest = checkpoints_of(run)[-1]
+    with (newest / "README.md").open("a", encoding="utf-8") as card:
+        card.write("The one for the talk.\n")
+    train(corpus, run, tiny(max_steps=8), device="cpu", resume=True, on_event=events.append)
+    assert notices_of(events) == [f"Going on from step 8 of `{newest}`."]
+    assert "the talk" in (newest / "README.md").read_text(encoding="utf-8")
+    (newest / "training" / "progress.json").write_text("{}", encoding="utf-8")
+    train(corpus, run, tiny(max_steps=8), device="cpu", resume=True, on_event=events.append)
+    assert "Passing over" in notices_of(events)[1]
 
 
 def test_resuming_on_another_corpus_is_refused(corpus, straight, monkeypatch):
@@ -262,24 +406,24 @@ def test_whitening_and_no_bottleneck_train_too(corpus, tmp_path):
         assert train(corpus, tmp_path / kind, spec, device="cpu").step == 4
 
 
-def test_pieces_of_a_step_add_up_to_its_gradient(corpus):
+def test_the_gradients_of_micro_batches_add_up_to_the_steps(corpus):
     spec = tiny(micro_batches=3, table_init="random", grad_clip=1e9)
     split, order = corpus.split("train"), order_of(corpus, 256 // 3)
     model = model_of(corpus, spec)
-    with Prefetcher(CleanBatches(split, order), CPU, first=0, stride=1) as feed:
+    with Prefetcher(CleanBatches(split, order), CPU, first=0, stride=1) as prefetcher:
         update = OptimizerStep(
             SharedModel(model, ALONE, "ddp", CPU),
             None,
             None,
-            feed,
+            prefetcher,
             spec,
-            pieces=3,
+            micro_batches=3,
             device=CPU,
             dtype=torch.float32,
         )
-        sound, sentences = update.gradient(step=0, meter=MetricAccumulator())
-    assert sound
-    assert sentences == sum(len(order.batch(position)) for position in range(3))
+        gradient = update.gradient(step=0, metrics=MetricAccumulator())
+    assert gradient.finite
+    assert gradient.sentences == sum(len(order.batch(position)) for position in range(3))
     other = model_of(corpus, spec)
     sum(
         loss_of(other, *split.batch(order.batch(position)), spec, position).total for position in range(3)
@@ -323,27 +467,27 @@ def loss_of(model, x, e, spec, position):
 def test_the_feed_gives_every_other_piece_in_order(corpus):
     split, order = corpus.split("train"), order_of(corpus, 64)
     first = len(order) - 3  # across the end of an epoch
-    with Prefetcher(CleanBatches(split, order), CPU, first=first, stride=2) as feed:
-        pieces = [feed.next() for _ in range(4)]
-    assert [piece.position for piece in pieces] == [first, first + 2, first + 4, first + 6]
-    for piece in pieces:
-        x, e = split.batch(order_of(corpus, 64).batch(piece.position))
-        assert torch.equal(piece.x, x)
-        assert torch.equal(piece.e, e)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("feed")]
+    with Prefetcher(CleanBatches(split, order), CPU, first=first, stride=2) as prefetcher:
+        read = [prefetcher.next() for _ in range(4)]
+    assert [micro_batch.position for micro_batch in read] == [first, first + 2, first + 4, first + 6]
+    for micro_batch in read:
+        x, e = split.batch(order_of(corpus, 64).batch(micro_batch.position))
+        assert torch.equal(micro_batch.x, x)
+        assert torch.equal(micro_batch.e, e)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
     with (
         Prefetcher(
             CleanBatches(corpus.split("validation"), order_of(corpus, 4096)), CPU, first=0, stride=1
-        ) as feed,
+        ) as prefetcher,
         pytest.raises(IndexError),  # its order is that of another, larger split
     ):
-        feed.next()
+        prefetcher.next()
 
 
-def test_a_checkpoint_from_before_there_were_pieces_goes_on_at_its_step():
+def test_a_checkpoint_from_before_there_were_micro_batches_goes_on_at_its_step():
     progress = Progress.from_dict({"step": 5, "seconds": 1.0, "sentences": 9, "best_loss": None})
     assert (progress.position, progress.micro_batches) == (5, 1)
     progress.rescale_position(4)

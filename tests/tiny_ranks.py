@@ -1,7 +1,6 @@
 """A program that tests start under torchrun: a few short runs, one after the other, in the same processes."""
 
 import json
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -33,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     corpus, folder = Corpus.open(Path(sys.argv[1])), Path(sys.argv[2])
     happened: dict[str, object] = {}
-    with join(CPU, int(os.environ["LOCAL_RANK"])) as world:
+    with join(CPU) as world:
 
         def run(name: str, spec: TrainSpec, listener=lambda event: None, resume: bool = False) -> str:
             result = train(

@@ -24,8 +24,9 @@ TINY = TrainSpec(
         save_every=4,
         keep_checkpoints=2,
         precision="fp32",
+        anneal_steps=5,
     ),
-    bottleneck=BottleneckConfig(kind="vib", latent_dim=16, hidden_dim=16, anneal_steps=5),
+    bottleneck=BottleneckConfig(kind="vib", latent_dim=16, hidden_dim=16),
     decoder=DecoderConfig(layers=1, width=32, heads=2, memory_tokens=2, mlp_ratio=2.0),
 )
 

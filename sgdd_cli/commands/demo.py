@@ -13,7 +13,7 @@ from sgdd_cli.console import CliExit, command_line, output_options, say, stderr
 # Chosen so that two cores take about five minutes in all; each number is shown in the command that is printed.
 SENTENCES = 30_000
 TRAINING_MINUTES = 3.0
-MODEL = ("decoder.width=192", "bottleneck.beta=0.0001", "bottleneck.free_bits=0")
+MODEL = ("decoder.width=192",)
 TRAINING = (
     "train.batch_tokens=1024",
     "train.learning_rate=0.003",

@@ -140,7 +140,7 @@ def _run_folder(plan: _Plan, world: "World") -> Iterator[Path]:
 
 
 def _remove_if_unused(run: Path) -> None:
-    from sgdd_engine.training.checkpointing import LOCK  # noqa: PLC0415 - loads torch
+    from sgdd_engine.atomic_files import LOCK  # noqa: PLC0415 - loads torch
 
     with contextlib.suppress(OSError):
         if {path.name for path in run.iterdir()} <= {LOCK}:

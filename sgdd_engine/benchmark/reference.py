@@ -127,7 +127,14 @@ def _rotated(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def plain_loss(
-    model: PlainModel, x: Tensor, lengths: Tensor, e: Tensor, noise: Noise, batch_tokens: int, beta: float
+    model: PlainModel,
+    x: Tensor,
+    lengths: Tensor,
+    e: Tensor,
+    noise: Noise,
+    batch_tokens: int,
+    beta: float,
+    free_bits: float,
 ) -> Tensor:
     """The training loss of tokens `x` [B, L], padded behind `lengths` [B], with vectors `e` [B, D]."""
     mu, logvar = model.posterior(e)
@@ -138,7 +145,7 @@ def plain_loss(
     tokens = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
     length = F.cross_entropy(model.two_layers("length_head", z).float(), lengths - 1)
     kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar)
-    kl = kl.mean(dim=0).clamp_min(model.config.bottleneck.free_bits).sum()
+    kl = kl.mean(dim=0).clamp_min(free_bits).sum()
     return (tokens + len(x) * (length + beta * kl)) / batch_tokens
 
 

@@ -15,7 +15,7 @@ from sgdd_engine.diffusion.times import training_times
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.loss import batch_loss, step_generator
+from sgdd_engine.training.loss import annealed_beta, batch_loss, step_generator
 from sgdd_engine.training.optimizer_step import Ema, build_optimizer
 
 # Largest relative difference by rounding; bf16 keeps eight bits, and the two computations round at different places.
@@ -103,7 +103,6 @@ class TrainableModel:
 
     def plain_loss(self, batch: EqualLengthBatch, padded_to: int, step: int) -> Tensor:
         """The plain reference's loss under the same noise."""
-        bottleneck = self.model.config.bottleneck
         with self._autocast():
             return plain_loss(
                 self.plain,
@@ -112,7 +111,8 @@ class TrainableModel:
                 batch.e,
                 self._noise(batch, padded_to, step),
                 self.train.batch_tokens,
-                bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps)),
+                annealed_beta(step, self.train),
+                self.train.free_bits,
             )
 
     def _noise(self, batch: EqualLengthBatch, padded_to: int, step: int) -> Noise:

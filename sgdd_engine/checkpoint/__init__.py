@@ -1,29 +1,37 @@
 """A checkpoint is a folder that loads on its own: shapes, weights, tokenizer, encoder reference, model card.
 
-Layout: `config.json`, `model.safetensors` (the averaged weights), tokenizer files, `README.md`, `training/` (what
+Files: `config.json`, `model.safetensors` (the averaged weights), tokenizer files, `README.md`, `training/` (what
 resuming needs), and `files.json` with the SHA-256 of each, written last. No pickle anywhere.
 
-`info` is what is no tensor, `weights` the tensors, `folder` reads and writes both, `naming` finds the folder that a
-name means, `card` says it to people.
+`info` holds what is no tensor, as `config.json` and as the model card; `folder` finds, writes and loads the folders.
 """
 
-from sgdd_engine.checkpoint.card import model_card
 from sgdd_engine.checkpoint.folder import (
+    STEP_NAME,
     Checkpoint,
+    Dtype,
+    checkpoint_damage,
+    checkpoint_folder,
+    checkpoints_of,
     load_checkpoint,
     load_training_state,
+    newest_checkpoint,
+    newest_run,
     read_info,
     record_sampling,
+    resolve_checkpoint,
     save_checkpoint,
+    weights_sha256,
 )
-from sgdd_engine.checkpoint.info import CheckpointInfo
-from sgdd_engine.checkpoint.naming import checkpoints_of, newest_checkpoint, newest_run, resolve_checkpoint
-from sgdd_engine.checkpoint.weights import Dtype
+from sgdd_engine.checkpoint.info import CheckpointInfo, model_card
 
 __all__ = [
+    "STEP_NAME",
     "Checkpoint",
     "CheckpointInfo",
     "Dtype",
+    "checkpoint_damage",
+    "checkpoint_folder",
     "checkpoints_of",
     "load_checkpoint",
     "load_training_state",
@@ -34,4 +42,5 @@ __all__ = [
     "record_sampling",
     "resolve_checkpoint",
     "save_checkpoint",
+    "weights_sha256",
 ]

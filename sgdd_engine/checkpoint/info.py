@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: `config.json`."""
+"""What a checkpoint says of itself: `config.json` and the model card."""
 
 import dataclasses
 import re
@@ -13,6 +13,8 @@ from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.version import __version__
 
 FORMAT = 1
+# Settings of training that older versions kept with the shapes of the bottleneck.
+MOVED_TO_TRAINING = ("beta", "free_bits", "anneal_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +25,9 @@ class CheckpointInfo:
         model: Shapes of the networks.
         diffusion: The noise process it was trained under.
         encoder: Which encoder made its vectors, with the hash of the encoder's weights.
-        trained_null: Whether the null condition was trained, so that guidance means something.
+        trained_null: Whether rows have trained the null condition, so that guidance means something.
         step: Optimiser steps taken.
-        facts: Figures and origins for people: validation scores, corpus, training time, settings.
+        facts: Figures and origins: validation scores, corpus, training time, settings.
         sampling: Fields of `SamplingConfig` that were found to suit it, such as `{"cfg": 2.0}`; the rest has defaults.
     """
 
@@ -56,12 +58,24 @@ class CheckpointInfo:
         """Held-out loss when it was saved; infinity where it was not validated."""
         return float(self.facts.get("validation", {}).get("loss", float("inf")))
 
+    @property
+    def null_rows(self) -> int:
+        """Rows that have trained the null condition, in all runs that led to these weights.
+
+        Checkpoints of older versions did not count them; their settings tell how many there were on average.
+        """
+        training: Mapping[str, Any] = self.facts.get("training", {})
+        if "null_rows" in training or not self.trained_null:
+            return int(training.get("null_rows", 0))
+        share = float(self.facts.get("settings", {}).get("condition_dropout", 0.0))
+        return max(1, round(share * float(training.get("sentences_seen", 0))))
+
     def shareable(self) -> "CheckpointInfo":
         """The same without the folders of the machine of training, of which only the last names are kept."""
         facts = dict(self.facts)
         if "corpus" in facts:
             corpus = {key: value for key, value in facts["corpus"].items() if key != "folder"}
-            facts["corpus"] = _with_bare_names(corpus)
+            facts["corpus"] = _with_file_names(corpus)
         if start := facts.get("settings", {}).get("start_from"):
             facts["settings"] = {**facts["settings"], "start_from": _last_part(start)}
         encoder = self.encoder
@@ -88,33 +102,37 @@ class CheckpointInfo:
                 f"Its format is {plain.get('format')!r}; this sgdd {__version__} reads format {FORMAT}.",
                 "Upgrade sgdd, or train the checkpoint again with this version.",
             )
-        model = plain["model"]
+        model, facts = plain["model"], dict(plain["facts"])
+        bottleneck = dict(model["bottleneck"])
+        moved = {name: bottleneck.pop(name) for name in MOVED_TO_TRAINING if name in bottleneck}
+        if moved and "settings" in facts:
+            facts["settings"] = {**moved, **facts["settings"]}
         return cls(
             model=ModelConfig(
                 embedding_dim=model["embedding_dim"],
                 max_tokens=model["max_tokens"],
                 vocabulary=VocabularyConfig(**model["vocabulary"]),
-                bottleneck=BottleneckConfig(**model["bottleneck"]),
+                bottleneck=BottleneckConfig(**bottleneck),
                 decoder=DecoderConfig(**model["decoder"]),
             ),
             diffusion=DiffusionConfig(**plain["diffusion"]),
             encoder=EncoderReference.from_dict(plain["encoder"]),
             trained_null=plain["trained_null"],
             step=plain["step"],
-            facts=plain["facts"],
+            facts=facts,
             # Checkpoints from before guidance was searched for record none.
             sampling=plain.get("sampling", {}),
         )
 
 
-def _with_bare_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _with_file_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """A JSON value in which every `path` is the last part of itself."""
     if isinstance(value, list):
-        return [_with_bare_names(item) for item in value]
+        return [_with_file_names(item) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: _last_part(item) if key == "path" and isinstance(item, str) else _with_bare_names(item)
+        key: _last_part(item) if key == "path" and isinstance(item, str) else _with_file_names(item)
         for key, item in value.items()
     }
 
@@ -122,3 +140,32 @@ def _with_bare_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 def _last_part(path: str) -> str:
     """The name that a path ends with, on whichever system it was written."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def model_card(info: CheckpointInfo) -> str:
+    """The README.md of a checkpoint: what it is, what it needs, how it scored."""
+    decoder, encoder, facts = info.model.decoder, info.encoder, info.facts
+    lines = [
+        "# A semantic-guided discrete diffusion decoder",
+        "",
+        f"Writes a sentence from one vector of `{encoder.name}` ({encoder.dim} dimensions, {encoder.pooling} pooling).",
+        "",
+        f"- decoder: {decoder.layers} layers × {decoder.width}, {decoder.memory_tokens} memory tokens",
+        f"- vocabulary: {info.model.vocabulary.size:,} pieces; up to {info.model.max_tokens} tokens",
+        f"- bottleneck: {info.model.bottleneck.kind}",
+        f"- trained for {info.step:,} steps on {facts.get('corpus', {}).get('name', 'an unnamed corpus')}",
+    ]
+    if validation := facts.get("validation"):
+        nelbo, loss = validation["nelbo_nats_per_token"], validation["loss"]
+        lines.append(f"- held out: {nelbo:.3f} nats per token (NELBO), loss {loss:.3f}")
+    if info.sampling:
+        lines.append(f"- sampled best with {', '.join(f'{k} {v:g}' for k, v in info.sampling.items())}")
+    lines += [
+        "",
+        "Use it:",
+        "",
+        '    sgdd sample "text" --checkpoint THIS_FOLDER',
+        "    sgdd eval THIS_FOLDER",
+        "",
+    ]
+    return "\n".join(lines)

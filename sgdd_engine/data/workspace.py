@@ -4,16 +4,16 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from sgdd_engine.atomic_files import LOCK, exclusive_folder
 from sgdd_engine.data.manifest import MANIFEST, SPLITS, STATISTICS, TOKENIZER, WORK
 from sgdd_engine.errors import DataError
 
-LOCK = ".lock"
 STATE = "state.json"
 INPUT = "input"
 
@@ -27,27 +27,17 @@ def locked(out: Path) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"`{out}` is a file.", "Choose another folder with --out.")
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    lock = FileLock(out / LOCK)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(
-            f"`{out}` is being prepared by another process.", "Wait for it, or choose another --out."
-        ) from error
-    except OSError as error:
-        raise _disk_error(out, error) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_folder(out))
+        except Timeout as error:
+            raise DataError(
+                f"`{out}` is being prepared by another process.", "Wait for it, or choose another --out."
+            ) from error
+        except OSError as error:
+            raise _disk_error(out, error) from error
         with disk_errors(out):
             yield
-    finally:
-        lock.release()
-        with suppress(OSError):
-            (out / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # a folder that is not empty stays
-            for folder in made:
-                folder.rmdir()
 
 
 @contextmanager

@@ -72,17 +72,15 @@ class VIB(nn.Module):
 class Whitening(nn.Module):
     """A fixed linear map onto the principal directions, each scaled to about unit variance (weak ones to less).
 
-    Must be fitted on training vectors; the map and its pseudo-inverse are saved with the model.
+    Must be fitted on training vectors; the map is saved with the model.
     """
 
     matrix: Tensor
-    inverse: Tensor
 
     def __init__(self, embedding_dim: int, config: BottleneckConfig) -> None:
         super().__init__()
         self.output_dim = min(config.latent_dim, embedding_dim)
         self.register_buffer("matrix", torch.eye(embedding_dim, self.output_dim))
-        self.register_buffer("inverse", torch.eye(self.output_dim, embedding_dim))
 
     def fit(self, covariance: Tensor) -> None:
         """Fit to the covariance [D, D] of standardised training vectors; computed in float64."""
@@ -92,7 +90,6 @@ class Whitening(nn.Module):
         floor = WHITENING_SHRINKAGE * covariance.double().diagonal().mean().cpu()
         deviation = (values.clamp_min(0) * (1 - WHITENING_SHRINKAGE) + floor).sqrt()
         self.matrix.copy_(vectors / deviation)
-        self.inverse.copy_((vectors * deviation).T)
 
     def forward(self, e: Tensor, generator: torch.Generator | None = None) -> Latent:  # noqa: ARG002 - one call for all kinds
         with torch.autocast(e.device.type, enabled=False):

@@ -12,7 +12,7 @@ SURROGATE_HEADS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckConfig:
-    """What stands between the sentence vector and the decoder."""
+    """The layer between the sentence vector and the decoder: vector e [B, D] to latent z [B, latent_dim]."""
 
     kind: Literal["vib", "whitening", "none"] = option(
         "whitening", "variational information bottleneck, whitening, or nothing"
@@ -21,25 +21,16 @@ class BottleneckConfig:
         256, "dimensions of the latent vector z (vib), or principal directions kept (whitening)"
     )
     hidden_dim: int = option(256, "width of the VIB's hidden layer")
-    beta: float = option(1e-3, "weight of the KL (nats per sentence, divided by its tokens)")
-    free_bits: float = option(0.05, "KL below this many nats per dimension costs nothing")
-    anneal_steps: int = option(1000, "steps over which beta rises from 0")
 
     def __post_init__(self) -> None:
         check_choices(self, "bottleneck")
         require(self.latent_dim >= 1, f"bottleneck.latent_dim is {self.latent_dim}; it must be at least 1.")
         require(self.hidden_dim >= 1, f"bottleneck.hidden_dim is {self.hidden_dim}; it must be at least 1.")
-        require(self.beta >= 0, f"bottleneck.beta is {self.beta}; it must not be negative.")
-        require(self.free_bits >= 0, f"bottleneck.free_bits is {self.free_bits}; it must not be negative.")
-        require(
-            self.anneal_steps >= 0,
-            f"bottleneck.anneal_steps is {self.anneal_steps}; it must not be negative.",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The bidirectional Transformer that fills the canvas."""
+    """The bidirectional Transformer that predicts the masked tokens of the canvas."""
 
     layers: int = option(2, "Transformer blocks")
     width: int = option(256, "hidden size")
@@ -54,15 +45,16 @@ class DecoderConfig:
     memory_hidden: int = option(0, "hidden width of the network that makes them; 0 makes it one matrix")
     feedback: bool = option(
         False,
-        "can also read a draft of the sentence and how the draft's meaning differs from the one asked for",
+        "can also read a draft of the sentence and how the draft's vector differs from the one asked for",
     )
-    feedback_hidden: int = option(128, "hidden width of the network that reads the two meanings")
+    feedback_hidden: int = option(128, "hidden width of the network that reads the two vectors")
     self_conditioning: bool = option(
-        False, "reads, where the canvas is open, the hidden states it had there one step before"
+        False, "reads, at masked positions, its own hidden states of the step before (self-conditioning)"
     )
     surrogate_width: int = option(
         0,
-        "hidden width of the small network that guesses a text's vector, to choose what the encoder reads; 0 for none",
+        "hidden width of the small network that predicts the encoder's vector of a text, to choose which candidates "
+        "are encoded; 0 for none",
     )
     anchors: bool = option(
         True, "visible <s> and </s> around the canvas; without them RoPE cannot tell positions apart"
@@ -118,7 +110,7 @@ class VocabularyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """All that is needed to build the networks: what the user chose and what the corpus dictates."""
+    """All that is needed to build the networks: the user's choices, and the shapes that follow from the corpus."""
 
     embedding_dim: int
     max_tokens: int

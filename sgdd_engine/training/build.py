@@ -1,13 +1,20 @@
-"""What a run trains: a model shaped by the corpus and fitted to it, or the one of the checkpoint it goes on from."""
+"""The model, optimiser and average that a run trains: new ones, or those of the checkpoint that is resumed."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sgdd_engine.checkpoint import checkpoints_of, load_checkpoint, load_training_state, resolve_checkpoint
+from sgdd_engine.checkpoint import (
+    checkpoints_of,
+    load_checkpoint,
+    load_training_state,
+    read_info,
+    resolve_checkpoint,
+)
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.distributed import CPU, World
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderError, TrainingError
@@ -22,15 +29,16 @@ from sgdd_engine.training.distribution import SharedModel, micro_batches_per_ste
 from sgdd_engine.training.optimizer_step import Ema, build_optimizer
 from sgdd_engine.training.state import Progress, RunContext, Training, restore
 
-# Enough to estimate a 1024 × 1024 covariance; read in pieces so that memory stays small.
+# Enough to estimate a 1024 × 1024 covariance; read in chunks so that memory stays small.
 COVARIANCE_ROWS = 200_000
-COVARIANCE_PIECE = 8_192
-# What a second stage may add, or have in another size and start anew; the decoder does as before until it is trained.
+COVARIANCE_CHUNK = 8_192
+# Networks that a second stage may add, or have in another size and initialise anew. Until they are trained their output
+# is zero, or the decoder does not read it.
 ADDED_IN_SECOND_STAGE = ("draft_reader.", "denoiser.before.", "surrogate.")
 
 
 def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderConfig) -> ModelConfig:
-    """The shapes that a corpus and the user's choices give together."""
+    """The shapes that follow from a corpus and the settings together."""
     return ModelConfig(
         embedding_dim=corpus.embedding_dim,
         max_tokens=corpus.max_tokens,
@@ -43,12 +51,12 @@ def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderC
 def new_model(
     corpus: Corpus, config: ModelConfig, train: TrainConfig, device: torch.device, on_event: Listener
 ) -> SemanticDecoder:
-    """A model at step 0: random weights from the seed, fitted statistics, the token table's start.
+    """A model at step 0: weights from the seed, fitted statistics, initialised token table; or those of `start_from`.
 
     Raises:
         DataError: the corpus has no training or no validation sentences.
-        EncoderError: the table is to start from the encoder's, and the encoder cannot be loaded.
-        CheckpointError: the run is to start from a checkpoint that is missing, damaged, or of another shape.
+        EncoderError: the token table starts from the encoder's, and the encoder cannot be loaded.
+        CheckpointError: the checkpoint to start from is missing, damaged, or of another shape.
     """
     for name in ("train", "validation"):
         if not len(corpus.split(name)):
@@ -71,20 +79,20 @@ def new_model(
 
 
 def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event: Listener) -> None:
-    """Start from another model's weights and statistics; what it lacks, or has in another size, starts anew."""
-    found = load_checkpoint(folder)
-    if found.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
+    """Copy another model's weights and statistics; networks of the second stage may be missing or of another size."""
+    start = load_checkpoint(folder)
+    if start.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
         raise CheckpointError(
-            f"`{folder}` writes with another vocabulary than the corpus `{corpus.folder}` has.",
+            f"`{folder}` has another vocabulary than the corpus `{corpus.folder}`.",
             "Start from a checkpoint that was trained on this corpus, or prepare the corpus with its tokenizer.",
         )
-    if different := corpus.encoder_reference.differences(found.info.encoder):
+    if different := corpus.encoder_reference.differences(start.info.encoder):
         raise CheckpointError(
-            f"`{folder}` reads vectors of `{found.info.encoder.name}`; the corpus `{corpus.folder}` holds those of "
+            f"`{folder}` reads vectors of `{start.info.encoder.name}`; the corpus `{corpus.folder}` holds those of "
             f"`{corpus.encoder_reference.name}`, another encoder: {'; '.join(different)}.",
             "Start from a checkpoint that was trained with this encoder.",
         )
-    ours, theirs = model.state_dict(), found.model.state_dict()
+    ours, theirs = model.state_dict(), start.model.state_dict()
     for part in ADDED_IN_SECOND_STAGE:
         if any(
             ours[name].shape != w.shape
@@ -92,7 +100,9 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
             if name in ours and name.startswith(part)
         ):
             theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
-            on_event(Notice(f"`{part[:-1]}` of `{folder}` has another size and starts anew.", warning=True))
+            on_event(
+                Notice(f"`{part[:-1]}` of `{folder}` has another size and is initialised anew.", warning=True)
+            )
     new = {name for name in ours if name not in theirs and not name.startswith(ADDED_IN_SECOND_STAGE)}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:
@@ -104,7 +114,7 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
 
 
 def _seeded(config: ModelConfig, seed: int) -> SemanticDecoder:
-    """Random weights from the seed, without touching the process's own random state."""
+    """A model with random weights from the seed; the process's own random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SemanticDecoder(config)
@@ -134,14 +144,14 @@ def covariance(split: CorpusSplit, mean: Tensor) -> Tensor:
     """Covariance [D, D] in float64 of up to 200,000 evenly spread training vectors about `mean` [D]."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), COVARIANCE_ROWS)).astype(np.int64))
     total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-    for start in range(0, len(rows), COVARIANCE_PIECE):
-        centred = split.embeddings(rows[start : start + COVARIANCE_PIECE]).double() - mean.double()
+    for start in range(0, len(rows), COVARIANCE_CHUNK):
+        centred = split.embeddings(rows[start : start + COVARIANCE_CHUNK]).double() - mean.double()
         total += centred.T @ centred
     return total / len(rows)
 
 
 def compile_blocks(model: SemanticDecoder, device: torch.device) -> None:
-    """Compile each block for any number of rows and any length; names of weights stay as they are.
+    """Compile each Transformer block for any number of rows and any length; names of weights stay as they are.
 
     Raises:
         ConfigError: PyTorch finds no compiler for the device.
@@ -159,7 +169,7 @@ def _require_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.cos)(torch.zeros(2, device=device))
     except Exception as error:
-        # The reason stands in the first line of a long report.
+        # The first line of a long report gives the reason.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
             f"PyTorch cannot compile for the device {device} here: {reason}",
@@ -168,22 +178,35 @@ def _require_compiler(device: torch.device) -> None:
 
 
 def build_training(
-    corpus: Corpus, spec: TrainSpec, context: RunContext, *, resume: bool, tell: Listener
+    corpus: Corpus, spec: TrainSpec, context: RunContext, *, resume: bool, on_event: Listener
 ) -> Training:
-    """A new model, or what the newest sound checkpoint of the run holds; every process must ask.
+    """A new model, or the state of the newest undamaged checkpoint of the run; every rank must call it.
 
     Raises:
-        TrainingError: a new run has checkpoints already.
-        CheckpointError: nothing sound to resume from, or it does not fit the corpus or the settings.
-        DataError, EncoderError, ConfigError: the corpus, the encoder, the compiler or the number of processes cannot
-            be used.
+        TrainingError: a new run's folder has checkpoints already.
+        CheckpointError: there is nothing to resume, or it does not fit the settings.
+        DataError, EncoderError, ConfigError: the corpus, the encoder or the device cannot be used.
     """
     config = model_config(corpus, spec.bottleneck, spec.decoder)
-    found = _found(corpus, config, spec, context, tell) if resume else None
-    state = load_training_state(found) if found else None
-    progress = Progress() if state is None else Progress.from_dict(state["progress.json"])
-    _set_micro_batches(progress, progress.micro_batches if state else None, spec, context.world, tell)
-    model = _model(corpus, config, spec, context, found, tell)
+    # A sharded model may not fit on one device as a whole.
+    sharded = spec.train.parallel == "fsdp" and context.world.size > 1
+    device = CPU if sharded else context.device
+    state = None
+    if resume:
+        checkpoint = _checkpoint_to_resume(corpus, spec, context, config, on_event)
+        state = load_training_state(checkpoint)
+        progress = _saved_progress(state, checkpoint, spec, context.world, on_event)
+        model = load_checkpoint(checkpoint, device, config).model.train()
+    else:
+        if context.world.is_main and checkpoints_of(context.run):
+            raise TrainingError(
+                f"The run `{context.run}` has checkpoints already.",
+                "Go on with --resume, or name another folder with --out.",
+            )
+        progress = _new_progress(spec, context.world)
+        # The other ranks take rank 0's values, so they need no encoder to initialise the table from.
+        train = spec.train if context.world.is_main else replace(spec.train, table_init="random")
+        model = new_model(corpus, config, train, device, on_event).train()
     if spec.train.compile:
         compile_blocks(model, context.device)
     shared = SharedModel(model, context.world, spec.train.parallel, context.device)
@@ -191,51 +214,43 @@ def build_training(
     ema = Ema.of(model, spec.train.ema_decay)
     if state is not None:
         restore(state, model, optimizer, ema)
-        tell(Notice(f"Going on from step {progress.step:,} of `{found}`."))
     return Training(shared, optimizer, ema, progress)
 
 
-def _found(corpus: Corpus, config: ModelConfig, spec: TrainSpec, context: RunContext, tell: Listener) -> Path:
-    """The checkpoint to go on from; rank 0 looks for it."""
-    name = newest_valid_checkpoint(context.run, tell).name if context.world.is_main else ""
-    found = context.run / "checkpoints" / context.world.broadcast_text(name)
-    check_resumable(found, corpus, config, spec.diffusion, spec.train, tell)
-    return found
+def _checkpoint_to_resume(
+    corpus: Corpus, spec: TrainSpec, context: RunContext, config: ModelConfig, on_event: Listener
+) -> Path:
+    """The newest undamaged checkpoint of the run, which rank 0 looks for; it fits the corpus and the settings."""
+    name = newest_valid_checkpoint(context.run, on_event).name if context.world.is_main else ""
+    checkpoint = context.run / "checkpoints" / context.world.broadcast_text(name)
+    check_resumable(checkpoint, corpus, spec, config, on_event)
+    return checkpoint
 
 
-def _set_micro_batches(
-    progress: Progress, before: int | None, spec: TrainSpec, world: World, tell: Listener
-) -> None:
-    pieces = micro_batches_per_step(spec.train.micro_batches, before, world)
-    if before not in (None, pieces):
-        tell(
+def _new_progress(spec: TrainSpec, world: World) -> Progress:
+    # Whether the null condition has been trained does not depend on in which run it was.
+    start = spec.train.start_from
+    null_rows = 0 if start is None else read_info(resolve_checkpoint(start)).null_rows
+    return Progress(
+        micro_batches=micro_batches_per_step(spec.train.micro_batches, None, world), null_rows=null_rows
+    )
+
+
+def _saved_progress(
+    state: dict[str, Any], checkpoint: Path, spec: TrainSpec, world: World, on_event: Listener
+) -> Progress:
+    # Older versions did not count the rows that trained the null condition.
+    saved = {"null_rows": read_info(checkpoint).null_rows, **state["progress.json"]}
+    progress = Progress.from_dict(saved)
+    before = progress.micro_batches
+    now = micro_batches_per_step(spec.train.micro_batches, before, world)
+    if now != before:
+        on_event(
             Notice(
-                f"A step was made of {before} pieces and is made of {pieces}: the sentences come in another order "
+                f"A step was made of {before} micro-batches and is made of {now}: the sentences come in another order "
                 "from here on.",
                 warning=True,
             )
         )
-    progress.rescale_position(pieces)
-
-
-def _model(
-    corpus: Corpus,
-    config: ModelConfig,
-    spec: TrainSpec,
-    context: RunContext,
-    found: Path | None,
-    tell: Listener,
-) -> SemanticDecoder:
-    # What is to be sharded may not fit on a device as a whole.
-    sharded = spec.train.parallel == "fsdp" and context.world.size > 1
-    device = CPU if sharded else context.device
-    if found is not None:
-        return load_checkpoint(found, device).model.train()
-    if context.world.is_main and checkpoints_of(context.run):
-        raise TrainingError(
-            f"The run `{context.run}` has checkpoints already.",
-            "Go on with --resume, or name another folder with --out.",
-        )
-    # The others take rank 0's numbers, so they need no encoder to start the table from.
-    train = spec.train if context.world.is_main else replace(spec.train, table_init="random")
-    return new_model(corpus, config, train, device, tell).train()
+    progress.rescale_position(now)
+    return progress

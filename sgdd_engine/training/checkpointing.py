@@ -1,64 +1,62 @@
-"""A run's checkpoints: what must be remembered, who may write, which ones are kept, which one a run goes on from."""
+"""A run's checkpoints: who may write the run, what a checkpoint records, which are kept, which one is resumed."""
 
 import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from sgdd_engine.atomic_files import damage, remove_folder
+from sgdd_engine.atomic_files import exclusive_folder, remove_folder
 from sgdd_engine.checkpoint import (
     Checkpoint,
     CheckpointInfo,
+    checkpoint_damage,
+    checkpoint_folder,
     checkpoints_of,
     read_info,
     resolve_checkpoint,
     save_checkpoint,
 )
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
-from sgdd_engine.training.config import TrainConfig, TrainSpec
+from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.state import Progress, RunContext, Training, averaged_model, training_state
 from sgdd_engine.training.validation import ValidationFigures
 
 SETTINGS = "settings.toml"
-LOCK = ".lock"
+# What the shapes of the weights, the meaning of t, or the optimiser's moments follow from. All other settings may
+# change when a run is resumed.
+FIXED_SECTIONS = ("bottleneck.", "decoder.")
+FIXED = ("diffusion.schedule", "train.optimizer")
+NOT_OF_THE_WEIGHTS = ("decoder.dropout",)
+# Read by the first session of a run alone.
+READ_AT_START = ("train.start_from", "train.table_init")
+ORDER = ("train.seed", "train.batch_tokens")
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """While entered, the run's folder is there and nobody else writes it; one that stays unused is removed.
+def exclusive_run(run: Path) -> Iterator[None]:
+    """While entered, the run's folder exists and no other process writes it; one that stays unused is removed.
 
     Raises:
         TrainingError: another process is writing it.
     """
-    made = not run.exists()
-    run.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run / LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise TrainingError(
-            f"The run `{run}` is being trained by another process.",
-            "Wait for it, or name another folder with --out.",
-        ) from None
-    finally:
-        if made and [path.name for path in run.iterdir()] == [LOCK]:
-            (run / LOCK).unlink()
-            run.rmdir()
-
-
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands."""
-    return run / "checkpoints" / f"step-{step:07d}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive_folder(run))
+        except Timeout:
+            raise TrainingError(
+                f"The run `{run}` is being trained by another process.",
+                "Wait for it, or name another folder with --out.",
+            ) from None
+        yield
 
 
 def newest_valid_checkpoint(run: Path, on_event: Listener = ignore) -> Path:
@@ -68,28 +66,23 @@ def newest_valid_checkpoint(run: Path, on_event: Listener = ignore) -> Path:
         CheckpointError: there is none.
     """
     for folder in reversed(checkpoints_of(run)):
-        problem = damage(folder)
+        problem = checkpoint_damage(folder, training_state=True)
         if problem is None:
             return folder
         on_event(Notice(f"Passing over `{folder}`: {problem}.", warning=True))
-    raise CheckpointError(f"`{run}` holds no sound checkpoint to go on from.", "Start anew without --resume.")
+    raise CheckpointError(
+        f"`{run}` holds no undamaged checkpoint to go on from.", "Start anew without --resume."
+    )
 
 
 def check_resumable(
-    checkpoint: Path,
-    corpus: Corpus,
-    model: ModelConfig,
-    diffusion: DiffusionConfig,
-    train: TrainConfig,
-    on_event: Listener = ignore,
+    checkpoint: Path, corpus: Corpus, spec: TrainSpec, model: ModelConfig, on_event: Listener = ignore
 ) -> None:
-    """Check that a run can go on from its checkpoint with this corpus and these settings.
-
-    What changes the order of the sentences is allowed, and said.
+    """Check that a run can go on from its checkpoint with this corpus and these settings; report what changed.
 
     Raises:
         DataError: it was trained on another corpus.
-        CheckpointError: it has another model, noise process or optimiser.
+        CheckpointError: it has another model, noise schedule or optimiser; the message names the settings that differ.
     """
     info, run = read_info(checkpoint), checkpoint.parents[1]
     if info.facts.get("corpus", {}).get("fingerprint") != corpus.manifest.fingerprint():
@@ -97,32 +90,62 @@ def check_resumable(
             f"The run `{run}` was trained on another corpus than `{corpus.folder}`.",
             "Name the corpus it was started with.",
         )
-    if info.model != model or info.diffusion != diffusion:
+    changes = changed_settings(info, spec)
+    fixed = [
+        text
+        for key, text in changes.items()
+        if key in FIXED or (key.startswith(FIXED_SECTIONS) and key not in NOT_OF_THE_WEIGHTS)
+    ]
+    if fixed:
         raise CheckpointError(
-            f"The run `{run}` has another model than the settings ask for.",
+            f"The run `{run}` cannot go on with other settings of its model or optimiser: {', '.join(fixed)}.",
             f"Use the run's own settings: --config {run / SETTINGS}",
         )
-    then = info.facts.get("settings", {})
-    if then.get("optimizer", "adamw") != train.optimizer:
-        raise CheckpointError(
-            f"The run `{run}` was trained with train.optimizer={then.get('optimizer', 'adamw')}, whose moments are of "
-            f"no use to {train.optimizer}.",
-            f"Use the run's own settings: --config {run / SETTINGS}",
-        )
-    for name in ("seed", "batch_tokens"):
-        before, now = then.get(name), getattr(train, name)
-        if before != now:
-            on_event(
-                Notice(
-                    f"train.{name} was {before} and is {now}: the sentences come in another order from here on.",
-                    warning=True,
+    assert dataclasses.replace(model, decoder=info.model.decoder) == info.model, "one corpus gives one model"
+    on_event(Notice(f"Going on from step {info.step:,} of `{checkpoint}`."))
+    for key in ORDER:
+        if text := changes.pop(key, None):
+            message = f"{text}: the sentences come in another order from here on."
+            on_event(Notice(message, warning=True))
+    for key in READ_AT_START:
+        if text := changes.pop(key, None):
+            on_event(Notice(f"{text}, which changes nothing in a run that has begun.", warning=True))
+    if changes:
+        on_event(Notice(f"Settings that changed: {', '.join(changes.values())}."))
+
+
+def changed_settings(info: CheckpointInfo, spec: TrainSpec) -> dict[str, str]:
+    """Settings that differ from those a checkpoint was trained with, by key: "decoder.layers was 2 and is 3"."""
+    before = {
+        "bottleneck": asdict(info.model.bottleneck),
+        "decoder": asdict(info.model.decoder),
+        "diffusion": asdict(info.diffusion),
+        "train": info.facts.get("settings", {}),
+        "feedback": info.facts.get("feedback", {}),
+    }
+    changes = {}
+    for section, values in before.items():
+        now = asdict(getattr(spec, section))
+        for name, value in values.items():
+            if name in now and now[name] != value:
+                changes[f"{section}.{name}"] = (
+                    f"{section}.{name} was {_shown(value)} and is {_shown(now[name])}"
                 )
-            )
+    return changes
 
 
-def prune(run: Path, keep: int) -> None:
-    """Remove old checkpoints: never the `keep` newest, never the best."""
-    old = checkpoints_of(run)[:-keep]
+def _shown(value: object) -> str:
+    """A setting's value as settings files write it."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def prune(run: Path, written: Path, keep: int) -> None:
+    """Remove old checkpoints of a run: never the one just written, the `keep` newest up to it, or the best.
+
+    Checkpoints of later steps are left from before: a run that is resumed passes over them only if they are damaged.
+    """
+    folders = checkpoints_of(run)
+    old = folders[: folders.index(written) + 1][:-keep]
     if not old:
         return
     best = resolve_checkpoint(run)
@@ -133,7 +156,7 @@ def prune(run: Path, keep: int) -> None:
 
 @dataclass(frozen=True)
 class Checkpointer:
-    """Keeps the checkpoints of a run; every process must ask for the same."""
+    """Writes the checkpoints of a run; every rank must call its methods in the same order."""
 
     corpus: Corpus
     spec: TrainSpec
@@ -141,31 +164,32 @@ class Checkpointer:
     dtype: torch.dtype
 
     def has(self, step: int) -> bool:
-        """Whether a sound checkpoint of this step is there already."""
+        """Whether an undamaged checkpoint of this step is there already."""
         folder = checkpoint_folder(self.context.run, step)
-        main = self.context.world.is_main
-        return self.context.world.any(main and folder.exists() and not damage(folder))
+        world = self.context.world
+        return world.any(
+            world.is_main and folder.exists() and not checkpoint_damage(folder, training_state=True)
+        )
 
-    def save(self, training: Training, figures: ValidationFigures | None, tell: Listener) -> None:
+    def save(self, training: Training, figures: ValidationFigures | None, on_event: Listener) -> None:
         """Write a checkpoint of this step, and remove those that are no longer kept."""
-        began, keep, progress = time.perf_counter(), self.context.world.is_main, training.progress
+        began, is_main, progress = time.perf_counter(), self.context.world.is_main, training.progress
         folder = checkpoint_folder(self.context.run, progress.step)
         model = training.shared.model
-        state = training_state(model, training.optimizer, progress, keep=keep)
-        averaged = averaged_model(model, training.ema, keep=keep)
-        if keep:
+        state = training_state(model, training.optimizer, progress, is_main=is_main)
+        averaged = averaged_model(model, training.ema, is_main=is_main)
+        if is_main:
             info = self._info(averaged.config, progress, figures)
             save_checkpoint(folder, Checkpoint(info, averaged, self.corpus.tokenizer), state)
-            tell(CheckpointSaved(progress.step, folder, time.perf_counter() - began))
-            prune(self.context.run, self.spec.train.keep_checkpoints)
-        # Nobody leaves while the checkpoint is being written: the launcher would end the writer too.
+            on_event(CheckpointSaved(progress.step, folder, time.perf_counter() - began))
+            prune(self.context.run, folder, self.spec.train.keep_checkpoints)
+        # No process may end while rank 0 is writing: the launcher would end rank 0 too.
         self.context.world.barrier()
 
-    def newest_and_best(self) -> tuple[Path, Path]:
-        """The newest checkpoint, and the one of the lowest held-out loss."""
+    def best(self) -> Path:
+        """The checkpoint of the lowest held-out loss."""
         run, world = self.context.run, self.context.world
-        newest, best = (checkpoints_of(run)[-1], resolve_checkpoint(run)) if world.is_main else (run, run)
-        return Path(world.broadcast_text(str(newest))), Path(world.broadcast_text(str(best)))
+        return Path(world.broadcast_text(str(resolve_checkpoint(run)) if world.is_main else ""))
 
     def _info(
         self, config: ModelConfig, progress: Progress, figures: ValidationFigures | None
@@ -174,7 +198,7 @@ class Checkpointer:
             model=config,
             diffusion=self.spec.diffusion,
             encoder=self.corpus.encoder_reference,
-            trained_null=self.spec.train.condition_dropout > 0,
+            trained_null=progress.null_rows > 0,
             step=progress.step,
             facts=self._facts(progress, figures),
         )
@@ -193,12 +217,15 @@ class Checkpointer:
             "training": {
                 "seconds": round(progress.seconds, 1),
                 "sentences_seen": progress.sentences,
+                "null_rows": progress.null_rows,
                 "device": str(self.context.device),
                 "precision": str(self.dtype).removeprefix("torch."),
                 "torch": torch.__version__,
             },
-            "settings": dataclasses.asdict(self.spec.train),
+            "settings": asdict(self.spec.train),
         }
+        if self.spec.decoder.feedback:
+            facts["feedback"] = asdict(self.spec.feedback)
         if figures is not None:
-            facts["validation"] = dataclasses.asdict(figures)
+            facts["validation"] = asdict(figures)
         return facts

@@ -20,30 +20,36 @@ class TrainConfig:
     batch_tokens: int = option(4096, "tokens of one optimiser step, over all devices")
     micro_batches: int | None = option(
         None,
-        "pieces that a step's batch is computed in, one after the other, their gradients added up (gradient "
-        "accumulation): more pieces take less memory; by default one per device",
+        "micro-batches that a step's batch is computed in, one after the other, their gradients added up (gradient "
+        "accumulation): more of them take less memory; by default one per device",
     )
     parallel: Literal["ddp", "fsdp"] = option(
         "ddp",
         "how several devices share the work: ddp keeps the whole model on each; fsdp shards weights, gradients and "
-        "moments, for decoders that outgrow a GPU",
+        "moments, for decoders that are too large for one GPU",
     )
     compile: bool = option(
-        False, "compile the blocks with torch.compile, which takes a minute; pays in long runs, on a CPU too"
+        False,
+        "compile the blocks with torch.compile, which takes a minute; faster in long runs, on a CPU too",
     )
     optimizer: Literal["adamw", "muon"] = option(
-        "adamw", "muon orthogonalises the updates of the blocks' matrices; the rest stays with AdamW"
+        "adamw", "muon orthogonalises the updates of the blocks' matrices; all else is trained by AdamW"
     )
     learning_rate: float = option(1e-3, "peak learning rate")
     min_learning_rate_share: float = option(0.05, "the cosine decays to this share of the peak")
     warmup_steps: int = option(200, "steps of linear warm-up")
-    weight_decay: float = option(0.01, "AdamW decay of matrices; tables, gains and biases have none")
+    weight_decay: float = option(0.01, "decoupled decay of matrices; tables, gains and biases have none")
     beta2: float = option(0.98, "AdamW's second moment decay")
     grad_clip: float = option(1.0, "largest norm of the gradient")
-    condition_dropout: float = option(0.1, "share of rows that train the null condition (for guidance)")
-    length_weight: float = option(
-        1.0, "weight of the length's nats per sentence, over its tokens, as the KL's"
+    condition_dropout: float = option(
+        0.1, "share of rows that train the null condition, which guidance needs"
     )
+    length_weight: float = option(
+        1.0, "weight of the length's cross-entropy (nats per sentence, divided by its tokens)"
+    )
+    beta: float = option(1e-3, "weight of the VIB's KL (nats per sentence, divided by its tokens)")
+    free_bits: float = option(0.05, "KL below this many nats per latent dimension costs nothing")
+    anneal_steps: int = option(1000, "steps over which beta rises from 0")
     ema_decay: float = option(0.999, "decay of the fp32 average of the weights")
     start_from: str | None = option(
         None,
@@ -61,7 +67,7 @@ class TrainConfig:
     validation_sentences: int = option(512, "held-out sentences of the fixed validation set")
     save_every: int = option(500, "steps between checkpoints")
     keep_checkpoints: int = option(2, "newest checkpoints kept, besides the best")
-    seed: int = option(0, "seed of weights, order, masks and noise")
+    seed: int = option(0, "seed of weights, order of sentences, masks and noise")
 
     def __post_init__(self) -> None:
         check_choices(self, "train")
@@ -95,7 +101,7 @@ class TrainConfig:
             "train.optimizer=muon works on whole matrices, which train.parallel=fsdp shards.",
             "Choose --set train.parallel=ddp or --set train.optimizer=adamw.",
         )
-        for name in ("warmup_steps", "weight_decay", "length_weight"):
+        for name in ("warmup_steps", "weight_decay", "length_weight", "beta", "free_bits", "anneal_steps"):
             require(
                 getattr(self, name) >= 0, f"train.{name} is {getattr(self, name)}; it must not be negative."
             )
@@ -112,11 +118,11 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackConfig:
-    """The second stage of training: drafts that the decoder learns to correct (decoder.feedback)."""
+    """The second stage of training, in which the decoder learns to correct drafts (decoder.feedback)."""
 
     sentences: int = option(100_000, "training sentences of which the starting checkpoint writes a draft")
     share: float = option(
-        0.5, "share of batches whose rows see their drafts; the others are trained as before"
+        0.5, "share of batches that come with drafts; the others are trained as in the first stage"
     )
 
     def __post_init__(self) -> None:

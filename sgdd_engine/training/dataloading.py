@@ -1,4 +1,4 @@
-"""Which sentences a run reads at each position, and micro-batches that are read ahead.
+"""The order of a run's batches, with or without drafts, and a reader that prefetches them.
 
 A batch is a function of its position and the seed alone, so a resumed run reads what it would have read.
 """
@@ -20,14 +20,17 @@ from sgdd_engine.data.corpus import CorpusSplit
 
 
 class DraftBatch(NamedTuple):
-    """Drafts of a batch: tokens [B, n], the re-encoded texts' vectors [B, D], and which are as they were written [B].
+    """Drafts of the sentences of a batch.
 
-    The others were made as long as their sentences, so their vectors are those of other tokens.
+    Attributes:
+        tokens: Token ids [B, n]. vectors: The encoder's vectors of the drafts as they were written [B, D].
+        unedited: Which drafts are as they were written [B]. The others were padded or cut to the length of their
+            sentences, so their vectors are those of other tokens.
     """
 
     tokens: Tensor
     vectors: Tensor
-    whole: Tensor
+    unedited: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,30 +38,30 @@ class Drafts:
     """Drafts of some rows of a split, held in memory: about 2 bytes per token and 2 per coordinate of the vectors.
 
     Attributes:
-        rows: The rows of the split that have one [N].
-        tokens: All drafts' tokens, one after the other.
-        starts: Where each begins [N + 1].
-        vectors: Of the re-encoded drafts [N, D], float16.
-        whole: Which are as they were written [N], not made as long as their sentences afterwards.
+        rows: The rows of the split that have a draft [N].
+        tokens: The tokens of all drafts, one draft after the other.
+        starts: The index of each draft's first token [N + 1].
+        vectors: The encoder's vectors of the drafts [N, D], float16.
+        unedited: Which drafts are as they were written [N]; see `DraftBatch`.
     """
 
     rows: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float16]
-    whole: npt.NDArray[np.bool_]
+    unedited: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Number of drafts."""
         return len(self.rows)
 
     def batch(self, which: npt.NDArray[np.integer]) -> DraftBatch:
-        """Some of the drafts, all of one length, by their number here (not by their row in the split)."""
+        """Drafts that all have one length, by their index among the drafts (not by their row in the split)."""
         first = self.starts[which]
         length = int(self.starts[which[0] + 1] - first[0])
         tokens = self.tokens[first[:, None] + np.arange(length)].astype(np.int64)
         vectors = self.vectors[which].astype(np.float32)
-        return DraftBatch(*map(torch.from_numpy, (tokens, vectors, self.whole[which])))
+        return DraftBatch(*map(torch.from_numpy, (tokens, vectors, self.unedited[which])))
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,35 @@ class DraftSplits:
     validation: Drafts
 
 
-Batch = tuple[Tensor, Tensor, DraftBatch | None]
-"""Tokens [B, n], their sentence vectors [B, D], and their drafts where there are some."""
+SentenceBatch = tuple[Tensor, Tensor, DraftBatch | None]
+"""Tokens [B, n], their sentence vectors [B, D], and their drafts if the batch comes with drafts."""
 
 
 class BatchSource(Protocol):
-    """What stands at each position."""
+    """An endless order of batches."""
 
-    def batch(self, position: int) -> Batch:
-        """Sentences of one length."""
+    def batch(self, position: int) -> SentenceBatch:
+        """The batch at a position, from 0; its sentences have one length."""
         ...
 
 
 @dataclass(frozen=True)
 class CleanBatches:
-    """The sentences of a split in an order."""
+    """The sentences of a split, without drafts."""
 
     split: CorpusSplit
     order: ExactLengthBatches
 
-    def batch(self, position: int) -> Batch:
-        """The sentences at a position."""
+    def batch(self, position: int) -> SentenceBatch:
+        """The batch at a position."""
         return (*self.split.batch(self.order.batch(position)), None)
 
 
 @dataclass(frozen=True)
 class MixedBatches:
-    """Sentences with their drafts at a share of the positions, evenly spread, and plain ones at the others.
+    """Batches with drafts at a share of the positions, evenly spread, and batches without at the others.
 
-    Few sentences have a draft. Read alone they would soon be known by heart, which a corrector must not.
+    Few sentences have a draft. Trained on those alone, the decoder would memorise them.
     """
 
     plain: CleanBatches
@@ -105,8 +108,8 @@ class MixedBatches:
     order: ExactLengthBatches
     share: float
 
-    def batch(self, position: int) -> Batch:
-        """The sentences at a position; those with drafts are counted on their own, and so are the others."""
+    def batch(self, position: int) -> SentenceBatch:
+        """The batch at a position; batches with drafts are numbered on their own, and so are the others."""
         before, after = int(position * self.share), int((position + 1) * self.share)
         if before == after:
             return self.plain.batch(position - before)
@@ -117,7 +120,7 @@ class MixedBatches:
 def training_batches(
     split: CorpusSplit, drafts: Drafts | None, share: float, *, batch_tokens: int, seed: int
 ) -> BatchSource:
-    """What a run reads: all sentences of the split, and drafts of some of them at a share of the positions."""
+    """The batches of a run: all sentences of the split, and at a share of the positions those that have drafts."""
     plain = CleanBatches(split, ExactLengthBatches(split.lengths, batch_tokens=batch_tokens, seed=seed))
     if drafts is None:
         return plain
@@ -127,12 +130,12 @@ def training_batches(
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What is computed at once.
+    """The part of a step's batch that one process computes at once.
 
     Attributes:
-        position: Where it stands in the order of pieces; its noise follows from this.
+        position: Its position in the order of micro-batches; its noise follows from this.
         x: Clean tokens [B, n]. e: Their sentence vectors [B, D].
-        drafts: What another model wrote from these vectors, where a run learns to correct it.
+        drafts: What the model that the run started from wrote from these vectors, if the batch comes with drafts.
     """
 
     position: int
@@ -142,36 +145,36 @@ class MicroBatch:
 
 
 class Prefetcher:
-    """Every `stride`-th piece of the order, on the device, with a thread that reads one ahead.
+    """Every `stride`-th micro-batch of an order, on the device; a thread reads the next one meanwhile.
 
     Args:
-        rows: What stands at each position.
-        device: Where the pieces are computed.
-        first: Position of the first piece.
-        stride: Distance to the next one; the other positions are other processes'.
+        source: The order.
+        device: Where the micro-batches are computed.
+        first: Position of the first one.
+        stride: Distance to the next one; the positions between belong to other processes.
 
     Example:
-        >>> with Prefetcher(CleanBatches(split, order), device, first=rank, stride=world_size) as feed:
-        ...     piece = feed.next()
+        >>> with Prefetcher(CleanBatches(split, order), device, first=rank, stride=world_size) as prefetcher:
+        ...     micro_batch = prefetcher.next()
     """
 
-    def __init__(self, rows: BatchSource, device: torch.device, *, first: int, stride: int) -> None:
-        self._rows, self._device = rows, device
+    def __init__(self, source: BatchSource, device: torch.device, *, first: int, stride: int) -> None:
+        self._source, self._device = source, device
         self._positions: Iterator[int] = itertools.count(first, stride)
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._ahead: Future[MicroBatch] = self._reader.submit(self._read)
 
     def next(self) -> MicroBatch:
-        """The next piece; an error of the reading thread is raised here."""
-        piece = self._ahead.result()
+        """The next micro-batch; an error of the reading thread is raised here."""
+        micro_batch = self._ahead.result()
         self._ahead = self._reader.submit(self._read)
         # From pinned memory this only queues the copy, and the host goes on.
-        return _each(piece, lambda tensor: tensor.to(self._device, non_blocking=True))
+        return _map_tensors(micro_batch, lambda tensor: tensor.to(self._device, non_blocking=True))
 
     def _read(self) -> MicroBatch:
         position = next(self._positions)
-        piece = MicroBatch(position, *self._rows.batch(position))
-        return _each(piece, Tensor.pin_memory) if self._device.type == "cuda" else piece
+        micro_batch = MicroBatch(position, *self._source.batch(position))
+        return _map_tensors(micro_batch, Tensor.pin_memory) if self._device.type == "cuda" else micro_batch
 
     def __enter__(self) -> "Prefetcher":
         return self
@@ -182,6 +185,6 @@ class Prefetcher:
         self._reader.shutdown(wait=True, cancel_futures=True)
 
 
-def _each(piece: MicroBatch, move: Callable[[Tensor], Tensor]) -> MicroBatch:
-    drafts = None if piece.drafts is None else DraftBatch(*map(move, piece.drafts))
-    return MicroBatch(piece.position, move(piece.x), move(piece.e), drafts)
+def _map_tensors(micro_batch: MicroBatch, move: Callable[[Tensor], Tensor]) -> MicroBatch:
+    drafts = None if micro_batch.drafts is None else DraftBatch(*map(move, micro_batch.drafts))
+    return MicroBatch(micro_batch.position, move(micro_batch.x), move(micro_batch.e), drafts)

@@ -1,101 +1,144 @@
-"""Writing the drafts that a run learns to correct.
+"""The drafts that a run learns to correct: written by the model that the run starts from, kept in the run's folder.
 
-A corrector must see the mistakes it is to correct: the drafts are what the model that the run starts from writes from
-the sentences' vectors: with guidance and without, in few steps and more, greedily and with some chance, since later
-rounds meet drafts of every kind. Half of them are as long as their sentences; the others have the length that the model
-found likeliest, which is wrong more often than right, and are made as long afterwards by a mask or a gap somewhere.
-A model that can correct already corrects half of its drafts once: those are what later rounds meet.
+A corrector must see the mistakes it is to correct: the drafts are what that model writes from the sentences' vectors,
+with guidance and without, in few steps and more, greedily and at a temperature, since later rounds of refining meet
+drafts of every kind. Half of them are as long as their sentences; the others have the length that the model finds
+likeliest, which is wrong more often than right, and are padded with masks or cut at random positions. A model that can
+correct already corrects half of its drafts once, as later rounds do.
+
+Each file of drafts records what wrote it. Drafts of other weights, another seed, corpus or kind are written again.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
-from sgdd_engine.atomic_files import write_bytes
-from sgdd_engine.checkpoint import load_checkpoint, resolve_checkpoint
+from sgdd_engine.atomic_files import remove_leftovers, write_bytes
+from sgdd_engine.checkpoint import (
+    CheckpointInfo,
+    load_checkpoint,
+    read_info,
+    resolve_checkpoint,
+    weights_sha256,
+)
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.errors import TrainingError
-from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
+from sgdd_engine.errors import CheckpointError, TrainingError
+from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
 from sgdd_engine.models.device import compute_dtype
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.dataloading import Drafts, DraftSplits
 from sgdd_engine.training.state import RunContext
 
 DRAFTS = "drafts"
-# Sentences of one file: some minutes of writing, so an interrupted run loses little.
-PART = 4096
+# Sentences of one file: some minutes of writing, so that an interrupted run loses little.
+SENTENCES_PER_FILE = 4096
 # Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too.
-QUICK = SamplingConfig(steps=4, cfg=1.0)
-STYLES = (
-    QUICK,
-    replace(QUICK, temperature=RESAMPLING_TEMPERATURE),
-    replace(QUICK, cfg=1.5),
+FEW_STEPS = SamplingConfig(steps=4, cfg=1.0)
+SAMPLINGS = (
+    FEW_STEPS,
+    replace(FEW_STEPS, temperature=RESAMPLING_TEMPERATURE),
+    replace(FEW_STEPS, cfg=1.5),
     SamplingConfig(steps=8, cfg=1.5),
 )
+# The key of a file's metadata under which its origin stands.
+ORIGIN = "origin"
 
 
-class Kind(NamedTuple):
-    """How a draft is written: with what, whether as long as its sentence, and how often it is corrected."""
+class DraftKind(NamedTuple):
+    """How a draft is written: with which sampling, at its sentence's length or a predicted one, how often corrected."""
 
-    style: SamplingConfig
+    sampling: SamplingConfig
     true_length: bool
     rounds: int
 
 
-def kinds(corrects: bool) -> tuple[Kind, ...]:
-    """All kinds of drafts of a model that can correct, or of one that cannot."""
+def draft_kinds(info: CheckpointInfo) -> tuple[DraftKind, ...]:
+    """The kinds of drafts that a model writes in turn: without guidance if it has no trained null condition."""
+    samplings = [sampling if info.trained_null else replace(sampling, cfg=1.0) for sampling in SAMPLINGS]
     return tuple(
-        Kind(style, true_length, rounds)
-        for rounds in ((0, 1) if corrects else (0,))
-        for style in STYLES
+        DraftKind(sampling, true_length, rounds)
+        for rounds in ((0, 1) if info.model.decoder.feedback else (0,))
+        for sampling in samplings
         for true_length in (True, False)
     )
 
 
+@dataclass(frozen=True)
+class DraftWriter:
+    """The model that writes drafts; found and loaded only if some are missing.
+
+    Args:
+        checkpoint: As `train.start_from` names it.
+        encoder: Its encoder as the corpus knows it: the same one, which is checked at the start, where it is now.
+        device: Where it computes. dtype: Of its matrix products.
+    """
+
+    checkpoint: str
+    encoder: EncoderReference
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    @cached_property
+    def folder(self) -> Path:
+        """The checkpoint folder."""
+        return resolve_checkpoint(self.checkpoint)
+
+    @cached_property
+    def model(self) -> SGDD:
+        """The loaded model."""
+        checkpoint = load_checkpoint(self.folder, self.device)
+        info = replace(checkpoint.info, encoder=self.encoder)
+        return SGDD(replace(checkpoint, info=info), self.device)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What its drafts follow from, besides their sentences and the seed; JSON values."""
+        kinds = [[asdict(kind.sampling), *kind[1:]] for kind in draft_kinds(read_info(self.folder))]
+        return {"weights_sha256": weights_sha256(self.folder), "kinds": kinds}
+
+
 def drafts_for_run(
-    corpus: Corpus, spec: TrainSpec, context: RunContext, tell: Listener
+    corpus: Corpus, spec: TrainSpec, context: RunContext, on_event: Listener, *, resumed: bool
 ) -> DraftSplits | None:
-    """The drafts that a run learns from, written by rank 0 where they are missing; None where it reads none.
+    """The drafts that a run learns from, written by rank 0 where they are missing; None for a run without drafts.
+
+    Every rank must call it.
 
     Raises:
-        TrainingError: drafts on disk are damaged.
+        TrainingError: drafts of a resumed run are missing, and `train.start_from` is not the model of the others.
         CheckpointError, EncoderError: the model that writes them, or its encoder, cannot be loaded.
     """
     if not spec.decoder.feedback:
         return None
     assert spec.train.start_from is not None, "checked with the settings"
     dtype = compute_dtype(spec.train.precision, context.device)
+    writer = DraftWriter(spec.train.start_from, corpus.encoder_reference, context.device, dtype)
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
-
-    @cache
-    def writer() -> SGDD:
-        folder = resolve_checkpoint(str(spec.train.start_from))
-        checkpoint = load_checkpoint(folder, context.device)
-        # The same encoder as the corpus's, which is checked at the start; the corpus knows where it is now.
-        info = replace(checkpoint.info, encoder=corpus.encoder_reference)
-        return SGDD(replace(checkpoint, info=info), context.device)
 
     def all_drafts() -> DraftSplits:
         return DraftSplits(
             **{
                 name: prepare_drafts(
                     writer,
-                    corpus.split(name),
+                    corpus,
+                    name,
                     context.run / DRAFTS / name,
                     sentences=count,
                     seed=spec.train.seed,
-                    dtype=dtype,
-                    tell=tell,
+                    resumed=resumed,
+                    on_event=on_event,
                 )
                 for name, count in counts.items()
             }
@@ -108,91 +151,137 @@ def drafts_for_run(
 
 
 def prepare_drafts(
-    writer: Callable[[], SGDD],
-    split: CorpusSplit,
+    writer: DraftWriter,
+    corpus: Corpus,
+    split_name: str,
     folder: Path,
     *,
     sentences: int,
     seed: int,
-    dtype: torch.dtype = torch.float32,
-    tell: Listener,
+    resumed: bool = False,
+    on_event: Listener,
 ) -> Drafts:
-    """The drafts of so many random rows of a split: those in the folder, and the missing ones written now.
+    """Drafts of random rows of a split: those in the folder, and the missing ones, which are written now.
 
     Args:
-        writer: Gives the model that writes them; asked only where some are missing.
-        split: BatchSource with their vectors.
-        folder: One file per 4,096 sentences, each written whole or not at all.
+        writer: The model that writes them.
+        corpus: Sentences and vectors.
+        split_name: Which split.
+        folder: Holds one file per 4,096 sentences, each written whole or not at all.
         sentences: How many; at most the split's size.
-        seed: Which rows.
-        dtype: Of the writer's matrix products.
-        tell: Told of progress.
+        seed: Which rows, and the noise of the writing.
+        resumed: The run has been trained on the drafts in the folder: they stay, whatever the writer is now.
+        on_event: Told of progress.
 
     Raises:
-        TrainingError: a file in the folder is damaged.
-        EncoderError: the encoder, which re-encodes the drafts, cannot be loaded.
+        TrainingError: drafts of a resumed run are missing, and the writer is not the model that wrote the others.
+        CheckpointError, EncoderError: the writer, or its encoder, cannot be loaded.
     """
+    split = corpus.split(split_name)
     chosen = np.random.default_rng([seed, 1]).permutation(len(split))[:sentences]
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder, r"part-[0-9]{5}\.safetensors")
+    files = {
+        folder / f"part-{start // SENTENCES_PER_FILE:05d}.safetensors": np.sort(
+            chosen[start : start + SENTENCES_PER_FILE]
+        )
+        for start in range(0, len(chosen), SENTENCES_PER_FILE)
+    }
+    parts = {path: part for path in files if (part := _read(path)) is not None}
+    if resumed:
+        identity = next((_identity(part.origin) for part in parts.values() if part.origin), None)
+    else:
+        identity = writer.identity
+    source = {"corpus": corpus.manifest.fingerprint(), "split": split_name, "seed": seed}
+    # Older versions recorded no origin.
+    origins = [{**(identity or {}), **source}, *([None] if resumed else [])]
+    usable = {
+        path
+        for path, part in parts.items()
+        if part.origin in origins and np.array_equal(part.tensors["rows"], files[path])
+    }
+    if stale := [path for path in files if path.exists() and path not in usable]:
+        on_event(
+            Notice(
+                f"The drafts in `{folder}` are damaged, or of another model, corpus, seed or choice of sentences; "
+                f"{len(stale)} of its files are written again.",
+                warning=True,
+            )
+        )
     stage = f"drafts ({folder.name})"
-    tell(StageStarted(stage, len(chosen)))
-    parts = []
-    for start in range(0, len(chosen), PART):
-        path = folder / f"part-{start // PART:05d}.safetensors"
-        rows = np.sort(chosen[start : start + PART])
-        if not path.is_file():
-            write_bytes(path, save(_written(writer(), split, rows, seed, dtype)))
-        parts.append(_read(path, rows))
-        tell(StageProgress(stage, start + len(rows)))
-    tell(StageFinished(stage))
-    lengths = np.concatenate([part["lengths"] for part in parts])
-    return Drafts(
-        np.concatenate([part["rows"] for part in parts]),
-        np.concatenate([part["tokens"] for part in parts]),
-        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
-        np.concatenate([part["vectors"] for part in parts]),
-        np.concatenate([part["whole"] for part in parts]),
-    )
+    on_event(StageStarted(stage, len(chosen)))
+    done = 0
+    for path, rows in files.items():
+        if path not in usable:
+            _require_writer(writer, identity, folder)
+            tensors = _write(writer, split, rows, seed)
+            write_bytes(path, save(tensors, {ORIGIN: json.dumps({**writer.identity, **source})}))
+            parts[path] = _Part(tensors, None)
+        done += len(rows)
+        on_event(StageProgress(stage, done))
+    on_event(StageFinished(stage))
+    joined = {
+        key: np.concatenate([parts[path].tensors[key] for path in files])
+        for key in ("rows", "tokens", "vectors", "whole", "lengths")
+    }
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["lengths"], dtype=np.int64)])
+    return Drafts(joined["rows"], joined["tokens"], starts, joined["vectors"], joined["whole"])
 
 
-def _written(
-    model: SGDD, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int, dtype: torch.dtype
+def _require_writer(writer: DraftWriter, identity: dict[str, Any] | None, folder: Path) -> None:
+    hint = f"Name the model that wrote them with train.start_from, or remove `{folder}`: all are then written anew."
+    try:
+        same = identity in (None, writer.identity)
+    except CheckpointError as error:
+        raise TrainingError(f"Drafts are missing in `{folder}`. {error.message}", hint) from None
+    if not same:
+        raise TrainingError(
+            f"Drafts are missing in `{folder}`, and `{writer.folder}` is not the model that wrote the others.",
+            hint,
+        )
+
+
+def _write(
+    writer: DraftWriter, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int
 ) -> dict[str, npt.NDArray[Any]]:
+    model, dtype = writer.model, writer.dtype
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
-    whole = np.zeros(len(rows), np.bool_)
-    all_kinds = kinds(corrects=model.model.draft_reader is not None)
-    for number, (sampling, true_length, rounds) in enumerate(all_kinds):
-        which = np.arange(number, len(rows), len(all_kinds))
-        if not len(which):
+    unedited = np.zeros(len(rows), np.bool_)
+    kinds = draft_kinds(model.info)
+    for number, (sampling, true_length, rounds) in enumerate(kinds):
+        indices = np.arange(number, len(rows), len(kinds))
+        if not len(indices):
             continue
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            written = model.generate(
-                vectors[torch.from_numpy(which)],
-                sampling=sampling if model.info.trained_null else replace(sampling, cfg=1.0),
-                lengths=lengths[which].tolist() if true_length else None,
+            generations = model.generate(
+                vectors[torch.from_numpy(indices)],
+                sampling=sampling,
+                lengths=lengths[indices].tolist() if true_length else None,
                 refine=rounds,
                 shortlist=1,
                 seed=seed,
             )
         mask_id = model.model.config.vocabulary.mask_id
-        for place, item in zip(which.tolist(), written, strict=True):
-            noise = np.random.default_rng([seed, 2, int(rows[place])])
-            tokens[place] = fitted(item.tokens, int(lengths[place]), mask_id, noise)
-            texts[place], whole[place] = item.text, len(item.tokens) == lengths[place]
-    again = encode_written(model.encoder, texts)
+        for index, generation in zip(indices.tolist(), generations, strict=True):
+            noise = np.random.default_rng([seed, 2, int(rows[index])])
+            tokens[index] = fit_length(generation.tokens, int(lengths[index]), mask_id, noise)
+            texts[index], unedited[index] = generation.text, len(generation.tokens) == lengths[index]
+    encoded = encode_written(model.encoder, texts)
     return {
         "rows": rows,
         "lengths": lengths.astype(np.int64),
         "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
-        "vectors": again.numpy().astype(np.float16),
-        "whole": whole,
+        "vectors": encoded.numpy().astype(np.float16),
+        "whole": unedited,
     }
 
 
-def fitted(tokens: Sequence[int], length: int, mask_id: int, noise: np.random.Generator) -> tuple[int, ...]:
-    """A draft as long as its sentence: masks put in, or tokens left out, at random places."""
+def fit_length(
+    tokens: Sequence[int], length: int, mask_id: int, noise: np.random.Generator
+) -> tuple[int, ...]:
+    """A draft made as long as its sentence: masks inserted, or tokens left out, at random positions."""
     draft = list(tokens)
     for _ in range(length - len(draft)):
         draft.insert(int(noise.integers(len(draft) + 1)), mask_id)
@@ -201,15 +290,23 @@ def fitted(tokens: Sequence[int], length: int, mask_id: int, noise: np.random.Ge
     return tuple(draft)
 
 
-def _read(path: Path, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+class _Part(NamedTuple):
+    """A file of drafts, and what wrote it where that is recorded."""
+
+    tensors: dict[str, npt.NDArray[Any]]
+    origin: dict[str, Any] | None
+
+
+def _identity(origin: dict[str, Any]) -> dict[str, Any]:
+    return {key: origin.get(key) for key in ("weights_sha256", "kinds")}
+
+
+def _read(path: Path) -> _Part | None:
+    """A file of drafts; None if it is missing or damaged."""
     try:
-        part: dict[str, npt.NDArray[Any]] = load_file(path)
-        sound = np.array_equal(part["rows"], rows) and len(part["whole"]) == len(rows)
-    except (OSError, SafetensorError, KeyError):
-        sound = False
-    if not sound:
-        raise TrainingError(
-            f"The drafts in `{path}` are damaged, or of other sentences.",
-            f"Remove `{path.parent}`, and they are written anew.",
-        )
-    return part
+        with safe_open(path, framework="numpy") as file:
+            tensors = {key: file.get_tensor(key) for key in ("rows", "tokens", "vectors", "whole", "lengths")}
+            origin = json.loads((file.metadata() or {}).get(ORIGIN, "null"))
+    except (OSError, SafetensorError, ValueError):
+        return None
+    return _Part(tensors, origin if isinstance(origin, dict) else None)

@@ -1,4 +1,4 @@
-"""Running figures between two reports, and their TensorBoard events."""
+"""Training metrics averaged between two reports, and their TensorBoard events."""
 
 import time
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from sgdd_engine.training.loss import BatchLoss
 class MetricAccumulator:
     """Averages over the steps since the last report.
 
-    Sums stay on the device until a report asks for them: reading one would make the host wait for the device.
+    Sums stay on the device until a report needs them: reading one would make the host wait for the device.
 
     Args:
-        world: Whose steps are counted; every process reports at the same steps.
+        world: The processes whose steps are counted; all of them report at the same steps.
     """
 
     def __init__(self, world: World = ALONE) -> None:
@@ -30,25 +30,24 @@ class MetricAccumulator:
 
     def reset(self) -> None:
         """Start a new interval."""
-        self.steps = self.pieces = self.sentences = self.tokens = 0
+        self.micro_batches = self.sentences = self.tokens = 0
         self.terms: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.guesses: Tensor | None = None
         self.began = time.perf_counter()
 
     def add_micro_batch(self, loss: BatchLoss) -> None:
-        """Count one piece of a batch."""
-        self.pieces += 1
+        """Count one micro-batch."""
+        self.micro_batches += 1
         self.sentences += loss.masked.shape[0]
         self.tokens += loss.masked.numel()
         nll = loss.nll.sum() / max(1, len(loss.nll))
         self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats, loss.surrogate_error]))
-        guesses = guesses_by_mask_ratio(loss.masked, loss.places, loss.correct)
+        guesses = guesses_by_mask_ratio(loss.masked, loss.positions, loss.correct)
         self.guesses = guesses if self.guesses is None else self.guesses + guesses
 
     def add_step(self, grad_norm: Tensor) -> None:
-        """Count one step, of which every piece has been counted."""
-        self.steps += 1
+        """Count one step, after all of its micro-batches."""
         self.norms.append(grad_norm)
 
     def report(
@@ -60,16 +59,17 @@ class MetricAccumulator:
         seconds_left: float | None,
         device: torch.device,
     ) -> TrainingProgress:
-        """The interval's averages over all processes; `loss` is nats per masked token."""
+        """The averages over all processes; `loss` is in nats per masked token. Every rank must call it."""
         elapsed = max(1e-9, time.perf_counter() - self.began)
-        sentences, tokens, pieces, nll, length, kl, guess, *guesses = self._sums()
+        sentences, tokens, count, nll, length, kl, surrogate, *guesses = self._sums()
+        count = max(1.0, count)
         right, total = torch.tensor(guesses, dtype=torch.float64).view(2, -1)
         norm = float(torch.stack(self.norms).mean()) if self.norms else float("nan")
         return TrainingProgress(
             step=step,
             max_steps=max_steps,
             fraction=fraction,
-            loss=nll / max(1.0, pieces),
+            loss=nll / count,
             accuracy_by_mask_ratio=AccuracyByMaskRatio(right, total).result(),
             sentences_per_second=sentences / elapsed,
             tokens_per_second=tokens / elapsed,
@@ -77,16 +77,16 @@ class MetricAccumulator:
             memory_bytes=memory_bytes(device),
             seconds_left=seconds_left,
             terms={
-                "length_nats": length / max(1.0, pieces),
-                "kl_nats": kl / max(1.0, pieces),
-                "surrogate_error": guess / max(1.0, pieces),
+                "length_nats": length / count,
+                "kl_nats": kl / count,
+                "surrogate_error": surrogate / count,
                 "grad_norm": norm,
             },
         )
 
     def _sums(self) -> list[float]:
-        """Sentences, tokens and pieces; the loss's terms; right and all guesses by mask ratio."""
-        counts = torch.tensor([self.sentences, self.tokens, self.pieces], dtype=torch.float64)
+        """Sentences, tokens, micro-batches; the terms of the loss; right and all guesses by mask ratio."""
+        counts = torch.tensor([self.sentences, self.tokens, self.micro_batches], dtype=torch.float64)
         terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(4).double()
         guesses = torch.zeros(2, len(RATIO_BUCKETS)) if self.guesses is None else self.guesses.cpu()
         own = torch.cat([counts, terms, guesses.double().flatten()])
@@ -102,7 +102,7 @@ def memory_bytes(device: torch.device) -> int:
 
 
 class TensorBoardLog:
-    """Writes the run's events for TensorBoard; what an earlier attempt drew after `first_step` is dropped.
+    """Writes the run's metrics for TensorBoard; what an earlier session wrote after `first_step` is dropped.
 
     Args:
         run: The run's folder.
@@ -113,7 +113,7 @@ class TensorBoardLog:
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def __call__(self, event: Event) -> None:
-        """Record training and validation figures; other events are not drawn."""
+        """Record the metrics of training and validation; other events are ignored."""
         if isinstance(event, TrainingProgress):
             self._scalars(
                 "train",

@@ -1,4 +1,4 @@
-"""The loss of one piece of a batch: joins bottleneck, corruption, decoder, head and objective."""
+"""The training loss of one micro-batch: joins bottleneck, corruption, decoder, head and objective."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,26 +24,29 @@ from sgdd_engine.training.dataloading import DraftBatch
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss of one piece of a batch and what it is made of.
+    """The loss of one micro-batch and its terms.
 
     Attributes:
         total: Scalar to differentiate: masked cross-entropy + length + beta · KL, each in nats over a fixed
-            number of tokens, so that the pieces of a batch add up to its loss; and the surrogate's error.
-        nll: nats of each masked token [M]. correct: whether it was guessed [M]. masked: [B, n].
-        places: Where the masked tokens stand in the flattened `masked` [M].
+            number of tokens, so that the micro-batches of a step add up to its loss; plus the surrogate's error.
+        nll: Negative log-likelihood of each masked token, in nats [M].
+        correct: Whether the likeliest token is the true one [M]. masked: Which tokens are masked [B, n].
+        positions: Indices of the masked tokens in the flattened `masked` [M].
         length_nats: Mean cross-entropy of the length, per sentence.
         kl_nats: KL per sentence, summed over dimensions; 0 where the bottleneck has none.
-        surrogate_error: Mean squared distance of guessed vectors from the encoder's; 0 where nothing guesses.
+        surrogate_error: Mean squared distance of the surrogate's vectors from the encoder's; 0 without a surrogate.
+        null_rows: Rows whose condition was dropped, which train the null condition; a scalar.
     """
 
     total: Tensor
     nll: Tensor
     correct: Tensor
     masked: Tensor
-    places: Tensor
+    positions: Tensor
     length_nats: Tensor
     kl_nats: Tensor
     surrogate_error: Tensor
+    null_rows: Tensor
 
 
 def batch_loss(
@@ -57,11 +60,21 @@ def batch_loss(
     generator: torch.Generator,
     drafts: DraftBatch | None = None,
 ) -> BatchLoss:
-    """Score one piece of clean tokens `x` [B, n] with their vectors `e` [B, D].
+    """The loss of clean tokens `x` [B, n] with their sentence vectors `e` [B, D].
 
-    Every parameter takes part, in a piece without a masked token too: DDP waits for each one's gradient. All noise
-    (posterior, dropped conditions, times, masks) comes from `generator`, but for `decoder.dropout`, which
-    PyTorch draws from its global state: see `dropout_noise`. A row whose condition is dropped sees no draft either.
+    Every parameter takes part even if no token is masked: DDP waits for the gradient of each. All noise (posterior,
+    dropped conditions, times, masks) comes from `generator`, except that of `decoder.dropout`, which PyTorch draws
+    from its global state: see `dropout_noise`. A row whose condition is dropped sees no draft either.
+
+    Args:
+        model: The model, in training mode.
+        x: Clean tokens.
+        e: Their sentence vectors.
+        config: Weights of the terms, share of dropped conditions, tokens of a step.
+        diffusion: The corruption.
+        step: Optimiser steps taken, which anneal beta and decide about self-conditioning.
+        generator: The noise.
+        drafts: Drafts of the rows, if the batch comes with drafts.
     """
     rows, n = x.shape
     schedule = build_schedule(diffusion.schedule)
@@ -70,52 +83,57 @@ def batch_loss(
     z = model.drop_condition(latent.z, dropped)
     t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator, diffusion.times)
     z_t, masked = q_sample(x, t, schedule, model.config.vocabulary.mask_id, generator)
-    # A GPU has to tell how many are masked. It is asked before the decoder's work is queued, and once.
-    places = masked.flatten().nonzero().squeeze(1)
+    # The host waits here for the number of masked tokens: once, and before the decoder's work is queued on a GPU.
+    positions = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
 
     draft = None if model.draft_reader is None else _draft(model, drafts, z_t, z, dropped, generator)
     condition = model.condition(z, draft)
-    before = _before(model, z_t, t, condition, step)
-    hidden = model.hidden(z_t, t, condition, before).flatten(0, 1).index_select(0, places)
-    targets = x.flatten().index_select(0, places)
+    previous = _self_condition(model, z_t, t, condition, step)
+    hidden = model.hidden(z_t, t, condition, previous).flatten(0, 1).index_select(0, positions)
+    targets = x.flatten().index_select(0, positions)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
 
     length_nats = F.cross_entropy(model.length_logits(z), torch.full_like(x[:, 0], n - 1))
-    bottleneck = model.config.bottleneck
     kl_nats = torch.zeros_like(length_nats)
     if latent.kl is not None:
-        kl_nats = kl_nats_per_sentence(latent.kl, bottleneck.free_bits)
-    beta = bottleneck.beta * min(1.0, (step + 1) / max(1, bottleneck.anneal_steps))
+        kl_nats = kl_nats_per_sentence(latent.kl, config.free_bits)
     sentences = rows / config.batch_tokens
     error = (
         torch.zeros_like(length_nats) if model.surrogate is None else _surrogate_error(model, x, e, drafts)
     )
+    beta = annealed_beta(step, config)
     total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats + error)
     return BatchLoss(
         total,
         scores.nll,
         scores.correct,
         masked,
-        places,
+        positions,
         length_nats.detach(),
         kl_nats.detach(),
         error.detach(),
+        dropped.sum(),
     )
 
 
-def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftBatch | None) -> Tensor:
-    """Mean squared distance of guessed vectors from the encoder's [D], a scalar.
+def annealed_beta(step: int, config: TrainConfig) -> float:
+    """The weight of the KL at a step: `beta` after a linear rise over `anneal_steps` steps (arXiv 1511.06349 §3.1)."""
+    return config.beta * min(1.0, (step + 1) / max(1, config.anneal_steps))
 
-    Of sentences `x` [B, n] with `e` [B, D], and as much of those drafts that are as they were written. The surrogate
-    shares nothing with the decoder but the norm that is clipped, and Adam's steps do not depend on a loss's scale: it
+
+def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftBatch | None) -> Tensor:
+    """Mean squared distance of the surrogate's vectors from the encoder's, a scalar.
+
+    The mean of that over sentences `x` [B, n] with `e` [B, D] and that over the unedited drafts. The surrogate shares
+    only the gradient norm that is clipped with the decoder, and Adam's steps do not depend on the scale of a loss: it
     needs no weight of its own.
     """
     error = (model.predict_embedding(x) - e).square().sum(dim=-1).mean()
     if drafts is None:
         return error
     errors = (model.predict_embedding(drafts.tokens) - drafts.vectors).square().sum(dim=-1)
-    return (error + (errors * drafts.whole).sum() / drafts.whole.sum().clamp_min(1)) / 2
+    return (error + (errors * drafts.unedited).sum() / drafts.unedited.sum().clamp_min(1)) / 2
 
 
 def _draft(
@@ -126,9 +144,9 @@ def _draft(
     dropped: Tensor,
     generator: torch.Generator,
 ) -> Draft:
-    """What the rows see: their drafts, or where there are none the canvas itself, shown to nobody.
+    """The drafts of the rows; without drafts the canvas itself, marked as given to no row.
 
-    So the reader takes part in every piece; one process may have drafts while another has none.
+    So the draft reader's parameters take part in every micro-batch; one process may have drafts while another has none.
     """
     if drafts is None:
         return Draft(z_t, z, torch.zeros_like(dropped))
@@ -136,19 +154,21 @@ def _draft(
 
 
 def uses_first_pass(step: int) -> bool:
-    """Whether a step takes a first look: half of them do.
+    """Whether a step conditions the decoder on its own first pass: half of the steps do.
 
-    Multiples of the golden ratio fall evenly on both halves of [0, 1], and in step with nothing that comes at a share
-    of the steps, as drafts do.
+    Multiples of the golden ratio, modulo 1, fall evenly on both halves of [0, 1], and are correlated with nothing that
+    comes at regular steps, as drafts do.
     """
     return step * (5**0.5 - 1) / 2 % 1 > 1 / 2
 
 
-def _before(model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, step: int) -> Tensor | None:
-    """What a decoder with self-conditioning reads of itself: in half of the steps a first look, zeros in the others.
+def _self_condition(
+    model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, step: int
+) -> Tensor | None:
+    """The hidden states [B, n, width] that a decoder with self-conditioning reads; None for other decoders.
 
-    No gradient flows through the first look (arXiv 2208.04202 §3.2). The step decides, not the piece's noise: under
-    FSDP all processes must call the decoder equally often.
+    In half of the steps those of a first pass, without gradient (arXiv 2208.04202 §3.2), in the others zeros. The step
+    decides and not the noise of the micro-batch: under FSDP all processes must call the decoder equally often.
     """
     if not model.config.decoder.self_conditioning:
         return None
@@ -165,9 +185,9 @@ def _product_dtype(device: torch.device) -> torch.dtype:
 
 
 def step_generator(seed: int, position: int, device: torch.device) -> torch.Generator:
-    """The noise of one piece, from (seed, position) alone.
+    """The noise of one micro-batch, from (seed, position) alone.
 
-    So a resumed run draws what it would have drawn, and it is the same whichever process computes the piece.
+    So a resumed run draws what it would have drawn, whichever process computes the micro-batch.
     """
     return torch.Generator(device=device).manual_seed(stream_seed(position, seed))
 

@@ -1,16 +1,16 @@
-"""The optimiser, the learning rate, the moving average of the weights, and one step of them all."""
+"""The optimiser, the learning rate, the moving average of the weights, and one optimiser step."""
 
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from signal import SIGINT, SIGTERM
 
 import torch
 from torch import Tensor, nn
 
 from sgdd_engine.distributed import World
 from sgdd_engine.models.blocks import AdaLNZeroBlock
+from sgdd_engine.stop_signals import STOP_SIGNALS
 from sgdd_engine.training.config import TrainConfig, TrainSpec
 from sgdd_engine.training.dataloading import MicroBatch, Prefetcher
 from sgdd_engine.training.distribution import SharedModel
@@ -19,10 +19,10 @@ from sgdd_engine.training.loss import BatchLoss, batch_loss, dropout_noise, step
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimiser that the settings ask for; it reads its learning rate from its groups.
+    """The optimiser of `config.optimizer`; it reads its learning rate from its parameter groups.
 
-    Matrices decay, while token tables, embeddings, gains and biases do not. Under `muon` the matrices of the
-    Transformer blocks are Muon's and everything else is AdamW's.
+    Matrices decay, while token tables, embeddings, gains and biases do not. Under `muon` Muon trains the matrices of
+    the Transformer blocks, and AdamW everything else.
     """
     tables = {
         id(p)
@@ -33,11 +33,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
     others = [p for p in parameters if p.ndim < 2 or id(p) in tables]
-    of_muon = _hidden_matrices(model) if config.optimizer == "muon" else set()
-    adamw = _adamw([p for p in matrices if id(p) not in of_muon], others, config)
-    if not of_muon:
+    muon_ids = _hidden_matrices(model) if config.optimizer == "muon" else set()
+    adamw = _adamw([p for p in matrices if id(p) not in muon_ids], others, config)
+    if not muon_ids:
         return adamw
-    return _Both(_muon([p for p in matrices if id(p) in of_muon], config), adamw)
+    return _CombinedOptimizer(_muon([p for p in matrices if id(p) in muon_ids], config), adamw)
 
 
 def _hidden_matrices(model: nn.Module) -> set[int]:
@@ -55,7 +55,7 @@ def _adamw(decayed: Sequence[Tensor], others: Sequence[Tensor], config: TrainCon
 
 
 def _muon(matrices: Sequence[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
-    # Scaled so that an update is as large as AdamW's, one learning rate fits both (arXiv 2502.16982 §2.2).
+    # Updates scaled to the root mean square of AdamW's, so that one learning rate fits both (arXiv 2502.16982 §2.2).
     return torch.optim.Muon(
         matrices,
         lr=config.learning_rate,
@@ -64,8 +64,8 @@ def _muon(matrices: Sequence[Tensor], config: TrainConfig) -> torch.optim.Optimi
     )
 
 
-class _Both(torch.optim.Optimizer):
-    """Several optimisers of different parameters as one, with their groups and their state in one place."""
+class _CombinedOptimizer(torch.optim.Optimizer):
+    """Several optimisers of different parameters as one, with their groups and their state together."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         super().__init__([p for part in parts for group in part.param_groups for p in group["params"]], {})
@@ -75,14 +75,16 @@ class _Both(torch.optim.Optimizer):
             part.state = self.state
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step of each."""
-        assert closure is None, "the loss is not computed again"
+        """One step of each optimiser."""
+        assert closure is None, "a closure is not supported: the loss is not computed again"
         for part in self._parts:
             part.step()
 
 
 def learning_rate(step: int, fraction: float, config: TrainConfig) -> float:
-    """Linear warm-up by steps, then a cosine from the peak to `min_learning_rate_share` of it.
+    """Linear warm-up over the first steps, times a cosine from the peak to `min_learning_rate_share` of it.
+
+    `peak · min(1, (step + 1) / warmup_steps) · (floor + (1 − floor) · (1 + cos(π · fraction)) / 2)`
 
     Args:
         step: Optimiser steps taken, from 0.
@@ -97,73 +99,97 @@ def learning_rate(step: int, fraction: float, config: TrainConfig) -> float:
 
 @dataclass
 class Ema:
-    """An exponential moving average of the parameters, in float32: in bf16 it would never move."""
+    """Exponential moving average of the parameters.
+
+    In float32: in bf16 a change of a thousandth is rounded away, and the average never moves.
+    """
 
     decay: float
     weights: dict[str, Tensor]
 
     @classmethod
     def of(cls, model: nn.Module, decay: float) -> "Ema":
-        """Start from the model's present weights."""
+        """An average that starts from the model's present weights."""
         return cls(decay, {name: p.detach().float().clone() for name, p in model.named_parameters()})
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the model's weights; young averages move faster, `decay ≤ (1 + step) / (10 + step)`."""
+        """Move towards the model's weights: `average ← d · average + (1 − d) · weights`.
+
+        `d = min(decay, (1 + step) / (10 + step))`, so that the first steps count for little (the rule of
+        TensorFlow's ExponentialMovingAverage with `num_updates`).
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         current = [p.detach().float() for p in model.parameters()]
         torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
 
 
-STOPPING = (SIGINT, SIGTERM)
-
-
 @dataclass(frozen=True, slots=True)
 class StepStatus:
-    """What all processes know alike of a step before its new weights are computed.
+    """What all processes know of a step before its new weights are computed.
 
     Attributes:
-        sound: Every loss and the gradient are finite.
-        sentences: Of all pieces of the step.
+        finite: Every loss and the gradient are finite.
+        sentences: Sentences of the step, over all processes.
+        null_rows: Rows among them whose condition was dropped.
         seconds: Training time on rank 0's clock, as the step began.
-        signal: A signal that asked one of them to stop.
+        signal: A signal that asked one of the processes to stop.
     """
 
-    sound: bool
+    finite: bool
     sentences: int
+    null_rows: int
     seconds: float
     signal: int | None
 
 
-def reduce_status(
-    world: World, *, sound: Tensor, sentences: int, seconds: float, signal: int | None
-) -> StepStatus:
-    """Put together what each process knows, in one exchange; the only time in a step that the host waits."""
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """What one process computed of a step, besides the gradient itself.
+
+    Attributes:
+        finite: Whether its losses and the gradient are finite; a scalar on the device.
+        null_rows: Rows whose condition was dropped; a scalar on the device.
+        sentences: Sentences of its micro-batches.
+    """
+
+    finite: Tensor
+    null_rows: Tensor
+    sentences: int
+
+
+def reduce_status(world: World, gradient: Gradient, *, seconds: float, signal: int | None) -> StepStatus:
+    """Combine what each process knows, in one exchange, which every rank must call.
+
+    It is the only place of a step where the host waits for the device.
+    """
     if world.size == 1:
-        return StepStatus(bool(sound), sentences, seconds, signal)
+        finite, null_rows = torch.stack([gradient.finite.long(), gradient.null_rows]).tolist()
+        return StepStatus(bool(finite), gradient.sentences, null_rows, seconds, signal)
     own = [
         0.0,
-        sentences,
+        0.0,
+        gradient.sentences,
         seconds if world.is_main else 0.0,
-        *(float(signal == number) for number in STOPPING),
+        *(float(signal == number) for number in STOP_SIGNALS),
     ]
     numbers = torch.tensor(own, dtype=torch.float64, device=world.device)
-    numbers[0] = (~sound).double()
-    unsound, total, clock, *asked = world.all_reduce(numbers).tolist()
-    signals = [int(number) for number, count in zip(STOPPING, asked, strict=True) if count]
-    return StepStatus(not unsound, int(total), clock, signals[0] if signals else None)
+    numbers[0], numbers[1] = (~gradient.finite).double(), gradient.null_rows.double()
+    not_finite, null_rows, sentences, clock, *asked = world.all_reduce(numbers).tolist()
+    signals = [int(number) for number, count in zip(STOP_SIGNALS, asked, strict=True) if count]
+    return StepStatus(not not_finite, int(sentences), int(null_rows), clock, signals[0] if signals else None)
 
 
 class OptimizerStep:
-    """Takes the steps of a run.
+    """Takes the optimiser steps of a run.
 
     Args:
         shared: The model.
-        optimizer: Of its parameters.
-        ema: Their average.
-        feed: This process's pieces, in order.
+        optimizer: The optimiser of its parameters.
+        ema: The moving average of its parameters.
+        prefetcher: This process's micro-batches, in order.
         spec: The run's settings.
-        pieces: How many pieces of a step are this process's.
+        micro_batches: Micro-batches of a step that this process computes.
         device: Where they are computed. dtype: Of matrix products.
     """
 
@@ -172,46 +198,43 @@ class OptimizerStep:
         shared: SharedModel,
         optimizer: torch.optim.Optimizer,
         ema: Ema,
-        feed: Prefetcher,
+        prefetcher: Prefetcher,
         spec: TrainSpec,
         *,
-        pieces: int,
+        micro_batches: int,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._shared, self._optimizer, self._ema, self._feed = shared, optimizer, ema, feed
-        self._spec, self._pieces, self._device, self._dtype = spec, pieces, device, dtype
+        self._shared, self._optimizer, self._ema, self._prefetcher = shared, optimizer, ema, prefetcher
+        self._spec, self._micro_batches, self._device, self._dtype = spec, micro_batches, device, dtype
 
-    def gradient(self, step: int, meter: MetricAccumulator) -> tuple[Tensor, int]:
-        """Add up the gradient of a step and clip it.
-
-        Returns:
-            Whether this process's losses and the gradient are finite, a scalar on the device; and how many sentences
-            this process has seen in the step.
-        """
-        losses, sentences = [], 0
-        for number in range(self._pieces):
-            piece = self._feed.next()
-            with self._shared.no_sync(last=number == self._pieces - 1):
-                loss = self._loss(piece, step)
+    def gradient(self, step: int, metrics: MetricAccumulator) -> Gradient:
+        """Accumulate the gradient of a step over the micro-batches, and clip it."""
+        losses, null_rows, sentences = [], [], 0
+        for number in range(self._micro_batches):
+            micro_batch = self._prefetcher.next()
+            with self._shared.no_sync(last=number == self._micro_batches - 1):
+                loss = self._loss(micro_batch, step)
                 loss.total.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.total.detach())
-            sentences += len(piece.x)
-            meter.add_micro_batch(loss)
+            null_rows.append(loss.null_rows)
+            sentences += len(micro_batch.x)
+            metrics.add_micro_batch(loss)
         norm = self._shared.clip(self._spec.train.grad_clip)
-        meter.add_step(norm)
-        return torch.isfinite(torch.stack([*losses, norm])).all(), sentences
+        metrics.add_step(norm)
+        finite = torch.isfinite(torch.stack([*losses, norm])).all()
+        return Gradient(finite, torch.stack(null_rows).sum(), sentences)
 
     def apply(self, step: int, rate: float) -> None:
-        """Take the step that the gradient asks for."""
+        """OptimizerStep the weights with the accumulated gradient at a learning rate, and their average."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._ema.update(self._shared.model, step)
 
-    def _loss(self, piece: MicroBatch, step: int) -> BatchLoss:
-        noise = (self._spec.train.seed, piece.position, self._device)
+    def _loss(self, micro_batch: MicroBatch, step: int) -> BatchLoss:
+        noise = (self._spec.train.seed, micro_batch.position, self._device)
         with (
             torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),
             dropout_noise(*noise) if self._spec.decoder.dropout else nullcontext(),
@@ -219,12 +242,12 @@ class OptimizerStep:
             return self._shared.loss(
                 lambda model: batch_loss(
                     model,
-                    piece.x,
-                    piece.e,
+                    micro_batch.x,
+                    micro_batch.e,
                     config=self._spec.train,
                     diffusion=self._spec.diffusion,
                     step=step,
                     generator=step_generator(*noise),
-                    drafts=piece.drafts,
+                    drafts=micro_batch.drafts,
                 )
             )

@@ -1,4 +1,4 @@
-"""What changes from step to step of a run, where it is trained, and what it must remember to go on."""
+"""The state of a run: progress, weights, optimiser moments; saved so that a resumed run continues bit-identically."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,15 +15,16 @@ from sgdd_engine.training.optimizer_step import Ema
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """How far a run is; saved as `training/progress.json`.
 
     Attributes:
         step: Optimiser steps taken.
         seconds: Training time, earlier sessions included.
         sentences: Sentences seen.
         best_loss: Lowest held-out loss so far.
-        position: Pieces of batches taken; the place in their order, and the seed of the next noise.
-        micro_batches: Pieces per step, which say how large a piece is.
+        position: Micro-batches taken: the position in their order, from which the next noise follows.
+        micro_batches: Micro-batches per step, which determine how large one is.
+        null_rows: Rows that have trained the null condition, in the run and in the checkpoint that it started from.
     """
 
     step: int = 0
@@ -32,9 +33,10 @@ class Progress:
     best_loss: float = float("inf")
     position: int = 0
     micro_batches: int = 1
+    null_rows: int = 0
 
     def rescale_position(self, micro_batches: int) -> None:
-        """Go on with another number of pieces per step, at about the same place of the epoch."""
+        """Continue with another number of micro-batches per step, at about the same place of the epoch."""
         self.position = self.position * micro_batches // self.micro_batches
         self.micro_batches = micro_batches
 
@@ -46,7 +48,7 @@ class Progress:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Progress":
-        """From what `to_dict` gave; before there were pieces, a step was one."""
+        """From what `to_dict` gave; older versions knew no micro-batches, so that a step was one."""
         plain = {"position": plain["step"], **plain}
         if plain["best_loss"] is None:
             plain["best_loss"] = float("inf")
@@ -55,7 +57,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run is trained and written: its folder, this process's device, the processes it belongs to."""
+    """Where a run is trained and written: its folder, this process's device, and the processes of the run."""
 
     run: Path
     device: torch.device
@@ -64,7 +66,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Training:
-    """What changes from step to step."""
+    """All that an optimiser step changes."""
 
     shared: SharedModel
     optimizer: torch.optim.Optimizer
@@ -73,21 +75,21 @@ class Training:
 
 
 def training_state(
-    model: SemanticDecoder, optimizer: torch.optim.Optimizer, progress: Progress, *, keep: bool = True
+    model: SemanticDecoder, optimizer: torch.optim.Optimizer, progress: Progress, *, is_main: bool = True
 ) -> dict[str, Any]:
     """Raw weights, optimiser moments and progress, as files of a checkpoint's `training/` folder.
 
-    The averaged weights need no place here: they are the checkpoint's `model.safetensors`. Shards are gathered, so
-    every process must ask, though only one has to `keep` the result.
+    The averaged weights are not among them: they are the checkpoint's `model.safetensors`. Shards are gathered, so
+    every rank must call it; where `is_main` is false the tensors are empty.
     """
     names = {id(p): name for name, p in model.named_parameters()}
     weights: dict[str, Tensor] = {}
     moments: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
-        weights[name] = _gathered(weight, keep)
+        weights[name] = _gathered(weight, is_main)
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            moments[f"{names[id(parameter)]}:{key}"] = _gathered(torch.as_tensor(value), keep)
+            moments[f"{names[id(parameter)]}:{key}"] = _gathered(torch.as_tensor(value), is_main)
     return {
         "weights.safetensors": weights,
         "optimizer.safetensors": moments,
@@ -95,29 +97,29 @@ def training_state(
     }
 
 
-def averaged_model(model: SemanticDecoder, ema: Ema, *, keep: bool = True) -> SemanticDecoder:
-    """A model of the averaged weights, gathered as in `training_state`; without `keep` it holds no numbers."""
-    numbers = {
-        name: _gathered(tensor, keep) for name, tensor in (*ema.weights.items(), *model.named_buffers())
+def averaged_model(model: SemanticDecoder, ema: Ema, *, is_main: bool = True) -> SemanticDecoder:
+    """A model of the averaged weights, gathered as in `training_state`; on the meta device unless `is_main`."""
+    tensors = {
+        name: _gathered(tensor, is_main) for name, tensor in (*ema.weights.items(), *model.named_buffers())
     }
     with torch.device("meta"):
         averaged = SemanticDecoder(model.config)
-    if keep:
-        averaged.load_state_dict(numbers, assign=True)
+    if is_main:
+        averaged.load_state_dict(tensors, assign=True)
     return averaged
 
 
-def _gathered(tensor: Tensor, keep: bool) -> Tensor:
+def _gathered(tensor: Tensor, is_main: bool) -> Tensor:
     # One after the other to the host: all of a sharded model at once may not fit on a device.
     gathered = gather_full(tensor.detach())
-    return gathered.cpu() if keep else torch.empty(0)
+    return gathered.cpu() if is_main else torch.empty(0)
 
 
 @torch.no_grad()
 def restore(
     state: dict[str, Any], model: SemanticDecoder, optimizer: torch.optim.Optimizer, ema: Ema
 ) -> None:
-    """Put a saved state back; `model` holds the averaged weights when called and the raw ones afterwards."""
+    """Restore a saved training state; `model` holds the averaged weights before and the raw ones afterwards."""
     for name, parameter in model.named_parameters():
         ema.weights[name].copy_(parameter)
         parameter.copy_(shard_like(state["weights.safetensors"][name], parameter))
