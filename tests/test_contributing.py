@@ -1,0 +1,201 @@
+"""The recipes of CONTRIBUTING.md, followed: a package is made of them, and each entry is used."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from models_for_tests import EMBEDDING_DIM, bound, generator, latents, random_tokens, tiny_model
+from tiny_sgdd import as_set, build
+
+from sgdd_engine.config_fields import check_choices
+from sgdd_engine.data import formats, source_registry
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.manifest import SPLITS
+from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.sources import open_source
+from sgdd_engine.diffusion import position_rules, schedule, times
+from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
+from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.diffusion.times import training_times
+from sgdd_engine.evaluation import metrics
+from sgdd_engine.evaluation.scores import score
+from sgdd_engine.generation import DecodeRequest, refinement
+from sgdd_engine.text import pooling
+from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
+from sgdd_engine.text.encoder import load_encoder
+from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.loss import batch_loss
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+MODULES = dict(re.findall(r"^```python\n# my_package/(\w+)\.py\n(.*?)^```", TEXT, re.M | re.S))
+REGISTRIES = (
+    schedule.SCHEDULES,
+    times.TIMES,
+    position_rules.POSITION_RULES,
+    refinement.PROPOSERS,
+)
+TABLES = (source_registry.SOURCES, formats.FORMATS, pooling.POOLINGS, metrics.METRICS)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The folder of an installed package, as an installer leaves it."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "my_package").mkdir()
+    (folder / "my_package" / "__init__.py").touch()
+    for name, code in MODULES.items():
+        (folder / "my_package" / f"{name}.py").write_text(code, encoding="utf-8")
+    info = folder / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\nSummary: Mine.\n")
+    (project,) = re.findall(r"^```toml\n(.*?)^```", TEXT, re.M | re.S)
+    groups = tomllib.loads(project)["project"]["entry-points"]
+    lines = [
+        line
+        for group, entries in groups.items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in entries.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def installed(site, monkeypatch) -> None:
+    """The package can be imported; at the end, nothing of it is left."""
+    monkeypatch.syspath_prepend(str(site))
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_built", dict(registry._built))
+    before = [dict(table) for table in TABLES]
+    yield
+    for table, entries in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(entries)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder, sentences):
+    return build(tiny_encoder, sentences[:12], steps=20)
+
+
+def test_there_is_a_recipe_for_everything_that_people_add():
+    assert MODULES.keys() == {
+        *("schedule", "times", "position_rule", "proposal"),
+        *("source", "pooling", "metric", "commands"),
+    }
+
+
+def test_a_schedule_and_times_train_a_model(installed):
+    diffusion = DiffusionConfig(schedule="late", times="early:power=3", full_mask_share=0.1)
+    t = torch.linspace(0.01, 0.99, 9, dtype=torch.float64, requires_grad=True)
+    late = build_schedule("late")
+    (slope,) = torch.autograd.grad(late.alpha(t).sum(), t)
+    torch.testing.assert_close(late.dalpha(t), slope)
+    torch.testing.assert_close(late.time_at(1 - late.alpha(t)), t)
+    early = training_times(4000, 1000, 0.0, generator(), "early:power=3")
+    assert early.min() >= 0.001
+    assert early.max() <= 1
+    assert early.mean().item() == pytest.approx(1 / 4, abs=0.02)  # of u³, u even in [0, 1]
+
+    model = tiny_model(scattered=False).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    x, e = random_tokens(16, 8), torch.randn(16, EMBEDDING_DIM, generator=generator())
+    losses = []
+    for _ in range(10):
+        optimiser.zero_grad()
+        loss = batch_loss(
+            model,
+            x,
+            e,
+            config=TrainConfig(batch_tokens=128),
+            diffusion=diffusion,
+            step=0,
+            generator=generator(3),
+        )
+        loss.total.backward()
+        optimiser.step()
+        losses.append(loss.total.item())
+    assert losses[-1] < losses[0]
+
+
+def test_a_position_rule_writes_from_left_to_right(installed):
+    sampling = SamplingConfig(cfg=1.0, steps=4, position_rule="left_to_right")
+    check_choices(sampling, "sample")
+    canvases = []
+    decoder = bound(tiny_model(), sampling)
+    decoder.decode(
+        latents(1), [DecodeRequest(0, 8, 0, 0)], lambda step, rows, tokens: canvases.append(list(tokens[0]))
+    )
+    written = [[token != decoder.mask_id for token in canvas] for canvas in canvases]
+    assert len(written) == 4
+    assert all(row == sorted(row, reverse=True) for row in written)  # a prefix, then masks
+    assert [sum(row) for row in written] == sorted({sum(row) for row in written})
+
+
+def test_a_proposal_brings_candidates_closer(installed, model, sentences):
+    options = {"sampling": SamplingConfig(cfg=1.0, steps=4), "score": True}
+    vectors = model.encode(sentences[20:26])
+    before = model.generate(vectors, **options)
+    after = model.generate(vectors, refine=4, proposals=["redraw"], **options)
+    assert all(new.cosine >= old.cosine for old, new in zip(before, after, strict=True))
+    assert sum(new.cosine for new in after) > sum(old.cosine for old in before)
+    assert all(new.encoder_calls > 1 for new in after)
+
+
+def test_a_source_and_a_format_are_prepared(installed, tiny_encoder, tmp_path):
+    importlib.import_module("my_package.source")
+    film = tmp_path / "Film.SRT"
+    film.write_text("1\n00:00:01,000 --> 00:00:02,000\nThe baker sold a letter.\n\n2\n", encoding="utf-8")
+    assert [line for line in open_source(str(film), DataConfig()).lines() if line] == [
+        "The baker sold a letter."
+    ]
+    config = DataConfig(validation_share=0.2)
+    prepare(
+        open_source("greetings:Anna,Tom,Ina,Otto,Maria", config),
+        tmp_path / "corpus",
+        encoder=tiny_encoder,
+        config=config,
+        tokenizer=TokenizerConfig(),
+    )
+    corpus = Corpus.open(tmp_path / "corpus")
+    assert sum(len(corpus.split(name)) for name in SPLITS) == 4 * 5
+
+
+def test_a_pooling_makes_vectors(installed, tiny_encoder, tiny_encoder_folder, sentences):
+    importlib.import_module("my_package.pooling")
+    encoder = load_encoder(EncoderConfig(name=str(tiny_encoder_folder), pooling="max"))
+    assert encoder.reference.pooling == "max"
+    vectors = encoder.encode(sentences[:3])
+    torch.testing.assert_close(vectors, encoder.encode(sentences[:20])[:3])  # whatever the padding
+    assert not torch.allclose(vectors, tiny_encoder.encode(sentences[:3]))
+
+
+def test_a_metric_is_computed(installed, model, sentences):
+    importlib.import_module("my_package.metric")
+    data = as_set(model, sentences[:3])
+    texts = [data.sentences[0], "Nobody knew.", data.sentences[2]]
+    found = score(model, data, data.sentences, texts, [len(ids) for ids in data.token_ids])
+    assert found["first_word"].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_command_runs(site):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
+    path = os.pathsep.join([str(ROOT), str(site)])
+    done = subprocess.run(
+        [sys.executable, "-m", "sgdd_cli", "longest", "One.", "One and two.", "And three."],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**clean, "PYTHONPATH": path, "NO_COLOR": "1"},
+    )
+    assert (done.returncode, done.stdout) == (0, "One and two.\n"), done.stderr
