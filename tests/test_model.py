@@ -317,9 +317,7 @@ def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypat
     assert [texts([task], **options)[0] for task in TASKS] == together
     limits = ("decode.BATCH_TOKENS", "guided_denoiser.CHUNK_ELEMENTS", "guided_denoiser.CACHED_ELEMENTS")
     for limit in limits:
-        monkeypatch.setattr(
-            f"sgdd_engine.generation.pipeline.{limit}", 1
-        )  # one row a batch, one position a chunk
+        monkeypatch.setattr(f"sgdd_engine.generation.{limit}", 1)  # one row a batch, one position a chunk
         assert texts(TASKS, **options) == together
 
 
