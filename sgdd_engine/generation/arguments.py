@@ -14,8 +14,8 @@ from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 
-# Sentences written for each one that the encoder reads, where the model has a surrogate to choose with. The README's
-# table of encoder calls has shortlists of none, 4 and 8.
+# Sentences written for each one that the encoder reads, where the model has a surrogate to choose with. The table
+# of encoder calls in examples/mini/README.md has shortlists of none, 4 and 8.
 DEFAULT_SHORTLIST = 4
 
 TextsLike = str | Iterable[str]

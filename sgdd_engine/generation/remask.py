@@ -12,7 +12,7 @@ from torch import Tensor
 from sgdd_engine.generation.decode import Canvas
 from sgdd_engine.generation.refinement import PROPOSERS, Candidate, ProposalContext
 
-# The constants below are those under which the rounds of the README's table were measured (first tried on 256
+# The constants below are those under which the rounds of examples/mini/README.md were measured (first tried on 256
 # TinyStories sentences, where F1, BLEU and cosine rose together over 24 rounds); other values were not compared.
 #
 # Share of the tokens that a proposal masks, drawn uniformly between the two.
