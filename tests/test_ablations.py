@@ -61,10 +61,10 @@ def write_plan(path: Path, more: str = "", encoder: object = "minilm") -> Path:
 
 
 def place_at(out: Path, **changes):
-    from ablation_plan import RunContext
+    from ablation_plan import Place
 
     common = {"corpus": Path("data/tales"), "text": None, "minutes": 1.0, "sentences": 8, "device": "cpu"}
-    return RunContext(out, **{**common, **changes})
+    return Place(out, **{**common, **changes})
 
 
 @pytest.mark.slow
