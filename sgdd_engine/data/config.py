@@ -30,7 +30,7 @@ class DataConfig:
     )
     seed: int = option(0, "seed of the built-in corpus")
     vectors_from: str | None = option(
-        None, "folder of a prepared corpus; vectors of sentences that stand in it are taken from there"
+        None, "folder of a prepared corpus whose vectors are reused for the sentences that both have"
     )
 
     def __post_init__(self) -> None:

@@ -201,7 +201,7 @@ class CorpusSplit:
     def _located(
         self, indices: npt.NDArray[np.integer]
     ) -> Iterator[tuple[_Segment, npt.NDArray[np.integer], npt.NDArray[np.integer] | slice]]:
-        """Each segment that holds some of the rows, the rows inside it, and where they stand in `indices`."""
+        """Each segment that holds some of the rows, the rows inside it, and their positions in `indices`."""
         if len(self._segments) == 1:
             yield self._segments[0], indices, slice(None)
             return

@@ -1,7 +1,7 @@
 """Formats of files that hold text: the ending of a name → a function that gives the text of every row.
 
 To add a format, write its function here under `@reads(".ending")`: folders, patterns, compressed files and messages
-then know it.
+use the same registry.
 """
 
 import csv
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Characters of the longest row of a table: fields beside the text may be long (an article, an encoded image), and one
-# row at a time must fit into memory. A row of 16 Mi characters takes about 0.2 GB while it is parsed and cleaned.
+# row at a time must fit into memory: one of 16 Mi characters takes 0.3 GB while its text is cleaned.
 MAX_ROW = 1 << 24
 # Rows of an Arrow table that become Python strings at once.
 _ARROW_ROWS = 4096
@@ -235,7 +235,7 @@ def delimited_rows(file: TextFile) -> Iterator[str]:
     except csv.Error as error:
         raise DataError(
             f"{file.name} is not CSV: line {rows.line_num:,} cannot be parsed ({error}).",
-            "Fields with commas, quotes or line breaks must stand in double quotes.",
+            "Fields with commas, quotes or line breaks must be in double quotes.",
         ) from error
 
 
@@ -246,7 +246,7 @@ def _parquet_count(file: TextFile) -> int:
 
 @reads(".parquet", ".pq", count=_parquet_count)
 def parquet_rows(file: TextFile) -> Iterator[str]:
-    """Parquet: a column of strings, which may stand inside a struct."""
+    """Parquet: a column of strings, also inside a struct."""
     import pyarrow as pa  # noqa: PLC0415 - `sgdd --help` lists the endings and need not load it
 
     with _parquet(file) as parquet:

@@ -73,7 +73,7 @@ class HubSource(Source):
         import datasets  # noqa: PLC0415 - takes 0.7 s and only this source needs it
 
         try:
-            datasets.disable_progress_bars()  # progress goes through events; two painters spoil one terminal
+            datasets.disable_progress_bars()  # progress goes through events
             revision = self._revision or self._resolve()
             rows = hub.ask_hub(
                 lambda: datasets.load_dataset(
@@ -125,7 +125,7 @@ def _named_dataset(spec: str, config: DataConfig) -> Source:
 
 
 def explain(error: Exception, dataset: str, revision: str | None) -> DataError | None:
-    """What a failure of the hub means for the user; None for one that nobody foresaw."""
+    """What a failure of the hub means for the user; None for an unexpected error."""
     from huggingface_hub import errors  # noqa: PLC0415 - only this source needs it
 
     place = f"https://huggingface.co/datasets/{dataset}"
@@ -139,7 +139,7 @@ def explain(error: Exception, dataset: str, revision: str | None) -> DataError |
     elif isinstance(error, errors.RevisionNotFoundError):
         answer = DataError(
             f"The data set `{dataset}` has no revision `{revision}`.",
-            f"Its commits stand at {place}/commits/main.",
+            f"Its commits are listed at {place}/commits/main.",
         )
     elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         answer = DataError(

@@ -1,4 +1,4 @@
-"""Text out of bytes: compression, encodings and line ends; every fault gets a sentence with its place."""
+"""Lines of text from bytes: compression, encodings and line ends; errors name the line and the byte."""
 
 import bz2
 import gzip

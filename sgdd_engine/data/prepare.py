@@ -62,7 +62,7 @@ def prepare(
 
     Args:
         source: Where the text comes from.
-        out: The corpus folder; it is a corpus once `manifest.json` stands in it.
+        out: The corpus folder; it is a corpus once it holds `manifest.json`.
         encoder: Computes the vectors. A function that loads it is called after the source was found readable.
         config: Filters, splits, storage; and the corpus whose vectors are reused.
         tokenizer: The encoder's own vocabulary, or one trained on this corpus.
