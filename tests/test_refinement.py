@@ -255,7 +255,8 @@ def test_streams_of_a_seed_differ_and_the_first_is_the_seed():
 
 def test_the_command_line_refines_and_says_what_it_cost(model, few, tmp_path):
     model.save_pretrained(tmp_path / "saved")
-    arguments = ["sample", *few[:2], "--checkpoint", str(tmp_path / "saved"), "--device", "cpu"]
+    encoder = ["--encoder", model.encoder_reference.name]
+    arguments = ["sample", *few[:2], "--checkpoint", str(tmp_path / "saved"), *encoder, "--device", "cpu"]
     result = CliRunner().invoke(app, [*arguments, "--candidates", "2", "--refine", "3", "--json"])
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["source"] for row in rows] == few[:2]
