@@ -202,6 +202,16 @@ def test_links_lead_to_files(paper):
     assert [link for link in LINKS.findall(text) if not (folder / link).exists()] == []
 
 
+@pytest.mark.parametrize("paper", ["sgdd_engine/README.md", ".github/CONTRIBUTING.md"])
+def test_the_files_that_are_named_are_there(paper):
+    text = (ROOT / paper).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", text))
+    assert len(named) >= 10
+    assert [
+        name for name in named if not any((root / name).exists() for root in (ROOT, ROOT / "sgdd_engine"))
+    ] == []
+
+
 def test_the_readme_is_short():
     assert len(README.encode()) < 12_000
 
