@@ -188,14 +188,33 @@ def test_a_metric_is_computed(installed, model, sentences):
     assert found["first_word"].tolist() == [1.0, 0.0, 1.0]
 
 
-def test_a_command_runs(site):
+def sgdd(site: Path, *arguments: str) -> str:
+    """What a process in which the package is installed writes to stdout."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
     path = os.pathsep.join([str(ROOT), str(site)])
     done = subprocess.run(
-        [sys.executable, "-m", "sgdd_cli", "longest", "One.", "One and two.", "And three."],
+        [sys.executable, "-m", "sgdd_cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
         env={**clean, "PYTHONPATH": path, "NO_COLOR": "1"},
     )
-    assert (done.returncode, done.stdout) == (0, "One and two.\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_command_runs(site):
+    assert sgdd(site, "longest", "One.", "One and two.", "And three.") == "One and two.\n"
+
+
+def test_the_command_line_takes_the_settings_of_the_recipes(site):
+    settings = re.findall(r"--set ((?:diffusion|sample)\.\S+?)[`. ]", TEXT)
+    assert {setting.partition("=")[0] for setting in settings} == {
+        *("diffusion.schedule", "diffusion.times", "sample.position_rule")
+    }
+    chosen = dict(setting.split("=", 1) for setting in settings)
+    shown = sgdd(site, "config", "show", "--toml", *(word for s in settings for word in ("--set", s)))
+    read = tomllib.loads(shown)
+    for key, value in chosen.items():
+        section, _, name = key.partition(".")
+        assert read[section][name] == value
