@@ -150,7 +150,9 @@ def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first,
 
 def written(corpus, model, folder, events=None, **options):
     """Drafts of 40 training sentences, written by a checkpoint or by an open `DraftWriter`."""
-    writer = model if isinstance(model, DraftWriter) else DraftWriter(str(model), CPU)
+    writer = (
+        model if isinstance(model, DraftWriter) else DraftWriter(str(model), corpus.encoder_reference, CPU)
+    )
     listen = events.append if events is not None else lambda event: None
     options = {"sentences": 40, "seed": 0, **options}
     return prepare_drafts(writer, corpus, "train", folder, on_event=listen, **options)
@@ -263,7 +265,7 @@ def test_a_model_that_corrects_writes_half_of_its_drafts_twice(corpus, first, tm
     train(corpus, tmp_path / "run", second(first), device="cpu")
     model, split = SGDD.from_pretrained(tmp_path / "run", "cpu"), corpus.split("train")
     scatter(model.model.draft_reader)
-    writer = DraftWriter(str(tmp_path / "run"), CPU)
+    writer = DraftWriter(str(tmp_path / "run"), corpus.encoder_reference, CPU)
     writer.__dict__["model"] = model  # whose corrections show
     drafts = written(corpus, writer, tmp_path)
     both = draft_kinds(model.info)

@@ -19,7 +19,10 @@ SENTENCE = "Tom sold a letter."
 @pytest.fixture(scope="module")
 def saved(tiny_encoder, sentences, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
-    build(tiny_encoder, sentences[:20]).save_pretrained(folder)
+    model = build(tiny_encoder, sentences[:20])
+    model.save_pretrained(folder)
+    # What is shared tells no folder of this machine, so a command says where the encoder is.
+    (folder.parent / "encoder").write_text(model.encoder_reference.name, encoding="utf-8")
     return folder
 
 
@@ -35,6 +38,7 @@ def stdin(monkeypatch, content: bytes) -> None:
 
 def sample(saved: Path, *arguments: str, content: bytes | None = None):
     common = ["sample", "--checkpoint", str(saved), "--device", "cpu", "--steps", "1", "--cfg", "1"]
+    common += ["--encoder", (saved.parent / "encoder").read_text(encoding="utf-8")]
     return CliRunner().invoke(app, [*common, *arguments], input=content)
 
 

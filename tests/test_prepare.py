@@ -504,7 +504,7 @@ def test_sentences_without_a_piece_of_the_vocabulary_are_a_reason_of_their_own(t
     ends = {"bos_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>"}
     fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(names, [])), **ends)
     group = Group("train", 0, ["abab", "ab", "\u6c49\u5b57", "a"])
-    tokenizer = TextTokenizer.from_transformers(fast)
+    tokenizer = TextTokenizer.from_fast(fast)
     found = tokenise(group, encoder=tiny_encoder, tokenizer=tokenizer, max_tokens=3)
     assert (found.texts, found.too_long, found.no_tokens, found.candidates) == (["a", "ab"], 1, 1, 4)
 

@@ -56,9 +56,9 @@ def test_tables_of_an_evaluation(report, width, capsys):
 
 
 def test_the_table_of_a_benchmark(width, capsys):
-    from sgdd_engine.benchmark.rows import Report, Row
-
     from sgdd_engine.benchmark.machine import Machine
+    from sgdd_engine.benchmark.measurement import Row
+    from sgdd_engine.benchmark.run import Report
 
     machine = Machine(
         **{**dict.fromkeys(Machine.__dataclass_fields__, "x"), "matmul_flops_per_second": {"fp32": 1e12}}
