@@ -14,6 +14,8 @@ import torch
 # Tests may run side by side on few cores; the tiny models gain nothing from threads.
 torch.set_num_threads(1)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# pytest-xdist gives its workers the width of its own terminal, to which tables would be fitted.
+os.environ.pop("COLUMNS", None)
 
 SPECIALS = {
     "pad_token": "[PAD]",
