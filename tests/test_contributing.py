@@ -131,6 +131,7 @@ def test_a_schedule_and_times_train_a_model(installed):
 def test_a_position_rule_writes_from_left_to_right(installed):
     sampling = SamplingConfig(cfg=1.0, steps=4, position_rule="left_to_right")
     check_choices(sampling, "sample")
+    assert not sampling.stochastic, "every seed writes the same"
     canvases = []
     decoder = bound(tiny_model(), sampling)
     decoder.decode(

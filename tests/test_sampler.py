@@ -273,6 +273,7 @@ class Watched:
     """A rule of the tests: records what it sees, and reveals what it is told to."""
 
     reads_logits = True
+    stochastic = False
 
     def __init__(self, choose):
         self.choose, self.seen = choose, []
@@ -333,3 +334,11 @@ def test_a_rule_cannot_write_over_a_token():
     canvas = torch.where(torch.arange(5) < 2, given_tokens, MASK)
     _, _, out = with_rule(lambda step: torch.ones_like(step.masked), canvas, steps=3)
     assert torch.equal(out[:, :2], given_tokens[:, :2])
+
+
+def test_only_what_draws_makes_seeds_differ():
+    drawn = {name for name in POSITION_RULES.names() if SamplingConfig(position_rule=name).stochastic}
+    # Rules of other tests are registered beside those of the engine.
+    assert drawn & {"confidence", "margin", "entropy", "random"} == {"random"}
+    assert SamplingConfig(temperature=0.5).stochastic
+    assert SamplingConfig(position_noise=0.5).stochastic

@@ -63,7 +63,9 @@ def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str
     data, run = str(out / "data"), out / "run"
     prepare = ["prepare-data", "builtin", "--encoder", "minilm", "--vocab-size", "4000", "--max-tokens", "32"]
     settings = [argument for setting in (*MODEL, *TRAINING) for argument in ("--set", setting)]
-    started = any((run / "checkpoints").glob("step-*"))
+    from sgdd_engine.checkpoint import checkpoints_of  # noqa: PLC0415 - loads torch
+
+    started = bool(checkpoints_of(run))
     train = ["train", data, "--out", str(run), "--max-minutes", f"{minutes:g}", *settings]
     sample = ["sample", *TEXTS, "--checkpoint", str(run), "--cfg", "2.0", "--candidates", "8"]
     return [

@@ -78,4 +78,4 @@ class SamplingConfig:
     def stochastic(self) -> bool:
         """Whether two seeds give two texts (but for exact ties)."""
         rule = POSITION_RULES.build(self.position_rule)
-        return self.temperature > 0 or self.position_noise > 0 or not rule.reads_logits
+        return self.temperature > 0 or self.position_noise > 0 or rule.stochastic

@@ -35,9 +35,11 @@ class PositionRule(Protocol):
     Attributes:
         reads_logits: Whether `score` depends on the logits. Where not, positions are chosen before the head runs, and
             only the chosen ones are projected onto the vocabulary.
+        stochastic: Whether two seeds give two orders, but for exact ties.
     """
 
     reads_logits: bool
+    stochastic: bool
 
     def score(self, logits: "Tensor") -> "Tensor":
         """Score [M] of logits [M, V], the mask token's being −inf; untempered, and the caller's to keep."""
@@ -55,6 +57,7 @@ class HighestScores:
     """Reveals, in each row, as many positions as the schedule says: those of the highest scores."""
 
     reads_logits = True
+    stochastic = False
 
     def reveal(self, step: RevealStep) -> "Tensor":
         """The `budget` positions of the highest scores [B, n]."""
@@ -102,6 +105,7 @@ class RandomOrder(HighestScores):
     """Any order is equally likely: scores are equal, and the random tie-break decides."""
 
     reads_logits = False
+    stochastic = True
 
     def score(self, logits: "Tensor") -> "Tensor":
         """Zeros [M]."""

@@ -51,7 +51,7 @@ def evaluate(
         model: A trained model.
         data: Held-out sentences, from `from_corpus` or `from_text_file`.
         config: What is measured. Its `limit`, `split` and `find_cfg` are read where the sentences are chosen.
-        sampling: Steps, guidance, order, temperature; by default as the checkpoint records it.
+        sampling: Steps, guidance, position rule, temperature; by default as the checkpoint records it.
         training: The corpus that the model was trained on, for retrieval and memorisation; left out without it.
         search_on: Other sentences, on which the best guidance weight is looked for first.
         keep_cfg: Evaluate with the weight of `sampling` all the same.

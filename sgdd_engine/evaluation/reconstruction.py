@@ -74,7 +74,7 @@ def reconstruct_with_controls(
         data: N ≥ 2 sentences that fit it.
         config: Candidates, rounds of feedback, seed. Both are steered by the vector that was given, so the null
             condition, which has none, has one candidate and no feedback.
-        sampling: Steps, guidance, order, temperature.
+        sampling: Steps, guidance, position rule, temperature.
         on_event: Told of progress.
 
     Returns:
