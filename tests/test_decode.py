@@ -1,16 +1,20 @@
 """Decoding is quick by leaving work out, never by another result: the fast way against the plain one."""
 
+import itertools
+
 import pytest
 import torch
 from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, bound, generator, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.guidance import GUIDANCE_SCHEDULES
 from sgdd_engine.diffusion.position_rules import POSITION_RULES
 from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation import guided_denoiser
-from sgdd_engine.generation.decode import DecodeRequest
+from sgdd_engine.generation.decode import Canvas, DecodeRequest
+from sgdd_engine.models.model import SemanticDecoder
 
 MASK = VOCABULARY.mask_id
 COSINE = build_schedule("cosine")
@@ -33,36 +37,76 @@ def plainly(model, z, task, config):
             before[name] = hidden
         return model.head.logits(hidden[0]).index_fill(1, torch.tensor(SPECIALS), -1e4).log_softmax(-1)
 
+    weights = GUIDANCE_SCHEDULES.build(config.guidance_schedule)
+    steps, kept = itertools.count(), {}
+
     def denoiser(z_t, t, masked):
-        c, u = branch("c", z_t, t, z), branch("u", z_t, t, model.null_latent(1))
-        if config.guidance == "plain" or config.cfg == 0:
-            scores = u + config.cfg * (c - u)
+        c = branch("c", z_t, t, z)
+        if next(steps) % config.null_every == 0:
+            kept["u"] = branch("u", z_t, t, model.null_latent(1))
+        u = kept["u"]
+        w = float(weights.weight(config.cfg, 1 - masked.float().mean(dim=1))) if config.cfg else 0.0
+        if config.guidance == "plain" or w == 0:
+            scores = u + w * (c - u)
         else:
-            scores = c + ((config.cfg - 1) * (c - u)).index_fill(1, z_t[0], 0.0)
+            scores = c + ((w - 1) * (c - u)).index_fill(1, z_t[0], 0.0)
         scores = scores.log_softmax(-1)[masked[0]]
         return lambda which: iter([scores[which]])
 
     blank, noise = torch.full((1, task.length), MASK), [generator(task.seed)]
-    return sample(denoiser, blank, mask_id=MASK, schedule=COSINE, config=config, generators=noise)[0].tolist()
+    return (
+        sample(denoiser, blank, mask_id=MASK, schedule=COSINE, config=config, generators=noise)
+        .tokens[0]
+        .tolist()
+    )
+
+
+def both_ways(options, **decoder):
+    model, z, config = tiny_model(**decoder), latents(), SamplingConfig(**options)
+    tasks = [DecodeRequest(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
+    with torch.inference_mode():
+        expected = [plainly(model, z, task, config) for task in tasks]
+    return bound(model, config).decode(z, tasks), expected
+
+
+STEPS = ({"steps": 1}, {"steps": 6, "position_noise": 0.5}, {"steps": 16, "top_p": 0.9})
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize(
     ("cfg", "guidance"), [(0.0, "plain"), (1.0, "plain"), (1.7, "plain"), (1.7, "coverage")]
 )
-@pytest.mark.parametrize("order", POSITION_RULES.names())
 @pytest.mark.parametrize("self_conditioning", [False, True])
-def test_the_fast_way_writes_what_the_plain_way_writes(order, cfg, guidance, temperature, self_conditioning):
-    model, z = tiny_model(self_conditioning=self_conditioning), latents()
-    tasks = [DecodeRequest(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
-    for more in ({"steps": 1}, {"steps": 6, "position_noise": 0.5}, {"steps": 16, "top_p": 0.9}):
-        config = SamplingConfig(
-            position_rule=order, cfg=cfg, guidance=guidance, temperature=temperature, **more
-        )
-        with torch.inference_mode():
-            expected = [plainly(model, z, task, config) for task in tasks]
-        fast = bound(model, config).decode(z, tasks)
+def test_the_fast_way_writes_what_the_plain_way_writes(cfg, guidance, temperature, self_conditioning):
+    for more in STEPS:
+        options = {"cfg": cfg, "guidance": guidance, "temperature": temperature, **more}
+        fast, expected = both_ways(options, self_conditioning=self_conditioning)
         assert fast == expected, more
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("order", POSITION_RULES.names())
+def test_every_rule_writes_what_the_plain_way_writes(order, temperature):
+    for more in STEPS:
+        fast, expected = both_ways({"position_rule": order, "temperature": temperature, "cfg": 1.7, **more})
+        assert fast == expected, more
+
+
+@pytest.mark.parametrize("guidance", ["coverage", "plain"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"guidance_schedule": "interval:start=0.2,end=0.6"},
+        {"guidance_schedule": "ramp:start=3"},
+        {"null_every": 3},
+        {"null_every": 2, "guidance_schedule": "interval:start=0,end=0.5", "position_rule": "threshold"},
+        {"remask": 0.2},
+        {"remask": 0.2, "null_every": 2, "temperature": 1.0, "top_k": 5},
+    ],
+)
+def test_guidance_that_changes_writes_what_the_plain_way_writes(guidance, more):
+    fast, expected = both_ways({"cfg": 1.7, "guidance": guidance, "steps": 8, **more})
+    assert fast == expected
 
 
 class Seen(TorchDispatchMode):
@@ -89,7 +133,7 @@ def watched(rows, n=6, **options):
     return seen
 
 
-@pytest.mark.parametrize("order", POSITION_RULES.names())
+@pytest.mark.parametrize("order", ["confidence", "random", "entropy_bound"])
 @pytest.mark.parametrize("guidance", ["coverage", "plain"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_take_no_more_memory_for_more_sentences(order, guidance, temperature, monkeypatch):
@@ -119,6 +163,48 @@ def test_logits_take_no_more_memory_for_more_sentences(order, guidance, temperat
 )
 def test_only_what_is_needed_is_scored(options, rows):
     assert watched(3, steps=4, **options).scored == 3 * rows
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        # Rows of 6 tokens that the network reads in 4 steps, for 3 sentences; the null branch of an all-mask canvas is
+        # one row for all of them.
+        ({"cfg": 1.0}, 4 * 3),
+        ({"cfg": 0.0}, 4 * 3),
+        ({}, 4 * 3 + 1 + 3 * 3),
+        ({"null_every": 2}, 4 * 3 + 1 + 3),
+        ({"null_every": 9}, 4 * 3 + 1),
+        # 0, 1/6, 1/3 and 2/3 of the tokens stand when the steps begin.
+        ({"guidance_schedule": "interval:start=0,end=0.3"}, 4 * 3 + 1 + 3),
+        ({"guidance_schedule": "interval:start=0.3,end=0.5"}, 4 * 3 + 3),
+        # A rule that reveals everything needs one step.
+        ({"position_rule": "entropy_bound:bound=1000"}, 3 + 1),
+        ({"position_rule": "threshold:probability=1e-9", "cfg": 1.0}, 3),
+    ],
+)
+def test_only_what_is_needed_is_read(options, read, monkeypatch):
+    rows = []
+    hidden = SemanticDecoder.hidden
+
+    def counted(self, z_t, *rest):
+        rows.append(len(z_t))
+        return hidden(self, z_t, *rest)
+
+    monkeypatch.setattr(SemanticDecoder, "hidden", counted)
+    watched(3, steps=4, **options)
+    assert sum(rows) == read
+
+
+def test_finished_rows_are_not_read(monkeypatch):
+    rows = []
+    hidden = SemanticDecoder.hidden
+    monkeypatch.setattr(
+        SemanticDecoder, "hidden", lambda self, z_t, *rest: rows.append(len(z_t)) or hidden(self, z_t, *rest)
+    )
+    canvases = [Canvas(0, [MASK] * 4, generator(0)), Canvas(1, [5, MASK, 5, 5], generator(1))]
+    bound(tiny_model(), SamplingConfig(steps=4, cfg=1.0)).fill(latents(), canvases)
+    assert rows == [2, 1, 1, 1]
 
 
 def test_what_is_kept_for_many_steps_says_the_same():

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
-from sgdd_engine.diffusion.guidance import GUIDANCE, plain_guidance
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.guidance import GUIDANCE, GUIDANCE_SCHEDULES, plain_guidance
+from sgdd_engine.errors import ConfigError
 
 V, MASK = VOCABULARY.size, VOCABULARY.mask_id
 ROWS = torch.tensor([0, 0, 1, 2, 2, 2])
@@ -107,3 +109,37 @@ def test_plain_guidance_may_be_done_before_an_affine_head(weight, seed):
     before = plain_guidance(c, u, weight, ROWS, canvas()) @ table.T + bias
     after = plain_guidance(c @ table.T + bias, u @ table.T + bias, weight, ROWS, canvas())
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
+
+
+WRITTEN = torch.tensor([0.0, 0.25, 0.5, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("constant", [1.5, 1.5, 1.5, 1.5]),
+        ("ramp", [1.0, 1.125, 1.25, 1.375]),
+        ("ramp:start=3", [3.0, 2.625, 2.25, 1.875]),
+        ("interval", [1.5, 1.5, 1.0, 1.0]),
+        ("interval:start=0.25,end=0.75", [1.0, 1.5, 1.5, 1.0]),
+    ],
+)
+def test_the_weight_while_a_sentence_is_written(spec, expected):
+    weight = GUIDANCE_SCHEDULES.build(spec).weight(1.5, WRITTEN)
+    torch.testing.assert_close(weight, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("spec", ["ramp:start=-1", "interval:start=0.5,end=0.5", "interval:end=2"])
+def test_parameters_of_guidance_out_of_range(spec):
+    with pytest.raises(ConfigError, match=r"sample\.guidance_schedule"):
+        SamplingConfig(guidance_schedule=spec)
+
+
+@pytest.mark.parametrize("form", GUIDANCE)
+def test_each_position_has_a_weight_of_its_own(form):
+    (c, u), tokens = branches(), canvas()
+    weights = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0, 1.7])
+    out = guided(form, c.clone(), u.clone(), weights[:, None], tokens)
+    for position, weight in enumerate(weights.tolist()):
+        alone = guided(form, c.clone(), u.clone(), weight, tokens)[position]
+        torch.testing.assert_close(out[position], alone, atol=1e-5, rtol=1e-5)

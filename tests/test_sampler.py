@@ -12,6 +12,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.position_rules import POSITION_RULES
 from sgdd_engine.diffusion.sampler import sample
 from sgdd_engine.diffusion.schedule import build_schedule
+from sgdd_engine.errors import ConfigError
 
 V, MASK = VOCABULARY.size, VOCABULARY.mask_id
 every_order = pytest.mark.parametrize("order", POSITION_RULES.names())
@@ -33,7 +34,11 @@ def in_pieces(log_probs, size=3):
     return denoiser
 
 
-def write(log_probs, canvas, config, *, seeds=None, schedule="cosine", on_step=None, **more):
+def write(log_probs, canvas, config, **more):
+    return write_traced(log_probs, canvas, config, **more).tokens
+
+
+def write_traced(log_probs, canvas, config, *, seeds=None, schedule="cosine", on_step=None, **more):
     seeds = range(len(canvas)) if seeds is None else seeds
     return sample(
         in_pieces(log_probs),
@@ -220,7 +225,7 @@ def first_filled(log_probs, n, config, seeds):
     return canvases[0] != MASK
 
 
-@every_order
+@pytest.mark.parametrize("order", [name for name in POSITION_RULES.names() if name != "left_to_right"])
 def test_ties_are_broken_at_random(order):
     counts = first_filled(fixed([0.5, 0.5]), 6, SamplingConfig(steps=6, position_rule=order), range(600)).sum(
         dim=0
@@ -342,3 +347,152 @@ def test_only_what_draws_makes_seeds_differ():
     assert drawn & {"confidence", "margin", "entropy", "random"} == {"random"}
     assert SamplingConfig(temperature=0.5).stochastic
     assert SamplingConfig(position_noise=0.5).stochastic
+
+
+def blank_steps(rule, n=9, log_probs=by_lookup, **options):
+    """How many steps a canvas of n masks takes under a rule, and how many masks each step reveals."""
+    seen = [n]
+    write(
+        log_probs,
+        blank(1, n),
+        SamplingConfig(position_rule=rule, **options),
+        on_step=lambda step, z: seen.append(int((z == MASK).sum())),
+    )
+    return [before - after for before, after in itertools.pairwise(seen)]
+
+
+def test_an_entropy_bound_of_zero_is_one_token_a_step():
+    assert blank_steps("entropy_bound:bound=0", steps=20) == [1] * 9
+
+
+def test_the_entropy_bound_limits_what_is_revealed_together():
+    # Each position has an entropy of ln 2 = 0.69: one is free, and every further one costs that of the one before.
+    for bound, each in ((0.5, 1), (0.7, 2), (1.5, 3), (100, 9)):
+        revealed = blank_steps(f"entropy_bound:bound={bound}", log_probs=fixed([0.5, 0.5]), steps=20)
+        assert revealed[0] == each
+        assert sum(revealed) == 9
+    # Certain positions cost nothing.
+    assert blank_steps("entropy_bound:bound=0.01", log_probs=oracle(random_tokens(1, 9)), steps=20) == [9]
+
+
+def test_the_threshold_reveals_what_is_likely_enough():
+    assert blank_steps("threshold:probability=0.49", log_probs=fixed([0.5, 0.5]), steps=20) == [9]
+    assert blank_steps("threshold:probability=0.51", log_probs=fixed([0.5, 0.5]), steps=20) == [1] * 9
+
+
+@pytest.mark.parametrize("rule", ["entropy_bound:bound=0", "threshold:probability=1"])
+def test_an_adaptive_rule_never_falls_behind_the_schedule(rule):
+    assert len(blank_steps(rule, n=12, steps=4)) == 4
+
+
+@pytest.mark.parametrize(
+    "spec", ["entropy_bound:bound=-1", "threshold:probability=0", "threshold:probability=2"]
+)
+def test_parameters_of_rules_out_of_range(spec):
+    with pytest.raises(ConfigError, match=r"sample\.position_rule"):
+        SamplingConfig(position_rule=spec)
+
+
+def test_left_to_right_is_the_order_of_reading():
+    canvases = []
+    write(
+        by_lookup,
+        blank(1, 5),
+        SamplingConfig(steps=5, position_rule="left_to_right", unmasking="linear"),
+        on_step=lambda step, z: canvases.append((z[0] != MASK).tolist()),
+    )
+    assert canvases == [[i <= step for i in range(5)] for step in range(5)]
+
+
+def test_unmasking_follows_its_own_schedule():
+    def times(**options):
+        seen = []
+
+        def watched(z_t, t, masked):
+            seen.append(float(t[0]))
+            return by_lookup(z_t, t, masked)
+
+        write(watched, blank(1, 8), SamplingConfig(steps=4, **options))
+        return seen
+
+    # The time that the network reads is that of training's schedule at which so much is masked.
+    cosine = build_schedule("cosine")
+    shares = torch.tensor([1.0, 0.75, 0.5, 0.25])
+    assert times(unmasking="linear") == pytest.approx(cosine.time_at(shares).tolist(), abs=1e-6)
+
+
+def test_top_k_keeps_the_likeliest_tokens():
+    seen = frequencies(SamplingConfig(steps=1, temperature=1.0, top_k=2), [0.5, 0.3, 0.15, 0.05])[:4]
+    assert (seen - torch.tensor([0.625, 0.375, 0, 0])).abs().max() < 0.015
+    assert (seen[2:] == 0).all()
+
+
+@pytest.mark.parametrize("remask", [0.1, 0.5])
+@pytest.mark.parametrize("order", ["confidence", "threshold:probability=0.1"])
+def test_remasking_writes_tokens_anew_and_spares_what_was_given(order, remask):
+    given_tokens = random_tokens(2, 10)
+    canvas = torch.where(torch.arange(10) < 3, given_tokens, MASK)
+    seen = []
+    out = write(
+        by_lookup,
+        canvas,
+        SamplingConfig(steps=12, position_rule=order, remask=remask),
+        on_step=lambda step, z: seen.append(z),
+    )
+    assert (out != MASK).all()
+    assert all(torch.equal(z[:, :3], given_tokens[:, :3]) for z in seen)
+    again = sum(int(((before != MASK) & (after == MASK)).sum()) for before, after in itertools.pairwise(seen))
+    assert again > 0
+
+
+def test_remasking_takes_the_unsure_tokens_most_often():
+    # Position 0 is certain, position 1 is a coin.
+    def log_probs(z_t, t, masked):
+        scores = torch.full((*masked.shape, V), -1e4)
+        scores[:, 0, 4] = 0.0
+        scores[:, 1, 4:6] = 0.0
+        return scores.log_softmax(-1)[masked]
+
+    masked_again = torch.zeros(2)
+    for seed in range(60):
+        write(
+            log_probs,
+            blank(1, 2),
+            SamplingConfig(steps=3, position_rule="threshold:probability=0.1", remask=0.5),
+            seeds=[seed],
+            on_step=lambda step, z: masked_again.add_((z[0] == MASK).float()),
+        )
+    # In proportion to 1 / p, that is 1 to 2.
+    assert 0.5 < masked_again[0] / masked_again[1] * 2 < 1.7
+
+
+def test_the_trace_says_how_sure_each_token_was():
+    canvas = torch.where(torch.arange(7) < 2, random_tokens(3, 7), MASK)
+    for temperature in (0.0, 1.0):
+        config = SamplingConfig(steps=3, temperature=temperature)
+        seen = []
+
+        def remembered(z_t, t, masked, seen=seen):
+            whole = torch.full((*masked.shape, V), float("nan"))
+            scores = by_lookup(z_t, t, masked).clone()
+            scores[:, MASK] = -torch.inf
+            whole[masked] = scores.log_softmax(-1)
+            seen.append(whole)
+            return scores
+
+        sampled = write_traced(remembered, canvas, config, trace=True)
+        assert torch.equal(sampled.tokens, write(by_lookup, canvas, config)), "a trace changes nothing"
+        assert (sampled.trace.step[:, :2] == 0).all()
+        for row, position in itertools.product(range(3), range(2, 7)):
+            scores = seen[sampled.trace.step[row, position] - 1][row, position]
+            token = sampled.tokens[row, position]
+            torch.testing.assert_close(sampled.trace.log_prob[row, position], scores[token])
+            entropy = torch.distributions.Categorical(logits=scores[:MASK]).entropy()
+            torch.testing.assert_close(sampled.trace.entropy[row, position], entropy, atol=1e-4, rtol=1e-4)
+    assert write_traced(by_lookup, canvas, SamplingConfig(steps=3)).trace is None
+
+
+def test_steps_are_counted_for_each_row():
+    canvas = torch.where(torch.arange(6) < 5, random_tokens(2, 6), MASK)
+    canvas[1] = MASK
+    assert write_traced(by_lookup, canvas, SamplingConfig(steps=4)).steps.tolist() == [1, 4]

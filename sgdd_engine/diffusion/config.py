@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgdd_engine.config_fields import check_choices, choice, option
+from sgdd_engine.diffusion.guidance import GUIDANCE_SCHEDULES
 from sgdd_engine.diffusion.position_rules import POSITION_RULES
 from sgdd_engine.diffusion.schedule import SCHEDULES
 from sgdd_engine.diffusion.times import TIMES
@@ -58,16 +59,41 @@ class SamplingConfig:
     guidance: Literal["coverage", "plain"] = option(
         "coverage", "coverage applies no guidance to tokens that are on the canvas already"
     )
-    position_rule: str = choice("confidence", POSITION_RULES, "which masked positions are revealed first")
+    guidance_schedule: str = choice(
+        "constant",
+        GUIDANCE_SCHEDULES,
+        "how the weight changes while a text is written; outside an interval one branch is computed",
+    )
+    null_every: int = option(
+        1,
+        "steps from one computation of guidance's null branch to the next; in between its last result serves again",
+    )
+    unmasking: str = choice(
+        "cosine",
+        SCHEDULES,
+        "how the number of masked positions falls over the steps; training's own is apart from it",
+    )
+    position_rule: str = choice(
+        "confidence",
+        POSITION_RULES,
+        "which masked positions are revealed first; entropy_bound and threshold need fewer steps for easy texts",
+    )
     temperature: float = option(0.0, "0 takes the likeliest token")
+    top_k: int = option(0, "the likeliest tokens among which is drawn when temperature > 0; 0 for all")
     top_p: float = option(1.0, "nucleus of the token distribution when temperature > 0")
     position_noise: float = option(0.0, "Gumbel noise on the scores of positions, fading to 0 over the steps")
+    remask: float = option(
+        0.0, "share of the written tokens that is masked again after each step, the unsure ones most often"
+    )
 
     def __post_init__(self) -> None:
         check_choices(self, "sample")
         require(self.steps >= 1, f"sample.steps is {self.steps}; it must be at least 1.")
         require(self.cfg >= 0, f"sample.cfg is {self.cfg}; it must not be negative.")
         require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")
+        require(self.null_every >= 1, f"sample.null_every is {self.null_every}; it must be at least 1.")
+        require(self.top_k >= 0, f"sample.top_k is {self.top_k}; it must not be negative.")
+        require(0 <= self.remask < 1, f"sample.remask is {self.remask}; it must lie in [0, 1).")
         require(0 < self.top_p <= 1, f"sample.top_p is {self.top_p}; it must lie in (0, 1].")
         require(
             self.position_noise >= 0,
@@ -78,4 +104,4 @@ class SamplingConfig:
     def stochastic(self) -> bool:
         """Whether two seeds give two texts (but for exact ties)."""
         rule = POSITION_RULES.build(self.position_rule)
-        return self.temperature > 0 or self.position_noise > 0 or rule.stochastic
+        return self.temperature > 0 or self.position_noise > 0 or self.remask > 0 or rule.stochastic

@@ -1,5 +1,6 @@
 """Which masked positions a denoising step reveals. No torch is imported here: settings are checked without it."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,8 +15,8 @@ class RevealStep:
     """What a rule sees when it chooses.
 
     Attributes:
-        scores: What the rule made of the logits of each masked position, with the step's noise [B, n] in float64;
-            −inf where a token stands.
+        scores: What the rule made of the logits of each masked position [B, n] in float64; −inf where a token stands.
+        priorities: The same with the step's noise [B, n]: what positions are ranked by.
         masked: Where a position is masked [B, n].
         budget: How many positions of each row the masking schedule reveals in this step [B]; 0 in finished rows.
         step: Number of this step, from 0.
@@ -23,6 +24,7 @@ class RevealStep:
     """
 
     scores: "Tensor"
+    priorities: "Tensor"
     masked: "Tensor"
     budget: "Tensor"
     step: int
@@ -54,17 +56,22 @@ POSITION_RULES: Registry[PositionRule] = Registry("position rule")
 
 
 class HighestScores:
-    """Reveals, in each row, as many positions as the schedule says: those of the highest scores."""
+    """Reveals, in each row, as many positions as `count` says, by default the budget: those of the highest scores."""
 
     reads_logits = True
     stochastic = False
 
     def reveal(self, step: RevealStep) -> "Tensor":
-        """The `budget` positions of the highest scores [B, n]."""
-        ranked = step.scores.argsort(dim=1, descending=True)
+        """The `count` positions of the highest scores [B, n]."""
+        ranked = step.priorities.argsort(dim=1, descending=True)
         # 0 … n − 1 in each row: a running count less one.
         rank = step.masked.new_ones(step.masked.shape).cumsum(dim=1) - 1
-        return step.masked.new_zeros(step.masked.shape).scatter_(1, ranked, rank < step.budget[:, None])
+        revealed = rank < self.count(step, ranked)[:, None]
+        return step.masked.new_zeros(step.masked.shape).scatter_(1, ranked, revealed)
+
+    def count(self, step: RevealStep, ranked: "Tensor") -> "Tensor":  # noqa: ARG002 - adaptive rules look at it
+        """How many positions of each row to reveal [B]: the budget. `ranked` [B, n] are positions, the first best."""
+        return step.budget
 
 
 @POSITION_RULES.register("confidence")
@@ -110,3 +117,64 @@ class RandomOrder(HighestScores):
     def score(self, logits: "Tensor") -> "Tensor":
         """Zeros [M]."""
         return logits.new_zeros(len(logits))
+
+
+@POSITION_RULES.register("left_to_right")
+class LeftToRight(HighestScores):
+    """In reading order, as an autoregressive model writes."""
+
+    reads_logits = False
+
+    def score(self, logits: "Tensor") -> "Tensor":
+        """Zeros [M]."""
+        return logits.new_zeros(len(logits))
+
+    def reveal(self, step: RevealStep) -> "Tensor":
+        """The first `budget` masked positions [B, n]."""
+        return step.masked & (step.masked.cumsum(dim=1) <= step.budget[:, None])
+
+
+@POSITION_RULES.register("entropy_bound")
+class EntropyBound(NegativeEntropy):
+    """As many positions as can be revealed together at a bounded error, surest first (EB-sampler, arXiv 2505.24857 §4).
+
+    Positions in the order of their entropies H₁ ≤ H₂ ≤ … are revealed while `H₁ + … + H₍ₖ₋₁₎ ≤ bound`: their joint
+    entropy is bounded so that tokens chosen side by side hardly depend on each other. A bound of 0 is one position a
+    step, but for positions that are certain. `sample.steps` is the most there can be: a row never falls behind the
+    masking schedule.
+
+    Args:
+        bound: In nats.
+    """
+
+    def __init__(self, bound: float = 0.5) -> None:
+        if bound < 0:
+            raise ValueError("bound must not be negative")
+        self.bound = bound
+
+    def count(self, step: RevealStep, ranked: "Tensor") -> "Tensor":
+        """Positions within the bound, at least the budget [B]."""
+        entropies = -step.scores.gather(1, ranked)
+        before = entropies.cumsum(dim=1) - entropies
+        # Where a token stands the entropy is infinite, and the comparison with NaN is false.
+        return (before <= self.bound).logical_and(entropies.isfinite()).sum(dim=1).maximum(step.budget)
+
+
+@POSITION_RULES.register("threshold")
+class ConfidenceThreshold(Confidence):
+    """Every position whose likeliest token has a probability above a threshold (Fast-dLLM, arXiv 2505.22618 §3.3).
+
+    At least as many as the masking schedule says, so `sample.steps` is the most there can be.
+
+    Args:
+        probability: In (0, 1].
+    """
+
+    def __init__(self, probability: float = 0.9) -> None:
+        if not 0 < probability <= 1:
+            raise ValueError("probability must lie in (0, 1]")
+        self.probability = probability
+
+    def count(self, step: RevealStep, ranked: "Tensor") -> "Tensor":  # noqa: ARG002 - one signature for all rules
+        """Positions above the threshold, at least the budget [B]."""
+        return (step.scores > math.log(self.probability)).sum(dim=1).maximum(step.budget)

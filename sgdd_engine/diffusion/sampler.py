@@ -2,16 +2,18 @@
 
 Source: MaskGIT, Chang et al. 2022 (arXiv 2202.04200 §3.2), in its choose-then-sample form (arXiv 2510.04525).
 Positions are always scored by untempered logits: tempered ones tie, and a tie would fill from left to right.
+With `remask`, tokens that were written are masked again (ReMDM, arXiv 2503.00307 §4.1, its confidence form).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.position_rules import POSITION_RULES, PositionRule, RevealStep
-from sgdd_engine.diffusion.schedule import MaskingSchedule
+from sgdd_engine.diffusion.schedule import SCHEDULES, MaskingSchedule
 
 LogitChunks = Callable[[Tensor], Iterator[Tensor]]
 """`which [m] → logits [m₁, V], [m₂, V], …`, chunks that together are the m positions asked for, in their order.
@@ -27,6 +29,36 @@ Denoiser = Callable[[Tensor, Tensor, Tensor], LogitChunks]
 TIE_BREAK = 1e-9
 
 
+@dataclass(frozen=True, slots=True)
+class TokenTrace:
+    """How sure the sampler was of each token when it was written; 0 where a token was given.
+
+    Attributes:
+        step: The step that wrote it, from 1 [B, n].
+        log_prob: Its log-probability under the untempered (guided) distribution, in nats [B, n] in float32.
+        entropy: Of that distribution, in nats [B, n] in float32.
+    """
+
+    step: Tensor
+    log_prob: Tensor
+    entropy: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SampledTokens:
+    """What the sampler wrote.
+
+    Attributes:
+        tokens: Without any mask [B, n].
+        steps: In how many steps the network read each row [B].
+        trace: Where it was asked for.
+    """
+
+    tokens: Tensor
+    steps: Tensor
+    trace: TokenTrace | None
+
+
 @torch.inference_mode()
 def sample(
     denoiser: Denoiser,
@@ -37,8 +69,9 @@ def sample(
     config: SamplingConfig,
     generators: Sequence[torch.Generator],
     lengths: Sequence[int] | None = None,
+    trace: bool = False,
     on_step: Callable[[int, Tensor], None] | None = None,
-) -> Tensor:
+) -> SampledTokens:
     """Fill every masked position of a canvas; tokens that stand on it stay.
 
     The canvas stays on the CPU, where the noise is drawn; only what the network reads need leave it.
@@ -47,29 +80,35 @@ def sample(
         denoiser: The (guided) denoiser.
         canvas: Tokens [B, n] on the CPU, `mask_id` where open. A canvas partly filled is an infilling task.
         mask_id: The absorbing token.
-        schedule: Says how many masks are left after each step.
-        config: Steps, position rule, temperature.
+        schedule: The schedule of training: the time at which a share of the tokens is masked.
+        config: Steps, the masks left after each step, position rule, temperature.
         generators: One CPU generator per row, so that a row's text does not depend on its batch.
         lengths: Tokens of each row, where some rows are shorter than the canvas; what stands behind them is
             never looked at.
+        trace: Whether to say how sure each token was; costs a second look at the logits of what is written.
         on_step: Called with (steps done, canvas [B, n]) after each step.
 
     Returns:
-        Tokens [B, n] without any mask. Rows with fewer masks than steps need fewer steps.
+        Tokens [B, n]. Rows with fewer masks than steps, and rows of an adaptive rule, need fewer steps.
     """
-    rule = POSITION_RULES.build(config.position_rule)
+    rule, unmasking = POSITION_RULES.build(config.position_rule), SCHEDULES.build(config.unmasking)
     z_t = canvas.clone()
     ends = torch.tensor([z_t.shape[1]] * len(z_t) if lengths is None else list(lengths))
-    masks_at_start = (z_t == mask_id).sum(dim=1)
+    open_at_start = z_t == mask_id
+    masks_at_start = open_at_start.sum(dim=1)
+    steps_taken = torch.zeros_like(masks_at_start)
+    written = TokenTrace(torch.zeros_like(z_t), torch.zeros(z_t.shape), torch.zeros(z_t.shape))
+    needs_trace = trace or config.remask > 0
     for step in range(config.steps):
         masked = z_t == mask_id
         masks_left = masked.sum(dim=1)
         if not masks_left.any():
             break
-        budget = masks_left - _masks_after(step, masks_at_start, masks_left, config.steps, schedule)
+        steps_taken += masks_left > 0
+        budget = masks_left - _masks_after(step, masks_at_start, masks_left, config.steps, unmasking)
         logit_chunks = denoiser(z_t, schedule.time_at(masks_left / ends), masked)
         # Drawn in any case, so that a row's later draws do not depend on what its batch needs.
-        noise = _uniform_noise(masked, masks_left, ends, generators)
+        noise = _uniform_noise(masks_left, ends, generators, z_t.shape)
         # Where a row writes all it has left, there is no position to choose; tokens that are drawn wait for the choice.
         needs_scores = rule.reads_logits and not (config.temperature > 0 and torch.equal(budget, masks_left))
         scores, likeliest = _score(logit_chunks, int(masks_left.sum()), rule, mask_id, config, needs_scores)
@@ -77,14 +116,59 @@ def sample(
         which = revealed[masked].nonzero().squeeze(1)
         if likeliest is None:
             rows = revealed.nonzero()[:, 0].tolist()
-            z_t[revealed] = _choose_tokens(
-                logit_chunks, which, [generators[r] for r in rows], mask_id, config
-            )
+            tokens = _choose_tokens(logit_chunks, which, [generators[r] for r in rows], mask_id, config)
         else:
-            z_t[revealed] = likeliest[which]
+            tokens = likeliest[which]
+        if needs_trace:  # before the canvas changes: coverage-aware logits depend on it
+            written.step[revealed] = step + 1
+            written.log_prob[revealed], written.entropy[revealed] = _certainty(
+                logit_chunks, which, tokens, mask_id
+            )
+        z_t[revealed] = tokens
+        if config.remask and step + 1 < config.steps:
+            standing = open_at_start & (z_t != mask_id)
+            unsure = _remasked(standing, masks_left, written.log_prob, ends, config, generators)
+            z_t[unsure] = mask_id
         if on_step is not None:
             on_step(step + 1, z_t.clone())
-    return z_t
+    return SampledTokens(z_t, steps_taken, written if trace else None)
+
+
+def _certainty(
+    logit_chunks: LogitChunks, which: Tensor, tokens: Tensor, mask_id: int
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of the tokens [m] that were written at these positions, and the entropy there, in nats."""
+    log_probs, entropies, done = [], [], 0
+    for logits in logit_chunks(which):
+        logits[:, mask_id] = -torch.inf
+        distribution = logits.log_softmax(dim=-1)
+        chosen = tokens[done : done + len(logits), None].to(logits.device)
+        log_probs.append(distribution.gather(1, chosen).squeeze(1).float().cpu())
+        # The mask token has probability 0, and 0 · −inf would be NaN.
+        entropies.append(-(distribution.exp() * distribution.clamp_min(-1e4)).sum(dim=-1).float().cpu())
+        done += len(logits)
+    return torch.cat(log_probs), torch.cat(entropies)
+
+
+def _remasked(
+    written: Tensor,
+    masks_left: Tensor,
+    log_prob: Tensor,
+    ends: Tensor,
+    config: SamplingConfig,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """Tokens that are masked again [B, n]: of each row that was open, the share `config.remask` of what is written.
+
+    Drawn without replacement in proportion to `1 / p(token)` as it was when the token was written.
+    """
+    unsure = torch.zeros_like(written)
+    noise = _uniform_noise(masks_left, ends, generators, written.shape)
+    # Gumbel top-k.
+    keys = (-log_prob.double() - (-noise.clamp_min(1e-300).log()).log()).masked_fill(~written, -torch.inf)
+    for row in masks_left.nonzero().squeeze(1).tolist():
+        unsure[row, keys[row].topk(round(config.remask * int(written[row].sum()))).indices] = True
+    return unsure
 
 
 def _masks_after(
@@ -99,10 +183,10 @@ def _masks_after(
 
 
 def _uniform_noise(
-    masked: Tensor, masks_left: Tensor, ends: Tensor, generators: Sequence[torch.Generator]
+    masks_left: Tensor, ends: Tensor, generators: Sequence[torch.Generator], shape: torch.Size
 ) -> Tensor:
     """One uniform number per position [B, n] in float64; finished rows draw nothing."""
-    noise = torch.zeros(masked.shape, dtype=torch.float64)
+    noise = torch.zeros(shape, dtype=torch.float64)
     for row in masks_left.nonzero().squeeze(1).tolist():
         end = int(ends[row])
         noise[row, :end] = torch.rand(end, generator=generators[row], dtype=torch.float64)
@@ -141,12 +225,13 @@ def _reveal(
     """Where to write now [B, n]: what the rule says, and in the last step every masked position."""
     if step + 1 == config.steps:
         return masked
-    noisy = torch.full(masked.shape, -torch.inf, dtype=torch.float64)
-    noisy[masked] = scores.double() + TIE_BREAK * noise[masked]
+    of_each = torch.full(masked.shape, -torch.inf, dtype=torch.float64)
+    of_each[masked] = scores.double()
+    priorities = of_each + TIE_BREAK * noise
     if config.position_noise:
         scale = config.position_noise * (1.0 - (step + 1) / config.steps)
-        noisy = noisy + scale * -(-noise.clamp_min(1e-300).log()).log()
-    return rule.reveal(RevealStep(noisy, masked, budget, step, config.steps)) & masked
+        priorities = priorities + scale * -(-noise.clamp_min(1e-300).log()).log()
+    return rule.reveal(RevealStep(of_each, priorities, masked, budget, step, config.steps)) & masked
 
 
 def _choose_tokens(
@@ -174,6 +259,9 @@ def _draw(logits: Tensor, generators: Sequence[torch.Generator], config: Samplin
     # Apple's GPUs have no float64.
     device = torch.device("cpu") if logits.device.type == "mps" else logits.device
     tempered = (logits.to(device).double() / config.temperature).log_softmax(dim=-1)
+    if 0 < config.top_k < tempered.shape[1]:
+        least = tempered.topk(config.top_k, dim=-1).values[:, -1:]
+        tempered = tempered.masked_fill(tempered < least, -torch.inf).log_softmax(dim=-1)
     if config.top_p < 1:
         tempered = _nucleus(tempered, config.top_p)
     # float32 Gumbel noise cuts off the tail and lowers diversity (arXiv 2409.02908), hence float64.

@@ -122,7 +122,7 @@ class Decoder:
             batch = [canvases[i] for i in indices]
             lengths = [len(canvas.tokens) for canvas in batch]
             drafts = [canvas.draft for canvas in batch if canvas.draft is not None]
-            tokens = sample(
+            sampled = sample(
                 self._denoiser(z[[canvas.row for canvas in batch]], lengths, drafts),
                 self.pad_rows([canvas.tokens for canvas in batch]),
                 mask_id=self.mask_id,
@@ -132,7 +132,7 @@ class Decoder:
                 lengths=lengths,
                 on_step=None if on_step is None else _on_table(on_step, indices, lengths),
             )
-            for i, row in zip(indices, _unpadded(tokens, lengths), strict=True):
+            for i, row in zip(indices, _unpadded(sampled.tokens, lengths), strict=True):
                 results[i] = row
         return results
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.guidance import GUIDANCE, plain_guidance
+from sgdd_engine.diffusion.guidance import GUIDANCE, GUIDANCE_SCHEDULES, plain_guidance
 from sgdd_engine.diffusion.sampler import LogitChunks
 from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
@@ -30,13 +31,23 @@ class DraftInput:
     z: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _LengthGroup:
-    """Rows of one length with their condition: the conditional branch first, then the null branch, where both run."""
+    """Rows of one length.
+
+    Attributes:
+        rows: Which rows of the batch.
+        length: Tokens of each.
+        condition: Of each row, and behind them that of the null branch.
+        last_hidden: With self-conditioning: hidden states of the last step of both branches [2, R, length, width].
+        null_hidden: Hidden states of the null branch when it was last computed [R, length, width].
+    """
 
     rows: slice
     length: int
     condition: Condition
+    last_hidden: Tensor | None = None
+    null_hidden: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -45,16 +56,18 @@ class _LengthGroup:
 
 
 class GuidedDenoiser:
-    """`(z_t [B, n], t [B], masked [B, n]) → guided logits` of the masked positions; both branches run in one batch.
+    """`(z_t [B, n], t [B], masked [B, n]) → guided logits` of the masked positions.
 
-    With w = 1 only the conditional branch is computed. With w = 0 only the null branch is, in either form of
-    guidance, so that nothing of the meaning is used.
+    The network reads, in one batch, the rows that have a masked position, and once more under the null condition those
+    whose guidance weight is not 1; in calls in between, the null branch's hidden states of its last call serve again
+    (`null_every`). With a weight of 0 only the null branch is computed, in either form of guidance, so
+    that nothing of the meaning is used.
 
     Args:
         model: In evaluation mode.
         z: Latents [B, latent_dim].
         lengths: Tokens of each row, ascending.
-        sampling: The guidance weight and its form.
+        sampling: The guidance weight, its schedule and its form, and `null_every`.
         forbidden: Token ids that are never written.
         drafts: A draft for each row, or none at all; the null branch reads none.
         self_conditioning: Whether each call is one step after the last, so that a decoder with self-conditioning reads
@@ -74,10 +87,19 @@ class GuidedDenoiser:
     ) -> None:
         self._model = model
         self._self_conditioning = self_conditioning and model.config.decoder.self_conditioning
-        self._last_hidden: dict[int, Tensor] = {}
-        self._sampling = sampling
-        self._branches = 1 if sampling.cfg in (0.0, 1.0) else 2
-        self._groups = self._grouped(z, lengths, drafts)
+        self._lengths = torch.tensor(list(lengths))
+        self._calls = 0
+        self._null_every = sampling.null_every
+        self._guide = GUIDANCE[sampling.guidance]
+        self._plain = sampling.guidance == "plain"
+        # The null branch guided by itself is itself.
+        self._cfg = 1.0 if sampling.cfg == 0 else sampling.cfg
+        self._guidance_schedule = GUIDANCE_SCHEDULES.build(sampling.guidance_schedule)
+        self._groups = (
+            self._grouped(model.null_latent(len(z)), lengths, ())
+            if sampling.cfg == 0
+            else self._grouped(z, lengths, drafts)
+        )
         head, vocabulary = model.head, model.config.vocabulary
         never_written = torch.tensor([*forbidden, vocabulary.bos_id], device=z.device)
         self._bias = head.bias.float().index_fill(0, never_written, FORBIDDEN_LOGIT)
@@ -85,75 +107,131 @@ class GuidedDenoiser:
         # A GPU's cache is too small for chunks that would keep it busy.
         elements = CACHED_ELEMENTS * torch.get_num_threads() if z.device.type == "cpu" else CHUNK_ELEMENTS
         self._chunk_rows = max(1, elements // vocabulary.size)
-        rows = max(self._branches, min(CHUNK_ELEMENTS // vocabulary.size, self._branches * sum(lengths)))
-        # One buffer for all logits: memory that is allocated anew is cleared by the system first, every time.
+        # One buffer for the logits of both branches: memory that is allocated anew is cleared by the system first.
+        rows = max(2, min(CHUNK_ELEMENTS // vocabulary.size, 2 * sum(lengths)))
         self._logits = self._bias.new_empty(rows, vocabulary.size)
 
     def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[DraftInput]) -> list[_LengthGroup]:
+        null = self._model.null_latent(1)
         groups = []
         for length in sorted(set(lengths)):
             start = lengths.index(length)
             rows = slice(start, start + lengths.count(length))
-            null = self._model.null_latent(rows.stop - start)
-            branches = {0.0: [null], 1.0: [z[rows]]}.get(self._sampling.cfg, [z[rows], null])
-            draft = (
-                _drafts_of_branches(drafts[rows], len(branches), conditional=self._sampling.cfg != 0.0)
-                if drafts
-                else None
-            )
-            condition = self._model.condition(torch.cat(branches), draft)
+            draft = _with_null_draft(drafts[rows], null) if drafts else None
+            condition = self._model.condition(torch.cat([z[rows], null]), draft)
             groups.append(_LengthGroup(rows, length, self._model.denoiser.cache_condition(condition, length)))
         return groups
 
     def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> LogitChunks:
         """Guided logits of the masked positions of a canvas [B, n]; see `Denoiser` in `diffusion.sampler`."""
         device = self._bias.device
-        canvas, times, rows = z_t.to(device), t.to(device), masked.nonzero()[:, 0].to(device)
-        hidden = torch.cat([self._hidden(group, canvas, times, masked) for group in self._groups], dim=1)
-        # On a canvas without a token the forms of guidance are the same.
-        all_masked = hidden.shape[1] == sum(group.length * group.count for group in self._groups)
-        if self._branches == 2 and (all_masked or self._sampling.guidance == "plain"):
-            # Guided before the head, which is affine, the two branches need one projection.
-            hidden = plain_guidance(hidden[0], hidden[1], self._sampling.cfg, rows, canvas)[None]
+        masks = masked.sum(dim=1)
+        weights = self._guidance_schedule.weight(self._cfg, 1.0 - masks / self._lengths)
+        canvas, times = z_t.to(device), t.to(device)
+        # What is chosen is found on the CPU, so that a GPU need not be waited for.
+        branches = [self._hidden(group, canvas, times, masked, weights != 1) for group in self._groups]
+        self._calls += 1
+        conditional, null = (torch.cat(parts) for parts in zip(*branches, strict=True))
+        rows = masked.nonzero()[:, 0]
+        guided, w = (weights != 1)[rows], weights[rows]
+        # On a canvas without a token the forms of guidance are the same. Guided before the head, which is affine, the
+        # two branches need one projection.
+        merged = guided & ((masks == self._lengths)[rows] | self._plain)
+        if merged.any():
+            at, of_null = (
+                merged.nonzero().squeeze(1).to(device),
+                merged[guided].nonzero().squeeze(1).to(device),
+            )
+            weight = w[merged, None].to(device)
+            conditional[at] = plain_guidance(conditional[at], null[of_null], weight, rows, canvas)
+        null_rows = guided.cumsum(0) - 1
+        guided &= ~merged
+        return partial(self._logit_chunks, conditional, null, guided, null_rows, w, rows, canvas)
 
-        def logit_chunks(which: Tensor) -> Iterator[Tensor]:
-            for part in torch.split(which.to(device), len(self._logits) // len(hidden)):
-                yield from self._guided_logits(hidden[:, part], rows[part], canvas)
-
-        return logit_chunks
-
-    def _hidden(self, group: _LengthGroup, canvas: Tensor, times: Tensor, masked: Tensor) -> Tensor:
-        """Hidden states of a group's masked positions [branches, M, width]; empty where its rows are finished."""
-        # Found on the CPU, so that a GPU need not be waited for.
-        where = masked[group.rows, : group.length].flatten().nonzero().squeeze(1)
-        branches, width = self._branches, self._model.head.width
-        if not len(where):
-            return self._bias.new_empty(branches, 0, width)
-        tokens = canvas[group.rows, : group.length].repeat(branches, 1)
-        last = self._last_hidden.get(group.length)
-        hidden = self._model.hidden(tokens, times[group.rows].repeat(branches), group.condition, last)
+    def _hidden(
+        self, group: _LengthGroup, canvas: Tensor, times: Tensor, masked: Tensor, guided: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states of a group's masked positions [M, width], and under the null condition those of guided rows."""
+        masked = masked[group.rows, : group.length]
+        is_open = masked.any(dim=1)
+        width = self._model.head.width
+        if not is_open.any():
+            return (self._bias.new_empty(0, width),) * 2
+        is_guided = is_open & guided[group.rows]
+        rows, null_rows = (which.nonzero().squeeze(1) for which in (is_open, is_guided))
+        refresh = group.null_hidden is None or self._calls % self._null_every == 0
+        # All rows of nothing but masks are one to the null branch.
+        same = group.last_hidden is None and len(null_rows) > 1 and bool(masked[null_rows].all())
+        read = null_rows[: 1 if same else None] if refresh else null_rows[:0]
+        tokens, at = canvas[group.rows, : group.length], torch.cat([rows, read]).to(canvas.device)
+        null_condition = torch.full_like(read, group.count)
+        condition = group.condition.select(torch.cat([rows, null_condition]).to(canvas.device))
+        last = group.last_hidden
+        before = None if last is None else torch.cat([last[0, rows], last[1, read]])
+        hidden = self._model.hidden(tokens[at], times[group.rows][at], condition, before)
+        conditional, null = hidden[: len(rows)], hidden[len(rows) :]
+        if len(read):
+            if group.null_hidden is None:
+                group.null_hidden = hidden.new_zeros(group.count, group.length, width)
+            group.null_hidden[null_rows] = null
         if self._self_conditioning:
-            self._last_hidden[group.length] = hidden
-        return hidden.view(branches, -1, width).index_select(1, where.to(hidden.device)).float()
+            if last is None:
+                last = group.last_hidden = hidden.new_zeros(2, group.count, group.length, width)
+            last[0, rows] = conditional
+            if len(read):
+                last[1, null_rows] = null
+        positions = masked[rows].flatten().nonzero().squeeze(1).to(hidden.device)
+        of_rows = conditional.reshape(-1, width).index_select(0, positions).float()
+        if group.null_hidden is None:
+            return of_rows, of_rows[:0]
+        where = (masked & is_guided[:, None]).to(hidden.device)
+        return of_rows, group.null_hidden[where].float()
 
-    def _guided_logits(self, hidden: Tensor, rows: Tensor, canvas: Tensor) -> Iterator[Tensor]:
-        """Guided logits of hidden states [branches, m, width], a few positions at a time."""
-        flat = hidden.flatten(0, 1)
-        logits = torch.addmm(self._bias, flat, self._table, out=self._logits[: len(flat)])
-        branches = [torch.split(branch, self._chunk_rows) for branch in logits.chunk(len(hidden))]
-        if len(branches) == 1:
-            yield from branches[0]
-            return
-        guide = GUIDANCE[self._sampling.guidance]
-        chunks = zip(*branches, torch.split(rows, self._chunk_rows), strict=True)
-        for conditional, unconditional, chunk_rows in chunks:
-            yield guide(conditional, unconditional, self._sampling.cfg, chunk_rows, canvas)
+    def _logit_chunks(
+        self,
+        conditional: Tensor,
+        null: Tensor,
+        guided: Tensor,
+        null_rows: Tensor,
+        w: Tensor,
+        rows: Tensor,
+        canvas: Tensor,
+        which: Tensor,
+    ) -> Iterator[Tensor]:
+        """Guided logits of positions `which` of `conditional` [M, width], a few at a time; see `LogitChunks`."""
+        device = self._bias.device
+        for part in torch.split(which, len(self._logits) // 2):
+            at = part.to(device)
+            logits = torch.addmm(self._bias, conditional[at], self._table, out=self._logits[: len(part)])
+            two = guided[part]
+            if not two.any():
+                yield from torch.split(logits, self._chunk_rows)
+                continue
+            of_null = null[null_rows[part][two].to(device)]
+            end = len(part) + len(of_null)
+            null_logits = torch.addmm(self._bias, of_null, self._table, out=self._logits[len(part) : end])
+            done = 0
+            for chunk, with_null, chunk_part in zip(
+                *(torch.split(each, self._chunk_rows) for each in (logits, two, part)), strict=True
+            ):
+                count = int(with_null.sum())
+                unconditional = null_logits[done : done + count]
+                done += count
+                chosen = chunk_part[with_null]
+                weight, of_rows = w[chosen, None].to(device), rows[chosen].to(device)
+                if count == len(chunk):
+                    yield self._guide(chunk, unconditional, weight, of_rows, canvas)
+                elif count:
+                    where = with_null.nonzero().squeeze(1).to(device)
+                    chunk[where] = self._guide(chunk[where], unconditional, weight, of_rows, canvas)
+                    yield chunk
+                else:
+                    yield chunk
 
 
-def _drafts_of_branches(drafts: Sequence[DraftInput], branches: int, *, conditional: bool) -> Draft:
-    """Drafts of one length as the model reads them: the conditional branch, which is the first, is given them."""
-    z = torch.stack([draft.z for draft in drafts])
-    tokens = torch.tensor([list(draft.tokens) for draft in drafts], device=z.device)
-    given = torch.zeros(branches, len(drafts), dtype=torch.bool, device=z.device)
-    given[0] = conditional
-    return Draft(tokens.repeat(branches, 1), z.repeat(branches, 1), given.flatten())
+def _with_null_draft(drafts: Sequence[DraftInput], null: Tensor) -> Draft:
+    """Drafts of one length as the model reads them, and behind them a row without a draft, for the null branch."""
+    z = torch.cat([torch.stack([draft.z for draft in drafts]), null])
+    tokens = torch.tensor([[*draft.tokens] for draft in (*drafts, drafts[0])], device=z.device)
+    given = torch.arange(len(z), device=z.device) < len(drafts)
+    return Draft(tokens, z, given)

@@ -40,6 +40,16 @@ class Condition:
     memory_kv: tuple[KeysValues, ...] = ()
     angles: tuple[Tensor, Tensor] | None = None
 
+    def select(self, rows: Tensor) -> "Condition":
+        """The condition of some rows [b], in this order; a row may be named several times."""
+        return Condition(
+            self.vector[rows],
+            None if self.memory is None else self.memory[rows],
+            None if self.draft is None else self.draft[rows],
+            tuple(KeysValues(keys[rows], values[rows]) for keys, values in self.memory_kv),
+            self.angles,
+        )
+
 
 class DenoisingTransformer(nn.Module):
     """Hidden states of the canvas: `(z_t [B, n], t [B], condition, before [B, n, width]) → [B, n, width]`.
