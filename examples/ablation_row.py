@@ -21,8 +21,7 @@ from torch import Tensor
 from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
 from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel, nonzero_model
-from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.likelihood import likelihood

@@ -27,8 +27,7 @@ from torch import Tensor
 from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
 from sgdd_engine.benchmark.measurement import race
-from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.generation import encode_written
 from sgdd_engine.models.device import compute_dtype

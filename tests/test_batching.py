@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdd_engine.data.batching import ExactLengthBatches
+from sgdd_engine.data.corpus import ExactLengthBatches
 from sgdd_engine.errors import DataError
 
 

@@ -15,11 +15,10 @@ from sgdd_engine.text.bert import BertEncoder, load_bert, read_bert_config
 from sgdd_engine.text.bert_tokenizer import BertTokenizer, read_bert_tokenizer
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder import load_encoder
-from sgdd_engine.text.encoder_network import NetworkSize, load_network, outline_network
-from sgdd_engine.text.encoder_spec import read_encoder_spec
-from sgdd_engine.text.fast_tokenizer import hash_tokenizer, untruncated_copy
+from sgdd_engine.text.encoder_files import minilm_folder
+from sgdd_engine.text.encoder_network import NetworkSize, load_network, outline_network, read_encoder_spec
+from sgdd_engine.text.encoder_tokenizer import hash_tokenizer, untruncated_copy
 from sgdd_engine.text.lazy_encoder import load_encoder_lazily
-from sgdd_engine.text.offline import minilm_folder
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.transformers_loading import load_auto_model, load_auto_tokenizer, outline_auto_model
 

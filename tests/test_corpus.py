@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sgdd_engine.data.batching import ExactLengthBatches
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.errors import DataError

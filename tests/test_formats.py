@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.formats import FORMATS, reads, without_ending
-from sgdd_engine.data.lines import MAX_LINE, decode_lines
+from sgdd_engine.data.lines import MAX_LINE, decode_lines, likely_encodings
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.data.table_layout import HEAD_LINES
-from sgdd_engine.data.text_encodings import likely_encodings
 from sgdd_engine.errors import DataError
 
 ROWS = ["The cat sat.", 'A dog, and a "bird".', "Ünïcode – naïve café."]

@@ -19,7 +19,7 @@ from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.data.cleaning import clean, rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.mini import CHECKPOINT, SENTENCES, mini_folder
-from sgdd_engine.text.offline import _SHA256
+from sgdd_engine.text.encoder_files import _SHA256
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "mini"
@@ -158,8 +158,8 @@ def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
     # The extra is taken away from this process alone: its name is another.
     script = (
         "import sys\n"
-        "from sgdd_engine.text import offline\n"
-        "offline.DISTRIBUTION = 'sgdd-no-such-distribution'\n"
+        "from sgdd_engine.text import encoder_files\n"
+        "encoder_files.DISTRIBUTION = 'sgdd-no-such-distribution'\n"
         "from sgdd_cli.main import main\n"
         "sys.argv = ['sgdd', 'sample', 'The old man opened the door.']\n"
         "main()\n"

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from sgdd_engine.data.pipeline import run_pipeline
+from sgdd_engine.data.encoding import run_pipeline
 
 # A thread cannot be interrupted, so a broken program must end its own waiting; a sound one never waits this long.
 BROKEN_AFTER_SECONDS = 600

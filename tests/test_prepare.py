@@ -23,9 +23,8 @@ from sgdd_engine.data.deduplicate import MIN_SENTENCES
 from sgdd_engine.data.groups import Group, tokenise
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.data.prepare import prepare
-from sgdd_engine.data.running_statistics import RunningStatistics
 from sgdd_engine.data.sources import StreamSource, open_source
-from sgdd_engine.data.vectors import StoredVectors
+from sgdd_engine.data.vectors import RunningStatistics, StoredVectors
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
 from sgdd_engine.text.config import TokenizerConfig

@@ -18,11 +18,10 @@ from typer.testing import CliRunner
 
 from sgdd_cli.main import app
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.data.hash_index import HashIndex
 from sgdd_engine.data.manifest import MANIFEST, SPLITS, Manifest
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
-from sgdd_engine.data.vector_reuse import ReusableVectors
+from sgdd_engine.data.vector_reuse import HashIndex, ReusableVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Notice, StageFinished, StageStarted
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig

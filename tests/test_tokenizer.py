@@ -9,8 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.text import unigram
-from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
-from sgdd_engine.text.wordpiece import readable
+from sgdd_engine.text.tokenizer import TextTokenizer, readable, train_unigram
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,8 +18,7 @@ from tiny_training import TINY, tiny
 
 from sgdd_engine.atomic_files import damage, replace_file
 from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
-from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.distributed import ALONE, CPU
 from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, TrainingProgress, Validated

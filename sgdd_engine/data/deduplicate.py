@@ -6,6 +6,7 @@ does not depend on the order of the source. Buckets that are too large for memor
 the hash.
 """
 
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.hash_index import content_hash
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
@@ -28,6 +28,11 @@ _MOST_DIGITS = 16  # half of the hash: a bucket that is still too large repeats 
 _BUFFER_CHARACTERS = 4_000_000  # held before a flush; 256 open files would exceed the limit of macOS
 _PROGRESS_EVERY = 5_000
 _EXACT_SPLITS_BELOW = 20_000
+
+
+def content_hash(sentence: str) -> bytes:
+    """The 128-bit BLAKE2b hash of a sentence."""
+    return hashlib.blake2b(sentence.encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sgdd_engine.data.source_registry import Source
 from sgdd_engine.data.vectors import vector_bytes
 from sgdd_engine.errors import SgddError
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.encoder_spec import encoder_vocabulary, read_encoder_spec
+from sgdd_engine.text.encoder_network import encoder_vocabulary, read_encoder_spec
 from sgdd_engine.text.tokenizer import train_unigram
 from sgdd_engine.text.words import count_words
 

@@ -1,14 +1,16 @@
 """The second pass of preparation: groups of distinct sentences become shards, in a pipeline on every rank."""
 
-from collections.abc import Iterator
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
-from sgdd_engine.data.heap_trim import trim_heap
-from sgdd_engine.data.pipeline import Poll, run_pipeline
 from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_shard
 from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.distributed import World
@@ -18,6 +20,14 @@ from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 ENCODING = "encoding"
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+Computed = TypeVar("Computed")
+Result = TypeVar("Result")
+
+# Reports the item before, if it is stored by now, without waiting for it.
+Poll = Callable[[], None]
 
 
 @dataclass
@@ -161,3 +171,63 @@ class ShardBuilder:
     def _report(self, record: ShardRecord) -> None:
         if record.shard is not None:
             self.progress.add(0, Path(record.shard.file).stem)
+
+
+def run_pipeline(
+    items: Iterator[Item],
+    load: Callable[[Item], Loaded],
+    compute: Callable[[Loaded, Poll], Computed],
+    store: Callable[[Computed], Result],
+    on_result: Callable[[Result], None],
+) -> None:
+    """Pass each item through three stages, in the order of the items.
+
+    One thread loads an item while the caller's thread computes the item before, and another thread stores the one
+    before that. At most these three are held in memory. An exception in a stage is raised here; an item that is
+    being stored at that moment is still completed.
+
+    Args:
+        items: Taken one at a time by the loading thread.
+        load: The first stage.
+        compute: The second stage, in the caller's thread. It may call its second argument at any time, so that a
+            result, or a failure to store, is reported before the stage ends.
+        store: The third stage.
+        on_result: Called with each result, in the caller's thread.
+    """
+    with ThreadPoolExecutor(1, "load") as loader, ThreadPoolExecutor(1, "store") as storer:
+        storing: Future[Result] | None = None
+
+        def collect(*, wait: bool) -> None:
+            nonlocal storing
+            if storing is not None and (wait or storing.done()):
+                result = storing.result()
+                storing = None
+                on_result(result)
+
+        def poll() -> None:
+            collect(wait=False)
+
+        loading = loader.submit(_load_next, items, load)
+        while loaded := loading.result():
+            loading = loader.submit(_load_next, items, load)
+            computed = compute(loaded[0], poll)
+            collect(wait=True)
+            storing = storer.submit(store, computed)
+        collect(wait=True)
+
+
+def _load_next(items: Iterator[Item], load: Callable[[Item], Loaded]) -> tuple[Loaded] | None:
+    """The next item, loaded, as the only element of a tuple; None at the end."""
+    for item in items:
+        return (load(item),)
+    return None
+
+
+def trim_heap() -> None:
+    """Return freed memory that the C library still holds to the system, where it can (glibc).
+
+    Batches of many different shapes, or the training of a vocabulary, fragment the heap: without this call the
+    resident memory of a long preparation grows.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

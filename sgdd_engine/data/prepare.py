@@ -13,22 +13,24 @@ from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus, check_size
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, deduplicate, read_distinct, too_few
-from sgdd_engine.data.encoding import EncodingProgress, ShardBuilder
+from sgdd_engine.data.encoding import EncodingProgress, ShardBuilder, trim_heap
 from sgdd_engine.data.groups import split_into_groups
-from sgdd_engine.data.heap_trim import trim_heap
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
-from sgdd_engine.data.preparation_spec import PreparationSpec, make_spec, refuse_differences, spec_of
+from sgdd_engine.data.shards import Totals, write_statistics
 from sgdd_engine.data.source_registry import Source
-from sgdd_engine.data.totals import Totals, write_statistics
 from sgdd_engine.data.vector_reuse import ReusableVectors, open_reusable_corpus, refuse_other_encoder
 from sgdd_engine.data.workspace import (
     INPUT,
     STATE,
+    PreparationSpec,
     clear,
     disk_errors,
     locked,
+    make_spec,
     read_state,
+    refuse_differences,
     refuse_foreign,
+    spec_of,
 )
 from sgdd_engine.distributed import ALONE, World, run_on_rank0
 from sgdd_engine.errors import SgddError

@@ -1,7 +1,7 @@
 """Reuse of sentence vectors that another prepared corpus already holds, instead of encoding again."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
-from sgdd_engine.data.hash_index import HashIndex, HashPairs, hash_pairs
+from sgdd_engine.data.deduplicate import content_hash
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vectors import StoredVectors, is_finer
 from sgdd_engine.errors import DataError
@@ -18,6 +18,8 @@ from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStar
 from sgdd_engine.text.reference import EncoderReference
 
 VECTORS = "vectors"
+# 128-bit hashes as two 64-bit numbers each, `[N, 2]`.
+HashPairs = npt.NDArray[np.uint64]
 
 
 def open_reusable_corpus(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
@@ -67,6 +69,42 @@ def refuse_other_encoder(corpus: Corpus, encoder: EncoderReference) -> None:
             f"The vectors of `{corpus.folder}` were computed in {recorded.dtype}, not {encoder.dtype}.",
             f"Encode in the same arithmetic: --set encoder.precision={recorded.config().precision}",
         )
+
+
+def hash_pairs(sentences: Iterable[str]) -> HashPairs:
+    """The content hashes of sentences as two 64-bit numbers each, `[N, 2]`."""
+    joined = b"".join(map(content_hash, sentences))
+    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+class HashIndex:
+    """Finds the row of a content hash by binary search.
+
+    Memory: 24 bytes per row; 40 during construction.
+
+    Args:
+        rows: The hashes in the order of their rows, `[N, 2]`, all different.
+    """
+
+    def __init__(self, rows: HashPairs) -> None:
+        self._order: npt.NDArray[np.int64] = np.lexsort((rows[:, 1], rows[:, 0]))
+        self._first = rows[self._order, 0]
+        self._second = rows[self._order, 1]
+
+    def find(self, wanted: HashPairs) -> npt.NDArray[np.int64]:
+        """The row of each hash, -1 where there is none, `[M]`."""
+        found = np.full(len(wanted), -1, np.int64)
+        positions = np.searchsorted(self._first, wanted[:, 0])
+        pending = np.arange(len(wanted))
+        # Hashes with an equal first half are neighbours in the sorted order; a second round is very rare.
+        while len(pending):
+            pending = pending[positions[pending] < len(self._first)]
+            pending = pending[self._first[positions[pending]] == wanted[pending, 0]]
+            same = self._second[positions[pending]] == wanted[pending, 1]
+            found[pending[same]] = self._order[positions[pending[same]]]
+            pending = pending[~same]
+            positions[pending] += 1
+        return found
 
 
 @dataclass(frozen=True)

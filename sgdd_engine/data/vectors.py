@@ -1,4 +1,4 @@
-"""Storage of sentence vectors: half or single precision, or 8-bit integers with one scale per vector."""
+"""Stored sentence vectors, their number types (int8 with a scale each, half or single precision), and statistics."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,11 @@ _TORCH: dict[EmbeddingDtype, torch.dtype] = {
 }
 _NUMPY: dict[EmbeddingDtype, type[np.generic]] = {"int8": np.int8, "fp16": np.float16, "fp32": np.float32}
 _INT8_MAX = 127
+_BLOCK_ROWS = 4096
+# Below this share of the average deviation a dimension counts as constant.
+_CONSTANT_BELOW = 1e-3
+
+Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -118,3 +123,45 @@ def cosine_loss(vectors: torch.Tensor, values: torch.Tensor, scale: torch.Tensor
     one_zero = (norm_u == 0) ^ (norm_w == 0)
     scaled = loss / torch.where((norm_u == 0) | (norm_w == 0), 1, 2 * norm_u * norm_w)
     return torch.where(both_zero, 0.0, torch.where(one_zero, 1.0, scaled))
+
+
+@dataclass(frozen=True)
+class RunningStatistics:
+    """Count, mean `[D]` and sum of squared distances from the mean `[D]` of vectors, block by block in float64."""
+
+    count: int
+    mean: Vector
+    squares: Vector
+
+    @classmethod
+    def from_vectors(cls, vectors: StoredVectors) -> "RunningStatistics":
+        """The statistics of stored vectors; blocks keep the float64 copies small."""
+        dim = vectors.values.shape[1]
+        result = cls(0, np.zeros(dim), np.zeros(dim))
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            block = vectors.dequantize(slice(start, start + _BLOCK_ROWS)).astype(np.float64)
+            mean = block.mean(axis=0)
+            result = result.merged(cls(len(block), mean, np.square(block - mean).sum(axis=0)))
+        return result
+
+    def merged(self, other: "RunningStatistics") -> "RunningStatistics":
+        """The statistics of both sets of vectors together (Chan, Golub and LeVeque 1979, eq. 2.1)."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        return RunningStatistics(
+            count,
+            self.mean + delta * (other.count / count),
+            self.squares + other.squares + delta**2 * (self.count * other.count / count),
+        )
+
+    def std(self) -> Vector:
+        """The standard deviation `[D]`, above 0 everywhere.
+
+        A constant dimension gets the average deviation of all dimensions: divided by a tiny deviation, rounding
+        noise would become large.
+        """
+        std = np.sqrt(self.squares / max(self.count - 1, 1))
+        average = float(std.mean()) or 1.0
+        return np.where(std > _CONSTANT_BELOW * average, std, average)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdd_engine.data.batching import ExactLengthBatches
+from sgdd_engine.data.corpus import ExactLengthBatches
 from sgdd_engine.diffusion.objective import nelbo_nats, ratio_bucket
 from sgdd_engine.evaluation.bootstrap import Floats, ratio_with_error
 from sgdd_engine.evaluation.calibration import Calibration

@@ -7,7 +7,7 @@ import torch
 
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.encoder import SentenceEncoder
-from sgdd_engine.text.fast_tokenizer import FastTokenizer
+from sgdd_engine.text.encoder_tokenizer import FastTokenizer
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 # Rows per step of the float64 sums, so that a table of 250,002 × 1024 is never copied as a whole.

@@ -15,8 +15,7 @@ from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights
 from sgdd_engine.text.encoder_network import NetworkSize, check_files, load_network
-from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, TokenizedBatch
-from sgdd_engine.text.fast_tokenizer import FastTokenizer, load_tokenizer
+from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, FastTokenizer, TokenizedBatch, load_tokenizer
 from sgdd_engine.text.module_chain import read_module_chain
 from sgdd_engine.text.pooling import POOLINGS
 from sgdd_engine.text.reference import EncoderReference

@@ -17,7 +17,7 @@ from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConf
 from sgdd_engine.models.cross_entropy import rows_at_once
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.encoder_spec import read_encoder_spec
+from sgdd_engine.text.encoder_network import read_encoder_spec
 from sgdd_engine.training.config import TrainConfig
 
 # Arithmetic per token depends on the sentence's length through what is done once per sentence.

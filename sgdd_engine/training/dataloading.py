@@ -15,8 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.data.corpus import CorpusSplit
+from sgdd_engine.data.corpus import CorpusSplit, ExactLengthBatches
 
 
 class DraftBatch(NamedTuple):

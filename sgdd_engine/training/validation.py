@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdd_engine.data.batching import ExactLengthBatches
-from sgdd_engine.data.corpus import CorpusSplit
+from sgdd_engine.data.corpus import CorpusSplit, ExactLengthBatches
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.diffusion.corruption import q_sample
 from sgdd_engine.diffusion.objective import AccuracyByMaskRatio, nelbo_nats
