@@ -5,7 +5,7 @@ A name may carry parameters: `polynomial:exponent=3` builds the entry `polynomia
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView, Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
@@ -25,9 +25,11 @@ class Registry(Generic[T]):
     An entry holds no state: one object serves all who ask for the same name and parameters. It is a class, which is
     instantiated with the parameters, or a function or a class with arguments that its users give, whose other arguments
     are the parameters. Parameters have a default of type `int`, `float`, `bool` or `str`, which says how they are read.
+    An entry that is never built, since all of a kind are used together, may be any object: see `add` and `items`.
 
     Args:
         kind: What an entry is, in the words of an error message, such as "masking schedule".
+        entries: Those that are there from the start, by name.
 
     Example:
         >>> SCHEDULES: Registry[MaskingSchedule] = Registry("masking schedule")
@@ -36,9 +38,9 @@ class Registry(Generic[T]):
         >>> SCHEDULES.build("linear")
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, T] | None = None) -> None:
         self.kind = kind
-        self._entries: dict[str, Callable[..., Any]] = {}
+        self._entries: dict[str, Any] = dict(entries or {})
         self._old_names: dict[str, str] = {}
         self._built: dict[str, T] = {}
 
@@ -50,12 +52,32 @@ class Registry(Generic[T]):
         """
 
         def add(entry: Entry) -> Entry:
-            if self._entries.setdefault(name, entry) is not entry:
-                raise ValueError(f"The {self.kind} `{name}` is registered already.")
+            self.add(name, entry)
             self._old_names |= dict.fromkeys(old_names, name)
             return entry
 
         return add
+
+    def add(self, name: str, entry: object) -> None:
+        """Add an entry under a name.
+
+        Raises:
+            ValueError: the name is taken by another entry.
+        """
+        if self._entries.setdefault(name, entry) is not entry:
+            raise ValueError(f"The {self.kind} `{name}` is registered already.")
+
+    def items(self) -> ItemsView[str, T]:
+        """All names with what is registered under them, not built, in the order in which they were registered.
+
+        Entries of other packages are among them after `load_extensions`.
+        """
+        return self._entries.items()
+
+    def __getitem__(self, name: str) -> T:
+        """What is registered under a known name, not built; a KeyError where there is nothing."""
+        found: T = self._entries[name]
+        return found
 
     def names(self) -> tuple[str, ...]:
         """The names, in the order in which they were registered."""
@@ -98,11 +120,18 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: there is none.
         """
-        found: Any = self._entry(name, self.kind)
-        return found  # type: ignore[no-any-return]
+        found: T = self._entry(name, self.kind)
+        return found
 
-    def _entry(self, name: str, key: str) -> Callable[..., Any]:
-        failed = [] if name in self._entries else _load_extensions()
+    def find(self, name: str) -> T | None:
+        """What is registered under a name, not built; None where no package registers it."""
+        if name not in self._entries:
+            load_extensions()
+        found: T | None = self._entries.get(name)
+        return found
+
+    def _entry(self, name: str, key: str) -> Any:  # noqa: ANN401 - a class, a function or an object
+        failed = [] if name in self._entries else load_extensions()
         if name in self._entries:
             return self._entries[name]
         near = difflib.get_close_matches(name, self._entries, n=1)
@@ -150,8 +179,8 @@ def _read(value: str, default: object, what: str) -> object:
         raise ConfigError(f"{what} is {value!r}; it must be of type {kind.__name__}.") from None
 
 
-def _load_extensions() -> list[str]:
-    """Import the modules of `sgdd.extensions`; returns a sentence for each that fails."""
+def load_extensions() -> list[str]:
+    """Import the modules of `sgdd.extensions`, which add their entries; returns a sentence for each that fails."""
     failed = []
     for point in entry_points(group=EXTENSIONS):
         try:

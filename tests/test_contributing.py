@@ -17,6 +17,7 @@ from sgdd_engine.config_fields import check_choices
 from sgdd_engine.data import formats, source_registry
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.formats import without_ending
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
@@ -41,8 +42,11 @@ REGISTRIES = (
     times.TIMES,
     position_rules.POSITION_RULES,
     refinement.PROPOSERS,
+    source_registry.SOURCES,
+    formats.FORMATS,
+    pooling.POOLINGS,
 )
-TABLES = (source_registry.SOURCES, formats.FORMATS, pooling.POOLINGS, metrics.METRICS)
+TABLES = (metrics.METRICS,)
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +158,15 @@ def test_a_proposal_brings_candidates_closer(installed, model, sentences):
 
 
 def test_a_source_and_a_format_are_prepared(installed, tiny_encoder, tmp_path):
-    importlib.import_module("my_package.source")
     film = tmp_path / "Film.SRT"
+    assert without_ending(film.name) == "Film"
     film.write_text("1\n00:00:01,000 --> 00:00:02,000\nThe baker sold a letter.\n\n2\n", encoding="utf-8")
     assert [line for line in open_source(str(film), DataConfig()).lines() if line] == [
         "The baker sold a letter."
     ]
+    (tmp_path / "films").mkdir()
+    film.rename(tmp_path / "films" / film.name)
+    assert open_source(str(tmp_path / "films"), DataConfig()).notices() == [], "no file is skipped"
     config = DataConfig(validation_share=0.2)
     prepare(
         open_source("greetings:Anna,Tom,Ina,Otto,Maria", config),
@@ -173,7 +180,6 @@ def test_a_source_and_a_format_are_prepared(installed, tiny_encoder, tmp_path):
 
 
 def test_a_pooling_makes_vectors(installed, tiny_encoder, tiny_encoder_folder, sentences):
-    importlib.import_module("my_package.pooling")
     encoder = load_encoder(EncoderConfig(name=str(tiny_encoder_folder), pooling="max"))
     assert encoder.reference.pooling == "max"
     vectors = encoder.encode(sentences[:3])

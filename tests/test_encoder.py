@@ -20,7 +20,7 @@ from sgdd_engine.text.encoder_network import read_encoder_spec
 from sgdd_engine.text.hub import _choose_files
 from sgdd_engine.text.lazy_encoder import load_encoder_lazily
 from sgdd_engine.text.module_chain import read_module_chain
-from sgdd_engine.text.pooling import POOLINGS, register_pooling
+from sgdd_engine.text.pooling import POOLINGS
 from sgdd_engine.text.reference import EncoderReference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,8 +111,8 @@ def test_pooling_leaves_padding_out():
     states = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
     expected = torch.stack([states[0, :2].mean(dim=0), states[1].mean(dim=0)])
-    torch.testing.assert_close(POOLINGS["mean"](states, mask), expected)
-    torch.testing.assert_close(POOLINGS["cls"](states, mask), states[:, 0])
+    torch.testing.assert_close(POOLINGS.build("mean")(states, mask), expected)
+    torch.testing.assert_close(POOLINGS.build("cls")(states, mask), states[:, 0])
 
 
 def test_no_text_gives_no_rows_and_the_empty_text_gives_a_vector(tiny_encoder):
@@ -179,9 +179,10 @@ def test_other_poolings_are_refused(copied, pooling):
 
 def test_a_pooling_that_is_added_is_read_recorded_and_found_again(copied, sentences, monkeypatch):
     # Undone at the end, with what is registered here.
-    monkeypatch.setitem(POOLINGS, "max", None)
+    for table in ("_entries", "_built"):
+        monkeypatch.setattr(POOLINGS, table, dict(getattr(POOLINGS, table)))
 
-    @register_pooling("max")
+    @POOLINGS.register("max")
     def pool_max(states, mask):
         return states.masked_fill(~mask.bool().unsqueeze(-1), -torch.inf).amax(dim=1).float()
 
@@ -191,7 +192,7 @@ def test_a_pooling_that_is_added_is_read_recorded_and_found_again(copied, senten
     vectors = encoder.encode(sentences[:5])
     assert torch.equal(load_encoder_like(encoder.reference).encode(sentences[:5]), vectors)
     assert not torch.allclose(load_encoder(config_for(copied, pooling="mean")).encode(sentences[:5]), vectors)
-    monkeypatch.delitem(POOLINGS, "max")
+    del POOLINGS._entries["max"]
     with pytest.raises(EncoderError, match="pooling `max`"):
         load_encoder_like(encoder.reference)
 

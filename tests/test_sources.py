@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
 
+from sgdd_engine import registry
 from sgdd_engine.data.cleaning import Rejection, clean, rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.hub import HubSource, explain, text_rows
-from sgdd_engine.data.source_registry import SOURCES, Source, source
+from sgdd_engine.data.source_registry import SOURCES, Source
 from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.errors import DataError
 
@@ -99,10 +101,10 @@ def test_a_prepared_corpus_is_no_source_of_text(tiny_corpus_folder):
 
 
 def test_a_registered_name_or_prefix_opens_its_source(monkeypatch):
-    monkeypatch.setitem(SOURCES, "once", None)  # both are taken out again
-    monkeypatch.setitem(SOURCES, "say:", None)
+    monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))  # both are taken out again
 
-    @source("once", "say:")
+    @SOURCES.register("once")
+    @SOURCES.register("say:")
     class Said(Source):
         def __init__(self, name, config):
             self.name = name
@@ -117,6 +119,22 @@ def test_a_registered_name_or_prefix_opens_its_source(monkeypatch):
     assert read("say:some text") == ["say:some text"]
     said = open_source("say:x", DataConfig())
     assert (said.notices(), said.estimated_lines()) == ([], None)
+
+
+def test_a_broken_extension_is_named_where_it_may_be_the_one_that_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken_films.py").write_text("raise RuntimeError('half installed')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [EntryPoint("films", "broken_films", registry.EXTENSIONS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    broken = "The extension `films` (broken_films) is broken: RuntimeError: half installed"
+    film, tale = tmp_path / "a.srt", tmp_path / "a.txt"
+    film.write_text("One.\n")
+    tale.write_text("One.\n")
+    assert open_source(str(film), DataConfig()).notices() == [broken]
+    assert open_source(str(tale), DataConfig()).notices() == []
+    with pytest.raises(DataError) as refused:
+        open_source("film:a", DataConfig())
+    assert broken in refused.value.hint
 
 
 # --- data sets of `save_to_disk`

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sgdd_engine.data.lines import COMPRESSED, read_chunks, read_lines, unreadable
 from sgdd_engine.data.table_layout import TableHead, find_layout, listed
 from sgdd_engine.errors import DataError
+from sgdd_engine.registry import Registry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,7 @@ class TextFile:
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of file is read.
+    """How one kind of file is read; see `reads`.
 
     Attributes:
         rows: Gives the text of every row; raises `DataError` with the place of whatever cannot be read.
@@ -62,7 +63,8 @@ class Format:
     row_per_line: bool = False
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: Registry[Format] = Registry("ending of a file")
+"""Formats by the endings of files, in lower case and with their dots."""
 
 
 def reads(
@@ -71,7 +73,8 @@ def reads(
     """Register the decorated function as the reader of files with these endings; see `Format`."""
 
     def register(rows: Callable[[TextFile], Iterator[str]]) -> Callable[[TextFile], Iterator[str]]:
-        FORMATS.update(dict.fromkeys(endings, Format(rows, count, row_per_line)))
+        for kind in endings:
+            FORMATS.add(kind, Format(rows, count, row_per_line))
         return rows
 
     return register
@@ -100,7 +103,7 @@ def ending(name: str) -> str:
 def without_ending(name: str) -> str:
     """A file name without the endings that sgdd knows: `tales` for `tales.csv.gz`, `notes.v2` as it is."""
     stem = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in COMPRESSED else name
-    return stem[: -len(Path(stem).suffix)] if Path(stem).suffix.lower() in FORMATS else stem
+    return stem if FORMATS.find(ending(name)) is None else stem[: -len(Path(stem).suffix)]
 
 
 def format_of(path: Path) -> Format:
@@ -112,7 +115,7 @@ def format_of(path: Path) -> Format:
     kind = ending(path.name)
     if kind in _REFUSED:
         raise DataError(f"`{path}` is a {kind} file, which sgdd does not read.", _REFUSED[kind])
-    return FORMATS.get(kind, FORMATS[".txt"])
+    return FORMATS.find(kind) or FORMATS[".txt"]
 
 
 @reads(".txt", ".text", row_per_line=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.formats import arrow_texts
-from sgdd_engine.data.source_registry import Source, source
+from sgdd_engine.data.source_registry import SOURCES, Source
 from sgdd_engine.errors import DataError
 from sgdd_engine.text import hub
 
@@ -111,12 +111,12 @@ class HubSource(Source):
         return str(answer.sha)
 
 
-@source("bookcorpus")
+@SOURCES.register("bookcorpus")
 def _bookcorpus(spec: str, config: DataConfig) -> Source:
     return HubSource(spec, BOOKCORPUS, None, config)
 
 
-@source("hf:")
+@SOURCES.register("hf:")
 def _named_dataset(spec: str, config: DataConfig) -> Source:
     dataset, _, subset = spec.removeprefix("hf:").partition(":")
     if not dataset:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.registry import Registry
 
 
 class Source(ABC):
@@ -54,19 +55,5 @@ class Source(ABC):
         return []
 
 
-Opener = Callable[[str, DataConfig], Source]
-SOURCES: dict[str, Opener] = {}
-
-
-def source(*names: str) -> Callable[[Opener], Opener]:
-    """Register the decorated function or class as what opens sources of these names.
-
-    Args:
-        names: What the user writes; a name that ends in `:` is a prefix of it.
-    """
-
-    def register(opener: Opener) -> Opener:
-        SOURCES.update(dict.fromkeys(names, opener))
-        return opener
-
-    return register
+SOURCES: Registry[Callable[[str, DataConfig], Source]] = Registry("source of text")
+"""What opens a source, by what the user writes; a name that ends in `:` is a prefix of it."""

@@ -1,7 +1,7 @@
 """Sources of text: `open_source` turns what the user named into rows of raw text.
 
-To add a kind of source, derive a class from `Source` and register it (or a function that makes one) with
-`@source("name")` or `@source("prefix:")`. Formats of files are in `formats.py`.
+To add a kind of source, derive a class from `Source` and register it (or a function that makes one) in `SOURCES`,
+under a name or a `prefix:`. Formats of files are in `formats.py`.
 """
 
 import glob
@@ -21,14 +21,9 @@ from sgdd_engine.data.formats import FORMATS, MAX_ROW, TextFile, ending, format_
 from sgdd_engine.data.hub import text_rows
 from sgdd_engine.data.lines import COMPRESSED, decode_lines, read_lines, unreadable
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER
-from sgdd_engine.data.source_registry import SOURCES, Source, source
+from sgdd_engine.data.source_registry import SOURCES, Source
 from sgdd_engine.errors import DataError
-
-READABLE = f"{', '.join(FORMATS)}; text also as {', '.join(COMPRESSED)}"
-_KNOWN = (
-    f"Give a file, a folder or a pattern of files ({READABLE}), `-` for standard input, `builtin`, `bookcorpus`, or "
-    "`hf:owner/name`."
-)
+from sgdd_engine.registry import load_extensions
 
 # Lines from which the number of lines of a file is estimated.
 _SAMPLE_LINES = 1000
@@ -46,11 +41,11 @@ def open_source(spec: str, config: DataConfig) -> Source:
         DataError: If there is no such file, or no file in the folder that can be read. The hub is not asked yet.
     """
     prefix = spec[: spec.find(":") + 1]
-    opener = SOURCES.get(spec) or SOURCES.get(prefix) or _open_path
+    opener = SOURCES.find(spec) or (SOURCES.find(prefix) if prefix else None) or _open_path
     return opener(spec, config)
 
 
-@source("builtin")
+@SOURCES.register("builtin")
 class BuiltinSource(Source):
     """Generated sentences of a seeded grammar; they need no network."""
 
@@ -79,7 +74,7 @@ class BuiltinSource(Source):
         return builtin_sentences(count, seed=self._config.seed)
 
 
-@source("-")
+@SOURCES.register("-")
 def _standard_input(_spec: str, config: DataConfig) -> Source:
     if sys.stdin is None:
         raise DataError("Standard input is closed.", "Name a file, or pipe text into the command.")
@@ -99,13 +94,27 @@ def _open_path(spec: str, config: DataConfig) -> Source:
         found = sorted(Path(name) for name in glob.glob(spec, recursive=True))  # noqa: PTH207 - absolute too
         if files := [path for path in found if path.is_file()]:
             return FilesSource(spec, files, config)
-        raise DataError(f"No file matches `{spec}`.", _KNOWN)
+        raise DataError(f"No file matches `{spec}`.", _known_sources())
     hint = (
         f"For a data set of the hub write `hf:{spec}`."
         if spec.count("/") == 1 and not path.suffix
-        else _KNOWN
+        else _known_sources()
     )
     raise DataError(f"There is no file or folder `{spec}`.", hint)
+
+
+def _readable() -> str:
+    """The endings of files that sgdd and its extensions read."""
+    return f"{', '.join(FORMATS.names())}; text also as {', '.join(COMPRESSED)}"
+
+
+def _known_sources() -> str:
+    """The hint where a name opens nothing: what can be named, and which extensions are broken."""
+    known = (
+        f"Give a file, a folder or a pattern of files ({_readable()}), `-` for standard input, `builtin`, "
+        "`bookcorpus`, or `hf:owner/name`."
+    )
+    return "\n".join([known, *load_extensions()])
 
 
 def _open_folder(spec: str, folder: Path, config: DataConfig) -> Source:
@@ -133,13 +142,15 @@ def files_under(folder: Path) -> tuple[list[Path], list[Path]]:
         for path in folder.rglob("*")
         if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    files = [path for path in found if path.is_file() and ending(path.name) in FORMATS]
-    skipped = [path for path in found if not path.is_file() or ending(path.name) not in FORMATS]
+    endings = {ending(path.name) for path in found}
+    known = {kind for kind in endings if FORMATS.find(kind) is not None}
+    files = [path for path in found if path.is_file() and ending(path.name) in known]
+    skipped = [path for path in found if not path.is_file() or ending(path.name) not in known]
     if not files:
         raise DataError(
             f"The folder `{folder}` holds no file that sgdd reads"
             + (f", but {_some(skipped)}." if skipped else "."),
-            f"sgdd reads {READABLE}; other endings are read as plain text where a pattern names them.",
+            f"sgdd reads {_readable()}; other endings are read as plain text where a pattern names them.",
         )
     return files, skipped
 
@@ -194,10 +205,15 @@ class FilesSource(Source):
         return round(total * len(sample) / sum(sample)) if sample else None
 
     def notices(self) -> list[str]:
-        """The files of the folder that are not read."""
-        if not self._skipped:
-            return []
-        return [f"Skipped in `{self.name}`: {_some(self._skipped)}, whose format sgdd does not read."]
+        """The files of the folder that are not read; and the broken extensions, one of which may know an ending."""
+        notices = []
+        if self._skipped:
+            notices.append(
+                f"Skipped in `{self.name}`: {_some(self._skipped)}, whose format sgdd does not read."
+            )
+        if self._skipped or not all(FORMATS.find(ending(file.path.name)) for file in self._files):
+            notices += load_extensions()
+        return notices
 
 
 class StreamSource(Source):

@@ -20,7 +20,8 @@ class EncoderConfig:
     name: str = option(BGE_M3, "Hugging Face name, a local folder, or `minilm` (offline extra)")
     revision: str | None = option(None, "hub commit; empty means the pinned or newest one, which is recorded")
     pooling: str = option(
-        "auto", f"how token states become one vector: {', '.join(POOLINGS)}; auto reads the model's files"
+        "auto",
+        f"how token states become one vector: {', '.join(POOLINGS.names())}; auto reads the model's files",
     )
     max_tokens: int = option(512, "encoder tokens read per sentence; longer text is cut, and said")
     batch_tokens: int = option(8192, "encoder tokens per batch")
@@ -30,11 +31,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "encoder")
-        poolings = ("auto", *POOLINGS)
-        require(
-            self.pooling in poolings,
-            f"encoder.pooling is {self.pooling!r}; it must be one of {', '.join(poolings)}.",
-        )
+        if self.pooling != "auto":
+            POOLINGS.canonical(self.pooling, "encoder.pooling")
         require(bool(self.name.strip()), "encoder.name is empty.", f"Name an encoder, for example {BGE_M3}.")
         require(self.max_tokens >= 8, f"encoder.max_tokens is {self.max_tokens}; it must be at least 8.")
         require(

@@ -55,7 +55,7 @@ class SentenceEncoder:
         self.tokenizer: FastTokenizer = tokenizer.own
         self.truncated = 0
         self._network = network
-        self._pool = POOLINGS[reference.pooling]
+        self._pool = POOLINGS.build(reference.pooling)
         self._batch_tokens = batch_tokens
         self._tokenize = tokenizer
 

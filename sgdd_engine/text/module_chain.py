@@ -108,11 +108,11 @@ def _read_pooling(path: Path) -> str:
     else:
         # sentence-transformers takes the mean where no mode is switched on.
         modes = [mode for key, mode in _OLD_KEYS.items() if settings.get(key)] or ["mean"]
-    if len(modes) == 1 and modes[0] in POOLINGS:
+    if len(modes) == 1 and POOLINGS.find(modes[0]) is not None:
         return str(modes[0])
     raise EncoderError(
         f"{path} asks for the pooling {' + '.join(map(str, modes))}, which cannot be honoured.",
-        f"sgdd knows the poolings {', '.join(POOLINGS)}; choose another encoder.",
+        f"sgdd knows the poolings {', '.join(POOLINGS.names())}; choose another encoder.",
     )
 
 

@@ -9,31 +9,24 @@ encoder's sentence-transformers files, and is recorded with the vectors. A pooli
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sgdd_engine.registry import Registry
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Pooling = Callable[["Tensor", "Tensor"], "Tensor"]
 
-POOLINGS: dict[str, Pooling] = {}
+POOLINGS: Registry[Pooling] = Registry("pooling")
+"""Poolings under the names that sentence-transformers gives them (`pooling_mode`)."""
 
 
-def register_pooling(name: str) -> Callable[[Pooling], Pooling]:
-    """Register a pooling under the name that sentence-transformers gives it (`pooling_mode`)."""
-
-    def register(pooling: Pooling) -> Pooling:
-        POOLINGS[name] = pooling
-        return pooling
-
-    return register
-
-
-@register_pooling("cls")
+@POOLINGS.register("cls")
 def pool_cls(states: "Tensor", mask: "Tensor") -> "Tensor":  # noqa: ARG001 - the signature of a pooling
     """The state of the first token."""
     return states[:, 0].float()
 
 
-@register_pooling("mean")
+@POOLINGS.register("mean")
 def pool_mean(states: "Tensor", mask: "Tensor") -> "Tensor":
     """The mean of the tokens' states, without the padding."""
     weights = mask.unsqueeze(-1).float()

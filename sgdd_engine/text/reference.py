@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sgdd_engine.errors import EncoderError
+from sgdd_engine.errors import ConfigError, EncoderError
 from sgdd_engine.text.config import MINILM, EncoderConfig
 from sgdd_engine.text.pooling import POOLINGS
 
@@ -98,11 +98,13 @@ class EncoderReference:
         Raises:
             EncoderError: If it pools in a way that is not registered here.
         """
-        if self.pooling not in POOLINGS:
+        try:
+            POOLINGS.canonical(self.pooling, "encoder.pooling")
+        except ConfigError as error:
             raise EncoderError(
                 f"The vectors of {self.name} were made with the pooling `{self.pooling}`, which is not known here.",
-                f"Known are {', '.join(POOLINGS)}; upgrade sgdd.",
-            )
+                "\n".join(filter(None, ["Upgrade sgdd, or install the package that has it.", error.hint])),
+            ) from error
         return EncoderConfig(
             name=self.name,
             revision=self.revision,
