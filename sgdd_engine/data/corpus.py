@@ -4,7 +4,7 @@ Data is copied only when a batch is gathered.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -133,9 +133,9 @@ class Corpus:
 
 
 class CorpusSplit:
-    """The rows of one split, in the order of its shards."""
+    """The rows of some shards in their order: those of one split, or of all."""
 
-    def __init__(self, folder: Path, shards: list[Shard], embedding_dim: int) -> None:
+    def __init__(self, folder: Path, shards: Sequence[Shard], embedding_dim: int) -> None:
         self._segments = [
             segment for shard in shards for segment in _open_shard(folder / shard.file, shard, embedding_dim)
         ]

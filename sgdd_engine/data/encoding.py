@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.groups import Group, TokenisedGroup, tokenise
-from sgdd_engine.data.shards import EncodedGroup, ShardRecord, encode, write_shard
+from sgdd_engine.data.groups import EncodedGroup, Group, TokenisedGroup, encode, tokenise
+from sgdd_engine.data.shards import ShardRecord, write_shard
 from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.distributed import World
 from sgdd_engine.errors import DataError
@@ -160,13 +160,14 @@ class ShardBuilder:
                 trim_heap()
 
         encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch, self.reusable)
-        self.progress.add(ready.candidates - len(ready.texts))
+        self.progress.add(len(ready.group.sentences) - len(ready.texts))
         return encoded
 
     def _store(self, encoded: EncodedGroup | ShardRecord) -> ShardRecord:
         if isinstance(encoded, ShardRecord):
             return encoded
-        return write_shard(encoded, self.out, self.work)
+        taken_from = None if self.reusable is None else self.reusable.fingerprint
+        return write_shard(encoded, self.out, self.work, taken_from)
 
     def _report(self, record: ShardRecord) -> None:
         if record.shard is not None:

@@ -3,66 +3,21 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 from safetensors.torch import save
 
 from sgdd_engine.atomic_files import publish, sha256_of, write_bytes, write_json
 from sgdd_engine.data.config import EmbeddingDtype
-from sgdd_engine.data.groups import TokenisedGroup
+from sgdd_engine.data.groups import EncodedGroup, ShardCounts, TokenisedGroup
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
-from sgdd_engine.data.vector_reuse import ReusableVectors
-from sgdd_engine.data.vectors import RunningStatistics, StoredVectors, convert_stored, cosine_loss, quantize
-from sgdd_engine.errors import DataError
-from sgdd_engine.text.encoder import SentenceEncoder
-
-# Reused vectors per step: converting them to another type goes through float32 copies.
-_REUSED_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class ShardCounts:
-    """Counts of one shard, or of several together.
-
-    Attributes:
-        too_long: Sentences left out for having too many tokens.
-        no_tokens: Sentences left out for having none.
-        tokens: Tokens of all rows.
-        max_tokens: Tokens of the longest row.
-        unknown_tokens: Tokens that are the unknown piece of the vocabulary.
-        truncated: Sentences that the encoder truncated.
-        cosine_lost: Sum over all rows of one minus the cosine between the encoder's vector and the stored one.
-        cosine_lost_most: The largest of these.
-    """
-
-    too_long: int = 0
-    no_tokens: int = 0
-    tokens: int = 0
-    max_tokens: int = 0
-    unknown_tokens: int = 0
-    truncated: int = 0
-    cosine_lost: float = 0.0
-    cosine_lost_most: float = 0.0
-
-    def __add__(self, other: "ShardCounts") -> "ShardCounts":
-        """The counts of both together."""
-        return ShardCounts(
-            too_long=self.too_long + other.too_long,
-            no_tokens=self.no_tokens + other.no_tokens,
-            tokens=self.tokens + other.tokens,
-            max_tokens=max(self.max_tokens, other.max_tokens),
-            unknown_tokens=self.unknown_tokens + other.unknown_tokens,
-            truncated=self.truncated + other.truncated,
-            cosine_lost=self.cosine_lost + other.cosine_lost,
-            cosine_lost_most=max(self.cosine_lost_most, other.cosine_lost_most),
-        )
+from sgdd_engine.data.vectors import RunningStatistics, StoredVectors
 
 
 @dataclass(frozen=True)
@@ -106,153 +61,46 @@ class ShardRecord:
             return None
 
 
-@dataclass(frozen=True)
-class EncodedGroup:
-    """A group with everything that its shard holds.
-
-    Attributes:
-        group: Sentences and token ids.
-        vectors: Their vectors as stored, `[N, D]`.
-        cosine_loss: One minus the cosine between the encoder's vector and the stored one, `[N]`; for a reused vector
-            between the vector of the other corpus and the stored one.
-        reusable: The corpus that the vectors at `group.reused_rows` come from.
-    """
-
-    group: TokenisedGroup
-    vectors: StoredVectors
-    cosine_loss: npt.NDArray[np.float32]
-    reusable: ReusableVectors | None = None
-
-    def sum_and_max_cosine_loss(self) -> tuple[float, float]:
-        """Sum and maximum of one minus the cosine to the encoder's vectors, the loss in a reused corpus included.
-
-        That corpus records only mean and maximum: each reused vector counts with the mean, and the maximum is a
-        bound, because angles at most add up: `1 - cos(a + b) <= (sqrt(1 - cos a) + sqrt(1 - cos b))²`.
-        """
-        total = float(self.cosine_loss.sum(dtype=np.float64))
-        largest = float(self.cosine_loss.max(initial=0))
-        reused = self.reused
-        if self.reusable is None or not len(reused):
-            return total, largest
-        conversion = float(self.cosine_loss[reused].max())
-        before = self.reusable.max_cosine_loss
-        bound = before if conversion == 0 else (math.sqrt(conversion) + math.sqrt(max(before, 0))) ** 2
-        return total + len(reused) * self.reusable.mean_cosine_loss, max(bound, largest)
-
-    @property
-    def reused(self) -> npt.NDArray[np.int64]:
-        """The rows of the group whose vectors come from the other corpus."""
-        rows = self.group.reused_rows
-        return np.empty(0, np.int64) if rows is None else np.flatnonzero(rows >= 0)
-
-
-def encode(
-    group: TokenisedGroup,
-    encoder: SentenceEncoder,
-    dtype: EmbeddingDtype,
-    on_batch: Callable[[int], None],
-    reusable: ReusableVectors | None = None,
-) -> EncodedGroup:
-    """Compute the vectors of a group; they are quantised on the encoder's device before they are copied to the CPU.
-
-    Args:
-        group: Tokenised for the encoder.
-        encoder: Computes the vectors that are not reused.
-        dtype: The storage type.
-        on_batch: Receives the number of vectors that each batch adds.
-        reusable: Holds the others, at `group.reused_rows`.
-
-    Raises:
-        DataError: If a vector is not finite as stored.
-    """
-    rows_of_group = len(group.texts)
-    vectors = StoredVectors.empty(rows_of_group, encoder.dim, dtype)
-    result = EncodedGroup(group, vectors, np.empty(rows_of_group, np.float32), reusable)
-    reused = result.reused
-    if reusable is not None and group.reused_rows is not None:
-        for start in range(0, len(reused), _REUSED_ROWS):
-            rows = reused[start : start + _REUSED_ROWS]
-            part, loss = convert_stored(reusable.vectors(group.reused_rows[rows]), dtype)
-            _assign(result, rows, part, loss)
-            on_batch(len(rows))
-    encoded = np.setdiff1d(np.arange(rows_of_group), reused, assume_unique=True)
-    for positions, batch in encoder.encode_parts(group.cut, on_batch):
-        values, scale = quantize(batch, dtype)
-        loss = cosine_loss(batch, values, scale).cpu()
-        part = StoredVectors(values.cpu().numpy(), None if scale is None else scale.cpu().numpy())
-        _assign(result, encoded[positions], part, loss)
-    return result
-
-
-def _assign(
-    result: EncodedGroup, rows: npt.NDArray[np.int64], part: StoredVectors, loss: torch.Tensor
-) -> None:
-    """Store some of the vectors in their rows.
-
-    Raises:
-        DataError: If one is not finite.
-    """
-    finite = torch.isfinite(loss)
-    if not finite.all():
-        text = result.group.texts[rows[int((~finite).nonzero()[0])]]
-        raise DataError(
-            f'The encoder\'s vector of "{text[:80]}" is not finite as {part.dtype}.',
-            "Store the vectors with --embedding-dtype fp32, or encode with --set encoder.precision=fp32.",
-        )
-    result.vectors.assign(rows, part)
-    result.cosine_loss[rows] = loss.numpy()
-
-
-def write_shard(encoded: EncodedGroup, out: Path, work: Path) -> ShardRecord:
+def write_shard(encoded: EncodedGroup, out: Path, work: Path, taken_from: str | None) -> ShardRecord:
     """Store an encoded group, and its record after the shard is on disk.
 
     Args:
         encoded: The group.
         out: The corpus folder; the shard appears there complete or not at all.
         work: A folder on the same file system for the unfinished file and the record.
+        taken_from: The fingerprint of the corpus that some vectors may come from.
     """
-    group, vectors = encoded.group, encoded.vectors
-    statistics = RunningStatistics.from_vectors(vectors)
-    cosine_lost, cosine_lost_most = encoded.sum_and_max_cosine_loss()
+    group, statistics = encoded.tokenised.group, RunningStatistics.from_vectors(encoded.vectors)
     record = ShardRecord(
-        shard=_write_arrow(group, vectors, out, work) if group.texts else None,
-        candidates=group.candidates,
-        counts=ShardCounts(
-            too_long=group.too_long,
-            no_tokens=group.no_tokens,
-            tokens=len(group.tokens),
-            max_tokens=int(group.lengths.max(initial=0)),
-            unknown_tokens=group.unknown_tokens,
-            truncated=group.truncated,
-            cosine_lost=cosine_lost,
-            cosine_lost_most=cosine_lost_most,
-        ),
+        shard=_write_arrow(encoded, out, work) if encoded.tokenised.texts else None,
+        candidates=len(group.sentences),
+        counts=encoded.counts,
         mean=statistics.mean.tolist(),
         squares=statistics.squares.tolist(),
-        taken=len(encoded.reused),
-        taken_from=None if encoded.reusable is None else encoded.reusable.fingerprint,
+        taken=encoded.reused,
+        taken_from=taken_from,
     )
     record.write(work, group.name)
     return record
 
 
-def _write_arrow(group: TokenisedGroup, vectors: StoredVectors, out: Path, work: Path) -> Shard:
+def _write_arrow(encoded: EncodedGroup, out: Path, work: Path) -> Shard:
     # Importing `datasets` takes 0.7 s, and reading a corpus does not need it.
     from datasets import Features  # noqa: PLC0415
     from datasets.arrow_writer import ArrowWriter  # noqa: PLC0415
 
-    columns = _columns(group, vectors)
+    columns, group = _columns(encoded.tokenised, encoded.vectors), encoded.tokenised.group
     temporary, final = work / f"{group.name}.arrow.tmp", out / f"{group.name}.arrow"
     with temporary.open("wb") as stream:
         features = Features({name: kind for name, (kind, _) in columns.items()})
         writer = ArrowWriter(stream=stream, features=features)
         # One record batch per shard: a reader then sees one array per column.
         table = pa.table({name: array for name, (_, array) in columns.items()})
-        writer.write_table(table, writer_batch_size=len(group.texts))
+        writer.write_table(table, writer_batch_size=table.num_rows)
         writer.finalize(close_stream=False)
     sha256, size = sha256_of(temporary), temporary.stat().st_size
     publish(temporary, final)
-    return Shard(final.name, group.split, len(group.texts), size, sha256)
+    return Shard(final.name, group.split, table.num_rows, size, sha256)
 
 
 def _columns(group: TokenisedGroup, vectors: StoredVectors) -> dict[str, tuple[Any, pa.Array]]:

@@ -1,7 +1,7 @@
 """Reuse of sentence vectors that another prepared corpus already holds, instead of encoding again."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.data.deduplicate import content_hash
-from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vectors import StoredVectors, is_finer
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.text.reference import EncoderReference
 
 VECTORS = "vectors"
-# 128-bit hashes as two 64-bit numbers each, `[N, 2]`.
-HashPairs = npt.NDArray[np.uint64]
+# 128-bit hashes as 16 bytes each; numpy sorts and compares them as a whole.
+_HASH = "S16"
+Hashes = npt.NDArray[np.bytes_]
 
 
 def open_reusable_corpus(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
@@ -71,10 +71,9 @@ def refuse_other_encoder(corpus: Corpus, encoder: EncoderReference) -> None:
         )
 
 
-def hash_pairs(sentences: Iterable[str]) -> HashPairs:
-    """The content hashes of sentences as two 64-bit numbers each, `[N, 2]`."""
-    joined = b"".join(map(content_hash, sentences))
-    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+def hash_sentences(sentences: Iterable[str]) -> Hashes:
+    """The content hashes of sentences, `[N]`."""
+    return np.frombuffer(b"".join(map(content_hash, sentences)), _HASH)
 
 
 class HashIndex:
@@ -83,28 +82,17 @@ class HashIndex:
     Memory: 24 bytes per row; 40 during construction.
 
     Args:
-        rows: The hashes in the order of their rows, `[N, 2]`, all different.
+        rows: The hashes in the order of their rows, `[N]`, all different.
     """
 
-    def __init__(self, rows: HashPairs) -> None:
-        self._order: npt.NDArray[np.int64] = np.lexsort((rows[:, 1], rows[:, 0]))
-        self._first = rows[self._order, 0]
-        self._second = rows[self._order, 1]
+    def __init__(self, rows: Hashes) -> None:
+        self._order: npt.NDArray[np.int64] = np.argsort(rows)
+        self._sorted = rows[self._order]
 
-    def find(self, wanted: HashPairs) -> npt.NDArray[np.int64]:
+    def find(self, wanted: Hashes) -> npt.NDArray[np.int64]:
         """The row of each hash, -1 where there is none, `[M]`."""
-        found = np.full(len(wanted), -1, np.int64)
-        positions = np.searchsorted(self._first, wanted[:, 0])
-        pending = np.arange(len(wanted))
-        # Hashes with an equal first half are neighbours in the sorted order; a second round is very rare.
-        while len(pending):
-            pending = pending[positions[pending] < len(self._first)]
-            pending = pending[self._first[positions[pending]] == wanted[pending, 0]]
-            same = self._second[positions[pending]] == wanted[pending, 1]
-            found[pending[same]] = self._order[positions[pending[same]]]
-            pending = pending[~same]
-            positions[pending] += 1
-        return found
+        places = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[places] == wanted, self._order[places], -1)
 
 
 @dataclass(frozen=True)
@@ -121,8 +109,7 @@ class ReusableVectors:
 
     corpus: Corpus
     fingerprint: str
-    _splits: tuple[CorpusSplit, ...]
-    _starts: npt.NDArray[np.int64]
+    _rows: CorpusSplit
     _index: HashIndex
 
     @classmethod
@@ -139,16 +126,18 @@ class ReusableVectors:
         Raises:
             DataError: If a shard is missing or damaged.
         """
-        sizes = corpus.manifest.splits
-        total = sum(sizes[split] for split in SPLITS)
+        total = sum(corpus.manifest.splits.values())
         on_event(StageStarted(VECTORS, total))
         if verify:
             corpus.verify()
-        splits = tuple(corpus.split(name) for name in SPLITS)
-        index = HashIndex(_hash_sentences(splits, total, on_event))
+        rows = CorpusSplit(corpus.folder, corpus.manifest.shards, corpus.embedding_dim)
+        hashes, done = np.empty(len(rows), _HASH), 0
+        for sentences in rows.texts():
+            hashes[done : done + len(sentences)] = hash_sentences(sentences)
+            done += len(sentences)
+            on_event(StageProgress(VECTORS, done))
         on_event(StageFinished(VECTORS, f"`{corpus.folder}` holds those of {total:,} sentences."))
-        starts = np.cumsum([0, *map(len, splits)])
-        return cls(corpus, corpus.manifest.fingerprint(), splits, starts, index)
+        return cls(corpus, corpus.manifest.fingerprint(), rows, HashIndex(hashes))
 
     @property
     def mean_cosine_loss(self) -> float:
@@ -166,30 +155,9 @@ class ReusableVectors:
         return self.corpus.manifest.embedding.get("truncated") == 0
 
     def find(self, sentences: list[str]) -> npt.NDArray[np.int64]:
-        """The row of each sentence in the corpus (all splits in order), -1 if it is not there, `[N]`."""
-        return self._index.find(hash_pairs(sentences))
+        """The row of each sentence in the corpus (all shards in order), -1 if it is not there, `[N]`."""
+        return self._index.find(hash_sentences(sentences))
 
     def vectors(self, rows: npt.NDArray[np.int64]) -> StoredVectors:
         """The vectors of some rows, in the number type of that corpus."""
-        dtype: EmbeddingDtype = self.corpus.manifest.embedding["dtype"]
-        result = StoredVectors.empty(len(rows), self.corpus.embedding_dim, dtype)
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(numbers):
-            where = np.flatnonzero(numbers == number)
-            result.assign(where, self._splits[number].stored(rows[where] - self._starts[number]))
-        return result
-
-
-def _hash_sentences(splits: tuple[CorpusSplit, ...], total: int, on_event: Listener) -> HashPairs:
-    hashes = np.empty((total, 2), np.uint64)
-    done = 0
-    for sentences in _sentences(splits):
-        hashes[done : done + len(sentences)] = hash_pairs(sentences)
-        done += len(sentences)
-        on_event(StageProgress(VECTORS, done))
-    return hashes
-
-
-def _sentences(splits: tuple[CorpusSplit, ...]) -> Iterator[list[str]]:
-    for split in splits:
-        yield from split.texts()
+        return self._rows.stored(rows)
