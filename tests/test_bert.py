@@ -12,13 +12,12 @@ from safetensors.torch import load_file, save_file
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.mini import SENTENCES
 from sgdd_engine.text.bert import BertEncoder, load_bert, read_bert_config
-from sgdd_engine.text.bert_tokenizer import BertTokenizer, read_bert_tokenizer
+from sgdd_engine.text.bert_tokenizer import FastTokenizer, read_bert_tokenizer
 from sgdd_engine.text.config import EncoderConfig
-from sgdd_engine.text.encoder import load_encoder
+from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily
 from sgdd_engine.text.encoder_files import minilm_folder
 from sgdd_engine.text.encoder_network import NetworkSize, load_network, outline_network, read_encoder_spec
 from sgdd_engine.text.encoder_tokenizer import hash_tokenizer, untruncated_copy
-from sgdd_engine.text.lazy_encoder import load_encoder_lazily
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.transformers_loading import load_auto_model, load_auto_tokenizer, outline_auto_model
 
@@ -91,7 +90,7 @@ def test_vectors_of_minilm_are_those_of_transformers(sentences):
     written = SENTENCES.read_text(encoding="utf-8").splitlines()
     texts = [*varied(written)[:150], *ODD, *varied(sentences)[180:190]]
     encoder = load_encoder(EncoderConfig(name="minilm"))
-    assert isinstance(encoder.tokenizer, BertTokenizer)
+    assert isinstance(encoder.tokenizer, FastTokenizer)
     assert sum(encoder.tokenize(texts).lengths > 100) >= 5
     ours, theirs = compared(EncoderConfig(name="minilm"), folder, texts)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)

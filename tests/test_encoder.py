@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text import encoder_files
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
-from sgdd_engine.text.encoder import load_encoder, load_encoder_like
+from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily, load_encoder_like
 from sgdd_engine.text.encoder_network import read_encoder_spec
 from sgdd_engine.text.hub import _choose_files
-from sgdd_engine.text.lazy_encoder import load_encoder_lazily
 from sgdd_engine.text.module_chain import read_module_chain
 from sgdd_engine.text.pooling import POOLINGS
 from sgdd_engine.text.reference import EncoderReference
@@ -356,11 +355,12 @@ def test_the_reference_finds_the_same_encoder_and_only_that(copied, tmp_path, se
 def test_shapes_are_counted_without_weights(copied, tiny_encoder):
     assert read_encoder_spec(EncoderConfig()).parameters == 566_705_152
     shape = read_encoder_spec(EncoderConfig(name=MINILM))
-    assert (shape.parameters, shape.dim, shape.vocab_size) == (22_565_376, 384, 30_522)
+    assert (shape.parameters, shape.dim, shape.vocabulary.size) == (22_565_376, 384, 30_522)
     (copied / "model.safetensors").unlink()
     shape = read_encoder_spec(config_for(copied))
     assert (shape.parameters, shape.dim) == (tiny_encoder.reference.parameters, tiny_encoder.dim)
-    assert (shape.mask_id, shape.bos_id, shape.eos_id) == (4, 2, 3)
+    found = shape.vocabulary
+    assert (found.mask_id, found.bos_id, found.eos_id) == (4, 2, 3)
 
 
 def run_python(code: str, **environment: str) -> str:

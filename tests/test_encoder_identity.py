@@ -19,8 +19,7 @@ from sgdd_engine.data.sources import open_source
 from sgdd_engine.errors import CheckpointError, DataError, EncoderError
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.encoder import load_encoder, load_encoder_like
-from sgdd_engine.text.lazy_encoder import load_encoder_lazily
+from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily, load_encoder_like
 from sgdd_engine.text.reference import LATER_FIELDS, EncoderReference
 from sgdd_engine.training.loop import train
 

@@ -7,8 +7,7 @@ import torch
 
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
-from sgdd_engine.text.encoder import load_encoder
-from sgdd_engine.text.lazy_encoder import load_encoder_lazily
+from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16"])

@@ -25,8 +25,7 @@ from sgdd_engine.data.vector_reuse import HashIndex, ReusableVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Notice, StageFinished, StageStarted
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.encoder import load_encoder
-from sgdd_engine.text.lazy_encoder import load_encoder_lazily
+from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily
 
 OTHER_WORDS = TokenizerConfig(kind="unigram", vocab_size=200)
 

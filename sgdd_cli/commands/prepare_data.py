@@ -151,8 +151,7 @@ def _prepare(
     from sgdd_engine.data.prepare import prepare  # noqa: PLC0415
     from sgdd_engine.data.sources import open_source  # noqa: PLC0415
     from sgdd_engine.models.device import resolve_device  # noqa: PLC0415
-    from sgdd_engine.text.encoder import load_encoder  # noqa: PLC0415
-    from sgdd_engine.text.lazy_encoder import load_encoder_lazily  # noqa: PLC0415
+    from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily  # noqa: PLC0415
 
     # If the corpus of --vectors-from holds every vector, the weights are not needed.
     load = load_encoder if settings.data.vectors_from is None else load_encoder_lazily

@@ -31,42 +31,8 @@ Poll = Callable[[], None]
 
 
 @dataclass
-class EncodingProgress:
-    """Reports the progress of encoding, in sentences of all processes.
-
-    The other processes are not asked: each is assumed to have done as much as this one.
-
-    Attributes:
-        total: Sentences of the corpus, before too long ones are left out.
-        world: The processes that share them.
-        on_event: Receives the stage `encoding`.
-    """
-
-    total: int
-    world: World
-    on_event: Listener
-    _done: int = field(default=0, init=False)
-
-    def start(self) -> None:
-        """Announce the stage."""
-        self.on_event(StageStarted(ENCODING, self.total))
-
-    def add(self, sentences: int, note: str = "") -> None:
-        """Count sentences that this process has finished."""
-        self._done += sentences
-        shown = min(self.total, self._done * self.world.size)
-        self.on_event(StageProgress(ENCODING, shown, note))
-
-    def finish(self, summary: str) -> None:
-        """Announce the end of the stage; every process has finished."""
-        if self.world.size > 1:
-            self.on_event(StageProgress(ENCODING, self.total))
-        self.on_event(StageFinished(ENCODING, summary))
-
-
-@dataclass(frozen=True)
 class ShardBuilder:
-    """Builds the shards of one preparation that do not exist yet.
+    """Builds this process's share of the shards that do not exist yet, and reports the stage `encoding`.
 
     Attributes:
         out: The corpus folder.
@@ -74,8 +40,10 @@ class ShardBuilder:
         encoder: Computes the vectors.
         tokenizer: Gives the token ids.
         config: `max_tokens` and `embedding_dtype`.
-        progress: Receives every batch.
         reusable: Vectors that need not be computed.
+        total: Sentences of the corpus, before too long ones are left out.
+        world: The processes that share them.
+        on_event: Receives every batch, in sentences of all processes: each is assumed to have done as much as this one.
     """
 
     out: Path
@@ -83,15 +51,17 @@ class ShardBuilder:
     encoder: SentenceEncoder
     tokenizer: TextTokenizer
     config: DataConfig
-    progress: EncodingProgress
-    reusable: ReusableVectors | None = None
+    reusable: ReusableVectors | None
+    total: int
+    world: World
+    on_event: Listener
+    _done: int = field(default=0, init=False)
 
-    def build(self, groups: Iterator[Group], world: World) -> list[str]:
+    def build(self, groups: Iterator[Group]) -> list[str]:
         """Build this process's share of the shards, every `world.size`-th one.
 
         Args:
             groups: Every group of the corpus.
-            world: The processes that share them.
 
         Returns:
             The names of all shards, those of the other processes included; `records` reads their counts.
@@ -104,9 +74,10 @@ class ShardBuilder:
         def own_groups() -> Iterator[Group]:
             for index, group in enumerate(groups):
                 names.append(group.name)
-                if index % world.size == world.rank:
+                if index % self.world.size == self.world.rank:
                     yield group
 
+        self.on_event(StageStarted(ENCODING, self.total))
         run_pipeline(own_groups(), self._tokenise, self._encode, self._store, self._report)
         return names
 
@@ -124,6 +95,18 @@ class ShardBuilder:
                     "Run the same command again; it goes on where it stopped.",
                 )
             yield record
+
+    def finish(self, summary: str) -> None:
+        """Announce the end of the stage; every process has finished."""
+        if self.world.size > 1:
+            self.on_event(StageProgress(ENCODING, self.total))
+        self.on_event(StageFinished(ENCODING, summary))
+
+    def _add(self, sentences: int, note: str = "") -> None:
+        """Count sentences that this process has finished."""
+        self._done += sentences
+        shown = min(self.total, self._done * self.world.size)
+        self.on_event(StageProgress(ENCODING, shown, note))
 
     def _tokenise(self, group: Group) -> TokenisedGroup | ShardRecord:
         record = self._finished(group)
@@ -150,17 +133,17 @@ class ShardBuilder:
 
     def _encode(self, ready: TokenisedGroup | ShardRecord, poll: Poll) -> EncodedGroup | ShardRecord:
         if isinstance(ready, ShardRecord):
-            self.progress.add(ready.candidates)
+            self._add(ready.candidates)
             return ready
 
         def on_batch(sentences: int) -> None:
-            self.progress.add(sentences)
+            self._add(sentences)
             poll()
             if self.encoder.device.type == "cpu":
                 trim_heap()
 
         encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch, self.reusable)
-        self.progress.add(len(ready.group.sentences) - len(ready.texts))
+        self._add(len(ready.group.sentences) - len(ready.texts))
         return encoded
 
     def _store(self, encoded: EncodedGroup | ShardRecord) -> ShardRecord:
@@ -171,7 +154,7 @@ class ShardBuilder:
 
     def _report(self, record: ShardRecord) -> None:
         if record.shard is not None:
-            self.progress.add(0, Path(record.shard.file).stem)
+            self._add(0, Path(record.shard.file).stem)
 
 
 def run_pipeline(

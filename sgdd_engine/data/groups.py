@@ -116,7 +116,7 @@ class EncodedGroup:
 def split_into_groups(
     sentences: Iterator[str], distinct: DistinctSentences, shard_sentences: int
 ) -> Iterator[Group]:
-    """Assign sentences to splits and cut each split into groups of a shard's size; deterministic."""
+    """Assign sentences to splits and divide each split into groups of a shard's size; deterministic."""
     waiting: dict[str, list[str]] = {split: [] for split in SPLITS}
     numbers = dict.fromkeys(SPLITS, 0)
     for sentence in sentences:

@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face hub as a source of text: streamed, and pinned to one commit."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sgdd_engine.data.config import DataConfig
@@ -72,7 +73,7 @@ class HubSource(Source):
         """
         import datasets  # noqa: PLC0415 - takes 0.7 s and only this source needs it
 
-        try:
+        with self._explained():
             datasets.disable_progress_bars()  # progress goes through events
             revision = self._revision or self._resolve()
             rows = hub.ask_hub(
@@ -82,33 +83,26 @@ class HubSource(Source):
                 LISTING_SECONDS,
             )
             yield from text_rows(rows, self._config.column, f"The data set `{self.name}`")
-        except DataError:
-            raise
-        except Exception as error:
-            if sentence := explain(error, self._dataset, self._config.revision):
-                raise sentence from error
-            raise
 
     def estimated_lines(self) -> int | None:
         """The number of rows, where it is known."""
         return BOOKCORPUS_ROWS if self._dataset == BOOKCORPUS and self._config.split == "train" else None
 
     def _resolve(self) -> str:
-        from huggingface_hub import HfApi  # noqa: PLC0415 - only this source needs it
-
         # One question with a short limit, because load_dataset alone retries for 23 s before it gives up.
+        with self._explained():
+            return str(hub.look_up("dataset", self._dataset, self._config.revision).sha)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            answer = hub.ask_hub(
-                lambda: HfApi().dataset_info(
-                    self._dataset, revision=self._config.revision, timeout=hub.ANSWER_SECONDS
-                ),
-                hub.ANSWER_SECONDS + 1,
-            )
-        except Exception as error:
-            if sentence := explain(error, self._dataset, self._config.revision):
-                raise sentence from error
+            yield
+        except DataError:
             raise
-        return str(answer.sha)
+        except Exception as error:
+            if explained := explain(error, self._dataset, self._config.revision):
+                raise explained from error
+            raise
 
 
 @SOURCES.register("bookcorpus")
@@ -126,43 +120,28 @@ def _named_dataset(spec: str, config: DataConfig) -> Source:
 
 def explain(error: Exception, dataset: str, revision: str | None) -> DataError | None:
     """What a failure of the hub means for the user; None for an unexpected error."""
-    from huggingface_hub import errors  # noqa: PLC0415 - only this source needs it
-
-    place = f"https://huggingface.co/datasets/{dataset}"
+    what, page = f"data set `{dataset}`", f"datasets/{dataset}"
     said = " ".join(str(error).split())
-    answer = None
-    if isinstance(error, errors.GatedRepoError):
-        answer = DataError(
-            f"The data set `{dataset}` asks for consent.",
-            f"Accept its terms at {place}, then run `hf auth login`.",
-        )
-    elif isinstance(error, errors.RevisionNotFoundError):
-        answer = DataError(
-            f"The data set `{dataset}` has no revision `{revision}`.",
-            f"Its commits are listed at {place}/commits/main.",
-        )
-    elif isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-        answer = DataError(
-            f"The hub has no data set `{dataset}` (or it is private).",
-            "Check the name at https://huggingface.co/datasets.",
-        )
-    elif isinstance(error, RuntimeError) and "scripts are no longer supported" in said:
-        answer = DataError(
-            f"The data set `{dataset}` is a script, and sgdd runs no remote code.",
+    if refused := hub.refusal(error, what, page, revision):
+        return DataError(*refused)
+    if isinstance(error, RuntimeError) and "scripts are no longer supported" in said:
+        return DataError(
+            f"The {what} is a script, and sgdd runs no remote code.",
             "Look for a Parquet copy of it; for BookCorpus that is `sgdd prepare-data bookcorpus`.",
         )
-    elif isinstance(error, ValueError):
-        answer = DataError(f"The data set `{dataset}` cannot be read so: {said}", _SPLIT_OR_SUBSET)
-    elif isinstance(error, FileNotFoundError):
-        answer = DataError(
-            f"The data set `{dataset}` holds no files that can be read: {said}", f"Look at {place}/tree/main."
+    if isinstance(error, ValueError):
+        return DataError(
+            f"The {what} cannot be read so: {said}",
+            "Choose a split with --split, and a subset with `hf:owner/name:subset`.",
         )
-    elif hub.is_network_error(error):
-        answer = DataError(f"The hub's data set `{dataset}` cannot be reached.", _OFFLINE)
-    return answer
-
-
-_SPLIT_OR_SUBSET = "Choose a split with --split, and a subset with `hf:owner/name:subset`."
+    if isinstance(error, FileNotFoundError):
+        return DataError(
+            f"The {what} holds no files that can be read: {said}",
+            f"Look at https://huggingface.co/{page}/tree/main.",
+        )
+    return (
+        DataError(f"The hub's {what} cannot be reached.", _OFFLINE) if hub.is_network_error(error) else None
+    )
 
 
 def text_rows(rows: Any, column: str, name: str) -> Iterator[str]:  # noqa: ANN401 - `datasets` has no types

@@ -13,7 +13,7 @@ from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus, check_size
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, deduplicate, read_distinct, too_few
-from sgdd_engine.data.encoding import EncodingProgress, ShardBuilder, trim_heap
+from sgdd_engine.data.encoding import ShardBuilder, trim_heap
 from sgdd_engine.data.groups import split_into_groups
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
 from sgdd_engine.data.shards import Totals, write_statistics
@@ -96,7 +96,7 @@ def prepare(
         )
         builder, distinct = preparation.shard_builder(loaded, reusable, world)
         names = builder.build(
-            split_into_groups(read_distinct(preparation.sentences), distinct, config.shard_sentences), world
+            split_into_groups(read_distinct(preparation.sentences), distinct, config.shard_sentences)
         )
         world.barrier()
         finished = run_on_rank0(world, lambda: preparation.finish(builder, distinct, names))
@@ -235,10 +235,19 @@ class _Preparation:
         state = read_state(self.out)
         refuse_differences(self.out, state, {**state, "encoder": encoder.reference.to_dict()})
         distinct = DistinctSentences(**state["staged"])
-        progress = EncodingProgress(distinct.unique, world, self.on_event)
-        progress.start()
         pieces = TextTokenizer.load(self.out / TOKENIZER)
-        return ShardBuilder(self.out, self._work, encoder, pieces, self.config, progress, reusable), distinct
+        builder = ShardBuilder(
+            self.out,
+            self._work,
+            encoder,
+            pieces,
+            self.config,
+            reusable,
+            total=distinct.unique,
+            world=world,
+            on_event=self.on_event,
+        )
+        return builder, distinct
 
     def finish(self, builder: ShardBuilder, distinct: DistinctSentences, names: list[str]) -> Manifest:
         """Write statistics, then the manifest; delete the working files last."""
@@ -252,7 +261,7 @@ class _Preparation:
         write_statistics(totals.train_statistics, self.out)
         manifest.write(self.out)
         shutil.rmtree(self._work, ignore_errors=True)
-        self._report(manifest, builder.progress)
+        self._report(manifest, builder)
         return manifest
 
     def _manifest(self, builder: ShardBuilder, distinct: DistinctSentences, totals: Totals) -> Manifest:
@@ -289,7 +298,7 @@ class _Preparation:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _report(self, manifest: Manifest, progress: EncodingProgress) -> None:
+    def _report(self, manifest: Manifest, builder: ShardBuilder) -> None:
         counts, truncated = manifest.counts, manifest.embedding["truncated"]
         left_out = describe_rejections(counts["left_out"], self.config)
         self.on_event(Notice(f"Left out of {counts['read']:,} lines: {left_out}."))
@@ -303,4 +312,4 @@ class _Preparation:
         if origin := manifest.embedding.get("origin"):
             reused = sum(origin["taken"].values())
             summary += f"; {reused:,} vectors were reused, {origin['encoded']:,} encoded"
-        progress.finish(f"{summary}.")
+        builder.finish(f"{summary}.")

@@ -29,11 +29,11 @@ class TableHead:
 
     Attributes:
         lines: The lines with their ends.
-        cut: Whether more lines follow.
+        truncated: Whether more lines follow.
     """
 
     lines: list[str]
-    cut: bool
+    truncated: bool
 
     @classmethod
     def read(cls, lines: Iterator[str]) -> "TableHead":
@@ -44,8 +44,8 @@ class TableHead:
             head.append(line)
             size += len(line)
             if len(head) == HEAD_LINES or size > _HEAD_CHARACTERS:
-                return cls(head, cut=True)
-        return cls(head, cut=False)
+                return cls(head, truncated=True)
+        return cls(head, truncated=False)
 
     def names(self, separator: str) -> list[str]:
         """The fields of the first row, if it is a header; none if it cannot be parsed."""
@@ -63,7 +63,7 @@ class TableHead:
             rows.extend(row for row in reader if row)
         except csv.Error:
             # The head may end inside a quoted field, but not the whole table.
-            return rows if self.cut and reader.line_num == len(self.lines) else []
+            return rows if self.truncated and reader.line_num == len(self.lines) else []
         return rows
 
 
@@ -176,7 +176,7 @@ def _quoting(head: TableHead, separator: str, width: int) -> Any:  # noqa: ANN40
 
 
 def listed(names: list[str]) -> str:
-    """Names for a message: the first 20, each cut to 40 characters."""
+    """Names for a message: the first 20, each shortened to 40 characters."""
     shown = [name if len(name) <= 40 else f"{name[:39]}…" for name in map(_one_line, names[:20])]
     return (", ".join(shown) or "none") + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 

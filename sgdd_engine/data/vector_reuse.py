@@ -91,8 +91,8 @@ class HashIndex:
 
     def find(self, wanted: Hashes) -> npt.NDArray[np.int64]:
         """The row of each hash, -1 where there is none, `[M]`."""
-        places = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[places] == wanted, self._order[places], -1)
+        positions = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[positions] == wanted, self._order[positions], -1)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ PreparationSpec = dict[str, Any]
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Lock the folder for this process, and turn a full or read-only disk into a `DataError`.
+    """Lock the folder for this process.
 
     Raises:
-        DataError: If the folder cannot be made or written, or another process holds it.
+        DataError: If it is a file, or another process holds it.
+        OSError: If it cannot be made or written.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"`{out}` is a file.", "Choose another folder with --out.")
@@ -41,10 +42,7 @@ def locked(out: Path) -> Iterator[None]:
             raise DataError(
                 f"`{out}` is being prepared by another process.", "Wait for it, or choose another --out."
             ) from error
-        except OSError as error:
-            raise _disk_error(out, error) from error
-        with disk_errors(out):
-            yield
+        yield
 
 
 @contextmanager
@@ -57,7 +55,16 @@ def disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _disk_error(out, error) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"The disk that holds `{out}` is full.",
+                "Make room and run the same command again; it goes on where it stopped.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise DataError(
+                f"`{out}` cannot be written: {error.strerror}.", "Choose another folder with --out."
+            ) from error
+        raise
 
 
 def read_state(out: Path) -> dict[str, Any]:
@@ -98,17 +105,6 @@ def clear(out: Path, *, keep_input: bool = False) -> None:
             shutil.rmtree(path)
     if not keep_input:
         shutil.rmtree(out / WORK, ignore_errors=True)
-
-
-def _disk_error(out: Path, error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(
-            f"The disk that holds `{out}` is full.",
-            "Make room and run the same command again; it goes on where it stopped.",
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return DataError(f"`{out}` cannot be written: {error.strerror}.", "Choose another folder with --out.")
-    return error
 
 
 def make_spec(

@@ -174,11 +174,11 @@ class _Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.padding is None:
-            places = torch.arange(ids.shape[1], device=ids.device)[None]
+            positions = torch.arange(ids.shape[1], device=ids.device)[None]
         else:
             inside = ids.ne(self.padding).long()
-            places = torch.cumsum(inside, dim=1) * inside + self.padding
-        states: Tensor = self.norm(self.words(ids) + self.token_types.weight[0] + self.positions(places))
+            positions = torch.cumsum(inside, dim=1) * inside + self.padding
+        states: Tensor = self.norm(self.words(ids) + self.token_types.weight[0] + self.positions(positions))
         return states
 
 

@@ -30,12 +30,17 @@ _NEUTRAL: dict[str, Any] = {
 
 
 @dataclass
-class BertTokenizer:
-    """A `FastTokenizer` of BERT's kind."""
+class FastTokenizer:
+    """An encoder's own tokenizer: what is used of `transformers`' fast tokenizers, under the same names.
+
+    Attributes:
+        backend_tokenizer: The tokenizer of the `tokenizers` library that does the work.
+        model_max_length: Tokens of a text, as its files say; a huge number where they are silent.
+    """
 
     backend_tokenizer: Tokenizer
     model_max_length: int
-    vocabulary: dict[str, int]
+    _vocabulary: dict[str, int]
     mask_token_id: int | None
     cls_token_id: int | None
     sep_token_id: int | None
@@ -47,10 +52,10 @@ class BertTokenizer:
 
     def get_vocab(self) -> dict[str, int]:
         """The id of each piece."""
-        return self.vocabulary
+        return self._vocabulary
 
 
-def read_bert_tokenizer(folder: Path) -> BertTokenizer | None:
+def read_bert_tokenizer(folder: Path) -> FastTokenizer | None:
     """The tokenizer of a folder, or None where it is not surely the one that `transformers` would make of it."""
     try:
         config = _read(folder / "tokenizer_config.json")
@@ -67,7 +72,7 @@ def read_bert_tokenizer(folder: Path) -> BertTokenizer | None:
         if decoder is not None and _with_ids(decoder) != described["added_tokens"]:
             return None
         ids = {f"{name}_id": vocabulary[piece] for name, piece in specials.items()}
-        return BertTokenizer(Tokenizer.from_str(text), config["model_max_length"], vocabulary, **ids)
+        return FastTokenizer(Tokenizer.from_str(text), config["model_max_length"], vocabulary, **ids)
     # Whatever is wrong with these files, transformers is asked, and its complaint is shown.
     except Exception:
         return None

@@ -23,7 +23,7 @@ class EncoderConfig:
         "auto",
         f"how token states become one vector: {', '.join(POOLINGS.names())}; auto reads the model's files",
     )
-    max_tokens: int = option(512, "encoder tokens read per sentence; longer text is cut, and said")
+    max_tokens: int = option(512, "encoder tokens read per sentence; longer text is truncated, with a notice")
     batch_tokens: int = option(8192, "encoder tokens per batch")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", "arithmetic of the encoder; auto is fp16 on a GPU, fp32 on a CPU"

@@ -78,16 +78,16 @@ def spell_pieces(encoder_tokenizer: FastTokenizer, tokenizer: TextTokenizer) -> 
     vocabulary = encoder_tokenizer.get_vocab()
     model = type(encoder_tokenizer.backend_tokenizer.model).__name__
     spellings: list[list[int]] = []
-    to_cut: dict[int, str] = {}
+    to_tokenise: dict[int, str] = {}
     for index in range(tokenizer.vocab_size):
         piece = tokenizer.piece(index)
         found = _look_up(piece, model, vocabulary)
         spellings.append([] if found is None else [found])
         surface = piece.removeprefix(_SPACE)
         if found is None and surface and not _BYTE.fullmatch(piece):
-            to_cut[index] = f" {surface}" if model == "BPE" and piece.startswith(_SPACE) else surface
-    for index, cut in zip(to_cut, own.encode_batch(list(to_cut.values())), strict=True):
-        spellings[index] = [token for token in cut if token != own.unk_id]
+            to_tokenise[index] = f" {surface}" if model == "BPE" and piece.startswith(_SPACE) else surface
+    for index, ids in zip(to_tokenise, own.encode_batch(list(to_tokenise.values())), strict=True):
+        spellings[index] = [token for token in ids if token != own.unk_id]
     for name in ("mask_id", "bos_id", "eos_id", "pad_id", "unk_id"):
         counterpart = getattr(own, name)
         # A piece that was added to the encoder's vocabulary has no row in its table.

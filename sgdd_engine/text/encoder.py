@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import torch.nn.functional as F
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights
-from sgdd_engine.text.encoder_network import NetworkSize, check_files, load_network
+from sgdd_engine.text.encoder_network import (
+    LazyNetwork,
+    NetworkSize,
+    check_files,
+    load_network,
+    outline_network,
+)
 from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, FastTokenizer, TokenizedBatch, load_tokenizer
 from sgdd_engine.text.module_chain import read_module_chain
 from sgdd_engine.text.pooling import POOLINGS
@@ -142,8 +149,8 @@ class SentenceEncoder:
         columns = torch.arange(width, device=self.device)
         mask = columns < lengths[:, None]
         # The last sentence of the text may be padded beyond its end.
-        places = (ends - lengths)[:, None] + columns
-        rows = torch.where(mask, ids[places.clamp(max=len(ids) - 1)].long(), self._tokenize.pad_id)
+        index = (ends - lengths)[:, None] + columns
+        rows = torch.where(mask, ids[index.clamp(max=len(ids) - 1)].long(), self._tokenize.pad_id)
         # A vector does not depend on the autocast of the caller.
         with torch.autocast(self.device.type, enabled=False):
             states = self._network(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
@@ -195,37 +202,29 @@ def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> S
     Raises:
         EncoderError: If it cannot be found, loaded, or honoured (pooling, module chain, prompts).
     """
-
-    def load(folder: Path, dtype: torch.dtype, place: torch.device) -> tuple[torch.nn.Module, NetworkSize]:
-        network = load_network(folder, dtype, place)
-        return network, NetworkSize.of(network)
-
-    return open_encoder(config, device, load)
+    return _open_encoder(config, torch.device(device), lazy=False)
 
 
-def open_encoder(
-    config: EncoderConfig,
-    device: str | torch.device,
-    load: Callable[[Path, torch.dtype, torch.device], tuple[torch.nn.Module, NetworkSize]],
-) -> SentenceEncoder:
-    """An encoder with its files found, its module chain read and its reference made.
-
-    Args:
-        config: Which encoder, and how it computes.
-        device: Where.
-        load: Gives the network in a folder, and its sizes.
+def load_encoder_lazily(config: EncoderConfig, device: str | torch.device = "cpu") -> SentenceEncoder:
+    """What `load_encoder` gives, without its weights: they are hashed now, and loaded with the first batch.
 
     Raises:
-        EncoderError: As for `load_encoder`.
+        EncoderError: If it cannot be found or honoured; damaged weights are only noticed when they are loaded.
     """
-    device = torch.device(device)
+    return _open_encoder(config, torch.device(device), lazy=True)
+
+
+def _open_encoder(config: EncoderConfig, device: torch.device, *, lazy: bool) -> SentenceEncoder:
     files = find_files(config)
     chain = read_module_chain(files.folder, config)
-    check_files(chain.transformer)
-    tokenizer = load_tokenizer(chain.transformer, lowercase=chain.lowercase)
+    folder = chain.transformer
+    check_files(folder)
+    tokenizer = load_tokenizer(folder, lowercase=chain.lowercase)
     automatic = "fp16" if device.type == "cuda" else "fp32"
     dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
-    network, size = load(chain.transformer, dtype, device)
+    load = partial(load_network, folder, dtype, device)
+    network = LazyNetwork(load) if lazy else load()
+    size = NetworkSize.of(outline_network(folder) if lazy else network)
     limit = chain.max_tokens or int(tokenizer.model_max_length)
     max_tokens = min(config.max_tokens, limit, size.positions)
     tokenize = EncoderTokenizer(
@@ -239,10 +238,10 @@ def open_encoder(
         dim=chain.dim_of(size.hidden_size),
         parameters=size.parameters,
         max_tokens=max_tokens,
-        weights_sha256=files.weights_sha256 or hash_weights(chain.transformer),
+        weights_sha256=files.weights_sha256 or hash_weights(folder),
         dtype=str(dtype).removeprefix("torch."),
         prompt=chain.prompt,
-        config_sha256=hash_config(chain.transformer),
+        config_sha256=hash_config(folder),
         tokenizer_sha256=tokenize.sha256,
     )
     return SentenceEncoder(network, tokenize, reference, device=device, batch_tokens=config.batch_tokens)

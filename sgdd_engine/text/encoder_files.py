@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import BGE_M3, BGE_M3_REVISION, MINILM, EncoderConfig
 from sgdd_engine.text.hub import fetch, weight_files
@@ -114,9 +115,7 @@ def minilm_folder() -> Path:
         path = folder / name
         if not path.is_file():
             raise EncoderError(f"The offline encoder lacks the file {path}.", f"{_HINT} --force-reinstall")
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected:
+        if (found := sha256_of(path)) != expected:
             raise EncoderError(
                 f"The offline encoder's file {path} is not the official one (sha256 {found[:12]}…).",
                 f"{_HINT} --force-reinstall",
@@ -129,8 +128,7 @@ def hash_weights(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in weight_files(folder):
         with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 

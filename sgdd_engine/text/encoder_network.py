@@ -1,12 +1,15 @@
 """An encoder's network and its sizes: read by `bert` where that can be, by `transformers` otherwise."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sgdd_engine.errors import EncoderError
+from sgdd_engine.models.config import VocabularyConfig
 from sgdd_engine.text.bert import BertConfig, load_bert, outline_bert, read_bert_config
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
 from sgdd_engine.text.encoder_files import find_files
@@ -41,6 +44,8 @@ _MINILM = BertConfig(
     layer_norm_eps=1e-12,
     pad_token_id=0,
 )
+# With the ids of their mask, left anchor and right anchor.
+_REFERENCES = {BGE_M3: (_BGE_M3, (250_001, 0, 2)), MINILM: (_MINILM, (103, 101, 102))}
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,22 @@ def outline_network(folder: Path) -> torch.nn.Module:
     return outline_auto_model(folder) if config is None else outline_bert(config)
 
 
+class LazyNetwork(torch.nn.Module):
+    """A network that is loaded when it is first called, which may be never."""
+
+    def __init__(self, load: Callable[[], torch.nn.Module]) -> None:
+        super().__init__()
+        self._loaded: Callable[[], Any] = cache(load)  # untyped where it is a transformers model
+
+    def forward(self, **inputs: Any) -> Any:  # noqa: ANN401 - what the network takes and gives
+        """What the network gives."""
+        return self._loaded()(**inputs)
+
+    def get_input_embeddings(self) -> Any:  # noqa: ANN401
+        """Those of the network."""
+        return self._loaded().get_input_embeddings()
+
+
 def check_files(folder: Path) -> None:
     """See that weights and their configuration are there; they are not read.
 
@@ -121,25 +142,17 @@ def _positions(network: Any) -> int:  # noqa: ANN401 - as above
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Sizes of an encoder and of the vocabulary that its tokenizer gives the decoder.
+    """Sizes of an encoder, and the vocabulary that its tokenizer gives the decoder.
 
     Attributes:
-        name: As in the settings.
         dim: Size of a vector.
-        vocab_size: Pieces of the decoder's vocabulary (a mask piece included).
         parameters: Parameters of the Transformer without a pooler.
-        mask_id: The mask piece.
-        bos_id: The piece of the left anchor.
-        eos_id: The piece of the right anchor.
+        vocabulary: Pieces of the decoder's vocabulary, and the ids of its mask and anchors.
     """
 
-    name: str
     dim: int
-    vocab_size: int
     parameters: int
-    mask_id: int
-    bos_id: int
-    eos_id: int
+    vocabulary: VocabularyConfig
 
 
 def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
@@ -148,22 +161,15 @@ def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
     Raises:
         EncoderError: If another encoder's configuration or tokenizer cannot be found or read.
     """
-    if config.name == BGE_M3:
-        return _of_reference(config.name, _BGE_M3, mask_id=250_001, bos_id=0, eos_id=2)
-    if config.name == MINILM:
-        return _of_reference(config.name, _MINILM, mask_id=103, bos_id=101, eos_id=102)
+    if config.name in _REFERENCES:
+        network, (mask_id, bos_id, eos_id) = _REFERENCES[config.name]
+        size = NetworkSize.of(outline_bert(network))
+        vocabulary = VocabularyConfig(size=size.pieces, mask_id=mask_id, bos_id=bos_id, eos_id=eos_id)
+        return EncoderSpec(size.hidden_size, size.parameters, vocabulary)
     chain = read_module_chain(find_files(config, weights=False).folder, config)
     size = NetworkSize.of(outline_network(chain.transformer))
     tokenizer = TextTokenizer.from_fast(load_tokenizer(chain.transformer))
-    return EncoderSpec(
-        name=config.name,
-        dim=chain.dim_of(size.hidden_size),
-        vocab_size=tokenizer.vocab_size,
-        parameters=size.parameters,
-        mask_id=tokenizer.mask_id,
-        bos_id=tokenizer.bos_id,
-        eos_id=tokenizer.eos_id,
-    )
+    return EncoderSpec(chain.dim_of(size.hidden_size), size.parameters, tokenizer.vocabulary())
 
 
 def encoder_vocabulary(config: EncoderConfig) -> TextTokenizer:
@@ -174,10 +180,3 @@ def encoder_vocabulary(config: EncoderConfig) -> TextTokenizer:
     """
     chain = read_module_chain(find_files(config, weights=False).folder, config)
     return TextTokenizer.from_fast(load_tokenizer(chain.transformer))
-
-
-def _of_reference(name: str, config: BertConfig, *, mask_id: int, bos_id: int, eos_id: int) -> EncoderSpec:
-    size = NetworkSize.of(outline_bert(config))
-    return EncoderSpec(
-        name, size.hidden_size, size.pieces, size.parameters, mask_id=mask_id, bos_id=bos_id, eos_id=eos_id
-    )

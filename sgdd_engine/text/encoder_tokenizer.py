@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.bert_tokenizer import read_bert_tokenizer
+from sgdd_engine.text.bert_tokenizer import FastTokenizer, read_bert_tokenizer
 from sgdd_engine.text.transformers_loading import load_auto_tokenizer
 
 # A folder without one of these has no vocabulary, and `transformers` makes one of five special pieces in silence.
@@ -45,28 +44,6 @@ _ROWS = 4096
 # The first so many pieces of text show whether the tokenizer knows the language. Enough to judge a text by; few
 # enough that a garbled one is found before it is encoded.
 _JUDGED_PIECES = 16
-
-
-class FastTokenizer(Protocol):
-    """What is used of a fast tokenizer of `transformers`; `bert_tokenizer` makes one without that library.
-
-    Attributes:
-        backend_tokenizer: The tokenizer of the `tokenizers` library that does the work.
-        model_max_length: Tokens of a text, as its files say; a huge number where they are silent.
-    """
-
-    backend_tokenizer: Tokenizer
-    model_max_length: int
-    mask_token_id: int | None
-    cls_token_id: int | None
-    sep_token_id: int | None
-    bos_token_id: int | None
-    eos_token_id: int | None
-    unk_token_id: int | None
-    pad_token_id: int | None
-
-    def get_vocab(self) -> dict[str, int]:
-        """The id of each piece."""
 
 
 def load_tokenizer(folder: Path, *, lowercase: bool = False) -> FastTokenizer:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sgdd_engine.errors import EncoderError
 
@@ -76,6 +76,44 @@ def ask_hub(question: Callable[[], Answer], seconds: float) -> Answer:
     return answers[0]
 
 
+def look_up(kind: Literal["model", "dataset"], name: str, revision: str | None) -> Any:  # noqa: ANN401 - by kind
+    """The hub's description of a repository, a `ModelInfo` or a `DatasetInfo`: one question with a short limit.
+
+    Raises:
+        TimeoutError: There was no answer within some seconds. Any exception of the hub's client goes through.
+    """
+    from huggingface_hub import HfApi  # noqa: PLC0415 - costs time that local folders need not pay
+
+    def ask() -> Any:  # noqa: ANN401 - as above
+        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=ANSWER_SECONDS)
+
+    return ask_hub(ask, ANSWER_SECONDS + 1)
+
+
+def refusal(problem: Exception, what: str, page: str, revision: str | None) -> tuple[str, str] | None:
+    """What a refusal of the hub means for the user, and what to do about it; None for another problem.
+
+    Args:
+        problem: An exception of the hub's client.
+        what: The repository in a sentence, such as "encoder BAAI/bge-m3".
+        page: Where it is on the hub: `owner/name`, or `datasets/owner/name`.
+        revision: The revision that was asked for.
+    """
+    from huggingface_hub import errors  # noqa: PLC0415 - as above
+
+    page = f"https://huggingface.co/{page}"
+    if isinstance(problem, errors.GatedRepoError):
+        return f"The {what} asks for consent.", f"Accept its terms at {page}, then run `hf auth login`."
+    if isinstance(problem, errors.RevisionNotFoundError):
+        return f"The {what} has no revision `{revision}`.", f"Its commits are listed at {page}/commits/main."
+    if isinstance(problem, errors.RepositoryNotFoundError | errors.HFValidationError):
+        hint = "Check the name, or the path of a folder; for a private one run `hf auth login` first."
+        return f"The hub has no {what} (or it is private).", hint
+    if isinstance(problem, errors.HfHubHTTPError) and problem.response.status_code < 500:
+        return f"The hub refuses to hand out the {what}: {problem}", f"Look at {page}."
+    return None
+
+
 def is_network_error(problem: Exception) -> bool:
     """Whether a request to the hub failed on its way, or at the hub itself."""
     # Offline mode and refusals of the hub are OSErrors, too.
@@ -111,10 +149,10 @@ def fetch(name: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
     if cached is not None and usable and pinned and (cached / "modules.json").is_file():
         return cached, cached.name
     try:
-        info = _ask(name, revision)
-    except EncoderError:
-        raise
+        info = look_up("model", name, revision)
     except Exception as problem:
+        if refused := refusal(problem, f"encoder {name}", name, revision):
+            raise EncoderError(*refused) from problem
         if not is_network_error(problem):
             raise
         if cached is not None and usable:
@@ -140,51 +178,6 @@ def _complete(folder: Path, *, weights: bool) -> bool:
     )
     has_config = any((path / "config.json").is_file() for path in modules)
     return has_config and has_tokenizer and (not weights or any(weight_files(path) for path in modules))
-
-
-def _ask(name: str, revision: str | None) -> "ModelInfo":
-    """The hub's description of a model.
-
-    Raises:
-        EncoderError: If the hub refuses it. Any other exception of the hub's client, and TimeoutError, go through.
-    """
-    from huggingface_hub import HfApi  # noqa: PLC0415
-
-    try:
-        return ask_hub(
-            lambda: HfApi().model_info(name, revision=revision, timeout=ANSWER_SECONDS), ANSWER_SECONDS + 1
-        )
-    except Exception as problem:
-        if explained := _explain(problem, name, revision):
-            raise explained from problem
-        raise
-
-
-def _explain(problem: Exception, name: str, revision: str | None) -> EncoderError | None:
-    """What a refusal of the hub means for the user; None for another problem."""
-    from huggingface_hub.errors import (  # noqa: PLC0415
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(problem, GatedRepoError):
-        return EncoderError(
-            f"The encoder {name} is gated on the hub.", "Ask for access there, then: hf auth login"
-        )
-    if isinstance(problem, RevisionNotFoundError):
-        return EncoderError(
-            f"The encoder {name} has no revision {revision} on the hub.", "Check encoder.revision."
-        )
-    if isinstance(problem, RepositoryNotFoundError):
-        return EncoderError(
-            f"The hub knows no encoder {name}, and there is no such folder.",
-            "Check the name; for a private encoder first: hf auth login",
-        )
-    if isinstance(problem, HfHubHTTPError) and problem.response.status_code < 500:
-        return EncoderError(f"The hub refuses to hand out {name}: {problem}")
-    return None
 
 
 def _unreachable(name: str, problem: Exception) -> EncoderError:

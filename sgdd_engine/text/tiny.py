@@ -17,7 +17,7 @@ _MODULES = ("Transformer", "Pooling", "Normalize")
 def write_tiny_encoder(folder: Path, sentences: Sequence[str], *, dim: int = 32, pieces: int = 1000) -> Path:
     """Write an XLM-RoBERTa of one layer, with CLS pooling, normalisation and a vocabulary of its own.
 
-    Its vectors mean nothing; its files are read, and its sentences cut and encoded, as those of a large one.
+    Its vectors mean nothing; its files are read, and its sentences tokenised and encoded, as those of a large one.
 
     Args:
         folder: Where to; made if missing.

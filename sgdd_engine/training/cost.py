@@ -86,21 +86,19 @@ def planned_model(
     Raises:
         EncoderError: the encoder's own configuration cannot be read.
     """
-    shape = read_encoder_spec(encoder)
-    vocabulary = VocabularyConfig(
-        size=shape.vocab_size, mask_id=shape.mask_id, bos_id=shape.bos_id, eos_id=shape.eos_id
-    )
+    spec = read_encoder_spec(encoder)
+    vocabulary = spec.vocabulary
     if tokenizer.kind == "unigram":
         size = tokenizer.vocab_size
         vocabulary = VocabularyConfig(size=size, mask_id=size - 1, bos_id=0, eos_id=2)
     model = ModelConfig(
-        embedding_dim=shape.dim,
+        embedding_dim=spec.dim,
         max_tokens=max_tokens,
         vocabulary=vocabulary,
         bottleneck=bottleneck,
         decoder=decoder,
     )
-    return model, Component(f"encoder ({shape.name})", shape.parameters, trainable=False)
+    return model, Component(f"encoder ({encoder.name})", spec.parameters, trainable=False)
 
 
 def encoder_component(info: CheckpointInfo) -> Component:
