@@ -12,12 +12,16 @@ from safetensors.torch import load_file, save_file
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.mini import SENTENCES
 from sgdd_engine.text.bert import BertEncoder, load_bert, read_bert_config
-from sgdd_engine.text.bert_tokenizer import FastTokenizer, read_bert_tokenizer
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily
 from sgdd_engine.text.encoder_files import minilm_folder
 from sgdd_engine.text.encoder_network import NetworkSize, load_network, outline_network, read_encoder_spec
-from sgdd_engine.text.encoder_tokenizer import hash_tokenizer, untruncated_copy
+from sgdd_engine.text.encoder_tokenizer import (
+    FastTokenizer,
+    hash_tokenizer,
+    read_bert_tokenizer,
+    untruncated_copy,
+)
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.transformers_loading import load_auto_model, load_auto_tokenizer, outline_auto_model
 

@@ -8,6 +8,7 @@ from sgdd_engine.data.vectors import (
     cosine_loss,
     is_finer,
     quantize,
+    store,
     vector_bytes,
 )
 
@@ -22,8 +23,7 @@ def vectors() -> torch.Tensor:
 
 
 def as_stored(vectors: torch.Tensor, dtype) -> StoredVectors:
-    values, scale = quantize(vectors, dtype)
-    return StoredVectors(values.numpy(), None if scale is None else scale.numpy())
+    return store(vectors, dtype)[0]
 
 
 def test_int8_is_off_by_half_a_unit_at_most(vectors):

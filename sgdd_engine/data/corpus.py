@@ -161,12 +161,9 @@ class CorpusSplit:
         n = int(lengths[0])
         assert (lengths == n).all(), "a batch holds rows of one length"
         tokens = np.empty((len(indices), n), np.int64)
-        embeddings = np.empty((len(indices), self._embedding_dim), np.float32)
-        columns = np.arange(n)
         for segment, rows, where in self._located(indices):
-            tokens[where] = segment.tokens[segment.starts[rows][:, None] + columns]
-            embeddings[where] = segment.embeddings.dequantize(rows)
-        return torch.from_numpy(tokens), torch.from_numpy(embeddings)
+            tokens[where] = segment.tokens[segment.starts[rows][:, None] + np.arange(n)]
+        return torch.from_numpy(tokens), self.embeddings(indices)
 
     def embeddings(self, indices: npt.NDArray[np.integer]) -> torch.Tensor:
         """The vectors of the rows, float32 `[B, D]`."""
@@ -274,13 +271,7 @@ class ExactLengthBatches:
         DataError: If there are no rows.
     """
 
-    def __init__(
-        self,
-        lengths: npt.NDArray[np.integer],
-        *,
-        batch_tokens: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, lengths: npt.NDArray[np.integer], *, batch_tokens: int, seed: int) -> None:
         if len(lengths) == 0:
             raise DataError("There are no sentences to make batches of.", "Prepare a larger corpus.")
         # Lengths are at most a few hundred; numpy sorts 16-bit integers by radix, some ten times faster.

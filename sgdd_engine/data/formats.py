@@ -42,11 +42,6 @@ class TextFile:
     column: str
     name: str
 
-    @classmethod
-    def at(cls, path: Path, column: str) -> "TextFile":
-        """A file that is called by its path."""
-        return cls(path, column, f"`{path}`")
-
 
 @dataclass(frozen=True)
 class Format:

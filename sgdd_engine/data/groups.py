@@ -14,7 +14,7 @@ from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.deduplicate import DistinctSentences
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.vector_reuse import ReusableVectors
-from sgdd_engine.data.vectors import StoredVectors, convert_stored, cosine_loss, quantize
+from sgdd_engine.data.vectors import StoredVectors, convert_stored, store
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.encoder_tokenizer import TokenizedBatch
@@ -217,9 +217,7 @@ def encode(
             on_batch(len(rows))
     encoded = np.flatnonzero(tokenised.reused_rows < 0)
     for positions, batch in encoder.encode_parts(tokenised.to_encode, on_batch):
-        values, scale = quantize(batch, dtype)
-        part = StoredVectors(values.cpu().numpy(), None if scale is None else scale.cpu().numpy())
-        assign(encoded[positions], part, cosine_loss(batch, values, scale).cpu())
+        assign(encoded[positions], *store(batch, dtype))
     total, largest = _sum_and_max_cosine_loss(losses, reused, reusable)
     counts = replace(tokenised.counts, cosine_lost=total, cosine_lost_most=largest)
     return EncodedGroup(tokenised, vectors, counts, len(reused))

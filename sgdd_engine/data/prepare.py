@@ -79,18 +79,22 @@ def prepare(
         EncoderError: If the encoder cannot be loaded.
         LostProcessError: On the other ranks, where rank 0 raises one of these before or after encoding.
     """
+
+    def load() -> SentenceEncoder:
+        return encoder if isinstance(encoder, SentenceEncoder) else encoder()
+
     with ExitStack() as stack:
         stack.enter_context(disk_errors(out))
         preparation = _Preparation(source, out, config, tokenizer, on_event if world.is_main else ignore)
 
         def begin() -> Manifest | SentenceEncoder:
             stack.enter_context(locked(out))
-            return preparation.begin(encoder, overwrite)
+            return preparation.begin(load, overwrite)
 
         begun = run_on_rank0(world, begin)
         if isinstance(begun, Manifest) or (begun is None and (out / MANIFEST).exists()):
             return begun or Manifest.read(out)
-        loaded = begun or (encoder if isinstance(encoder, SentenceEncoder) else encoder())
+        loaded = begun or load()
         reusable = run_on_rank0(world, lambda: preparation.reusable(verify=True)) or preparation.reusable(
             verify=False
         )
@@ -132,9 +136,7 @@ class _Preparation:
         """The folder of the distinct sentences between the two passes."""
         return self._work / "sentences"
 
-    def begin(
-        self, encoder: SentenceEncoder | Callable[[], SentenceEncoder], overwrite: bool
-    ) -> Manifest | SentenceEncoder:
+    def begin(self, load: Callable[[], SentenceEncoder], overwrite: bool) -> Manifest | SentenceEncoder:
         """The work of rank 0 before encoding; returns the manifest if the corpus is complete already."""
         out = self.out
         refuse_foreign(out)
@@ -145,7 +147,7 @@ class _Preparation:
             (self._work / INPUT).mkdir(parents=True, exist_ok=True)
             self.source.spool(self._work / INPUT)
             description = self.source.describe(state.get("source"))
-            loaded = encoder if isinstance(encoder, SentenceEncoder) else encoder()
+            loaded = load()
             if reused is not None:
                 refuse_other_encoder(reused, loaded.reference)
             spec = make_spec(description, loaded.reference, self.tokenizer, self.config)
@@ -206,12 +208,9 @@ class _Preparation:
         self.on_event(StageFinished(TOKENIZING, f"{pieces.vocab_size:,} pieces ({pieces.kind})."))
 
     def _reused_corpus(self) -> Corpus | None:
-        folder = self.config.vectors_from
-        return (
-            None
-            if folder is None
-            else open_reusable_corpus(Path(folder), self.out, self.config.embedding_dtype)
-        )
+        if (folder := self.config.vectors_from) is None:
+            return None
+        return open_reusable_corpus(Path(folder), self.out, self.config.embedding_dtype)
 
     def reusable(self, *, verify: bool) -> ReusableVectors | None:
         """The vectors that need not be computed, on every rank.
@@ -219,8 +218,7 @@ class _Preparation:
         Raises:
             DataError: If their corpus is damaged.
         """
-        corpus = self._reused_corpus()
-        if corpus is None:
+        if (corpus := self._reused_corpus()) is None:
             return None
         return ReusableVectors.from_corpus(corpus, verify=verify, on_event=self.on_event)
 

@@ -172,7 +172,7 @@ class FilesSource(Source):
         self, name: str, files: list[Path], config: DataConfig, skipped: list[Path] | None = None
     ) -> None:
         self.name = name
-        self._files = [TextFile.at(path, config.column) for path in files]
+        self._files = [TextFile(path, config.column, f"`{path}`") for path in files]
         self._formats = [format_of(path) for path in files]
         self._skipped = skipped or []
 

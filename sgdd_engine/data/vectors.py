@@ -10,11 +10,6 @@ import torch
 from sgdd_engine.data.config import EmbeddingDtype
 
 # From the coarsest to the finest.
-_TORCH: dict[EmbeddingDtype, torch.dtype] = {
-    "int8": torch.int8,
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-}
 _NUMPY: dict[EmbeddingDtype, type[np.generic]] = {"int8": np.int8, "fp16": np.float16, "fp32": np.float32}
 _INT8_MAX = 127
 _BLOCK_ROWS = 4096
@@ -74,22 +69,26 @@ def vector_bytes(dim: int, dtype: EmbeddingDtype) -> int:
 
 def is_finer(dtype: EmbeddingDtype, than: EmbeddingDtype) -> bool:
     """Whether a type has a higher precision than another one."""
-    order = list(_TORCH)
+    order = list(_NUMPY)
     return order.index(dtype) > order.index(than)
 
 
-def convert_stored(vectors: StoredVectors, dtype: EmbeddingDtype) -> tuple[StoredVectors, torch.Tensor]:
-    """Stored vectors in another type that is not finer; vectors of that type are returned unchanged.
+def store(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[StoredVectors, torch.Tensor]:
+    """Vectors `[N, D]` in the number type of the disk: quantised on their own device, then copied to the CPU.
 
     Returns:
-        The vectors, and one minus the cosine between the vectors before and after, float32 `[N]`.
+        The vectors, and one minus the cosine between each and its stored form, float32 `[N]`.
     """
+    values, scale = quantize(vectors, dtype)
+    loss = cosine_loss(vectors, values, scale)
+    return StoredVectors(values.cpu().numpy(), None if scale is None else scale.cpu().numpy()), loss.cpu()
+
+
+def convert_stored(vectors: StoredVectors, dtype: EmbeddingDtype) -> tuple[StoredVectors, torch.Tensor]:
+    """Stored vectors in another type that is not finer, as `store` gives it; those of that type stay unchanged."""
     if vectors.dtype == dtype:
         return vectors, torch.zeros(len(vectors))
-    before = torch.from_numpy(vectors.dequantize(slice(None))).float()
-    values, scale = quantize(before, dtype)
-    numbers = StoredVectors(values.numpy(), None if scale is None else scale.numpy())
-    return numbers, cosine_loss(before, values, scale)
+    return store(torch.from_numpy(vectors.dequantize(slice(None))).float(), dtype)
 
 
 def quantize(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -101,7 +100,7 @@ def quantize(vectors: torch.Tensor, dtype: EmbeddingDtype) -> tuple[torch.Tensor
         The numbers `[N, D]`, and the scales float32 `[N]` where the type is int8.
     """
     if dtype != "int8":
-        return vectors.to(_TORCH[dtype]), None
+        return vectors.to(torch.float16 if dtype == "fp16" else torch.float32), None
     scale = vectors.abs().amax(dim=1) / _INT8_MAX
     units = vectors / torch.where(scale > 0, scale, 1)[:, None]
     return units.round().clamp(-_INT8_MAX, _INT8_MAX).to(torch.int8), scale

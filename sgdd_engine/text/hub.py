@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -14,22 +15,25 @@ if TYPE_CHECKING:
 
 # Asking takes well under a second on a working line; transformers itself would retry for 23 to 46 seconds.
 ANSWER_SECONDS = 4.0
+# A folder without one of these has no vocabulary, and `transformers` makes one of five special pieces in silence.
+_VOCABULARIES = (
+    ("tokenizer.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    ("sentencepiece.bpe.model",),
+    ("spiece.model",),
+    ("tokenizer.model",),
+)
 _CONFIGURATION = (
     "config.json",
     "modules.json",
     "*_*/config.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "tokenizer.model",
+    *chain.from_iterable(_VOCABULARIES),
 )
 # Safetensors first; a pickle is read (weights only) where an encoder has nothing else.
 _WEIGHTS = (
@@ -127,6 +131,11 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in _choose_weights(path.name for path in folder.iterdir())]
 
 
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder holds the files of a tokenizer's vocabulary."""
+    return any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES)
+
+
 def fetch(name: str, revision: str | None, *, weights: bool = True) -> tuple[Path, str]:
     """Bring a hub encoder's files into the local hub cache.
 
@@ -173,11 +182,9 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 def _complete(folder: Path, *, weights: bool) -> bool:
     modules = [folder, *(path for path in folder.iterdir() if path.name == "0_Transformer")]
-    has_tokenizer = any(
-        next(path.glob("*token*"), None) or next(path.glob("vocab*"), None) for path in modules
-    )
     has_config = any((path / "config.json").is_file() for path in modules)
-    return has_config and has_tokenizer and (not weights or any(weight_files(path) for path in modules))
+    has_weights = not weights or any(map(weight_files, modules))
+    return has_config and any(map(has_vocabulary, modules)) and has_weights
 
 
 def _unreachable(name: str, problem: Exception) -> EncoderError:
