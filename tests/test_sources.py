@@ -121,6 +121,18 @@ def test_a_registered_name_or_prefix_opens_its_source(monkeypatch):
     assert (said.notices(), said.estimated_lines()) == ([], None)
 
 
+def test_many_files_of_unknown_endings_search_the_installed_packages_once(tmp_path, monkeypatch):
+    searches = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: searches.append(group) or [])
+    monkeypatch.syspath_prepend(tmp_path)
+    for number in range(50):
+        (tmp_path / f"a.{number:03}").write_text("One.\n")
+    assert read(tmp_path / "a.*") == ["One."] * 50
+    with pytest.raises(DataError, match="holds no file that sgdd reads"):
+        open_source(str(tmp_path), DataConfig())
+    assert len(searches) == 1
+
+
 def test_a_broken_extension_is_named_where_it_may_be_the_one_that_is_missing(tmp_path, monkeypatch):
     (tmp_path / "broken_films.py").write_text("raise RuntimeError('half installed')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -46,11 +46,7 @@ class HubSource(Source):
         self._revision = config.revision
 
     def describe(self, recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
-        """Data set, subset, split, column and commit; asks the hub only where no commit is recorded yet.
-
-        Raises:
-            DataError: If the hub cannot be reached (within some seconds) or has no such data set or revision.
-        """
+        """Data set, subset, split, column and commit; asks the hub only where no commit is recorded yet."""
         asked = {
             "kind": "hub",
             "dataset": self._dataset,
@@ -66,11 +62,7 @@ class HubSource(Source):
         return {**asked, "revision": self._revision}
 
     def lines(self) -> Iterator[str]:
-        """The raw text rows, streamed.
-
-        Raises:
-            DataError: If the hub cannot be reached, or the data set has no such split, subset or column.
-        """
+        """The raw text rows, streamed."""
         import datasets  # noqa: PLC0415 - takes 0.7 s and only this source needs it
 
         with self._explained():

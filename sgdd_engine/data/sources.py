@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -172,31 +173,29 @@ class FilesSource(Source):
         self, name: str, files: list[Path], config: DataConfig, skipped: list[Path] | None = None
     ) -> None:
         self.name = name
-        self._files = [TextFile(path, config.column, f"`{path}`") for path in files]
-        self._formats = [format_of(path) for path in files]
+        self._files = [(TextFile(path, config.column, f"`{path}`"), format_of(path)) for path in files]
         self._skipped = skipped or []
 
     def describe(self, _recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
         """Every file with its size and SHA-256, so that a changed file is noticed."""
-        return {"kind": "files", "path": self.name, "files": [_identity(file.path) for file in self._files]}
+        return {
+            "kind": "files",
+            "path": self.name,
+            "files": [_identity(file.path) for file, _ in self._files],
+        }
 
     def lines(self) -> Iterator[str]:
-        """The raw text rows.
-
-        Raises:
-            DataError: If a file cannot be read in the format of its ending; the message gives file and line.
-        """
-        for file, kind in zip(self._files, self._formats, strict=True):
+        """The raw text rows; an error gives file and line."""
+        for file, kind in self._files:
             yield from kind.rows(file)
 
     def estimated_lines(self) -> int | None:
         """How many rows there are, from the files' own count or by the mean size of the first lines."""
-        if all(kind.count for kind in self._formats):
-            return sum(
-                kind.count(file) for file, kind in zip(self._files, self._formats, strict=True) if kind.count
-            )
-        paths = [file.path for file in self._files]
-        if not all(kind.row_per_line for kind in self._formats) or any(map(_is_compressed, paths)):
+        if all(kind.count for _, kind in self._files):
+            return sum(kind.count(file) for file, kind in self._files if kind.count)
+        paths = [file.path for file, _ in self._files]
+        compressed = any(path.suffix.lower() in COMPRESSED for path in paths)
+        if compressed or not all(kind.row_per_line for _, kind in self._files):
             return None
         sample = [
             len(line.encode()) + 1 for _, line in islice(read_lines(paths[0], longest=MAX_ROW), _SAMPLE_LINES)
@@ -211,7 +210,7 @@ class FilesSource(Source):
             notices.append(
                 f"Skipped in `{self.name}`: {_some(self._skipped)}, whose format sgdd does not read."
             )
-        if self._skipped or not all(FORMATS.find(ending(file.path.name)) for file in self._files):
+        if self._skipped or not all(FORMATS.find(ending(file.path.name)) for file, _ in self._files):
             notices += load_extensions()
         return notices
 
@@ -238,22 +237,14 @@ class StreamSource(Source):
         self._format = format_of(Path(self._copy))
 
     def spool(self, folder: Path) -> None:
-        """Copy everything to a file, because a preparation may be resumed.
-
-        Raises:
-            DataError: If the pipe cannot be read.
-        """
+        """Copy everything to a file, because a preparation may be resumed."""
         spooled = folder / self._copy
-        with spooled.open("wb") as file:
-            if isinstance(self._stream, Path):
-                try:
-                    stream = self._stream.open("rb")
-                except OSError as error:
-                    raise unreadable(self._label, error) from error
-                with stream:
-                    shutil.copyfileobj(stream, file)
-            else:
-                shutil.copyfileobj(self._stream, file)
+        try:
+            opened = self._stream.open("rb") if isinstance(self._stream, Path) else nullcontext(self._stream)
+        except OSError as error:
+            raise unreadable(self._label, error) from error
+        with opened as stream, spooled.open("wb") as file:
+            shutil.copyfileobj(stream, file)
         self._spooled = spooled
 
     def describe(self, _recorded: Mapping[str, Any] | None = None, /) -> dict[str, Any]:
@@ -264,11 +255,7 @@ class StreamSource(Source):
         return {"kind": "stdin", **identity}
 
     def lines(self) -> Iterator[str]:
-        """The raw text rows; only once before it is spooled.
-
-        Raises:
-            DataError: If the text cannot be read in its format.
-        """
+        """The raw text rows; only once before it is spooled."""
         path = self._spooled or self._stream
         if isinstance(path, Path):
             return self._format.rows(TextFile(path, self._column, self._label))
@@ -309,11 +296,7 @@ class SavedDatasetSource(Source):
         return {"kind": "saved_dataset", "path": self.name, "files": [_identity(path) for path in files]}
 
     def lines(self) -> Iterator[str]:
-        """The raw text rows, memory-mapped.
-
-        Raises:
-            DataError: If a file is damaged, or there is no such column of text.
-        """
+        """The raw text rows, memory-mapped."""
         yield from text_rows(self._rows, self._column, f"`{self.name}`")
 
     def estimated_lines(self) -> int:
@@ -337,10 +320,6 @@ def _identity(path: Path) -> dict[str, Any]:
         return {"path": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     except OSError as error:
         raise unreadable(f"`{path}`", error) from error
-
-
-def _is_compressed(path: Path) -> bool:
-    return path.suffix.lower() in COMPRESSED
 
 
 def _some(paths: list[Path]) -> str:
