@@ -20,7 +20,9 @@ from sgdd_engine.errors import CheckpointError, DataError, EncoderError
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder import load_encoder, load_encoder_lazily, load_encoder_like
+from sgdd_engine.text.encoder_network import encoder_vocabulary
 from sgdd_engine.text.reference import LATER_FIELDS, EncoderReference
+from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.training.loop import train
 
 
@@ -95,6 +97,15 @@ def test_lower_casing_before_the_tokenizer_is_noticed(tiny_xlmr_folder, tmp_path
     edit(folder / "sentence_bert_config.json", do_lower_case=True)
     with pytest.raises(EncoderError, match="its tokenizer is another"):
         load_encoder_like(reference)
+
+
+def test_the_vocabulary_is_lower_cased_too_where_it_is_read_without_weights(tiny_xlmr_folder, tmp_path):
+    folder = Path(shutil.copytree(tiny_xlmr_folder, tmp_path / "cased"))
+    edit(folder / "sentence_bert_config.json", do_lower_case=True)
+    config = EncoderConfig(name=str(folder))
+    vocabulary = TextTokenizer.from_encoder(load_encoder(config))
+    assert vocabulary.lowercase
+    assert encoder_vocabulary(config).fingerprint() == vocabulary.fingerprint()
 
 
 def test_a_pooling_that_was_asked_for_is_a_difference(tiny_encoder_folder, tiny_encoder):

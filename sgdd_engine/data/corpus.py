@@ -62,7 +62,7 @@ class Corpus:
         """
         corpus = cls(folder, Manifest.read(folder), encoder)
         for shard in corpus.manifest.shards:
-            check_size(folder, shard)
+            _check_size(folder, shard)
         return corpus
 
     @cached_property
@@ -125,7 +125,7 @@ class Corpus:
             DataError: If a shard is missing or was changed.
         """
         for shard in self.manifest.shards:
-            check_size(self.folder, shard)
+            _check_size(self.folder, shard)
             if sha256_of(self.folder / shard.file) != shard.sha256:
                 raise DataError(
                     f"`{self.folder / shard.file}` is damaged: its SHA-256 differs.", PREPARE_AGAIN
@@ -215,7 +215,7 @@ class CorpusSplit:
             yield self._segments[number], indices[where] - self._bounds[number], where
 
 
-def check_size(folder: Path, shard: Shard) -> None:
+def _check_size(folder: Path, shard: Shard) -> None:
     """Raise `DataError` unless the shard's file is there with its full size."""
     path = folder / shard.file
     if not path.is_file():

@@ -11,7 +11,7 @@ from pathlib import Path
 from sgdd_engine.atomic_files import flush, write_json
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.corpus import Corpus, check_size
+from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, deduplicate, read_distinct, too_few
 from sgdd_engine.data.encoding import ShardBuilder, trim_heap
 from sgdd_engine.data.groups import split_into_groups
@@ -110,8 +110,7 @@ def prepare(
 def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_event: Listener) -> Manifest:
     """Check that a complete corpus has the same specification, and leave it unchanged."""
     refuse_differences(out, spec_of(complete), spec)
-    for shard in complete.shards:
-        check_size(out, shard)
+    Corpus.open(out)  # checks the sizes of its files
     shutil.rmtree(out / WORK, ignore_errors=True)
     on_event(Notice(f"`{out}` is complete already; nothing to do."))
     return complete

@@ -15,7 +15,7 @@ from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
 from sgdd_engine.text.encoder_files import find_files
 from sgdd_engine.text.encoder_tokenizer import load_tokenizer
 from sgdd_engine.text.hub import weight_files
-from sgdd_engine.text.module_chain import read_module_chain
+from sgdd_engine.text.module_chain import ModuleChain, read_module_chain
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.transformers_loading import load_auto_model, outline_auto_model
 
@@ -44,8 +44,10 @@ _MINILM = BertConfig(
     layer_norm_eps=1e-12,
     pad_token_id=0,
 )
-# With the ids of their mask, left anchor and right anchor.
-_REFERENCES = {BGE_M3: (_BGE_M3, (250_001, 0, 2)), MINILM: (_MINILM, (103, 101, 102))}
+_REFERENCES = {
+    BGE_M3: (_BGE_M3, VocabularyConfig(size=250_002, mask_id=250_001, bos_id=0, eos_id=2)),
+    MINILM: (_MINILM, VocabularyConfig(size=30_522, mask_id=103, bos_id=101, eos_id=102)),
+}
 
 
 @dataclass(frozen=True)
@@ -162,14 +164,12 @@ def read_encoder_spec(config: EncoderConfig) -> EncoderSpec:
         EncoderError: If another encoder's configuration or tokenizer cannot be found or read.
     """
     if config.name in _REFERENCES:
-        network, (mask_id, bos_id, eos_id) = _REFERENCES[config.name]
+        network, vocabulary = _REFERENCES[config.name]
         size = NetworkSize.of(outline_bert(network))
-        vocabulary = VocabularyConfig(size=size.pieces, mask_id=mask_id, bos_id=bos_id, eos_id=eos_id)
         return EncoderSpec(size.hidden_size, size.parameters, vocabulary)
-    chain = read_module_chain(find_files(config, weights=False).folder, config)
+    chain = _chain_without_weights(config)
     size = NetworkSize.of(outline_network(chain.transformer))
-    tokenizer = TextTokenizer.from_fast(load_tokenizer(chain.transformer))
-    return EncoderSpec(chain.dim_of(size.hidden_size), size.parameters, tokenizer.vocabulary())
+    return EncoderSpec(chain.dim_of(size.hidden_size), size.parameters, _vocabulary_of(chain).vocabulary())
 
 
 def encoder_vocabulary(config: EncoderConfig) -> TextTokenizer:
@@ -178,5 +178,12 @@ def encoder_vocabulary(config: EncoderConfig) -> TextTokenizer:
     Raises:
         EncoderError: If the encoder's configuration or tokenizer cannot be found or read.
     """
-    chain = read_module_chain(find_files(config, weights=False).folder, config)
-    return TextTokenizer.from_fast(load_tokenizer(chain.transformer))
+    return _vocabulary_of(_chain_without_weights(config))
+
+
+def _chain_without_weights(config: EncoderConfig) -> ModuleChain:
+    return read_module_chain(find_files(config, weights=False).folder, config)
+
+
+def _vocabulary_of(chain: ModuleChain) -> TextTokenizer:
+    return TextTokenizer.from_fast(load_tokenizer(chain.transformer, lowercase=chain.lowercase))

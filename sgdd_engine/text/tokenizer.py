@@ -134,7 +134,7 @@ class TextTokenizer:
     @property
     def special_ids(self) -> tuple[int, ...]:
         """Ids that are never written: mask, anchors, padding, unknown."""
-        return tuple(sorted({self.mask_id, self.bos_id, self.eos_id, self.pad_id, self.unk_id}))
+        return tuple(sorted(self._silent))
 
     def show_canvas(self, row: Sequence[int]) -> str:
         """A canvas that is not yet full, each masked position as `_`."""
