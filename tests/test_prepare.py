@@ -19,10 +19,10 @@ from transformers import PreTrainedTokenizerFast
 from sgdd_engine.data import deduplicate, shards
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.data.deduplicate import MIN_SENTENCES
-from sgdd_engine.data.groups import Group, tokenise
+from sgdd_engine.data.deduplicate import MIN_SENTENCES, Group
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.shards import tokenise
 from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.data.vectors import RunningStatistics, StoredVectors
 from sgdd_engine.errors import DataError, EncoderError

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
@@ -51,6 +52,20 @@ class DistinctSentences:
         if key < self.validation_below:
             return "validation"
         return "test" if key >= self.test_from else "train"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sentences that become one shard."""
+
+    split: str
+    number: int
+    sentences: list[str]
+
+    @property
+    def name(self) -> str:
+        """The shard's name without its ending, for example `train-00000`."""
+        return f"{self.split}-{self.number:05d}"
 
 
 def deduplicate(
@@ -118,6 +133,24 @@ def read_distinct(folder: Path) -> Iterator[str]:
         with path.open(encoding="utf-8", newline="\n") as stream:
             for line in stream:
                 yield line.rstrip("\n")
+
+
+def split_into_groups(
+    sentences: Iterator[str], distinct: DistinctSentences, shard_sentences: int
+) -> Iterator[Group]:
+    """Assign sentences to splits and divide each split into groups of a shard's size; deterministic."""
+    waiting: dict[str, list[str]] = {split: [] for split in SPLITS}
+    numbers = dict.fromkeys(SPLITS, 0)
+    for sentence in sentences:
+        split = distinct.split_of(sentence)
+        waiting[split].append(sentence)
+        if len(waiting[split]) == shard_sentences:
+            yield Group(split, numbers[split], waiting[split])
+            waiting[split] = []
+            numbers[split] += 1
+    for split in SPLITS:
+        if waiting[split]:
+            yield Group(split, numbers[split], waiting[split])
 
 
 class _Buckets:

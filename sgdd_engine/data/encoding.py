@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.groups import EncodedGroup, Group, TokenisedGroup, encode, tokenise
-from sgdd_engine.data.shards import ShardRecord, write_shard
+from sgdd_engine.data.deduplicate import Group
+from sgdd_engine.data.shards import EncodedGroup, ShardRecord, TokenisedGroup, encode, tokenise, write_shard
 from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.distributed import World
 from sgdd_engine.errors import DataError

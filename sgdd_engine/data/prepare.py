@@ -12,9 +12,15 @@ from sgdd_engine.atomic_files import flush, write_json
 from sgdd_engine.data.cleaning import Rejection, describe_rejections
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, deduplicate, read_distinct, too_few
+from sgdd_engine.data.deduplicate import (
+    MIN_SENTENCES,
+    DistinctSentences,
+    deduplicate,
+    read_distinct,
+    split_into_groups,
+    too_few,
+)
 from sgdd_engine.data.encoding import ShardBuilder, trim_heap
-from sgdd_engine.data.groups import split_into_groups
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
 from sgdd_engine.data.shards import Totals, write_statistics
 from sgdd_engine.data.source_registry import Source
