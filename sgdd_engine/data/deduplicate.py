@@ -95,19 +95,20 @@ def deduplicate(
     on_event(StageStarted(READING, total, "lines"))
     rejected: Counter[str] = Counter()
     read = _fill_buckets(lines, folder, config, rejected, on_event)
-    keys: list[int] | None = []
+    keys: list[int] = []
     unique = 0
     for bucket in _split_large_buckets(folder):
         distinct, duplicates = _deduplicate_bucket(bucket)
         unique += len(distinct)
         rejected[Rejection.DUPLICATE] += duplicates
-        keys = keys + [_split_key(content) for content in distinct] if keys is not None else None
-        if keys is not None and len(keys) >= _EXACT_SPLITS_BELOW:
-            keys = None
+        if unique < _EXACT_SPLITS_BELOW:
+            keys += map(_split_key, distinct)
     left_out = describe_rejections(rejected, config)
     if unique < MIN_SENTENCES:
         raise too_few(name, unique, read, left_out)
-    below, test_from = _split_bounds(unique, config.validation_share, keys)
+    below, test_from = _split_bounds(
+        unique, config.validation_share, keys if unique < _EXACT_SPLITS_BELOW else None
+    )
     # Length in tokens is checked later, so nothing is said here of what was left out: it would not be all.
     on_event(StageFinished(READING, f"{read:,} lines, {unique:,} distinct sentences."))
     return DistinctSentences(

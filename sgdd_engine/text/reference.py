@@ -71,26 +71,18 @@ class EncoderReference:
         Args:
             other: The encoder that is expected; the clauses read "its pooling is cls, not mean".
         """
-        found = []
-        if self.weights_sha256 != other.weights_sha256:
-            found.append(f"its weights are others{_hashes(self.weights_sha256, other.weights_sha256)}")
-        for what, mine, theirs in (
-            ("config.json", self.config_sha256, other.config_sha256),
-            ("tokenizer", self.tokenizer_sha256, other.tokenizer_sha256),
-        ):
-            if None not in (mine, theirs) and mine != theirs:
-                found.append(f"its {what} is another{_hashes(mine, theirs)}")
-        if self.pooling != other.pooling:
-            found.append(f"its pooling is {self.pooling}, not {other.pooling}")
-        if self.normalize != other.normalize:
-            found.append(f"its vectors are {'' if self.normalize else 'not '}normalised")
-        if None not in (self.prompt, other.prompt) and self.prompt != other.prompt:
-            found.append(f"its prompt is {self.prompt!r}, not {other.prompt!r}")
-        if self.max_tokens != other.max_tokens:
-            found.append(f"it reads {self.max_tokens} tokens of a text, not {other.max_tokens}")
-        if self.dim != other.dim:
-            found.append(f"its vectors have {self.dim} dimensions, not {other.dim}")
-        return found
+        clauses = {
+            "weights_sha256": f"its weights are others{_hashes(self.weights_sha256, other.weights_sha256)}",
+            "config_sha256": f"its config.json is another{_hashes(self.config_sha256, other.config_sha256)}",
+            "tokenizer_sha256": f"its tokenizer is another{_hashes(self.tokenizer_sha256, other.tokenizer_sha256)}",
+            "pooling": f"its pooling is {self.pooling}, not {other.pooling}",
+            "normalize": f"its vectors are {'' if self.normalize else 'not '}normalised",
+            "prompt": f"its prompt is {self.prompt!r}, not {other.prompt!r}",
+            "max_tokens": f"it reads {self.max_tokens} tokens of a text, not {other.max_tokens}",
+            "dim": f"its vectors have {self.dim} dimensions, not {other.dim}",
+        }
+        both = ((getattr(self, name), getattr(other, name), clause) for name, clause in clauses.items())
+        return [clause for mine, theirs, clause in both if None not in (mine, theirs) and mine != theirs]
 
     def config(self) -> EncoderConfig:
         """The settings that load this encoder, and have it compute as it did.

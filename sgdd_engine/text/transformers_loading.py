@@ -47,9 +47,7 @@ def load_auto_model(folder: Path, dtype: torch.dtype, device: torch.device) -> t
             trust_remote_code=False,
             local_files_only=True,
             # With a local folder nothing is converted in the background; a .bin is read with weights_only.
-            use_safetensors=True
-            if files[0].suffix == ".safetensors" or "safetensors" in files[0].name
-            else None,
+            use_safetensors="safetensors" in files[0].name or None,
             **_without_pooler(config),
         )
     # A missing weight would only be logged, and the encoder would compute with random numbers.
