@@ -26,6 +26,9 @@ from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import training_times
 from sgdd_engine.evaluation import metrics
+from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.evaluate import evaluate
+from sgdd_engine.evaluation.page.write import render
 from sgdd_engine.evaluation.scores import score
 from sgdd_engine.generation import DecodeRequest, refinement
 from sgdd_engine.text import pooling
@@ -45,8 +48,8 @@ REGISTRIES = (
     source_registry.SOURCES,
     formats.FORMATS,
     pooling.POOLINGS,
+    metrics.METRICS,
 )
-TABLES = (metrics.METRICS,)
 
 
 @pytest.fixture(scope="module")
@@ -187,12 +190,20 @@ def test_a_pooling_makes_vectors(installed, tiny_encoder, tiny_encoder_folder, s
     assert not torch.allclose(vectors, tiny_encoder.encode(sentences[:3]))
 
 
-def test_a_metric_is_computed(installed, model, sentences):
-    importlib.import_module("my_package.metric")
+def test_a_metric_is_in_the_report_and_on_its_page(installed, model, sentences):
     data = as_set(model, sentences[:3])
+    small = EvalConfig(nelbo_samples=1, diversity_samples=0)
+    report = evaluate(model, data, config=small, sampling=SamplingConfig(cfg=1.0, steps=2))
+    found = report.to_dict()
+    assert set(found["conditions"]["true"]["first_word"]) == {"mean", "low", "high"}
+    assert found["differences"]["null"]["first_word"]["mean"] == pytest.approx(
+        report.conditions["true"]["first_word"].mean - report.conditions["null"]["first_word"].mean
+    )
+    assert "begin with the right word" in found["settings"]["scoring"]["first_word"]
+    assert "First word" in render(report, "x")
     texts = [data.sentences[0], "Nobody knew.", data.sentences[2]]
-    found = score(model, data, data.sentences, texts, [len(ids) for ids in data.token_ids])
-    assert found["first_word"].tolist() == [1.0, 0.0, 1.0]
+    scored = score(model, data, data.sentences, texts, [len(ids) for ids in data.token_ids])
+    assert scored["first_word"].tolist() == [1.0, 0.0, 1.0]
 
 
 def sgdd(site: Path, *arguments: str) -> str:

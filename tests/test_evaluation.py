@@ -3,12 +3,14 @@
 import json
 import math
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 import torch
 from tiny_sgdd import as_set, build
 
+from sgdd_engine import registry
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.evaluation.bootstrap import Interval
@@ -78,6 +80,18 @@ def test_differences_are_those_of_the_conditions_and_as_sure_as_the_pairs(report
     # Every sentence is exact, so what is unsure of the difference is what is unsure of the control.
     gain, control = report.differences["shuffled"]["token_f1"], report.conditions["shuffled"]["token_f1"]
     assert gain.high - gain.low == pytest.approx(control.high - control.low)
+
+
+def test_a_broken_package_is_told_and_the_evaluation_goes_on(untrained, sentences, tmp_path, monkeypatch):
+    (tmp_path / "half_metric.py").write_text("raise RuntimeError('half installed')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [EntryPoint("half", "half_metric", registry.EXTENSIONS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    heard = []
+    small = EvalConfig(nelbo_samples=1, diversity_samples=0)
+    evaluate(untrained, as_set(untrained, sentences[:3]), config=small, sampling=PLAIN, on_event=heard.append)
+    (told,) = [event for event in heard if isinstance(event, Notice) and event.warning]
+    assert told.message == "The extension `half` (half_metric) is broken: RuntimeError: half installed"
 
 
 def intervals_within(value):

@@ -86,6 +86,15 @@ def test_a_name_is_registered_once(shapes):
         shapes.register("line")(lambda: None)
 
 
+def test_objects_of_a_kind_are_used_together():
+    registry = Registry("metric", {"one": 1})
+    registry.add("two", 2)
+    assert dict(registry.items()) == {"one": 1, "two": 2}
+    assert registry["two"] == 2
+    with pytest.raises(ValueError, match="The metric `one` is registered already"):
+        registry.add("one", 3)
+
+
 def test_a_configuration_holds_names_of_a_registry(shapes):
     @dataclass(frozen=True)
     class Picture:

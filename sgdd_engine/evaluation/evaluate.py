@@ -24,8 +24,9 @@ from sgdd_engine.evaluation.reconstruction import CONDITIONS, reconstruct_with_c
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingComparison, compare_with_training
-from sgdd_engine.events import Listener, ignore
+from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, validate_shortlist
+from sgdd_engine.registry import load_extensions
 
 
 def evaluate(
@@ -47,6 +48,8 @@ def evaluate(
     References are the sources as the decoder's tokenizer can write them, `decode(encode(source))`, so that an
     uncased vocabulary is not scored on case.
 
+    Metrics of installed packages (`sgdd.extensions`) are scored with sgdd's own.
+
     Args:
         model: A trained model.
         data: Held-out sentences, from `from_corpus` or `from_text_file`.
@@ -62,6 +65,8 @@ def evaluate(
         EncoderError: The encoder, which re-encodes what was written, cannot be loaded.
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
+    for problem in load_extensions():
+        on_event(Notice(problem, warning=True))
     config, sampling = config or EvalConfig(), sampling or model.recommended_sampling
     reads = config.candidates > 1 or config.refine > 0
     config = replace(config, shortlist=validate_shortlist(config.shortlist, model.info, reads))
@@ -174,7 +179,7 @@ def _settings(
             "vocabulary": model.info.model.vocabulary.size,
             "device": str(model.device),
         },
-        "scoring": SCORING,
+        "scoring": _scoring(),
         "versions": {
             "sgdd": __version__,
             "torch": str(torch.__version__),
@@ -183,21 +188,23 @@ def _settings(
     }
 
 
-SCORING = {
-    "start": "full mask, predicted length",
-    "references": "decode(encode(source)) by the model's tokenizer",
-    "words": "Unicode word boundaries (UAX #29); single letters in scripts without spaces; each mark a word",
-    **{name: metric.explanation for name, metric in METRICS.items()},
-    "bleu_details": "sacreBLEU, exponential smoothing, effective order for sentences; tokenizer 13a, but zh where the "
-    "reference is Chinese and char where it is in another script without spaces",
-    **{name: f"{condition.label}: {condition.meaning}" for name, condition in CONDITIONS.items()},
-    "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call; 1: none",
-    "nelbo": "given the vector (posterior mean) and the true length; every number of masks equally often",
-    "calibration": "probability of the likeliest token of each masked position, given the vector and the true length, "
-    f"without guidance; every number of masks equally often, the full mask once; {BINS} bins of equal width",
-    "memorisation": "token by token, by the model's tokenizer",
-    "diversity": f"temperature {RESAMPLING_TEMPERATURE:g}, one candidate, no feedback",
-    "guidance_search": "one shot; the highest mean of token F1 and cosine",
-    "intervals": f"95 %, percentile bootstrap over sentences, {RESAMPLES} resamples",
-}
-"""How the figures are made, for the report's settings."""
+def _scoring() -> dict[str, str]:
+    """How the figures are made, by their names in the report."""
+    return {
+        "start": "full mask, predicted length",
+        "references": "decode(encode(source)) by the model's tokenizer",
+        "words": "Unicode word boundaries (UAX #29); single letters in scripts without spaces; each mark a word",
+        **{name: metric.explanation for name, metric in METRICS.items()},
+        "bleu_details": "sacreBLEU, exponential smoothing, effective order for sentences; tokenizer 13a, but zh where "
+        "the reference is Chinese and char where it is in another script without spaces",
+        **{name: f"{condition.label}: {condition.meaning}" for name, condition in CONDITIONS.items()},
+        "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call; 1: none",
+        "nelbo": "given the vector (posterior mean) and the true length; every number of masks equally often",
+        "calibration": "probability of the likeliest token of each masked position, given the vector and the true "
+        "length, without guidance; every number of masks equally often, the full mask once; "
+        f"{BINS} bins of equal width",
+        "memorisation": "token by token, by the model's tokenizer",
+        "diversity": f"temperature {RESAMPLING_TEMPERATURE:g}, one candidate, no feedback",
+        "guidance_search": "one shot; the highest mean of token F1 and cosine",
+        "intervals": f"95 %, percentile bootstrap over sentences, {RESAMPLES} resamples",
+    }

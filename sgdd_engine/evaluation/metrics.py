@@ -19,6 +19,7 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 
 from sgdd_engine.evaluation.bootstrap import Floats, Resampling
+from sgdd_engine.registry import Registry
 from sgdd_engine.text.words import spacing, words
 
 BLEU_ORDER = 4
@@ -220,109 +221,113 @@ class Metric:
         return f"{self.meaning}{range_}; {self.better} is better"
 
 
-METRICS: dict[str, Metric] = {
-    "exact_match": Metric(
-        "exact match",
-        "share of sentences that come back letter for letter",
-        "higher",
-        lambda written: written.by_pair(exact_match),
-        main=True,
-    ),
-    "token_f1": Metric(
-        "token F1",
-        "words and marks in common, each counted as often as it stands there",
-        "higher",
-        lambda written: written.by_pair(token_f1),
-        main=True,
-    ),
-    "set_f1": Metric(
-        "set F1",
-        "words and marks in common, each counted once, as in vec2text's token F1 but for its word split",
-        "higher",
-        lambda written: written.by_pair(set_f1),
-        main=True,
-    ),
-    "bleu": Metric(
-        "BLEU",
-        "runs of up to four words in common, mean over sentences",
-        "higher",
-        lambda written: written.bleu[0],
-        bounds=(0, 100),
-        main=True,
-    ),
-    "corpus_bleu": Metric(
-        "corpus BLEU",
-        "the same, counted over all sentences together",
-        "higher",
-        lambda written: written.bleu[1],
-        lambda resampling, counts: bleu_of_counts(resampling.sums(counts)),
-        bounds=(0, 100),
-    ),
-    "chrf": Metric(
-        "chrF",
-        "runs of up to six letters in common (chrF2), mean over sentences",
-        "higher",
-        lambda written: chrf_of_counts(written.chrf),
-        bounds=(0, 100),
-        main=True,
-    ),
-    "corpus_chrf": Metric(
-        "corpus chrF",
-        "the same, counted over all sentences together",
-        "higher",
-        lambda written: written.chrf,
-        lambda resampling, counts: chrf_of_counts(resampling.sums(counts)),
-        bounds=(0, 100),
-    ),
-    "cosine": Metric(
-        "cosine",
-        "the re-encoded text against the source's own vector, under every condition",
-        "higher",
-        lambda written: written.cosines,
-        bounds=(-1, 1),
-        main=True,
-    ),
-    "repetition": Metric(
-        "repetition",
-        "share of neighbouring words that are one word twice",
-        "lower",
-        lambda written: np.array([repetition(text) for text in written.texts]),
-    ),
-    "length_error": Metric(
-        "length error",
-        "tokens too many or too few, mean over sentences",
-        "lower",
-        lambda written: np.abs(written.excess_tokens),
-        bounds=None,
-    ),
-    "length_exact": Metric(
-        "length exact",
-        "share of sentences with the right number of tokens",
-        "higher",
-        lambda written: (written.excess_tokens == 0).astype(np.float64),
-    ),
-    "retrieval_top1": Metric(
-        "rank 1",
-        "share of texts whose nearest source, by the cosine, is their own",
-        "higher",
-        lambda written: (written.ranks == 1).astype(np.float64),
-    ),
-    "retrieval_mrr": Metric(
-        "reciprocal rank",
-        "1 / rank of the source among all sources, mean over sentences",
-        "higher",
-        lambda written: 1 / written.ranks,
-    ),
-    "retrieval_median_rank": Metric(
-        "median rank",
-        "rank of the source among all sources, from 1",
-        "lower",
-        lambda written: written.ranks,
-        Resampling.medians,
-        bounds=None,
-    ),
-}
-"""All metrics by name, in the order of tables. A new one is an entry here and a test of its values."""
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "exact_match": Metric(
+            "exact match",
+            "share of sentences that come back letter for letter",
+            "higher",
+            lambda written: written.by_pair(exact_match),
+            main=True,
+        ),
+        "token_f1": Metric(
+            "token F1",
+            "words and marks in common, each counted as often as it stands there",
+            "higher",
+            lambda written: written.by_pair(token_f1),
+            main=True,
+        ),
+        "set_f1": Metric(
+            "set F1",
+            "words and marks in common, each counted once, as in vec2text's token F1 but for its word split",
+            "higher",
+            lambda written: written.by_pair(set_f1),
+            main=True,
+        ),
+        "bleu": Metric(
+            "BLEU",
+            "runs of up to four words in common, mean over sentences",
+            "higher",
+            lambda written: written.bleu[0],
+            bounds=(0, 100),
+            main=True,
+        ),
+        "corpus_bleu": Metric(
+            "corpus BLEU",
+            "the same, counted over all sentences together",
+            "higher",
+            lambda written: written.bleu[1],
+            lambda resampling, counts: bleu_of_counts(resampling.sums(counts)),
+            bounds=(0, 100),
+        ),
+        "chrf": Metric(
+            "chrF",
+            "runs of up to six letters in common (chrF2), mean over sentences",
+            "higher",
+            lambda written: chrf_of_counts(written.chrf),
+            bounds=(0, 100),
+            main=True,
+        ),
+        "corpus_chrf": Metric(
+            "corpus chrF",
+            "the same, counted over all sentences together",
+            "higher",
+            lambda written: written.chrf,
+            lambda resampling, counts: chrf_of_counts(resampling.sums(counts)),
+            bounds=(0, 100),
+        ),
+        "cosine": Metric(
+            "cosine",
+            "the re-encoded text against the source's own vector, under every condition",
+            "higher",
+            lambda written: written.cosines,
+            bounds=(-1, 1),
+            main=True,
+        ),
+        "repetition": Metric(
+            "repetition",
+            "share of neighbouring words that are one word twice",
+            "lower",
+            lambda written: np.array([repetition(text) for text in written.texts]),
+        ),
+        "length_error": Metric(
+            "length error",
+            "tokens too many or too few, mean over sentences",
+            "lower",
+            lambda written: np.abs(written.excess_tokens),
+            bounds=None,
+        ),
+        "length_exact": Metric(
+            "length exact",
+            "share of sentences with the right number of tokens",
+            "higher",
+            lambda written: (written.excess_tokens == 0).astype(np.float64),
+        ),
+        "retrieval_top1": Metric(
+            "rank 1",
+            "share of texts whose nearest source, by the cosine, is their own",
+            "higher",
+            lambda written: (written.ranks == 1).astype(np.float64),
+        ),
+        "retrieval_mrr": Metric(
+            "reciprocal rank",
+            "1 / rank of the source among all sources, mean over sentences",
+            "higher",
+            lambda written: 1 / written.ranks,
+        ),
+        "retrieval_median_rank": Metric(
+            "median rank",
+            "rank of the source among all sources, from 1",
+            "lower",
+            lambda written: written.ranks,
+            Resampling.medians,
+            bounds=None,
+        ),
+    },
+)
+"""All metrics by name, in the order of tables. One of sgdd's own is an entry here and a test of its values; packages
+add theirs with `METRICS.add`."""
 
 
 def _characters(text: str, order: int) -> Counter[str]:
