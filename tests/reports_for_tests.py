@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.calibration import BINS, Calibration
 from sgdd_engine.evaluation.diversity import Diversity, SampleFigures, WordFigures
 from sgdd_engine.evaluation.guidance_search import GuidancePoint, GuidanceSearch
 from sgdd_engine.evaluation.latent import LatentFigures, PosteriorFigures
-from sgdd_engine.evaluation.likelihood import LikelihoodFigures, MaskBucket
+from sgdd_engine.evaluation.likelihood import BINS, Calibration, LikelihoodFigures, MaskBucket
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.report import EvaluationReport, LengthBucket, Sample
 from sgdd_engine.evaluation.scores import Scores

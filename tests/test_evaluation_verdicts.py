@@ -6,9 +6,8 @@ import torch
 from tiny_sgdd import as_set, build
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.calibration import BINS, Calibration
 from sgdd_engine.evaluation.latent import LatentFigures
-from sgdd_engine.evaluation.likelihood import guess, likelihood
+from sgdd_engine.evaluation.likelihood import BINS, Calibration, guess, likelihood
 from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import (
     MEASURES,

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
 from sgdd_engine.diffusion.objective import (
-    RATIO_BUCKETS,
-    AccuracyByMaskRatio,
+    accuracy_by_mask_ratio,
     nelbo_nats,
     ratio_bucket,
+    ratio_names,
+    sums_by_mask_ratio,
     token_weights,
 )
 from sgdd_engine.diffusion.schedule import SCHEDULES, build_schedule, elbo_weight
@@ -150,15 +151,24 @@ def test_buckets_begin_at_their_quarter():
 
 def test_accuracy_is_counted_by_bucket():
     masked = torch.tensor([[True, False, False, False, False], [True] * 5, [True, True, True, False, False]])
-    accuracy = AccuracyByMaskRatio()
-    accuracy.add(masked, torch.tensor([True, True, False, True, True, False, False, False, True]))
-    accuracy.add(masked[:1], torch.tensor([False]))
-    assert accuracy.result() == pytest.approx({"0-25": 0.5, "50-75": 1 / 3, "100": 3 / 5})
-    assert set(accuracy.result()) < set(RATIO_BUCKETS)
+    counts = sums_by_mask_ratio(masked, torch.tensor([[1, 1, 0, 1, 1, 0, 0, 0, 1]]))
+    counts += sums_by_mask_ratio(masked[:1], torch.tensor([[0]]))
+    found = accuracy_by_mask_ratio(counts)
+    assert found == pytest.approx({"0-25": 0.5, "50-75": 1 / 3, "100": 3 / 5})
+    assert set(found) < set(ratio_names()) == {"0-25", "25-50", "50-75", "75-100", "100"}
+
+
+def test_values_are_summed_by_as_many_ranges_as_are_wanted():
+    masked = torch.tensor([[True, False, False], [True, True, True], [True, True, False]])
+    nats = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.5] * 6], dtype=torch.float64)
+    positions = masked.flatten().nonzero().squeeze(1)
+    sums = sums_by_mask_ratio(masked, nats, parts=10)
+    assert torch.equal(sums, sums_by_mask_ratio(masked, nats, positions, parts=10))
+    shown = {name: column for name, column in zip(ratio_names(10), sums.T.tolist(), strict=True) if column[0]}
+    assert shown == {"30-40": [1, 1, 0.5], "60-70": [2, 11, 1], "100": [3, 9, 1.5]}
 
 
 def test_accuracy_counts_on_where_float32_would_stop():
-    accuracy = AccuracyByMaskRatio()
-    accuracy.total[4] = accuracy.right[4] = 2.0**24
-    accuracy.add(torch.ones(1, 1, dtype=torch.bool), torch.tensor([True]))
-    assert accuracy.total[4].item() == 2**24 + 1
+    counts = torch.full((2, 5), 2**24)
+    counts += sums_by_mask_ratio(torch.ones(1, 1, dtype=torch.bool), torch.tensor([[True]]).long())
+    assert counts[:, 4].tolist() == [2**24 + 1] * 2

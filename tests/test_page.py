@@ -16,10 +16,18 @@ from hypothesis import strategies as st
 from reports_for_tests import FULL, SMALL
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.calibration import Bin
+from sgdd_engine.evaluation.likelihood import Bin
 from sgdd_engine.evaluation.metrics import METRICS, token_f1
-from sgdd_engine.evaluation.page.plots import Bar, Series, bars, lines, round_ticks, tick_text
-from sgdd_engine.evaluation.page.profiles import calibration, profile
+from sgdd_engine.evaluation.page.drawings import (
+    Bar,
+    Series,
+    bars,
+    calibration,
+    lines,
+    profile,
+    round_ticks,
+    tick_text,
+)
 from sgdd_engine.evaluation.page.samples import compare
 from sgdd_engine.evaluation.page.write import render, write_page
 from sgdd_engine.evaluation.report import Sample

@@ -4,8 +4,7 @@ Both the loss and the bound are sums of masked tokens' cross-entropies; they dif
 cross-entropy itself is the caller's, so any denoiser can be scored, a two-line oracle included.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,8 +16,8 @@ from sgdd_engine.diffusion.times import stratified_times
 MaskedNll = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(z_t [B, n], t [B], masked [B, n]) → nll [M]` in nats, of the clean tokens at the M masked positions."""
 
-# Ranges of the share of masked tokens, in percent, without their upper end; "100" is the full mask alone.
-RATIO_BUCKETS = ("0-25", "25-50", "50-75", "75-100", "100")
+# Equal ranges of the share of masked tokens; the full mask is counted apart.
+RATIO_PARTS = 4
 
 
 def token_weights(
@@ -76,46 +75,49 @@ def nelbo_nats(
     return torch.stack(estimates, dim=1)
 
 
-def ratio_bucket(masked: Tensor, parts: int = 4) -> Tensor:
+def ratio_bucket(masked: Tensor, parts: int = RATIO_PARTS) -> Tensor:
     """Which of `parts` equal ranges the share of masked tokens of each row of `masked` [B, n] lies in: [B].
 
-    A full mask has a number of its own, `parts`; with four parts the numbers are indices into `RATIO_BUCKETS`.
+    A full mask has a number of its own, `parts`; the numbers are indices into `ratio_names`.
     """
     # In whole numbers: a mean that multiplies by 1/n puts a full mask of 41 tokens just below 1.
     return masked.sum(dim=1) * parts // masked.shape[1]
 
 
-def guesses_by_mask_ratio(masked: Tensor, places: Tensor, correct: Tensor) -> Tensor:
-    """How many masked tokens were guessed right, and how many there are, by `RATIO_BUCKETS`: [2, buckets].
+def ratio_names(parts: int = RATIO_PARTS) -> list[str]:
+    """The ranges in percent, without their upper end: "0-25" … "75-100", and "100", the full mask alone."""
+    width = 100 // parts
+    return [*(f"{low}-{low + width}" for low in range(0, 100, width)), "100"]
+
+
+def sums_by_mask_ratio(
+    masked: Tensor, values: Tensor, positions: Tensor | None = None, parts: int = RATIO_PARTS
+) -> Tensor:
+    """Number of masked tokens, and sums of their values, by the share of their canvas that is masked.
 
     Args:
-        masked: Where tokens are masked [B, n].
-        places: Where the masked tokens stand in the flattened `masked` [M].
-        correct: Whether each was guessed [M].
+        masked: Where tokens are masked [B, n]; M is its sum.
+        values: Values of the masked tokens [C, M], such as whether each was guessed; their dtype is that of the sums
+            (float32 would stop counting at 2²⁴).
+        positions: Indices of the masked tokens in the flattened `masked` [M], if they are known already: on a GPU the
+            host waits for them.
+        parts: Ranges.
+
+    Returns:
+        [1 + C, parts + 1]: in the order of `ratio_names`, the count first.
     """
-    bucket = ratio_bucket(masked).index_select(0, places // masked.shape[1])
-    counts = torch.zeros(2, len(RATIO_BUCKETS), dtype=torch.long, device=bucket.device)
-    counts[0].index_add_(0, bucket, correct.long())
-    counts[1].index_add_(0, bucket, torch.ones_like(bucket))
-    return counts
+    if positions is None:
+        positions = masked.flatten().nonzero().squeeze(1)
+    bucket = ratio_bucket(masked, parts).index_select(0, positions // masked.shape[1])
+    columns = torch.cat([torch.ones_like(values[:1]), values])
+    return columns.new_zeros(len(columns), parts + 1).index_add_(1, bucket, columns)
 
 
-@dataclass(slots=True)
-class AccuracyByMaskRatio:
-    """Running share of masked tokens guessed right, by the share of the canvas that was masked."""
+def accuracy_by_mask_ratio(counts: Tensor) -> dict[str, float]:
+    """Share of masked tokens guessed, by range; those without a token are left out.
 
-    # float32 would stop counting at 2²⁴.
-    right: Tensor = field(default_factory=lambda: torch.zeros(len(RATIO_BUCKETS), dtype=torch.float64))
-    total: Tensor = field(default_factory=lambda: torch.zeros(len(RATIO_BUCKETS), dtype=torch.float64))
-
-    def add(self, masked: Tensor, correct: Tensor) -> None:
-        """Count the M masked tokens of `masked` [B, n], of which `correct` [M] were guessed."""
-        places = masked.flatten().nonzero().squeeze(1)
-        right, total = guesses_by_mask_ratio(masked, places, correct).cpu().double()
-        self.right += right
-        self.total += total
-
-    def result(self) -> Mapping[str, float]:
-        """Accuracy in 0–1 by bucket; buckets without a token are left out."""
-        pairs = zip(RATIO_BUCKETS, self.right.tolist(), self.total.tolist(), strict=True)
-        return {name: right / total for name, right, total in pairs if total}
+    Args:
+        counts: All and right guesses [2, parts + 1], as `sums_by_mask_ratio` gives them.
+    """
+    pairs = zip(ratio_names(counts.shape[1] - 1), *counts.tolist(), strict=True)
+    return {name: right / total for name, total, right in pairs if total}

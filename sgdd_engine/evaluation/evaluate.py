@@ -12,13 +12,12 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation import verdicts
 from sgdd_engine.evaluation.bootstrap import RESAMPLES, Resampling, bootstrap_interval
-from sgdd_engine.evaluation.calibration import BINS
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.diversity import Diversity, WordFigures, diversity_of_samples
 from sgdd_engine.evaluation.guidance_search import search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
-from sgdd_engine.evaluation.likelihood import likelihood
+from sgdd_engine.evaluation.likelihood import BINS, likelihood
 from sgdd_engine.evaluation.metrics import METRICS, repetition
 from sgdd_engine.evaluation.reconstruction import CONDITIONS, reconstruct_with_controls, with_other_vectors
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length

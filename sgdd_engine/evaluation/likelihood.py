@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.data.corpus import ExactLengthBatches
-from sgdd_engine.diffusion.objective import nelbo_nats, ratio_bucket
+from sgdd_engine.diffusion.objective import nelbo_nats, ratio_names, sums_by_mask_ratio
 from sgdd_engine.evaluation.bootstrap import Floats, ratio_with_error
-from sgdd_engine.evaluation.calibration import Calibration
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD
@@ -25,6 +24,82 @@ BATCH_TOKENS = 4096
 CHUNK_ELEMENTS = 1 << 22
 # Ranges of the share of masked tokens; the full mask is counted apart.
 RATIO_PARTS = 10
+# Ranges of confidence, of equal width.
+BINS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Guesses of confidence `low` … `high`: their mean confidence, the share that was right, and their count."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidences of guesses, counted in bins of equal width.
+
+    Attributes:
+        count: Guesses in each bin [BINS].
+        confidence: Sum of their confidences [BINS].
+        right: How many were right [BINS].
+    """
+
+    count: Floats
+    confidence: Floats
+    right: Floats
+
+    @classmethod
+    def of(cls, confidence: Floats, correct: Floats) -> "Calibration":
+        """Count guesses by confidence [M] in 0–1 and correctness [M]."""
+        bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+        sums = (
+            np.bincount(bins, weights, BINS) for weights in (np.ones_like(confidence), confidence, correct)
+        )
+        return cls(*(part.astype(np.float64) for part in sums))
+
+    def __add__(self, other: "Calibration") -> "Calibration":
+        """The guesses of both."""
+        return Calibration(
+            self.count + other.count, self.confidence + other.confidence, self.right + other.right
+        )
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error: `Σ bins share · |accuracy − mean confidence|` (Guo et al. 2017, eq. 3)."""
+        return float(np.abs(self.right - self.confidence).sum() / max(1.0, self.count.sum()))
+
+    @property
+    def overconfidence(self) -> float:
+        """Mean confidence less accuracy over all guesses; above 0 where the model is too sure of itself."""
+        return float((self.confidence - self.right).sum() / max(1.0, self.count.sum()))
+
+    @property
+    def bins(self) -> list[Bin]:
+        """The bins that hold a guess."""
+        return [
+            Bin(
+                low=index / BINS,
+                high=(index + 1) / BINS,
+                confidence=float(self.confidence[index] / self.count[index]),
+                accuracy=float(self.right[index] / self.count[index]),
+                count=int(self.count[index]),
+            )
+            for index in np.flatnonzero(self.count).tolist()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """`ece`, `overconfidence`, `tokens`, and the bins that hold a guess."""
+        return {
+            "ece": self.expected_error,
+            "overconfidence": self.overconfidence,
+            "tokens": int(self.count.sum()),
+            "bins": [asdict(one) for one in self.bins],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +193,11 @@ def likelihood(
         per_token,
         error,
         *ratio_with_error(nats / math.log(2), sizes),
-        tally.by_mask_ratio(),
+        [
+            MaskBucket(name, right / tokens, nats / tokens, int(tokens))
+            for name, tokens, right, nats in zip(ratio_names(RATIO_PARTS), *tally.sums.tolist(), strict=True)
+            if tokens
+        ],
         tally.calibration,
     )
 
@@ -154,30 +233,18 @@ def _guess(logits: Tensor, targets: Tensor) -> Guesses:
 
 
 class _Tally:
-    """Running sums of guesses by mask ratio and by confidence."""
+    """Running sums of guesses, by mask ratio (tokens, right guesses, nats: [3, parts + 1]) and by confidence."""
 
     def __init__(self) -> None:
-        # Tokens, right guesses, nats.
-        self._sums = np.zeros((3, RATIO_PARTS + 1))
-        nothing = np.zeros(0)
-        self.calibration = Calibration.of(nothing, nothing)
+        self.sums = torch.zeros(3, RATIO_PARTS + 1, dtype=torch.float64)
+        self.calibration = Calibration.of(np.zeros(0), np.zeros(0))
 
-    def add(self, buckets: Floats, guesses: Guesses) -> None:
-        """Count M guesses, each in its bucket [M]."""
-        nll, right, confidence = (part.float().cpu().double().numpy() for part in guesses)
-        for row, weights in enumerate((np.ones_like(nll), right, nll)):
-            self._sums[row] += np.bincount(buckets.astype(np.int64), weights, RATIO_PARTS + 1)
-        self.calibration += Calibration.of(confidence.clip(0, 1), right)
-
-    def by_mask_ratio(self) -> list[MaskBucket]:
-        """The figures of each bucket that holds a token."""
-        width = 100 // RATIO_PARTS
-        names = [*(f"{width * part}-{width * (part + 1)}" for part in range(RATIO_PARTS)), "100"]
-        return [
-            MaskBucket(name, right / tokens, nats / tokens, int(tokens))
-            for name, tokens, right, nats in zip(names, *self._sums.tolist(), strict=True)
-            if tokens
-        ]
+    def add(self, masked: Tensor, guesses: Guesses) -> None:
+        """Count the guesses at the masked tokens of `masked` [B, n]."""
+        # On the CPU first: Apple's GPUs have no float64.
+        nll, right, confidence = (part.float().cpu().double() for part in guesses)
+        self.sums += sums_by_mask_ratio(masked.cpu(), torch.stack([right, nll]), parts=RATIO_PARTS)
+        self.calibration += Calibration.of(confidence.clamp(0, 1).numpy(), right.numpy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +259,16 @@ class _Scorer:
     def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> Tensor:
         guesses = self._guesses(z_t, t, masked)
         # Full masks are counted once for every sentence in `guess_all`; chance would favour short ones.
-        partly = (~masked.all(dim=1, keepdim=True)).expand(masked.shape)
-        self._count(masked & partly, Guesses(*(part[partly[masked]] for part in guesses)))
+        partly = ~masked.all(dim=1)
+        counted = partly[:, None].expand(masked.shape)[masked]
+        self.tally.add(masked[partly], Guesses(*(part[counted] for part in guesses)))
         return guesses.nll
 
     def guess_all(self, mask_id: int) -> None:
         """Count the guesses from the full mask at t = 1."""
         masked = torch.ones_like(self.x, dtype=torch.bool)
         t = torch.ones(len(self.x), device=self.x.device)
-        self._count(masked, self._guesses(torch.full_like(self.x, mask_id), t, masked))
-
-    def _count(self, masked: Tensor, guesses: Guesses) -> None:
-        buckets = ratio_bucket(masked, RATIO_PARTS)[:, None].expand(masked.shape)[masked]
-        self.tally.add(buckets.cpu().double().numpy(), guesses)
+        self.tally.add(masked, self._guesses(torch.full_like(self.x, mask_id), t, masked))
 
     def _guesses(self, z_t: Tensor, t: Tensor, masked: Tensor) -> Guesses:
         hidden = self.model.hidden(z_t, t, self.condition)[masked]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sgdd_engine.evaluation.bootstrap import Interval
-from sgdd_engine.evaluation.calibration import Calibration
 from sgdd_engine.evaluation.latent import LatentFigures
+from sgdd_engine.evaluation.likelihood import Calibration
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.text.words import spacing

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from sgdd_engine.diffusion.objective import RATIO_BUCKETS, AccuracyByMaskRatio, guesses_by_mask_ratio
+from sgdd_engine.diffusion.objective import RATIO_PARTS, accuracy_by_mask_ratio, sums_by_mask_ratio
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.events import Event, TrainingProgress, Validated
 from sgdd_engine.training.loss import BatchLoss
@@ -43,7 +43,7 @@ class MetricAccumulator:
         self.tokens += loss.masked.numel()
         nll = loss.nll.sum() / max(1, len(loss.nll))
         self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats, loss.surrogate_error]))
-        guesses = guesses_by_mask_ratio(loss.masked, loss.positions, loss.correct)
+        guesses = sums_by_mask_ratio(loss.masked, loss.correct.long()[None], loss.positions)
         self.guesses = guesses if self.guesses is None else self.guesses + guesses
 
     def add_step(self, grad_norm: Tensor) -> None:
@@ -63,14 +63,15 @@ class MetricAccumulator:
         elapsed = max(1e-9, time.perf_counter() - self.began)
         sentences, tokens, count, nll, length, kl, surrogate, *guesses = self._sums()
         count = max(1.0, count)
-        right, total = torch.tensor(guesses, dtype=torch.float64).view(2, -1)
         norm = float(torch.stack(self.norms).mean()) if self.norms else float("nan")
         return TrainingProgress(
             step=step,
             max_steps=max_steps,
             fraction=fraction,
             loss=nll / count,
-            accuracy_by_mask_ratio=AccuracyByMaskRatio(right, total).result(),
+            accuracy_by_mask_ratio=accuracy_by_mask_ratio(
+                torch.tensor(guesses, dtype=torch.float64).view(2, -1)
+            ),
             sentences_per_second=sentences / elapsed,
             tokens_per_second=tokens / elapsed,
             learning_rate=learning_rate,
@@ -85,10 +86,10 @@ class MetricAccumulator:
         )
 
     def _sums(self) -> list[float]:
-        """Sentences, tokens, micro-batches; the terms of the loss; right and all guesses by mask ratio."""
+        """Sentences, tokens, micro-batches; the terms of the loss; all and right guesses by mask ratio."""
         counts = torch.tensor([self.sentences, self.tokens, self.micro_batches], dtype=torch.float64)
         terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(4).double()
-        guesses = torch.zeros(2, len(RATIO_BUCKETS)) if self.guesses is None else self.guesses.cpu()
+        guesses = torch.zeros(2, RATIO_PARTS + 1) if self.guesses is None else self.guesses.cpu()
         own = torch.cat([counts, terms, guesses.double().flatten()])
         sums: list[float] = self._world.all_reduce(own.to(self._world.device)).tolist()
         return sums

@@ -10,7 +10,12 @@ from torch import Tensor
 from sgdd_engine.data.corpus import CorpusSplit, ExactLengthBatches
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.diffusion.corruption import q_sample
-from sgdd_engine.diffusion.objective import AccuracyByMaskRatio, nelbo_nats
+from sgdd_engine.diffusion.objective import (
+    RATIO_PARTS,
+    accuracy_by_mask_ratio,
+    nelbo_nats,
+    sums_by_mask_ratio,
+)
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import stratified_times
 from sgdd_engine.models.decoder import Condition
@@ -82,33 +87,34 @@ class Validation:
         # One generator each: the masks of one figure do not depend on how many the other takes.
         loss_noise, bound_noise = (torch.Generator(device).manual_seed(NOISE_SEED) for _ in range(2))
         mask_id = model.config.vocabulary.mask_id
-        accuracy, totals = AccuracyByMaskRatio(), torch.zeros(4, dtype=torch.float64)
+        guesses = torch.zeros(2, RATIO_PARTS + 1, dtype=torch.long)
+        totals = torch.zeros(4, dtype=torch.float64)
         was_training = model.training
         model.eval()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             for clean, e, drafts in self._batches:
                 x = clean.to(device)
                 scorer = _Scorer(model, x, _condition(model, e.to(device), drafts), dtype)
-                nats, masked = self._loss(scorer, mask_id, accuracy, loss_noise)
+                nats, masked = self._loss(scorer, mask_id, guesses, loss_noise)
                 bounds = nelbo_nats(x, scorer.nll, self._schedule, mask_id, BOUND_SAMPLES, bound_noise)
                 # On the CPU first: Apple's GPUs have no float64.
                 bound = float(bounds.cpu().double().mean(dim=1).sum())
                 totals += torch.tensor([nats, masked, bound, x.numel()], dtype=torch.float64)
         model.train(was_training)
         nats, masked, bound, tokens = totals.tolist()
-        return ValidationFigures(nats / max(1.0, masked), bound / tokens, accuracy.result())
+        return ValidationFigures(nats / max(1.0, masked), bound / tokens, accuracy_by_mask_ratio(guesses))
 
     def _loss(
-        self, scorer: "_Scorer", mask_id: int, accuracy: AccuracyByMaskRatio, generator: torch.Generator
+        self, scorer: "_Scorer", mask_id: int, guesses: Tensor, generator: torch.Generator
     ) -> tuple[float, float]:
-        """Nats at masked tokens and their number, at the schedule's times; the accuracies of these and at t = 1."""
+        """Nats at masked tokens and their number, at the schedule's times; counts the guesses at these and at t = 1."""
         x, rows = scorer.x, len(scorer.x)
         times = stratified_times(rows * TIMES_PER_SENTENCE, self._diffusion.num_steps, generator)
         sums = []
         for t in (*times.view(-1, rows), torch.ones(rows, device=x.device)):
             z_t, places = q_sample(x, t, self._schedule, mask_id, generator)
             scores = scorer(z_t, t, places)
-            accuracy.add(places, scores.correct)
+            guesses += sums_by_mask_ratio(places, scores.correct.long()[None]).cpu()
             sums.append((float(scores.nll.sum()), float(places.sum())))
         nats, masked = zip(*sums[:-1], strict=True)
         return sum(nats), sum(masked)

@@ -1,16 +1,15 @@
-"""The browsable samples: each source above what was written, with the words that differ."""
+"""The words by which a source and what was written from its vector differ."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Literal
 
-from sgdd_engine.evaluation.metrics import METRICS
-from sgdd_engine.evaluation.page.plots import form
-from sgdd_engine.evaluation.report import SAMPLE_SCORES, Sample
 from sgdd_engine.text.words import WORD
+
+Fold = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +25,7 @@ class Run:
     kind: Literal["same", "moved", "only"]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One sample.
-
-    Attributes:
-        group: best, median, worst or random.
-        source: The sentence asked for, in runs.
-        text: What was written, in runs.
-        same: Whether the two are one string, but for capitals the vocabulary lacks.
-        scores: Name and label with the number as shown and as it is, for reading and for sorting.
-    """
-
-    group: str
-    source: Sequence[Run]
-    text: Sequence[Run]
-    same: bool
-    scores: Sequence[tuple[str, str, str, float]]
-
-
-def shown_samples(samples: Sequence[Sample]) -> list[Shown]:
-    """The samples in their order, with their differences marked."""
-    # A vocabulary without capitals writes none: then they are no difference.
-    cased = any(sample.text != sample.text.lower() for sample in samples)
-    shown = []
-    for sample in samples:
-        first, second = compare(sample.source, sample.text, cased=cased)
-        scores = [
-            (name, metric.label, form(value, min(2, metric.decimals)), value)
-            for name in SAMPLE_SCORES
-            for metric, value in [(METRICS[name], getattr(sample, name))]
-        ]
-        fold = str if cased else str.casefold
-        shown.append(Shown(sample.group, first, second, fold(sample.source) == fold(sample.text), scores))
-    return shown
-
-
-def compare(source: str, text: str, *, cased: bool = True) -> tuple[list[Run], list[Run]]:
+def compare(source: str, text: str, fold: Fold = str) -> tuple[list[Run], list[Run]]:
     """The two texts as runs: what they share, what has moved, and what only one of them has.
 
     Words and marks are those of `words`, each counted as often as it stands there, as token F1 does.
@@ -70,12 +33,11 @@ def compare(source: str, text: str, *, cased: bool = True) -> tuple[list[Run], l
     Args:
         source: The sentence asked for.
         text: What was written.
-        cased: Whether "The" and "the" are two words.
+        fold: What is compared of a word: `str.casefold` where "The" and "the" are one.
 
     Returns:
         The runs of the source and those of the text; joined, each is the text as it was.
     """
-    fold = str if cased else str.casefold
     sides = tuple([fold(word) for word in WORD.findall(side)] for side in (source, text))
     kept: tuple[set[int], set[int]] = (set(), set())
     for block in SequenceMatcher(None, sides[0], sides[1], autojunk=False).get_matching_blocks():
@@ -93,7 +55,7 @@ def compare(source: str, text: str, *, cased: bool = True) -> tuple[list[Run], l
     return first, second
 
 
-def _runs(whole: str, kept: set[int], moved: Counter[str], fold: Callable[[str], str]) -> Iterator[Run]:
+def _runs(whole: str, kept: set[int], moved: Counter[str], fold: Fold) -> Iterator[Run]:
     """Each word and each gap between words, in order; `moved` is used up."""
     end = 0
     for index, match in enumerate(WORD.finditer(whole)):

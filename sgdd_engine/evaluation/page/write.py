@@ -12,11 +12,11 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.evaluation.metrics import METRICS
-from sgdd_engine.evaluation.page import drawings, profiles
-from sgdd_engine.evaluation.page.plots import form, form_range
-from sgdd_engine.evaluation.page.samples import shown_samples
+from sgdd_engine.evaluation.page import drawings
+from sgdd_engine.evaluation.page.drawings import form, form_range
+from sgdd_engine.evaluation.page.samples import compare
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
-from sgdd_engine.evaluation.report import EvaluationReport
+from sgdd_engine.evaluation.report import SAMPLE_SCORES, EvaluationReport
 
 _MARKS = {True: ("good", "✓", "yes"), False: ("bad", "✗", "no"), None: ("open", "–", "not judged")}
 
@@ -42,7 +42,8 @@ def render(report: EvaluationReport, checkpoint: str) -> str:
         report=report,
         checkpoint=checkpoint,
         made_with=_made_with(report.settings),
-        shown=shown_samples(report.samples),
+        # A vocabulary without capitals writes none: then they are no difference.
+        fold=str if any(sample.text != sample.text.lower() for sample in report.samples) else str.casefold,
         settings=json.dumps(report.settings, indent=2, ensure_ascii=False),
         today=date.today().isoformat(),
     )
@@ -57,7 +58,13 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"METRICS": METRICS, "draw": drawings, "profiles": profiles, "marks": _MARKS}
+    environment.globals |= {
+        "METRICS": METRICS,
+        "SAMPLE_SCORES": SAMPLE_SCORES,
+        "compare": compare,
+        "draw": drawings,
+        "marks": _MARKS,
+    }
     environment.filters |= {
         "form": form,
         "range": form_range,
