@@ -23,7 +23,6 @@ def test_interval_is_the_normal_one_for_many_values():
 def test_one_sentence_has_no_interval_and_no_standard_error():
     found = bootstrap_interval(np.array([0.7]), seed=0)
     assert (found.mean, found.low, found.high, found.ends) == (0.7, None, None, None)
-    assert found.to_dict() == {"mean": 0.7, "low": None, "high": None}
     assert not found.above_zero
     assert not found.below_zero
     assert interval(Resampling(1, seed=0).medians(np.array([3.0]))).ends is None

@@ -43,10 +43,6 @@ class Interval:
         """Whether the whole interval lies below zero; never without an interval."""
         return self.ends is not None and self.ends[1] < 0
 
-    def to_dict(self) -> dict[str, float | None]:
-        """As JSON values: `mean`, `low`, `high`."""
-        return {"mean": self.mean, "low": self.low, "high": self.high}
-
 
 class Resampling:
     """The bootstrap's resamples of N sentences.

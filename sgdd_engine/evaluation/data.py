@@ -1,7 +1,6 @@
 """The held-out sentences of an evaluation, with their vectors and tokens, and where they came from."""
 
 import hashlib
-import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -189,10 +188,7 @@ def fitted(data: EvaluationSet, model: SGDD, on_event: Listener = ignore) -> Eva
         raise DataError(
             f"The tokens of `{name}` come from another tokenizer than the model's.", _ENCODE_ON_THE_SPOT
         )
-    return _short_enough(data, model.info.model.max_tokens, str(name), on_event)
-
-
-def _short_enough(data: EvaluationSet, longest: int, name: str, on_event: Listener) -> EvaluationSet:
+    longest = model.info.model.max_tokens
     kept = [i for i, tokens in enumerate(data.token_ids) if 1 <= len(tokens) <= longest]
     out = len(data) - len(kept)
     if len(kept) < 2:
@@ -229,22 +225,16 @@ def _usable(
 def _choose(rows: Iterator[tuple[str, list[int]]], limit: int, seed: int) -> list[tuple[str, list[int]]]:
     """The `limit` distinct sentences of the smallest seeded hash, in the order of their hashes.
 
-    A sample without replacement from a stream of unknown length; a second copy has the same hash and falls out.
+    A sample without replacement from a stream of unknown length, of which at most twice as many are held; a second
+    copy has the same hash.
     """
-    key = str(seed).encode()
-    # heapq keeps the smallest on top, so hashes are negated: the top is the first to go.
-    heap: list[tuple[int, str, list[int]]] = []
-    inside: set[int] = set()
+    kept: dict[bytes, tuple[str, list[int]]] = {}
     for sentence, tokens in rows:
-        rank = -int.from_bytes(hashlib.blake2b(sentence.encode(), key=key, digest_size=16).digest())
-        if rank in inside or (len(heap) == limit and rank < heap[0][0]):
-            continue
-        inside.add(rank)
-        if len(heap) == limit:
-            inside.remove(heapq.heappushpop(heap, (rank, sentence, tokens))[0])
-        else:
-            heapq.heappush(heap, (rank, sentence, tokens))
-    return [(sentence, tokens) for _, sentence, tokens in sorted(heap, reverse=True)]
+        rank = hashlib.blake2b(sentence.encode(), key=str(seed).encode(), digest_size=16).digest()
+        kept[rank] = sentence, tokens
+        if len(kept) >= 2 * limit:
+            kept = dict(sorted(kept.items())[:limit])
+    return [row for _, row in sorted(kept.items())[:limit]]
 
 
 def _encoded(sentences: list[str], model: SGDD, on_event: Listener) -> Tensor:

@@ -1,7 +1,7 @@
 """The guidance weight that writes best, found on sentences that are not scored afterwards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -59,7 +59,7 @@ class GuidanceSearch:
         grid = [
             {
                 "cfg": point.cfg,
-                **{name: point.figures[name].to_dict() for name, metric in METRICS.items() if metric.main},
+                **{name: asdict(point.figures[name]) for name, metric in METRICS.items() if metric.main},
                 "repetition": point.figures["repetition"].mean,
             }
             for point in self.points

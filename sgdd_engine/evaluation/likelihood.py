@@ -118,10 +118,6 @@ class MaskBucket:
     nll_nats: float
     tokens: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodFigures:
@@ -142,15 +138,6 @@ class LikelihoodFigures:
     bits_per_byte_standard_error: float | None
     by_mask_ratio: Sequence[MaskBucket]
     calibration: Calibration
-
-    def to_dict(self) -> dict[str, float | None]:
-        """The bound as JSON values."""
-        return {
-            "nelbo_nats_per_token": self.nelbo_nats_per_token,
-            "standard_error": self.standard_error,
-            "bits_per_byte": self.bits_per_byte,
-            "bits_per_byte_standard_error": self.bits_per_byte_standard_error,
-        }
 
 
 @torch.inference_mode()

@@ -45,8 +45,8 @@ class LengthBucket:
         return {
             "tokens": self.tokens,
             "sentences": self.sentences,
-            **{name: value.to_dict() for name, value in self.own.items()},
-            "shuffled_token_f1": self.shuffled_token_f1.to_dict(),
+            **_plain(self.own),
+            "shuffled_token_f1": asdict(self.shuffled_token_f1),
         }
 
 
@@ -125,22 +125,24 @@ class EvaluationReport:
         `tokens`); `likelihood`; `calibration` (`ece`, `overconfidence`, `tokens`, `bins`); `latent`; `diversity`;
         `memorisation` and `guidance_search` (or null); `samples`; `settings`.
         """
+        likelihood = asdict(self.likelihood)
+        likelihood.pop("calibration")
         return {
             "sentences": self.sentences,
-            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+            "verdicts": _plain(self.verdicts),
             "conditions": _plain(self.conditions),
             "differences": _plain(self.differences),
-            "random_pair_cosine": self.random_pair_cosine.to_dict(),
+            "random_pair_cosine": asdict(self.random_pair_cosine),
             "encoder_calls": self.encoder_calls,
             "by_length": [bucket.to_dict() for bucket in self.by_length],
-            "by_mask_ratio": [bucket.to_dict() for bucket in self.likelihood.by_mask_ratio],
-            "likelihood": self.likelihood.to_dict(),
+            "by_mask_ratio": likelihood.pop("by_mask_ratio"),
+            "likelihood": likelihood,
             "calibration": self.likelihood.calibration.to_dict(),
             "latent": self.latent.to_dict(),
             "diversity": self.diversity.to_dict(),
-            "memorisation": None if self.memorisation is None else self.memorisation.to_dict(),
+            "memorisation": _plain(self.memorisation),
             "guidance_search": None if self.guidance_search is None else self.guidance_search.to_dict(),
-            "samples": [asdict(sample) for sample in self.samples],
+            "samples": _plain(self.samples),
             "settings": dict(self.settings),
         }
 
@@ -190,5 +192,10 @@ def scores_by_length(true: Scores, shuffled: Scores, lengths: Sequence[int], see
     return rows
 
 
-def _plain(table: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float | None]]]:
-    return {part: {name: value.to_dict() for name, value in row.items()} for part, row in table.items()}
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any part of a report
+    """Records and what holds them as JSON values."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(part) for part in value]
+    return None if value is None else asdict(value)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sgdd_engine.evaluation.bootstrap import Floats, Interval, Resampling, interval
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import METRICS, WrittenTexts
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import SGDD, encode_written
 
 # Elements of the table of similarities held at once: 32 MiB.
 CHUNK_ELEMENTS = 1 << 22
@@ -105,8 +105,7 @@ def score(
 def encode_again(model: SGDD, texts: Sequence[str]) -> Tensor:
     """Vectors of written texts [N, D]; equal texts are encoded once."""
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    # An empty text has no meaning to compare; a full stop stands for it, as in `SGDD.generate`.
-    vectors = model.encoder.encode([text or "." for text in distinct])
+    vectors = encode_written(model.encoder, list(distinct))
     return vectors[torch.tensor([distinct[text] for text in texts])]
 
 

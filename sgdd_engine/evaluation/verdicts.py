@@ -1,8 +1,7 @@
 """What the figures mean, in sentences: each verdict is yes, no, or that so many sentences cannot tell."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.latent import LatentFigures
@@ -37,10 +36,6 @@ class Verdict:
     name: str
     ok: bool | None
     sentence: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def overlap_metric(references: Sequence[str]) -> str:
