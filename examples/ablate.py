@@ -12,7 +12,6 @@ Results go to OUT/results.jsonl (with the scores of each sentence) and OUT/table
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablation_plan import BASE, Place, Plan, Row
+from ablation_plan import BASE, Plan, Row, Setup, resolved_settings, without_settings
 from ablation_table import Results, is_undecided, markdown
 
 from sgdd_engine.atomic_files import write_json, write_text
@@ -42,9 +41,9 @@ class RowError(SgddError):
 class Ablation:
     """The rows of a plan on their way to the results."""
 
-    def __init__(self, plan: Plan, place: Place, *, threads: int, keep: bool) -> None:
-        self.plan, self.place, self.threads, self.keep = plan, place, threads, keep
-        self.results = Results.read(place.out)
+    def __init__(self, plan: Plan, setup: Setup, *, threads: int, keep: bool) -> None:
+        self.plan, self.setup, self.threads, self.keep = plan, setup, threads, keep
+        self.results = Results.read(setup.out)
 
     def run(self, rows: Sequence[Row], most_seeds: int) -> None:
         """Run what is not finished: every row with its first seed, then those that need another."""
@@ -57,13 +56,13 @@ class Ablation:
                 say(f"{row.name}, seed {seed}")
                 try:
                     self.results.add(row, seed, self._result(row, seed))
-                    self._tidy(row, seed)
+                    self._remove_weights(row, seed)
                 except (RowError, ConfigError) as error:
                     if row.name == BASE:
                         raise
                     self.results.add(row, seed, {"error": error.message})
                     say(f"{row.name}, seed {seed}: {error.message}")
-                write_text(self.place.out / "table.md", markdown(self.plan, self.place, self.results))
+                write_text(self.setup.out / "table.md", markdown(self.plan, self.setup, self.results))
 
     def _wanted(self, row: Row, seed: int, rows: Sequence[Row], most_seeds: int) -> bool:
         if row.name == BASE:
@@ -74,23 +73,23 @@ class Ablation:
         script = self.plan.folder / row.script if row.script else None
         result: dict[str, Any] = {}
         if script is not None:
-            result |= json.loads(self._call([*self.place.script_command(seed, script), "--json"]))
+            result |= json.loads(self._call([*self.setup.script_command(seed, script), "--json"]))
         else:
             self._prepare(row)
             result |= self._train(row, seed) if row.trains else self._base_run(seed)
             result["score"] = self._score(row, seed)
-        result["command"] = self.place.shown_command(row, seed, result["steps"], script)
+        result["command"] = self.setup.shown_command(row, seed, result["steps"], script)
         return result
 
-    def _tidy(self, row: Row, seed: int) -> None:
-        """The weights of a scored row are not needed again, but for the base's."""
+    def _remove_weights(self, row: Row, seed: int) -> None:
+        """Remove the weights of a scored row; only the base's are needed again."""
         if row.trains and row.name != BASE and not self.keep:
-            shutil.rmtree(self.place.run_of(row, seed) / "checkpoints", ignore_errors=True)
+            shutil.rmtree(self.setup.run_of(row, seed) / "checkpoints", ignore_errors=True)
 
     def _prepare(self, row: Row) -> None:
         # A finished corpus stays as it is, and an unfinished one is gone on with.
-        if row.prepares and not (self.place.corpus_of(row) / MANIFEST).is_file():
-            self._call(self.place.prepare_command(row))
+        if row.prepares and not (self.setup.corpus_of(row) / MANIFEST).is_file():
+            self._call(self.setup.prepare_command(row))
 
     def _base_run(self, seed: int) -> dict[str, Any]:
         base = self.results.of(BASE, seed)
@@ -98,8 +97,8 @@ class Ablation:
 
     def _train(self, row: Row, seed: int) -> dict[str, Any]:
         budget = self._budget(row)
-        run = self.place.run_of(row, seed)
-        command = self.place.train_command(row, seed, budget["steps"])
+        run = self.setup.run_of(row, seed)
+        command = self.setup.train_command(row, seed, budget["steps"])
         # What was trained before is gone on with, under the settings it was begun with.
         resumed = [*command[: command.index("--config")], "--resume"] if checkpoints_of(run) else command
         self._call(resumed)
@@ -107,7 +106,7 @@ class Ablation:
 
     def _budget(self, row: Row) -> dict[str, Any]:
         """Steps that take the row's processor time; measured once."""
-        path = self.place.out / "budgets" / f"{row.name}.json"
+        path = self.setup.out / "budgets" / f"{row.name}.json"
         if path.is_file():
             before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             require(
@@ -117,12 +116,14 @@ class Ablation:
             )
             return before
         base = self.plan.rows[0]
-        sides = {"base": self._side(base)} | ({"row": self._side(row)} if row is not base else {})
-        job = {"device": self.place.device, "sides": sides}
+        sides = {"base": self._training_job(base)} | (
+            {"row": self._training_job(row)} if row is not base else {}
+        )
+        job = {"device": self.setup.device, "sides": sides}
         cost = json.loads(self._call(["python", str(HERE / "ablation_row.py"), "cost", json.dumps(job)]))
         own = cost.get("row", cost["base"])
         if row is base:
-            steps = max(1, round(60 * self.place.minutes / own))
+            steps = max(1, round(60 * self.setup.minutes / own))
         else:
             share = cost["base"] / own
             same = abs(share - 1) < SAME_COST
@@ -132,18 +133,18 @@ class Ablation:
         write_json(path, {"set": row.assignments, **budget})
         return budget
 
-    def _side(self, row: Row) -> dict[str, Any]:
-        corpus = str(self.place.corpus_of(row))
-        return {"corpus": corpus, "config": str(self.place.config), "set": row.assignments}
+    def _training_job(self, row: Row) -> dict[str, Any]:
+        corpus = str(self.setup.corpus_of(row))
+        return {"corpus": corpus, "settings": resolved_settings(self.setup.config, row.assignments)}
 
     def _score(self, row: Row, seed: int) -> dict[str, Any]:
         job = {
-            **self._side(row),
-            "corpus": str(self.place.corpus),
-            "checkpoint": str(checkpoints_of(self.place.run_of(row, seed))[-1]),
-            "sentences": self.place.sentences,
+            **self._training_job(row),
+            "corpus": str(self.setup.corpus),
+            "checkpoint": str(checkpoints_of(self.setup.run_of(row, seed))[-1]),
+            "sentences": self.setup.sentences,
             "weights": [row.set["sample.cfg"]] if "sample.cfg" in row.set else WEIGHTS,
-            "device": self.place.device,
+            "device": self.setup.device,
             "seed": 0,
         }
         scores: dict[str, Any] = json.loads(
@@ -158,8 +159,9 @@ class Ablation:
             RowError: it failed.
         """
         program = {"sgdd": [sys.executable, "-m", "sgdd_cli"], "python": [sys.executable]}[command[0]]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        environment = without_settings() | dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)
+        )
         child = subprocess.Popen([*program, *command[1:]], env=environment, stdout=subprocess.PIPE, text=True)
         try:
             printed, _ = child.communicate()
@@ -185,16 +187,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = Plan.read(given.plan)
         rows = plan.chosen(given.only)
-        place = Place(given.out, given.corpus, given.text, given.minutes, given.sentences, given.device)
+        setup = Setup(given.out, given.corpus, given.text, given.minutes, given.sentences, given.device)
         if given.list:
             for row in rows:
                 print(f"{row.group:22} {row.name:26} {' '.join(row.assignments)}")
             return 0
-        place.settle(plan)
-        ablation = Ablation(plan, place, threads=given.threads, keep=given.keep)
+        setup.record(plan)
+        ablation = Ablation(plan, setup, threads=given.threads, keep=given.keep)
         if not given.table:
             ablation.run(rows, given.seeds)
-        print(markdown(plan, place, ablation.results))
+        print(markdown(plan, setup, ablation.results))
     except SgddError as error:
         say(f"Error: {error.message}" + (f"\n{error.hint}" if error.hint else ""))
         return 1

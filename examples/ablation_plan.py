@@ -1,19 +1,51 @@
 """The rows of an ablation as a TOML file holds them: a base, and what each row changes in it."""
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from sgdd_cli.settings import merge, values_of_assignments, values_of_file
 from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.errors import ConfigError, require
 
 BASE = "base"
+Settings = dict[str, Any]
+"""Values by dotted key, such as `decoder.layers`."""
+
+
+def resolved_settings(file: Path | None = None, assignments: Sequence[str] = ()) -> Settings:
+    """All settings, those that are not given at their defaults, as `sgdd config show` resolves them.
+
+    Raises:
+        ConfigError: a key does not exist, or a value cannot be.
+    """
+    command = [sys.executable, "-m", "sgdd_cli", "config", "show", "--json"]
+    command += ["--config", str(file)] if file else []
+    command += [word for text in assignments for word in ("--set", text)]
+    done = subprocess.run(command, env=without_settings(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sentence, _, hint = done.stderr.strip().removeprefix("Error: ").partition("\n")
+        raise ConfigError(sentence, hint.strip() or None)
+    return {key: found["value"] for key, found in json.loads(done.stdout).items()}
+
+
+def without_settings() -> dict[str, str]:
+    """This process's environment without the settings of sgdd: a row has those of its plan alone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
+
+
+@cache
+def _known_settings() -> frozenset[str]:
+    return frozenset(resolved_settings())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +71,6 @@ class Row:
     long: bool = False
 
     def __post_init__(self) -> None:
-        merge(values_of_assignments(self.assignments))
         require(
             not (self.script and self.set),
             f"The row `{self.name}` has a script, which knows no settings.",
@@ -90,6 +121,14 @@ class Plan:
         names = [row.name for row in given]
         doubled = {name for name in names if names.count(name) > 1}
         require(not doubled, f"The plan `{path}` has two rows named {', '.join(sorted(doubled))}.")
+        used = {key for row in given for key in row.set}
+        used |= {f"{section}.{name}" for section, values in base.items() for name in values}
+        unknown = sorted(used - _known_settings())
+        require(
+            not unknown,
+            f"The plan `{path}` has settings that do not exist: {', '.join(unknown)}.",
+            "All keys: sgdd config show",
+        )
         return cls(path.parent, base, tuple(given))
 
     def chosen(self, names: list[str]) -> list[Row]:
@@ -113,11 +152,11 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folder of an ablation's results, and what all its rows have in common.
+class Setup:
+    """What all rows of an ablation have in common, and the commands that follow from it.
 
     Attributes:
-        out: The folder.
+        out: The folder of the results.
         corpus: The prepared corpus. text: What it was prepared from, for rows with another vocabulary.
         minutes: Processor minutes of training of each row. sentences: Scored in each row.
         device: Where the rows compute.
@@ -135,7 +174,7 @@ class Place:
         """The base's settings as a file that `--config` takes."""
         return self.out / "base.toml"
 
-    def settle(self, plan: Plan) -> None:
+    def record(self, plan: Plan) -> None:
         """Write down what all rows have in common, or check that it is what an earlier run wrote down.
 
         Raises:
@@ -157,7 +196,6 @@ class Place:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         write_text(self.config, tomli_w.dumps(plan.settings))
-        merge(values_of_file(self.config))
         write_json(path, common)
 
     def corpus_of(self, row: Row) -> Path:

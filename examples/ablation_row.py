@@ -10,29 +10,37 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
 from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel, nonzero_model
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
-from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.likelihood import likelihood
 from sgdd_engine.evaluation.metrics import exact_match, repetition, sentence_bleu, token_f1
+from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.training.build import model_config
+from sgdd_engine.training.config import TrainConfig
 
 # Batches of several lengths, each timed so often, in turns with the base's.
 BATCHES, REPEATS = 6, 3
 NELBO_SAMPLES = 4
 Scores = dict[str, list[float]]
+Config = TypeVar("Config", TrainConfig, BottleneckConfig, DecoderConfig, DiffusionConfig, SamplingConfig)
+
+
+def config_of(settings: Mapping[str, Any], section: str, kind: type[Config]) -> Config:
+    """The dataclass of a section from settings by dotted key (see `ablation_plan.resolved_settings`)."""
+    given = {one.name: f"{section}.{one.name}" for one in fields(kind)}
+    return kind(**{name: settings[key] for name, key in given.items() if key in settings})
 
 
 def cost(job: Mapping[str, Any]) -> dict[str, float]:
@@ -58,14 +66,16 @@ def cost(job: Mapping[str, Any]) -> dict[str, float]:
 def _trainable(
     side: Mapping[str, Any], device: torch.device
 ) -> tuple[TrainableModel, list[EqualLengthBatch]]:
-    settings = load_settings([Path(side["config"])], side["set"]).settings
-    corpus, train = Corpus.open(Path(side["corpus"])), settings.train
-    model = nonzero_model(model_config(corpus, settings.bottleneck, settings.decoder), device)
+    settings, corpus = side["settings"], Corpus.open(Path(side["corpus"]))
+    train = config_of(settings, "train", TrainConfig)
+    bottleneck = config_of(settings, "bottleneck", BottleneckConfig)
+    decoder = config_of(settings, "decoder", DecoderConfig)
+    model = nonzero_model(model_config(corpus, bottleneck, decoder), device)
     split = corpus.split("train")
     order = ExactLengthBatches(split.lengths, batch_tokens=train.batch_tokens, seed=0)
     batches = [split.batch(order.batch(position)) for position in range(BATCHES)]
     dtype = compute_dtype(train.precision, device)
-    return TrainableModel(model, device, dtype, train, settings.diffusion), [
+    return TrainableModel(model, device, dtype, train, config_of(settings, "diffusion", DiffusionConfig)), [
         EqualLengthBatch(x.to(device), e.to(device)) for x, e in batches
     ]
 
@@ -77,7 +87,7 @@ def score(job: Mapping[str, Any]) -> dict[str, Any]:
     of sentences of the test split, the same for every row, whatever its vocabulary.
     """
     model = SGDD.from_pretrained(job["checkpoint"], job["device"])
-    sampling = load_settings([Path(job["config"])], job["set"]).settings.sample
+    sampling = config_of(job["settings"], "sample", SamplingConfig)
     corpus, count, seed = Corpus.open(Path(job["corpus"])), job["sentences"], job["seed"]
     texts, vectors = sentences_of(corpus, "test", count)
 

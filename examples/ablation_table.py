@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ablation_plan import BASE, Place, Plan, Row
+from ablation_plan import BASE, Plan, Row, Setup
 
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.evaluation.bootstrap import Interval, bootstrap_interval
@@ -105,11 +105,11 @@ def is_undecided(results: Results, row: Row) -> bool:
     return found is not None and not found.below_zero
 
 
-def markdown(plan: Plan, place: Place, results: Results) -> str:
+def markdown(plan: Plan, setup: Setup, results: Results) -> str:
     """The table of the finished rows by group, what they are there for, and their commands."""
     rows = [row for row in plan.rows if results.seeds(row.name)]
     lines = [
-        f"{place.minutes:g} processor minutes of training per row, {place.sentences} held-out sentences.",
+        f"{setup.minutes:g} processor minutes of training per row, {setup.sentences} held-out sentences.",
         "",
         _line(HEAD),
         _line(["---"] * len(HEAD)),

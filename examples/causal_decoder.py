@@ -1,4 +1,4 @@
-"""The yardstick: what one would pick instead of sgdd, a causal Transformer that reads the vector as a prefix.
+"""The baseline: what one would pick instead of sgdd, a causal Transformer that reads the vector as a prefix.
 
     python examples/causal_decoder.py data/fiction runs/fiction --minutes 8
 
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation_row import mean, score, scores_of, sentences_of
+from ablation_plan import resolved_settings
+from ablation_row import config_of, mean, score, scores_of, sentences_of
 from causal_model import CausalDecoder, like
 from torch import Tensor
 
-from sgdd_cli.settings import load_settings
 from sgdd_engine import SGDD
 from sgdd_engine.benchmark.measurement import race
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
@@ -120,12 +120,10 @@ def latency(model: CausalDecoder, beside: SGDD, vectors: Tensor, repeats: int) -
 def main() -> None:
     given = parser().parse_args()
     beside, corpus = SGDD.from_pretrained(given.run, given.device), Corpus.open(given.corpus)
-    settings = given.run / "settings.toml"
-    changes = [
-        ("--seed", "train.seed", given.seed),
-        ("--learning-rate", "train.learning_rate", given.learning_rate),
-    ]
-    config = load_settings([settings], flags=changes).settings.train
+    changes = {"train.seed": given.seed, "train.learning_rate": given.learning_rate}
+    assignments = [f"{key}={value}" for key, value in changes.items() if value is not None]
+    settings = resolved_settings(given.run / "settings.toml", assignments)
+    config = config_of(settings, "train", TrainConfig)
     parameters = sum(p.numel() for p in beside.model.parameters())
     torch.manual_seed(given.seed)
     model = CausalDecoder(beside.info.model, like(beside.info.model, parameters)).to(beside.device)
@@ -146,7 +144,7 @@ def main() -> None:
     if given.json:
         print(json.dumps(result))
         return
-    job: dict[str, Any] = {"checkpoint": str(given.run), "config": str(settings), "set": []}
+    job: dict[str, Any] = {"checkpoint": str(given.run), "settings": settings}
     job |= {
         "corpus": str(given.corpus),
         "sentences": given.sentences,

@@ -1,4 +1,4 @@
-"""The runner of ablations, its table, and the causal yardstick."""
+"""The runner of ablations, its table, and the causal baseline."""
 
 import json
 from pathlib import Path
@@ -60,11 +60,11 @@ def write_plan(path: Path, more: str = "", encoder: object = "minilm") -> Path:
     return path
 
 
-def place_at(out: Path, **changes):
-    from ablation_plan import Place
+def setup_at(out: Path, **changes):
+    from ablation_plan import Setup
 
     common = {"corpus": Path("data/tales"), "text": None, "minutes": 1.0, "sentences": 8, "device": "cpu"}
-    return Place(out, **{**common, **changes})
+    return Setup(out, **{**common, **changes})
 
 
 @pytest.mark.slow
@@ -139,19 +139,19 @@ def test_commands_say_what_a_row_changes(plan_file, tmp_path):
 
     from sgdd_engine.errors import ConfigError
 
-    place, (_, deeper, plain) = place_at(tmp_path / "out"), Plan.read(plan_file).rows
-    trained = place.train_command(deeper, 1, 40)
+    setup, (_, deeper, plain) = setup_at(tmp_path / "out"), Plan.read(plan_file).rows
+    trained = setup.train_command(deeper, 1, 40)
     assert trained[-2:] == ["--set", "decoder.layers=2"]
     assert trained[trained.index("--out") + 1].endswith("deeper-1")
-    assert place.shown_command(plain, 0, 40, None).startswith(f"sgdd eval {tmp_path}/out/runs/base-0 ")
+    assert setup.shown_command(plain, 0, 40, None).startswith(f"sgdd eval {tmp_path}/out/runs/base-0 ")
     cut = Row(name="small", group="vocabulary", set={"tokenizer.vocab_size": 500})
-    assert place.corpus_of(cut) == Path("data/tales-small")
+    assert setup.corpus_of(cut) == Path("data/tales-small")
     with pytest.raises(ConfigError, match="text is not known"):
-        place.prepare_command(cut)
-    prepared = place_at(tmp_path, text="tales.txt").prepare_command(cut)
+        setup.prepare_command(cut)
+    prepared = setup_at(tmp_path, text="tales.txt").prepare_command(cut)
     assert prepared[2] == "tales.txt"
     assert "data.vectors_from=data/tales" in prepared
-    assert place.corpus_of(deeper) == place.corpus
+    assert setup.corpus_of(deeper) == setup.corpus
 
 
 def made_up(f1, *, steps=10, cfg=1.5, **more) -> dict:
@@ -175,7 +175,7 @@ def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
     # Far below the spread between sentences, and yet certain, since every sentence gains.
     results.add(deeper, 0, made_up(f1 + 0.01 + noise.normal(0, 0.005, 200)))
     results.add(plain, 0, made_up(f1 + noise.normal(0, 0.05, 200)))
-    lines = {line.split(" | ")[0]: line for line in markdown(plan, place_at(tmp_path), results).splitlines()}
+    lines = {line.split(" | ")[0]: line for line in markdown(plan, setup_at(tmp_path), results).splitlines()}
     assert "▲" in lines["| deeper"]
     assert "▲" not in lines["| plain"]
     assert "▼" not in lines["| plain"]
@@ -183,7 +183,7 @@ def test_the_table_marks_what_the_paired_interval_can_tell(plan_file, tmp_path):
     # A second seed on which it is as much worse takes the certainty away.
     results.add(base, 1, made_up(f1))
     results.add(deeper, 1, made_up(f1 - 0.01 + noise.normal(0, 0.005, 200)))
-    lines = {line.split(" | ")[0]: line for line in markdown(plan, place_at(tmp_path), results).splitlines()}
+    lines = {line.split(" | ")[0]: line for line in markdown(plan, setup_at(tmp_path), results).splitlines()}
     assert "▲" not in lines["| deeper"]
     assert "; by seed +0.010, -0.010)" in lines["| deeper"]
     assert "by seed" not in lines["| plain"]
@@ -200,7 +200,7 @@ def test_the_table_shows_the_error_of_the_mean_bound(plan_file, tmp_path):
         result["score"] |= {"nelbo_nats_per_token": bound, "nelbo_standard_error": error}
         results.add(plan.rows[0], seed, result)
     # Errors of independent means: a half of √(0.3² + 0.4²).
-    assert " | 3.50 ± 0.25 | " in markdown(plan, place_at(tmp_path), results)
+    assert " | 3.50 ± 0.25 | " in markdown(plan, setup_at(tmp_path), results)
 
 
 def test_what_is_worse_for_certain_needs_no_other_seed_but_a_winner_does(plan_file, tmp_path):
@@ -272,7 +272,7 @@ def causal(layers=2, seed=0):
     return model.eval(), torch.randn(5, config.embedding_dim, generator=generator(seed))
 
 
-def test_the_yardstick_learns_sentences_of_several_lengths_and_writes_them_with_and_without_a_cache():
+def test_the_baseline_learns_sentences_of_several_lengths_and_writes_them_with_and_without_a_cache():
     from causal_model import CausalDecoder
 
     config = tiny_model(memory_tokens=3).config
@@ -296,7 +296,7 @@ def test_the_yardstick_learns_sentences_of_several_lengths_and_writes_them_with_
     assert all(not {0, 1, 2, 3, 39} & set(row) for row in cached)
 
 
-def test_the_yardstick_is_causal_and_reads_the_vector():
+def test_the_baseline_is_causal_and_reads_the_vector():
     model, e = causal()
     x = random_tokens(5, 7)
     hidden = model(e, x)
@@ -309,7 +309,7 @@ def test_the_yardstick_is_causal_and_reads_the_vector():
     assert not torch.allclose(hidden, model(e.roll(1, dims=0), x))
 
 
-def test_the_yardsticks_nats_are_those_of_its_logits():
+def test_the_baselines_nats_are_those_of_its_logits():
     model, e = causal()
     x = random_tokens(5, 7)
     loss, nats = model.nll(e, x, 0.5, torch.float32)
@@ -320,7 +320,7 @@ def test_the_yardsticks_nats_are_those_of_its_logits():
     torch.testing.assert_close(loss, 0.5 * expected.sum())
 
 
-def test_the_yardstick_is_given_as_many_parameters():
+def test_the_baseline_is_given_as_many_parameters():
     from causal_model import CausalDecoder, like
 
     config = tiny_model().config
