@@ -1,12 +1,14 @@
 """The runner of ablations, its table, and the causal baseline."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from models_for_tests import VOCABULARY, generator, random_tokens, scatter, tiny_model
+from typer.testing import CliRunner
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -67,12 +69,43 @@ def setup_at(out: Path, **changes):
     return Setup(out, **{**common, **changes})
 
 
+def call_in_this_process(ablation, command):
+    """What a command of a row prints, without a new interpreter that loads PyTorch."""
+    import ablation_row
+
+    from sgdd_cli.main import app
+
+    if command[0] == "python":
+        work, job = command[2:]
+        return json.dumps(getattr(ablation_row, work)(json.loads(job)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("SGDD_")]:
+            patch.delenv(name)
+        done = CliRunner().invoke(app, command[1:])
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
+def test_a_row_is_a_process_with_the_settings_of_its_plan_alone(plan_file, tmp_path, monkeypatch):
+    from ablate import Ablation, RowError
+    from ablation_plan import Plan
+
+    ablation = Ablation(Plan.read(plan_file), setup_at(tmp_path), threads=3, keep=False)
+    monkeypatch.setenv("SGDD_TRAIN__SEED", "7")
+    shown = "import os; print(os.environ.get('SGDD_TRAIN__SEED'), os.environ['OMP_NUM_THREADS'])"
+    assert ablation._call(["python", "-c", shown]) == "None 3\n"
+    assert ablation._call(["sgdd", "--version"]).startswith("sgdd ")
+    with pytest.raises(RowError, match="`python -c` failed with exit code 3"):
+        ablation._call(["python", "-c", "raise SystemExit(3)"])
+
+
 @pytest.mark.slow
 def test_two_rows_run_from_end_to_end_and_are_not_run_twice(
-    tmp_path, capsys, tiny_corpus_folder, tiny_encoder_folder
+    tmp_path, capsys, tiny_corpus_folder, tiny_encoder_folder, monkeypatch
 ):
-    from ablate import main
+    from ablate import Ablation, main
 
+    monkeypatch.setattr(Ablation, "_call", call_in_this_process)
     plan = write_plan(tmp_path / "plan.toml", encoder=tiny_encoder_folder.as_posix())
     common = [plan, "--corpus", tiny_corpus_folder, "--out", tmp_path / "out"]
     common += ["--minutes", "0.003", "--sentences", "8"]
