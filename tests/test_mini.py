@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ from sgdd_engine.mini import CHECKPOINT, SENTENCES, mini_folder
 from sgdd_engine.text.encoder_files import _SHA256
 
 ROOT = Path(__file__).parents[1]
+SERVER = Path(__file__).parent / "fork_server.py"
 EXAMPLE = ROOT / "examples" / "mini"
 TEXTS = SENTENCES.read_text(encoding="utf-8").splitlines()
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
@@ -248,20 +252,36 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
     )
 
 
+@contextmanager
+def programs(folder: Path, **settings: str) -> Iterator[str]:
+    """While entered, `sgdd` and `python` on the PATH that is given are this interpreter's, with PyTorch loaded."""
+    folder.mkdir()
+    with tempfile.TemporaryDirectory() as short:  # the address of a socket has 100 characters at most
+        address = str(Path(short) / "server")
+        for name, what in {"sgdd": "-m sgdd_cli", "python": ""}.items():
+            program = folder / name
+            program.write_text(
+                f'#!/bin/sh\nexec "{sys.executable}" -I -S "{SERVER}" "{address}" {what} "$@"\n'
+            )
+            program.chmod(0o755)
+        environment = {**CLEAN, **settings, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(SERVER), "--serve", address]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout.readline() == "ready\n"
+                yield f"{folder}{os.pathsep}{os.environ['PATH']}"
+            finally:
+                server.terminate()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)  # some fifteen programs, one after the other
 @pytest.mark.offline_encoder
 @pytest.mark.skipif(os.name == "nt", reason="the recipe is a shell script")
 def test_the_recipe_makes_a_model_with_its_card(tmp_path):
-    lines = list(builtin_sentences(1200))
-    for name, rows in {"train": lines[:1000], "fiction": lines[1000:1100], "stories": lines[1100:]}.items():
+    lines = list(builtin_sentences(520))
+    for name, rows in {"train": lines[:500], "fiction": lines[500:510], "stories": lines[510:]}.items():
         (tmp_path / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
-    # `sgdd` and `python` are this interpreter's, whatever else is installed.
-    for name, what in {"sgdd": "-m sgdd_cli", "python": ""}.items():
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {what} "$@"\n')
-        program.chmod(0o755)
     small = {
         "SGDD_TOKENIZER__VOCAB_SIZE": "600",
         "SGDD_DECODER__WIDTH": "32",
@@ -271,14 +291,15 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
         "SGDD_TRAIN__MAX_STEPS": "4",
         "SGDD_TRAIN__COMPILE": "false",
         "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
-        "SGDD_EVAL__LIMIT": "6",
+        "SGDD_SAMPLE__STEPS": "2",
+        "SGDD_EVAL__LIMIT": "3",
         "SGDD_EVAL__NELBO_SAMPLES": "1",
         "SGDD_EVAL__DIVERSITY_SAMPLES": "0",
         "SGDD_EVAL__COMPARE_GUIDANCE": "false",
     }
     command = ["bash", str(EXAMPLE / "make_mini.sh"), "train.txt", "fiction.txt", "stories.txt", "work"]
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    done = run(*command, cwd=tmp_path, PATH=path, **small)
+    with programs(tmp_path / "bin", **small) as path:
+        done = run(*command, cwd=tmp_path, PATH=path, **small)
     assert done.returncode == 0, done.stderr
     made = tmp_path / "work" / "mini"
     assert damage(made) is None

@@ -36,8 +36,10 @@ SMALL = {
     "SGDD_TRAIN__MAX_STEPS": "4",
     "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
     "SGDD_FEEDBACK__SENTENCES": "64",
-    "SGDD_EVAL__LIMIT": "6",
+    "SGDD_SAMPLE__STEPS": "2",
+    "SGDD_EVAL__LIMIT": "3",
     "SGDD_EVAL__NELBO_SAMPLES": "1",
+    "SGDD_EVAL__DIVERSITY_SAMPLES": "2",
 }
 # What a command is given besides, so that it ends in seconds.
 SHORTER = {
@@ -89,6 +91,15 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "tales.txt").write_text("\n".join(builtin_sentences(1500)), encoding="utf-8")
     shutil.copytree(ROOT / "examples", folder / "examples")
+    plan = folder / "examples" / "ablations.toml"
+    text = plan.read_text(encoding="utf-8")
+    for written, instead in {
+        "width = 256\nheads = 4": "width = 32\nheads = 2",
+        "tokens = 2048": "tokens = 256",
+    }.items():
+        assert text.count(written) == 1
+        text = text.replace(written, instead)
+    plan.write_text(text, encoding="utf-8")
     return folder
 
 
