@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sgdd_engine import SGDD
-from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel, nonzero_model
+from sgdd_engine.benchmark.trainable_model import Batch, TrainableModel, nonzero_model
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
@@ -63,9 +63,7 @@ def cost(job: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(took[1:].min(axis=0).mean()) for name, took in seconds.items()}
 
 
-def _trainable(
-    side: Mapping[str, Any], device: torch.device
-) -> tuple[TrainableModel, list[EqualLengthBatch]]:
+def _trainable(side: Mapping[str, Any], device: torch.device) -> tuple[TrainableModel, list[Batch]]:
     settings, corpus = side["settings"], Corpus.open(Path(side["corpus"]))
     train = config_of(settings, "train", TrainConfig)
     bottleneck = config_of(settings, "bottleneck", BottleneckConfig)
@@ -76,7 +74,7 @@ def _trainable(
     batches = [split.batch(order.batch(position)) for position in range(BATCHES)]
     dtype = compute_dtype(train.precision, device)
     return TrainableModel(model, device, dtype, train, config_of(settings, "diffusion", DiffusionConfig)), [
-        EqualLengthBatch(x.to(device), e.to(device)) for x, e in batches
+        (x.to(device), e.to(device)) for x, e in batches
     ]
 
 

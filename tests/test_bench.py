@@ -16,13 +16,20 @@ from sgdd_engine.benchmark import command_line
 from sgdd_engine.benchmark.command_line import peak_resident_bytes, run_quietly
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
 from sgdd_engine.benchmark.context import BenchContext, TokenSample, distinct_sentences, sample_sentences
-from sgdd_engine.benchmark.machine import describe_machine, free_memory, peak_bytes
-from sgdd_engine.benchmark.measurement import BenchmarkError, Row, Timings, race
+from sgdd_engine.benchmark.measurement import (
+    BenchmarkError,
+    Row,
+    Timings,
+    describe_machine,
+    free_memory,
+    peak_bytes,
+    race,
+)
 from sgdd_engine.benchmark.preparation import full_batches
 from sgdd_engine.benchmark.run import FAMILIES, _measured
 from sgdd_engine.benchmark.sampling import Sampler
 from sgdd_engine.benchmark.trainable_model import (
-    EqualLengthBatch,
+    Batch,
     TrainableModel,
     check_agreement,
     nonzero_model,
@@ -53,9 +60,9 @@ def bench(tmp_path) -> BenchContext:
     )
 
 
-def a_batch(rows=6, n=7) -> EqualLengthBatch:
+def a_batch(rows=6, n=7) -> Batch:
     vectors = torch.randn(rows, 12, generator=torch.Generator().manual_seed(3))
-    return EqualLengthBatch(random_tokens(rows, n), torch.nn.functional.normalize(vectors, dim=-1))
+    return random_tokens(rows, n), torch.nn.functional.normalize(vectors, dim=-1)
 
 
 def a_trainable(dtype=torch.float32) -> TrainableModel:

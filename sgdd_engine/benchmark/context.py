@@ -13,9 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from sgdd_engine.benchmark.config import BenchConfig, Shapes
-from sgdd_engine.benchmark.machine import Machine
-from sgdd_engine.benchmark.measurement import Timings, Work, race
-from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel, nonzero_model
+from sgdd_engine.benchmark.measurement import Machine, Timings, Work, race
+from sgdd_engine.benchmark.trainable_model import Batch, TrainableModel, nonzero_model
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.data.cleaning import clean, rejection
 from sgdd_engine.data.config import DataConfig
@@ -199,14 +198,14 @@ class BenchContext:
         """A model of that shape, ready to be trained."""
         return TrainableModel(nonzero_model(config, self.device), self.device, self.dtype)
 
-    def batches(self, rows: int) -> list[EqualLengthBatch]:
+    def batches(self, rows: int) -> list[Batch]:
         """Batches of `rows` sentences of one length each; together they have the mean length of the text."""
         generator = torch.Generator().manual_seed(_SEED)
         found = []
         for length in self.tokens.typical_lengths(self.shapes.batches):
             x = torch.tensor(self.tokens.of_length(length, rows))
             e = F.normalize(torch.randn(rows, self.shapes.embedding_dim, generator=generator), dim=-1)
-            found.append(EqualLengthBatch(x.to(self.device), e.to(self.device)))
+            found.append((x.to(self.device), e.to(self.device)))
         return found
 
     def typical_masked(self) -> int:

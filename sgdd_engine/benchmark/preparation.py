@@ -11,9 +11,7 @@ import numpy.typing as npt
 
 from sgdd_engine.benchmark.command_line import peak_resident_bytes
 from sgdd_engine.benchmark.context import BenchContext, distinct_sentences
-from sgdd_engine.benchmark.machine import dtype_name
-from sgdd_engine.benchmark.measurement import Row
-from sgdd_engine.benchmark.trainable_model import EqualLengthBatch
+from sgdd_engine.benchmark.measurement import Row, dtype_name
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.prepare import prepare
@@ -46,12 +44,12 @@ def measure_cached_epoch(bench: BenchContext) -> list[Row]:
 
     def cached(number: int) -> None:
         x, e = split.batch(batches[number])
-        trainable.our_step(EqualLengthBatch(x.to(bench.device), e.to(bench.device)))
+        trainable.our_step((x.to(bench.device), e.to(bench.device)))
 
     def on_the_fly(number: int) -> None:
         x, _ = split.batch(batches[number])
         e = encoder.encode(texts[number])
-        trainable.our_step(EqualLengthBatch(x.to(bench.device), e.to(bench.device)))
+        trainable.our_step((x.to(bench.device), e.to(bench.device)))
 
     timings = bench.race(
         "cached vectors against encoding on the fly",

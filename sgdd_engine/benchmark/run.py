@@ -11,9 +11,7 @@ import torch
 from sgdd_engine.benchmark.command_line import measure_command_line
 from sgdd_engine.benchmark.config import MEASURES, QUICK, BenchConfig, Shapes
 from sgdd_engine.benchmark.context import BenchContext
-from sgdd_engine.benchmark.head import measure_head
-from sgdd_engine.benchmark.machine import Machine, describe_machine, dtype_name
-from sgdd_engine.benchmark.measurement import BenchmarkError, Row
+from sgdd_engine.benchmark.measurement import BenchmarkError, Machine, Row, describe_machine, dtype_name
 from sgdd_engine.benchmark.preparation import (
     measure_cached_epoch,
     measure_prepare_memory,
@@ -21,7 +19,7 @@ from sgdd_engine.benchmark.preparation import (
 )
 from sgdd_engine.benchmark.sampling import measure_latency, measure_sampling
 from sgdd_engine.benchmark.trainable_model import check_agreement
-from sgdd_engine.benchmark.training_step import measure_step_memory, measure_training_step
+from sgdd_engine.benchmark.training_step import measure_head, measure_step_memory, measure_training_step
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device

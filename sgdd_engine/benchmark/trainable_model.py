@@ -24,18 +24,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 _SMALL_GRADIENT = 1e-3
 _SEED = 0
 
-
-@dataclass(frozen=True)
-class EqualLengthBatch:
-    """Sentences of one length: tokens [B, n] and vectors [B, D]."""
-
-    x: Tensor
-    e: Tensor
-
-    @property
-    def length(self) -> int:
-        """Tokens of each sentence."""
-        return self.x.shape[1]
+Batch = tuple[Tensor, Tensor]
+"""Sentences of one length: tokens `x` [B, n] and vectors `e` [B, D]."""
 
 
 def nonzero_model(config: ModelConfig, device: torch.device) -> SemanticDecoder:
@@ -79,46 +69,46 @@ class TrainableModel:
         self.ema = Ema.of(self.model, self.train.ema_decay)
         self.plain = PlainModel.of(self.model)
 
-    def our_step(self, batch: EqualLengthBatch) -> None:
+    def our_step(self, batch: Batch) -> None:
         """A step with the engine's own loss."""
         self._update(self.our_loss(batch, self.steps))
 
-    def plain_step(self, batch: EqualLengthBatch, padded_to: int) -> None:
+    def plain_step(self, batch: Batch, padded_to: int) -> None:
         """A step of the plain reference on the same sentences, padded."""
         self._update(self.plain_loss(batch, padded_to, self.steps))
 
-    def our_loss(self, batch: EqualLengthBatch, step: int) -> Tensor:
+    def our_loss(self, batch: Batch, step: int) -> Tensor:
         """The engine's own training loss."""
         generator = step_generator(_SEED, step, self.device)
         with self._autocast():
             return batch_loss(
                 self.model,
-                batch.x,
-                batch.e,
+                *batch,
                 config=self.train,
                 diffusion=self.diffusion,
                 step=step,
                 generator=generator,
             ).total
 
-    def plain_loss(self, batch: EqualLengthBatch, padded_to: int, step: int) -> Tensor:
+    def plain_loss(self, batch: Batch, padded_to: int, step: int) -> Tensor:
         """The plain reference's loss under the same noise."""
+        x, e = batch
         with self._autocast():
             return plain_loss(
                 self.plain,
-                F.pad(batch.x, (0, padded_to - batch.length)),
-                torch.full_like(batch.x[:, 0], batch.length),
-                batch.e,
-                self._noise(batch, padded_to, step),
+                F.pad(x, (0, padded_to - x.shape[1])),
+                torch.full_like(x[:, 0], x.shape[1]),
+                e,
+                self._noise(x, padded_to, step),
                 self.train.batch_tokens,
                 annealed_beta(step, self.train),
                 self.train.free_bits,
             )
 
-    def _noise(self, batch: EqualLengthBatch, padded_to: int, step: int) -> Noise:
+    def _noise(self, x: Tensor, padded_to: int, step: int) -> Noise:
         """What `batch_loss` draws, in its order, for the true positions alone."""
         generator = step_generator(_SEED, step, self.device)
-        rows = len(batch.x)
+        rows = len(x)
         posterior = torch.randn(
             rows, self.model.bottleneck.output_dim, generator=generator, device=self.device
         )
@@ -126,8 +116,8 @@ class TrainableModel:
         diffusion = self.diffusion
         t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator, diffusion.times)
         schedule = build_schedule(diffusion.schedule)
-        _, masked = q_sample(batch.x, t, schedule, self.model.config.vocabulary.mask_id, generator)
-        return Noise(posterior, dropped, t, F.pad(masked, (0, padded_to - batch.length)))
+        _, masked = q_sample(x, t, schedule, self.model.config.vocabulary.mask_id, generator)
+        return Noise(posterior, dropped, t, F.pad(masked, (0, padded_to - x.shape[1])))
 
     def _update(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -143,7 +133,7 @@ class TrainableModel:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def check_agreement(trainable: TrainableModel, batch: EqualLengthBatch, padded_to: int) -> dict[str, float]:
+def check_agreement(trainable: TrainableModel, batch: Batch, padded_to: int) -> dict[str, float]:
     """Compare one batch's loss and gradients, computed by the engine and by the plain reference.
 
     Returns:

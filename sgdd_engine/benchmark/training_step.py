@@ -1,15 +1,28 @@
-"""The training step: its speed and memory against the plain reference, and its share of the machine's rate."""
+"""The training step: its speed and memory against the plain reference, its share of the machine's rate, its head."""
 
 from collections.abc import Sequence
 from functools import partial
 from statistics import median
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from sgdd_engine.benchmark.context import BenchContext
-from sgdd_engine.benchmark.machine import dtype_name, free_memory, peak_bytes, product_flops, square_product
-from sgdd_engine.benchmark.measurement import Row, Timings, Work
-from sgdd_engine.benchmark.trainable_model import EqualLengthBatch, TrainableModel
+from sgdd_engine.benchmark.measurement import (
+    Row,
+    Timings,
+    Work,
+    dtype_name,
+    free_memory,
+    peak_bytes,
+    product_flops,
+    square_product,
+    timed,
+)
+from sgdd_engine.benchmark.trainable_model import Batch, TrainableModel
 from sgdd_engine.events import StageFinished, StageStarted
+from sgdd_engine.models.head import VocabularyHead
 from sgdd_engine.training.cost import Component, cost_of
 
 OURS, PLAIN, COMPACT, PRODUCTS = "ours", "plain reference", "compact vocabulary", "bare matrix products"
@@ -19,6 +32,8 @@ _PRODUCTS = 8
 _PLAIN_BYTES_PER_LOGIT = 15
 # Gradient and two moments in fp32.
 _OTHER_BYTES_PER_PARAMETER = 12
+# Positions at a time that the bare products of the head try beside all at once; the quickest is the measure.
+_CHUNKS = (256, 1024)
 _MEMORY_STAGE = "peak memory of a training step"
 _MEMORY_NOTE = (
     "Above parameters, optimiser state and average, as PyTorch allocates; the gradients, which both need alike, are "
@@ -44,7 +59,7 @@ def measure_training_step(bench: BenchContext) -> list[Row]:
     timings = bench.race(f"training step: {', '.join(contestants)}", contestants)
     steps = Timings({name: seconds for name, seconds in timings.seconds.items() if name != PRODUCTS})
     details = _details(bench, batches) | steps.details(
-        sentences=rows * len(batches), tokens=sum(batch.x.numel() for batch in batches)
+        sentences=rows * len(batches), tokens=sum(batch[0].numel() for batch in batches)
     )
     found = []
     if "train-step" in wanted:
@@ -80,12 +95,12 @@ def _mfu(
     bench: BenchContext,
     trainable: TrainableModel,
     timings: Timings,
-    batches: Sequence[EqualLengthBatch],
+    batches: Sequence[Batch],
     details: dict[str, Any],
 ) -> Row:
     nothing_frozen = Component("encoder", 0, trainable=False)
     cost = cost_of(trainable.model.config, nothing_frozen, trainable.train, trainable.diffusion)
-    flops = cost.flops_per_token * sum(batch.x.numel() for batch in batches)
+    flops = cost.flops_per_token * sum(batch[0].numel() for batch in batches)
     machine_flops = _PRODUCTS * product_flops(bench.machine.matmul_size)
     has_goal = bench.device.type == "cuda" and dtype_name(bench.dtype) == "bf16"
     return Row.of_median(
@@ -153,9 +168,86 @@ def _smaller_batches(bench: BenchContext, rows: int) -> str:
     return f"Batches of {rows} sentences instead of {wanted}, for both: the plain reference's logits need the memory."
 
 
-def _details(bench: BenchContext, batches: Sequence[EqualLengthBatch]) -> dict[str, Any]:
+def _details(bench: BenchContext, batches: Sequence[Batch]) -> dict[str, Any]:
     return {
         "dtype": dtype_name(bench.dtype),
-        "batch_sentences": len(batches[0].x),
-        "batch_lengths": [batch.length for batch in batches],
+        "batch_sentences": len(batches[0][0]),
+        "batch_lengths": [batch[0].shape[1] for batch in batches],
     }
+
+
+def measure_head(bench: BenchContext) -> list[Row]:
+    """A row for each vocabulary, in the arithmetic of training and in fp32."""
+    sizes = {"head-full": bench.shapes.full_vocab, "head-compact": bench.shapes.compact_vocab}
+    dtypes = dict.fromkeys([bench.dtype, torch.float32])
+    return [_head(bench, name, size, dtype) for dtype in dtypes for name, size in sizes.items()]
+
+
+def _head(bench: BenchContext, name: str, vocabulary: int, dtype: torch.dtype) -> Row:
+    positions, width, kind = bench.typical_masked(), bench.shapes.width, dtype_name(dtype)
+    hidden = torch.randn(positions, width, device=bench.device).to(dtype)
+    timings = bench.race(
+        f"head, {vocabulary:,} pieces, {kind}",
+        {
+            "bare": [fastest_products(hidden, vocabulary, bench.device)],
+            "ours": [our_head(hidden, vocabulary)],
+        },
+    )
+    products = 6.0 * positions * vocabulary * width
+    return Row.of_median(
+        [100 * share for share in timings.ratios("bare", "ours")],
+        measure=f"{name}-{kind}",
+        title=f"head of {vocabulary:,} pieces, {kind}: forward and backward, share of its bare products' rate",
+        unit="%",
+        goal=bench.goal(80.0),
+        details={
+            "dtype": kind,
+            "positions": positions,
+            "vocabulary": vocabulary,
+            "width": width,
+            "ours_flops_per_second": products / median(timings.seconds["ours"]),
+            "bare_flops_per_second": products / median(timings.seconds["bare"]),
+            "machine_flops_per_second": bench.machine.matmul_flops_per_second[kind],
+        },
+        note="Positions: the masked ones of a batch of sentences of the text's mean length.",
+    )
+
+
+def our_head(hidden: Tensor, vocabulary: int) -> Work:
+    """Cross-entropy and its gradients as training takes them."""
+    head = VocabularyHead(vocabulary, hidden.shape[1]).to(hidden.device)
+    # As it comes from the decoder, so that its gradient is wanted too.
+    hidden = hidden.clone().requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(vocabulary, (len(hidden),), generator=generator).to(hidden.device)
+    weights = torch.full((len(hidden),), 1 / len(hidden), device=hidden.device)
+
+    def work() -> None:
+        head.zero_grad(set_to_none=True)
+        hidden.grad = None
+        head.cross_entropy(hidden, targets, weights).loss.backward()  # type: ignore[no-untyped-call]
+
+    return work
+
+
+def fastest_products(hidden: Tensor, vocabulary: int, device: torch.device) -> Work:
+    """The three products of the head, hidden · Tᵀ, grad · T and gradᵀ · hidden, in the quickest of a few chunkings."""
+    table = torch.randn(vocabulary, hidden.shape[1], device=device).to(hidden.dtype)
+    # Outputs stand ready, so that allocation is not timed.
+    grad_hidden, grad_table = torch.empty_like(hidden), torch.empty_like(table)
+
+    def products(logits: Tensor) -> None:
+        # The logits stand in for their gradient.
+        size = len(logits)
+        for rows, grad_rows in zip(torch.split(hidden, size), torch.split(grad_hidden, size), strict=True):
+            chunk = logits[: len(rows)]
+            torch.mm(rows, table.T, out=chunk)
+            torch.mm(chunk, table, out=grad_rows)
+            torch.mm(chunk.T, rows, out=grad_table)
+
+    sizes = dict.fromkeys(min(size, len(hidden)) for size in (*_CHUNKS, len(hidden)))
+    # Random, since a processor is quicker at zeros.
+    ways = [
+        partial(products, torch.randn(size, vocabulary, device=device).to(hidden.dtype)) for size in sizes
+    ]
+    return min(ways, key=lambda way: min(timed(way, device) for _ in range(3)))
