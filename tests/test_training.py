@@ -26,7 +26,7 @@ from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.build import model_config, new_model
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.dataloading import CleanBatches, Prefetcher
+from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches
 from sgdd_engine.training.distribution import SharedModel
 from sgdd_engine.training.log import MetricAccumulator
 from sgdd_engine.training.loop import train
@@ -409,7 +409,7 @@ def test_the_gradients_of_micro_batches_add_up_to_the_steps(corpus):
     spec = tiny(micro_batches=3, table_init="random", grad_clip=1e9)
     split, order = corpus.split("train"), order_of(corpus, 256 // 3)
     model = model_of(corpus, spec)
-    with Prefetcher(CleanBatches(split, order), CPU, first=0, stride=1) as prefetcher:
+    with Prefetcher(TrainingBatches(split, order), CPU, first=0, stride=1) as prefetcher:
         update = OptimizerStep(
             SharedModel(model, ALONE, "ddp", CPU),
             None,
@@ -466,7 +466,7 @@ def loss_of(model, x, e, spec, position):
 def test_the_feed_gives_every_other_piece_in_order(corpus):
     split, order = corpus.split("train"), order_of(corpus, 64)
     first = len(order) - 3  # across the end of an epoch
-    with Prefetcher(CleanBatches(split, order), CPU, first=first, stride=2) as prefetcher:
+    with Prefetcher(TrainingBatches(split, order), CPU, first=first, stride=2) as prefetcher:
         read = [prefetcher.next() for _ in range(4)]
     assert [micro_batch.position for micro_batch in read] == [first, first + 2, first + 4, first + 6]
     for micro_batch in read:
@@ -479,7 +479,7 @@ def test_the_feed_gives_every_other_piece_in_order(corpus):
 def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
     with (
         Prefetcher(
-            CleanBatches(corpus.split("validation"), order_of(corpus, 4096)), CPU, first=0, stride=1
+            TrainingBatches(corpus.split("validation"), order_of(corpus, 4096)), CPU, first=0, stride=1
         ) as prefetcher,
         pytest.raises(IndexError),  # its order is that of another, larger split
     ):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,68 +63,49 @@ class Drafts:
         return DraftBatch(*map(torch.from_numpy, (tokens, vectors, self.unedited[which])))
 
 
-@dataclass(frozen=True)
-class DraftSplits:
-    """Drafts of training and of validation sentences."""
-
-    train: Drafts
-    validation: Drafts
-
-
 SentenceBatch = tuple[Tensor, Tensor, DraftBatch | None]
 """Tokens [B, n], their sentence vectors [B, D], and their drafts if the batch comes with drafts."""
 
 
-class BatchSource(Protocol):
-    """An endless order of batches."""
-
-    def batch(self, position: int) -> SentenceBatch:
-        """The batch at a position, from 0; its sentences have one length."""
-        ...
-
-
 @dataclass(frozen=True)
-class CleanBatches:
-    """The sentences of a split, without drafts."""
+class TrainingBatches:
+    """The endless order of a run's batches.
+
+    Batches with drafts stand at a share of the positions, evenly spread, and batches without at the others. Few
+    sentences have a draft: trained on those alone, the decoder would memorise them.
+
+    Attributes:
+        split: The sentences.
+        order: Batches of rows of the split.
+        drafts: Drafts of some of its rows.
+        draft_order: Batches of indices among the drafts.
+        share: Share of the batches that come with drafts.
+    """
 
     split: CorpusSplit
     order: ExactLengthBatches
+    drafts: Drafts | None = None
+    draft_order: ExactLengthBatches | None = None
+    share: float = 0.0
 
     def batch(self, position: int) -> SentenceBatch:
-        """The batch at a position."""
-        return (*self.split.batch(self.order.batch(position)), None)
-
-
-@dataclass(frozen=True)
-class MixedBatches:
-    """Batches with drafts at a share of the positions, evenly spread, and batches without at the others.
-
-    Few sentences have a draft. Trained on those alone, the decoder would memorise them.
-    """
-
-    plain: CleanBatches
-    drafts: Drafts
-    order: ExactLengthBatches
-    share: float
-
-    def batch(self, position: int) -> SentenceBatch:
-        """The batch at a position; batches with drafts are numbered on their own, and so are the others."""
+        """The batch at a position, from 0; batches with drafts are numbered on their own, and so are the others."""
         before, after = int(position * self.share), int((position + 1) * self.share)
-        if before == after:
-            return self.plain.batch(position - before)
-        which = self.order.batch(before)
-        return (*self.plain.split.batch(self.drafts.rows[which]), self.drafts.batch(which))
+        if self.drafts is None or self.draft_order is None or before == after:
+            return (*self.split.batch(self.order.batch(position - before)), None)
+        which = self.draft_order.batch(before)
+        return (*self.split.batch(self.drafts.rows[which]), self.drafts.batch(which))
 
 
 def training_batches(
     split: CorpusSplit, drafts: Drafts | None, share: float, *, batch_tokens: int, seed: int
-) -> BatchSource:
+) -> TrainingBatches:
     """The batches of a run: all sentences of the split, and at a share of the positions those that have drafts."""
-    plain = CleanBatches(split, ExactLengthBatches(split.lengths, batch_tokens=batch_tokens, seed=seed))
+    order = ExactLengthBatches(split.lengths, batch_tokens=batch_tokens, seed=seed)
     if drafts is None:
-        return plain
-    order = ExactLengthBatches(split.lengths[drafts.rows], batch_tokens=batch_tokens, seed=seed)
-    return MixedBatches(plain, drafts, order, share)
+        return TrainingBatches(split, order)
+    draft_order = ExactLengthBatches(split.lengths[drafts.rows], batch_tokens=batch_tokens, seed=seed)
+    return TrainingBatches(split, order, drafts, draft_order, share)
 
 
 @dataclass(frozen=True)
@@ -153,11 +134,11 @@ class Prefetcher:
         stride: Distance to the next one; the positions between belong to other processes.
 
     Example:
-        >>> with Prefetcher(CleanBatches(split, order), device, first=rank, stride=world_size) as prefetcher:
+        >>> with Prefetcher(TrainingBatches(split, order), device, first=rank, stride=world_size) as prefetcher:
         ...     micro_batch = prefetcher.next()
     """
 
-    def __init__(self, source: BatchSource, device: torch.device, *, first: int, stride: int) -> None:
+    def __init__(self, source: TrainingBatches, device: torch.device, *, first: int, stride: int) -> None:
         self._source, self._device = source, device
         self._positions: Iterator[int] = itertools.count(first, stride)
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")

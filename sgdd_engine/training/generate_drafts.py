@@ -38,7 +38,7 @@ from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.training.config import TrainSpec
-from sgdd_engine.training.dataloading import Drafts, DraftSplits
+from sgdd_engine.training.dataloading import Drafts
 from sgdd_engine.training.state import RunContext
 
 DRAFTS = "drafts"
@@ -111,8 +111,8 @@ class DraftWriter:
 
 def drafts_for_run(
     corpus: Corpus, spec: TrainSpec, context: RunContext, on_event: Listener, *, resumed: bool
-) -> DraftSplits | None:
-    """The drafts that a run learns from, written by rank 0 where they are missing; None for a run without drafts.
+) -> dict[str, Drafts] | None:
+    """The drafts that a run learns from, by split, written by rank 0 where missing; None for a run without drafts.
 
     Every rank must call it.
 
@@ -127,22 +127,20 @@ def drafts_for_run(
     writer = DraftWriter(spec.train.start_from, corpus.encoder_reference, context.device, dtype)
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
 
-    def all_drafts() -> DraftSplits:
-        return DraftSplits(
-            **{
-                name: prepare_drafts(
-                    writer,
-                    corpus,
-                    name,
-                    context.run / DRAFTS / name,
-                    sentences=count,
-                    seed=spec.train.seed,
-                    resumed=resumed,
-                    on_event=on_event,
-                )
-                for name, count in counts.items()
-            }
-        )
+    def all_drafts() -> dict[str, Drafts]:
+        return {
+            name: prepare_drafts(
+                writer,
+                corpus,
+                name,
+                context.run / DRAFTS / name,
+                sentences=count,
+                seed=spec.train.seed,
+                resumed=resumed,
+                on_event=on_event,
+            )
+            for name, count in counts.items()
+        }
 
     # Rank 0 writes, the others read what it wrote.
     drafts = all_drafts() if context.world.is_main else None

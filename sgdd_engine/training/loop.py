@@ -122,7 +122,7 @@ class _Run:
             self.config.validation_sentences,
             self.micro_batch_tokens,
             self.spec.diffusion,
-            None if self.drafts is None else self.drafts.validation,
+            None if self.drafts is None else self.drafts["validation"],
         )
         with self._tensorboard(), StopSignals() as signals, self._prefetcher() as prefetcher:
             stopped = self._train_until_done(signals, self._optimizer_step(prefetcher))
@@ -148,7 +148,7 @@ class _Run:
     def _prefetcher(self) -> Prefetcher:
         batches = training_batches(
             self.corpus.split("train"),
-            None if self.drafts is None else self.drafts.train,
+            None if self.drafts is None else self.drafts["train"],
             self.spec.feedback.share,
             batch_tokens=self.micro_batch_tokens,
             seed=self.config.seed,

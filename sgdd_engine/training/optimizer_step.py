@@ -163,21 +163,13 @@ def reduce_status(world: World, gradient: Gradient, *, seconds: float, signal: i
 
     It is the only place of a step where the host waits for the device.
     """
-    if world.size == 1:
-        finite, null_rows = torch.stack([gradient.finite.long(), gradient.null_rows]).tolist()
-        return StepStatus(bool(finite), gradient.sentences, null_rows, seconds, signal)
-    own = [
-        0.0,
-        0.0,
-        gradient.sentences,
-        seconds if world.is_main else 0.0,
-        *(float(signal == number) for number in STOP_SIGNALS),
-    ]
-    numbers = torch.tensor(own, dtype=torch.float64, device=world.device)
-    numbers[0], numbers[1] = (~gradient.finite).double(), gradient.null_rows.double()
-    not_finite, null_rows, sentences, clock, *asked = world.all_reduce(numbers).tolist()
-    signals = [int(number) for number, count in zip(STOP_SIGNALS, asked, strict=True) if count]
-    return StepStatus(not not_finite, int(sentences), int(null_rows), clock, signals[0] if signals else None)
+    not_finite, null_rows = torch.stack([(~gradient.finite).long(), gradient.null_rows]).tolist()
+    asked = [float(signal == number) for number in STOP_SIGNALS]
+    own = [not_finite, null_rows, gradient.sentences, seconds if world.is_main else 0.0, *asked]
+    sums = world.all_reduce(torch.tensor(own, dtype=torch.float64, device=world.device)).tolist()
+    not_finite, null_rows, sentences, clock, *asked = sums
+    stopped = next((int(number) for number, count in zip(STOP_SIGNALS, asked, strict=True) if count), None)
+    return StepStatus(not not_finite, int(sentences), int(null_rows), clock, stopped)
 
 
 class OptimizerStep:
@@ -226,7 +218,7 @@ class OptimizerStep:
         return Gradient(finite, torch.stack(null_rows).sum(), sentences)
 
     def apply(self, step: int, rate: float) -> None:
-        """OptimizerStep the weights with the accumulated gradient at a learning rate, and their average."""
+        """Move the weights by the accumulated gradient at a learning rate, and their average after them."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()

@@ -1,4 +1,4 @@
-"""Held-out figures during training: fixed sentences and fixed masks, so that curves compare."""
+"""Validation during training: fixed sentences and fixed noise, so that the curves of runs can be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from sgdd_engine.models.head import TokenScores
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.dataloading import DraftBatch, Drafts
 
-# Another number than any training seed uses by default; the noise set is the same for every run.
+# The same for every run, and no seed that training uses by default.
 NOISE_SEED = 20_110_411
 TIMES_PER_SENTENCE = 4
 # Masks per sentence for the bound, as many as for the loss. With one or two, their noise was as large as the error over
@@ -55,7 +55,7 @@ class Validation:
         sentences: How many.
         batch_tokens: Tokens scored at once.
         diffusion: The noise.
-        drafts: Of rows of the split; only these are scored then, each in sight of its draft.
+        drafts: Drafts of rows of the split, with a decoder that reads them; then only these rows are scored.
     """
 
     def __init__(
@@ -112,12 +112,13 @@ class Validation:
         times = stratified_times(rows * TIMES_PER_SENTENCE, self._diffusion.num_steps, generator)
         sums = []
         for t in (*times.view(-1, rows), torch.ones(rows, device=x.device)):
-            z_t, places = q_sample(x, t, self._schedule, mask_id, generator)
-            scores = scorer(z_t, t, places)
-            guesses += sums_by_mask_ratio(places, scores.correct.long()[None]).cpu()
-            sums.append((float(scores.nll.sum()), float(places.sum())))
-        nats, masked = zip(*sums[:-1], strict=True)
-        return sum(nats), sum(masked)
+            z_t, masked = q_sample(x, t, self._schedule, mask_id, generator)
+            scores = scorer(z_t, t, masked)
+            guesses += sums_by_mask_ratio(masked, scores.correct.long()[None]).cpu()
+            sums.append((float(scores.nll.sum()), float(masked.sum())))
+        # The last, the full mask, is not of the schedule's times.
+        nats, counts = zip(*sums[:-1], strict=True)
+        return sum(nats), sum(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +145,5 @@ def _condition(model: SemanticDecoder, e: Tensor, drafts: DraftBatch | None) -> 
     if drafts is None:
         return model.condition(z)
     tokens, vectors = (tensor.to(e.device) for tensor in drafts[:2])
-    shown = torch.ones(len(e), dtype=torch.bool, device=e.device)
-    return model.condition(z, Draft(tokens, model.latent(vectors).z, shown))
+    given = torch.ones(len(e), dtype=torch.bool, device=e.device)
+    return model.condition(z, Draft(tokens, model.latent(vectors).z, given))
