@@ -1,1 +1,1 @@
-"""An evaluation that cannot lie: every score from a full mask, beside its controls."""
+"""Evaluation on held-out sentences: reconstruction from a full mask beside its controls, likelihood, and verdicts."""

@@ -12,7 +12,7 @@ class EvalConfig:
     """Held-out sentences, how they are written again, and what they are compared with."""
 
     split: Literal["test", "validation"] = option(
-        "test", "split of a corpus; validation has chosen the best checkpoint, so its scores flatter"
+        "test", "split of a corpus; validation has chosen the best checkpoint, so its scores are optimistic"
     )
     limit: int = option(1000, "held-out sentences evaluated")
     # No settings of this section: sample.candidates, sample.refine and sample.shortlist hold for evaluations too.
@@ -26,7 +26,7 @@ class EvalConfig:
     )
     find_cfg: bool = option(False, "first find the best guidance weight, on sentences that are not scored")
     diversity_samples: int = option(4, "samples per sentence for diversity, of at most 100; 0 for none")
-    training_limit: int = option(1_000_000, "training sentences compared with; of more an evenly spread part")
+    training_limit: int = option(1_000_000, "training sentences compared with; of a larger split every k-th")
     seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
 
     @property

@@ -1,4 +1,4 @@
-"""Whether the model writes more than one thing: several samples of each vector, and the words of all outputs."""
+"""Diversity: of several samples of one vector, and of the words of all outputs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +11,7 @@ import torch
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import distinct, sentence_bleu, unigram_entropy_nats
-from sgdd_engine.evaluation.scores import encode_again
+from sgdd_engine.evaluation.scores import reencode
 from sgdd_engine.events import Listener, StageFinished, StageStarted, ignore
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD
 
@@ -110,7 +110,7 @@ def diversity_of_samples(
         )
     ]
     cosines = torch.cosine_similarity(
-        encode_again(model, texts), vectors.repeat_interleave(samples, dim=0), dim=-1
+        reencode(model, texts), vectors.repeat_interleave(samples, dim=0), dim=-1
     )
     on_event(StageFinished("diversity"))
     groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]

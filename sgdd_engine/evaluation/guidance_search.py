@@ -33,7 +33,7 @@ class GuidancePoint:
 
     @property
     def value(self) -> float:
-        """What is made as high as possible: the mean of token F1 and cosine."""
+        """The objective of the search: the mean of token F1 and cosine."""
         return (self.figures["token_f1"].mean + self.figures["cosine"].mean) / 2
 
 

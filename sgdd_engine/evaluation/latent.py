@@ -1,4 +1,4 @@
-"""The state of the bottleneck: what a variational one tells, and over how many directions the latent spreads."""
+"""The latents of a model: KL and active units of a variational bottleneck, spectrum and effective rank of any."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ from torch import Tensor
 
 from sgdd_engine.generation import SGDD
 
-# A latent dimension whose mean varies less than this over sentences says nothing (arXiv 1509.00519).
+# A latent dimension whose mean varies less than this over sentences is inactive (arXiv 1509.00519).
 ACTIVE_VARIANCE = 0.01
-# A posterior has collapsed where it tells less than this of a sentence (n nats tell at most eⁿ sentences apart, and
-# working bottlenecks of 256 dimensions told more than 100), or where fewer dimensions are active (5 of 256).
+# A posterior has collapsed where its KL is below this (n nats distinguish at most eⁿ sentences, and bottlenecks of 256
+# dimensions that worked had more than 100), or where a smaller share of the dimensions is active (5 of 256).
 COLLAPSED_NATS = 1.0
 COLLAPSED_SHARE = 0.02
 
 
 @dataclass(frozen=True)
 class PosteriorFigures:
-    """What a variational bottleneck tells of a sentence.
+    """How much a variational bottleneck passes on of a sentence.
 
     Attributes:
         kl_nats_per_sentence: KL to the prior, summed over dimensions.
         kl_nats_by_dimension: Its parts, the largest first.
         active_units: Dimensions whose mean varies over sentences.
-        collapsed: Whether it tells nothing.
+        collapsed: Whether it passes on next to nothing.
     """
 
     kl_nats_per_sentence: float
@@ -38,7 +38,7 @@ class PosteriorFigures:
 
 @dataclass(frozen=True)
 class LatentFigures:
-    """What the bottleneck lets through.
+    """The latents of the evaluated sentences.
 
     Attributes:
         kind: Of the bottleneck.
@@ -69,7 +69,7 @@ class LatentFigures:
 
 @torch.inference_mode()
 def latent_figures(model: SGDD, vectors: Tensor) -> LatentFigures:
-    """What the bottleneck lets through of the vectors [N, D], N ≥ 2."""
+    """The figures of the latents of vectors [N, D], N ≥ 2."""
     latent = model.model.latent(vectors.to(model.device))
     # On the CPU first: Apple's GPUs have no float64.
     z = latent.z.cpu().double()

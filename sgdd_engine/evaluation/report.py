@@ -80,10 +80,10 @@ class EvaluationReport:
         conditions: The metrics of each condition with their 95 % bootstrap intervals.
         differences: Of `true` to each other condition, paired by sentence, with 95 % intervals.
         random_pair_cosine: Mean cosine of the vectors of two different sentences.
-        verdicts: What the figures mean.
+        verdicts: Conclusions from the figures.
         by_length: Figures by tokens of the source.
         likelihood: Bound, guesses by mask ratio, and calibration.
-        latent: What the bottleneck lets through.
+        latent: Spectrum of the latents, and KL of a variational bottleneck.
         diversity: Of several samples of a vector, and of the words of all outputs.
         memorisation: Share of outputs and of sources that are training sentences; None without the corpus.
         guidance_search: The curve over guidance weights, where it was asked for.

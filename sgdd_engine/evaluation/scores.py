@@ -91,7 +91,7 @@ def score(
         lengths: Tokens of each text [N].
         encoder_calls: Texts that were encoded to write each [N]; none by default.
     """
-    cosines, ranks = _compare_meaning(encode_again(model, texts), data.vectors)
+    cosines, ranks = _cosine_and_rank(reencode(model, texts), data.vectors)
     excess = np.subtract(lengths, [len(tokens) for tokens in data.token_ids]).astype(np.float64)
     written = WrittenTexts(references, texts, cosines, ranks, excess)
     return Scores(
@@ -102,14 +102,14 @@ def score(
     )
 
 
-def encode_again(model: SGDD, texts: Sequence[str]) -> Tensor:
+def reencode(model: SGDD, texts: Sequence[str]) -> Tensor:
     """Vectors of written texts [N, D]; equal texts are encoded once."""
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     vectors = encode_written(model.encoder, list(distinct))
     return vectors[torch.tensor([distinct[text] for text in texts])]
 
 
-def _compare_meaning(again: Tensor, vectors: Tensor) -> tuple[Floats, Floats]:
+def _cosine_and_rank(again: Tensor, vectors: Tensor) -> tuple[Floats, Floats]:
     """Cosine of each text with its source [N], and the place of its source among all sources [N]."""
     again, sources = (torch.nn.functional.normalize(v.double(), dim=-1) for v in (again, vectors))
     cosine = (again * sources).sum(dim=-1)

@@ -83,7 +83,7 @@ def compare_with_training(
         None where the corpus was made by another encoder or tokenizer than the model's, or has no training split.
     """
     split = corpus.split("train")
-    if problem := _misfit(model, corpus):
+    if problem := _incompatibility(model, corpus):
         on_event(Notice(f"Retrieval and memorisation are left out: `{corpus.folder}` {problem}."))
         return None
     outputs = model.tokenizer.encode_batch(written.texts)
@@ -115,7 +115,7 @@ def compare_with_training(
     )
 
 
-def _misfit(model: SGDD, corpus: Corpus) -> str | None:
+def _incompatibility(model: SGDD, corpus: Corpus) -> str | None:
     """Why the vectors or tokens of a corpus cannot be compared with a model's; None where they can."""
     if different := corpus.encoder_reference.differences(model.encoder_reference):
         return f"was made by another encoder than the model's ({'; '.join(different)})"

@@ -1,4 +1,4 @@
-"""What the figures mean, in sentences: each verdict is yes, no, or that so many sentences cannot tell."""
+"""Conclusions in sentences: each verdict is yes, no, or that so many sentences cannot decide it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Verdict:
     Attributes:
         name: `vector_used`, `posterior`, `guidance`, `feedback`, `retrieval`, `calibration`, `memorisation` or
             `repetition`.
-        ok: Whether all is well; None where the figures do not tell.
+        ok: Whether the answer is a good one; None where the figures do not decide it.
         sentence: The answer in words, with the figures it rests on.
     """
 

@@ -1,1 +1,1 @@
-"""One self-contained page of an evaluation: no request leaves it, and it reads well without its script."""
+"""The page of an evaluation: one HTML file that requests nothing and can be read without its script."""

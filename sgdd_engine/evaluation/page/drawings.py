@@ -145,7 +145,7 @@ def _texts(ticks: Sequence[float]) -> list[tuple[float, str]]:
     return [(tick, tick_text(tick, ticks)) for tick in ticks]
 
 
-def form(value: float, decimals: int = 3) -> str:
+def format_number(value: float, decimals: int = 3) -> str:
     """A number with its decimals and a true minus; a dash where it is not finite."""
     if not math.isfinite(value):
         return "–"
@@ -153,11 +153,11 @@ def form(value: float, decimals: int = 3) -> str:
     return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
 
 
-def form_range(value: Interval, decimals: int = 3, factor: float = 1.0) -> str:
+def format_range(value: Interval, decimals: int = 3, factor: float = 1.0) -> str:
     """The two ends of an interval, times a factor; nothing where there is none, or where it has no width."""
     if value.ends is None or value.low == value.high:
         return ""
-    return " to ".join(form(factor * end, decimals) for end in value.ends)
+    return " to ".join(format_number(factor * end, decimals) for end in value.ends)
 
 
 def picture(name: str, title: str, description: str, height: float, body: Iterable[Markup]) -> Markup:
@@ -200,10 +200,10 @@ def path(points: Sequence[tuple[float, float]], kind: str) -> Markup:
     return Markup('<path class="{}" d="{}"/>').format(kind, drawn)
 
 
-def circle(x: float, y: float, radius: float, kind: str, told: str) -> Markup:
+def circle(x: float, y: float, radius: float, kind: str, tooltip: str) -> Markup:
     """A disc with a text that appears beside the pointer."""
     return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>').format(
-        kind, x, y, radius, told
+        kind, x, y, radius, tooltip
     )
 
 
@@ -244,10 +244,10 @@ def chart(
     return picture(name, title, description, lower + 42, [*body, *drawn])
 
 
-def told(name: str, value: Interval, decimals: int) -> str:
+def describe(name: str, value: Interval, decimals: int) -> str:
     """A value and its interval in words: "its own vector 0.46 (0.45 to 0.48)"."""
-    ends = form_range(value, decimals)
-    return f"{name} {form(value.mean, decimals)}" + (f" ({ends})" if ends else "")
+    ends = format_range(value, decimals)
+    return f"{name} {format_number(value.mean, decimals)}" + (f" ({ends})" if ends else "")
 
 
 def bars(
@@ -278,9 +278,9 @@ def bars(
         drawn.append(line(x(reference[1]), top, x(reference[1]), foot, "reference"))
     drawn += [_bar(row, x, top + pitch * index, decimals) for index, row in enumerate(rows)]
     drawn += [label(x(tick), foot + 15, tick_text(tick, ticks)) for tick in ticks]
-    description = "; ".join(told(row.label, row.value, decimals) for row in rows)
+    description = "; ".join(describe(row.label, row.value, decimals) for row in rows)
     if reference:
-        named = f"{reference[0]} {form(reference[1], decimals)}"
+        named = f"{reference[0]} {format_number(reference[1], decimals)}"
         drawn += [line(2, foot + 30, 24, foot + 30, "reference"), label(30, foot + 34, named, anchor="start")]
         description = f"{description}; {named}"
     return picture(name, title, description, foot + (42 if reference else 22), drawn)
@@ -299,9 +299,9 @@ def _bar(row: Bar, x: Scale, y: float, decimals: int) -> Markup:
         Markup(
             '<rect class="{} fill" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="11" rx="1.5">'
             "<title>{}</title></rect>"
-        ).format(row.kind, left, y + 19.5, max(right - left, 0.5), told(row.label, row.value, decimals)),
+        ).format(row.kind, left, y + 19.5, max(right - left, 0.5), describe(row.label, row.value, decimals)),
         line(x(0), y + 17, x(0), y + 33, "axis"),
-        label(WIDTH - 2, middle + 4, form(row.value.mean, decimals), "value", "end"),
+        label(WIDTH - 2, middle + 4, format_number(row.value.mean, decimals), "value", "end"),
     ]
     if row.value.ends is not None and row.value.low != row.value.high:
         low, high = map(x, row.value.ends)
@@ -348,7 +348,7 @@ def lines(
         drawn.append(_legend(series))
     description = ". ".join(
         f"{one.label}: "
-        + "; ".join(told(f"{p}:", v, decimals) for p, v in zip(places, one.values, strict=True))
+        + "; ".join(describe(f"{p}:", v, decimals) for p, v in zip(places, one.values, strict=True))
         for one in series
     )
     shown = [(xs[i], places[i]) for i in _legible(places, xs)]
@@ -373,7 +373,9 @@ def _line(one: Series, places: Sequence[str], xs: Sequence[float], y: Scale, dec
         if value.ends is not None and value.low != value.high:
             low, high = map(y, value.ends)
             drawn.append(line(x, low, x, high, f"{one.kind} span"))
-        drawn.append(circle(x, y(value.mean), 3.2, f"{one.kind} fill", told(f"{place}:", value, decimals)))
+        drawn.append(
+            circle(x, y(value.mean), 3.2, f"{one.kind} fill", describe(f"{place}:", value, decimals))
+        )
     return EMPTY.join(drawn)
 
 
@@ -400,7 +402,11 @@ def calibration(name: str, title: str, bins: Sequence[Bin]) -> Markup:
     drawn.append(path([(x(b.confidence), y(b.accuracy)) for b in bins], "own stroke thin"))
     drawn += [
         circle(
-            x(b.confidence), y(b.accuracy), 2.5 + 9 * math.sqrt(b.count / largest), "own fill veil", _told(b)
+            x(b.confidence),
+            y(b.accuracy),
+            2.5 + 9 * math.sqrt(b.count / largest),
+            "own fill veil",
+            _describe_bin(b),
         )
         for b in bins
     ]
@@ -408,12 +414,21 @@ def calibration(name: str, title: str, bins: Sequence[Bin]) -> Markup:
     drawn.append(label(x(0.94), y(0.04), "too sure", "hint", "end"))
     places, axis = [(x(tick), text) for tick, text in ticks], "confidence of the likeliest token"
     return chart(
-        name, title, "; ".join(map(_told, bins)), y, ticks, places, axis, drawn, left=left, right=right
+        name,
+        title,
+        "; ".join(map(_describe_bin, bins)),
+        y,
+        ticks,
+        places,
+        axis,
+        drawn,
+        left=left,
+        right=right,
     )
 
 
-def _told(one: Bin) -> str:
-    return f"confidence {form(one.confidence)}, right {form(one.accuracy)}, {one.count:,} tokens"
+def _describe_bin(one: Bin) -> str:
+    return f"confidence {format_number(one.confidence)}, right {format_number(one.accuracy)}, {one.count:,} tokens"
 
 
 def profile(

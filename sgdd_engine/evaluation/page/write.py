@@ -13,7 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.page import drawings
-from sgdd_engine.evaluation.page.drawings import form, form_range
+from sgdd_engine.evaluation.page.drawings import format_number, format_range
 from sgdd_engine.evaluation.page.samples import compare
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.evaluation.report import SAMPLE_SCORES, EvaluationReport
@@ -66,8 +66,8 @@ def _template() -> Template:
         "marks": _MARKS,
     }
     environment.filters |= {
-        "form": form,
-        "range": form_range,
+        "form": format_number,
+        "range": format_range,
         "label": _label,
         "capital": _capital,
         # No line may end between a number and its per cent sign.
