@@ -29,8 +29,8 @@ from sgdd_engine.evaluation import metrics
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.evaluation.page.write import render
-from sgdd_engine.evaluation.scores import score
-from sgdd_engine.generation import DecodeRequest, refinement
+from sgdd_engine.evaluation.scores import references_of, score
+from sgdd_engine.generation import DecodeRequest, Generation, refinement
 from sgdd_engine.text import pooling
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder import load_encoder
@@ -201,8 +201,9 @@ def test_a_metric_is_in_the_report_and_on_its_page(installed, model, sentences):
     )
     assert "begin with the right word" in found["settings"]["scoring"]["first_word"]
     assert "First word" in render(report, "x")
-    texts = [data.sentences[0], "Nobody knew.", data.sentences[2]]
-    scored = score(model, data, data.sentences, texts, [len(ids) for ids in data.token_ids])
+    first, _, last = references_of(model, data)
+    written = [Generation(text, (), row, 0) for row, text in enumerate([first, "Nobody knew.", last])]
+    scored = score(model, data, written)
     assert scored["first_word"].tolist() == [1.0, 0.0, 1.0]
 
 

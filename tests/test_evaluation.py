@@ -23,7 +23,7 @@ from sgdd_engine.evaluation.likelihood import likelihood
 from sgdd_engine.evaluation.scores import score
 from sgdd_engine.evaluation.verdicts import posterior_verdict
 from sgdd_engine.events import Notice
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import SGDD, Generation
 
 PLAIN = SamplingConfig(cfg=1.0, steps=8)
 
@@ -321,7 +321,7 @@ def test_the_rank_of_the_source_is_its_place_among_all_sources(tiny_encoder, unt
     data = as_set(untrained, sentences[:6])
     # The first is itself, the second is another source, the third is closest to whatever it is.
     texts = [sentences[0], sentences[4], "Some bread.", *sentences[3:6]]
-    found = score(untrained, data, texts, texts, [5] * 6)
+    found = score(untrained, data, [Generation(text, (), row, 0) for row, text in enumerate(texts)])
     again = torch.nn.functional.normalize(tiny_encoder.encode(texts), dim=-1)
     table = again @ torch.nn.functional.normalize(data.vectors, dim=-1).T
     expected = [1 + int((row > row[i] + 1e-5).sum()) for i, row in enumerate(table)]

@@ -73,25 +73,23 @@ class Resampling:
 
     def medians(self, values: Floats) -> Floats:
         """Medians of values [N]: [1 + R]; of an even number the mean of the middle two."""
-        order = np.argsort(values, kind="stable")
-        ordered, middle = values[order], ((self.size - 1) // 2, self.size // 2)
-        reached = (counts[:, order].cumsum(axis=1) for counts in self._counts())
-        parts = [
-            np.mean([ordered[(reach > place).argmax(axis=1)] for place in middle], axis=0)
-            for reach in reached
-        ]
+        parts = (np.median(values[drawn], axis=1) for drawn in self._drawn())
         return np.concatenate([[np.median(values)], *parts])
 
     def _counts(self) -> Iterator[Floats]:
         """How often each sentence is in each resample, some resamples at a time [r, N]."""
+        for drawn in self._drawn():
+            first = np.arange(len(drawn))[:, None] * self.size
+            counts = np.bincount((drawn + first).ravel(), minlength=drawn.size)
+            yield counts.reshape(drawn.shape).astype(np.float64)
+
+    def _drawn(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The sentences of each resample, some resamples at a time [r, N]."""
         generator = np.random.default_rng(self._seed)
         at_once = max(1, CHUNK // self.size)
         for start in range(0, self._resamples, at_once):
             rows = min(at_once, self._resamples - start)
-            drawn = generator.integers(self.size, size=(rows, self.size))
-            drawn += np.arange(rows)[:, None] * self.size
-            counts = np.bincount(drawn.ravel(), minlength=rows * self.size)
-            yield counts.reshape(rows, self.size).astype(np.float64)
+            yield generator.integers(self.size, size=(rows, self.size))
 
 
 def interval(figures: Floats) -> Interval:

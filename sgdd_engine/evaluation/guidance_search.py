@@ -10,8 +10,8 @@ from sgdd_engine.evaluation.bootstrap import Interval, Resampling
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import METRICS
-from sgdd_engine.evaluation.reconstruction import references_of, score_written, write
-from sgdd_engine.evaluation.scores import intervals
+from sgdd_engine.evaluation.reconstruction import write
+from sgdd_engine.evaluation.scores import intervals, score
 from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.generation import SGDD
 
@@ -92,13 +92,12 @@ def search_guidance(
             "The best guidance weight was asked for, and this model was trained without a null condition.",
             "Leave out --find-cfg, or train with train.condition_dropout above 0.",
         )
-    references, resampling = references_of(model, data), Resampling(len(data), seed)
-    config = EvalConfig(seed=seed)
+    resampling, config = Resampling(len(data), seed), EvalConfig(seed=seed)
     points = []
     for weight in GRID:
         written = write(model, data, f"cfg {weight:g}", config, replace(sampling, cfg=weight), on_event)
-        scores = score_written(model, data, references, written)
-        points.append(GuidancePoint(weight, intervals(scores.totals(resampling))))
-        f1, cosine = points[-1].figures["token_f1"].mean, points[-1].figures["cosine"].mean
+        figures = intervals(score(model, data, written).totals(resampling))
+        points.append(GuidancePoint(weight, figures))
+        f1, cosine = figures["token_f1"].mean, figures["cosine"].mean
         on_event(Notice(f"cfg {weight:g}: token F1 {f1:.3f}, cosine {cosine:.3f}"))
     return GuidanceSearch(points, len(data))

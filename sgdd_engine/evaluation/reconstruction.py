@@ -84,31 +84,20 @@ def reconstruct_with_controls(
     Raises:
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
-    references = references_of(model, data)
 
-    def scored(written: Sequence[Generation]) -> Scores:
-        return score_written(model, data, references, written)
+    def scored(condition: str, given: EvaluationSet, config: EvalConfig, sampling: SamplingConfig) -> Scores:
+        return score(model, data, write(model, given, _stage(condition), config, sampling, on_event))
 
-    def written(
-        condition: str, data: EvaluationSet, config: EvalConfig, sampling: SamplingConfig
-    ) -> list[Generation]:
-        return write(model, data, _stage(condition), config, sampling, on_event)
-
-    found = {"true": scored(written("true", data, config, sampling))}
+    found = {"true": scored("true", data, config, sampling)}
     if config.feedback:
         at_once = replace(config, candidates=1, refine=0, shortlist=1)
-        found["one_shot"] = scored(written("one_shot", data, at_once, sampling))
+        found["one_shot"] = scored("one_shot", data, at_once, sampling)
     elif config.compare_guidance and sampling.cfg != 1:
-        found["unguided"] = scored(written("unguided", data, config, replace(sampling, cfg=1.0)))
-    others = with_other_vectors(data, references, config.seed)
-    found["shuffled"] = scored(written("shuffled", others, config, sampling))
-    found["null"] = scored(_write_null(model, len(data), config.seed, sampling, on_event))
+        found["unguided"] = scored("unguided", data, config, replace(sampling, cfg=1.0))
+    others = with_other_vectors(data, found["true"].references, config.seed)
+    found["shuffled"] = scored("shuffled", others, config, sampling)
+    found["null"] = score(model, data, _write_null(model, len(data), config.seed, sampling, on_event))
     return found
-
-
-def references_of(model: SGDD, data: EvaluationSet) -> list[str]:
-    """What the decoder's tokenizer can write of each sentence."""
-    return model.tokenizer.decode_batch(data.token_ids)
 
 
 def with_other_vectors(data: EvaluationSet, references: Sequence[str], seed: int) -> EvaluationSet:
@@ -166,20 +155,6 @@ def write(
         on_event(StageProgress(stage, len(written)))
     on_event(StageFinished(stage))
     return [written[row] for row in range(len(order))]
-
-
-def score_written(
-    model: SGDD, data: EvaluationSet, references: Sequence[str], written: Sequence[Generation]
-) -> Scores:
-    """Score what was written for each sentence of a set."""
-    return score(
-        model,
-        data,
-        references,
-        [item.text for item in written],
-        [len(item.tokens) for item in written],
-        [item.encoder_calls for item in written],
-    )
 
 
 def _write_null(

@@ -11,7 +11,7 @@ from torch import Tensor
 from sgdd_engine.evaluation.bootstrap import Floats, Interval, Resampling, interval
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import METRICS, WrittenTexts
-from sgdd_engine.generation import SGDD, encode_written
+from sgdd_engine.generation import SGDD, Generation, encode_written
 
 # Elements of the table of similarities held at once: 32 MiB.
 CHUNK_ELEMENTS = 1 << 22
@@ -73,32 +73,29 @@ def differences(one: Mapping[str, Floats], other: Mapping[str, Floats]) -> dict[
     return {name: interval(values - other[name]) for name, values in one.items()}
 
 
-def score(
-    model: SGDD,
-    data: EvaluationSet,
-    references: Sequence[str],
-    texts: Sequence[str],
-    lengths: Sequence[int],
-    encoder_calls: Sequence[int] | None = None,
-) -> Scores:
-    """Score a text for each sentence of a set, by every metric.
+def references_of(model: SGDD, data: EvaluationSet) -> list[str]:
+    """What the decoder's tokenizer can write of each sentence."""
+    return model.tokenizer.decode_batch(data.token_ids)
+
+
+def score(model: SGDD, data: EvaluationSet, written: Sequence[Generation]) -> Scores:
+    """Score what was written for each sentence of a set [N] by every metric.
 
     Args:
-        model: Its encoder reads the texts again.
+        model: Its tokenizer gives the references, and its encoder reads the texts again.
         data: The sentences, N.
-        references: What the texts are compared with [N].
-        texts: What was written [N].
-        lengths: Tokens of each text [N].
-        encoder_calls: Texts that were encoded to write each [N]; none by default.
+        written: A text for each.
     """
+    references, texts = references_of(model, data), [item.text for item in written]
     cosines, ranks = _cosine_and_rank(reencode(model, texts), data.vectors)
-    excess = np.subtract(lengths, [len(tokens) for tokens in data.token_ids]).astype(np.float64)
-    written = WrittenTexts(references, texts, cosines, ranks, excess)
+    pairs = zip(written, data.token_ids, strict=True)
+    excess = np.array([len(item.tokens) - len(tokens) for item, tokens in pairs], dtype=np.float64)
+    compared = WrittenTexts(references, texts, cosines, ranks, excess)
     return Scores(
         texts=texts,
         references=references,
-        values={name: metric.of(written) for name, metric in METRICS.items()},
-        encoder_calls=np.asarray(encoder_calls or np.zeros(len(texts)), dtype=np.float64),
+        values={name: metric.of(compared) for name, metric in METRICS.items()},
+        encoder_calls=np.array([item.encoder_calls for item in written], dtype=np.float64),
     )
 
 

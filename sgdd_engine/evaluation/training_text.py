@@ -16,10 +16,9 @@ from torch import Tensor
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.evaluation.bootstrap import Interval, bootstrap_interval
 from sgdd_engine.evaluation.data import EvaluationSet
-from sgdd_engine.evaluation.reconstruction import references_of
 from sgdd_engine.evaluation.scores import Scores, score
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import SGDD, Generation
 
 RowNumbers = npt.NDArray[np.int64]
 
@@ -98,10 +97,11 @@ def compare_with_training(
     )
     fingerprint = corpus.manifest.fingerprint()
     tokens = [split.tokens(row) for row in found.nearest.tolist()]
-    texts = model.tokenizer.decode_batch(tokens)
+    texts = enumerate(zip(model.tokenizer.decode_batch(tokens), tokens, strict=True))
+    nearest = [Generation(text, tuple(ids), row, seed) for row, (text, ids) in texts]
     copied, overlap = np.split(found.known.astype(np.float64), [len(outputs)])
     return TrainingComparison(
-        nearest=score(model, data, references_of(model, data), texts, [len(row) for row in tokens]),
+        nearest=score(model, data, nearest),
         memorisation=Memorisation(
             *(bootstrap_interval(values, seed) for values in (copied, overlap, copied - overlap))
         ),
