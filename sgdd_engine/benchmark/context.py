@@ -1,5 +1,6 @@
 """What the measures share: sizes, sentences and their tokens, model configurations, and progress."""
 
+import heapq
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,19 +43,14 @@ def sample_sentences(text: Path | None, count: int) -> list[str]:
     """
     if text is None:
         return list(builtin_sentences(count))
-    generator, kept = random.Random(_SEED), list[str]()
-    for index, line in enumerate(_usable(text)):
-        if index < count:
-            kept.append(line)
-        elif (place := generator.randrange(index + 1)) < count:
-            kept[place] = line
+    generator = random.Random(_SEED)
+    # The smallest of so many random numbers: a sample without replacement, in random order.
+    kept = heapq.nsmallest(count, _usable(text), key=lambda _: generator.random())
     if len(kept) < _FEWEST_SENTENCES:
         raise DataError(
             f"`{text}` holds {len(kept)} usable sentences; the benchmark needs {_FEWEST_SENTENCES}.",
             "Give more text, one sentence per line, or leave out --text for the built-in corpus.",
         )
-    # The first `count` lines would otherwise stand first, in the order of the book.
-    generator.shuffle(kept)
     return kept
 
 
