@@ -39,7 +39,7 @@ class RowError(SgddError):
 
 
 class Ablation:
-    """The rows of a plan on their way to the results."""
+    """Runs the rows of a plan and records their results."""
 
     def __init__(self, plan: Plan, setup: Setup, *, threads: int, keep: bool) -> None:
         self.plan, self.setup, self.threads, self.keep = plan, setup, threads, keep
@@ -153,7 +153,7 @@ class Ablation:
         return scores
 
     def _call(self, command: Sequence[str]) -> str:
-        """What a command prints; its errors go where ours go, and a stop of this process is handed on.
+        """What a command prints to stdout; its stderr is that of this process, and an interrupt ends it too.
 
         Raises:
             RowError: it failed.
@@ -177,7 +177,7 @@ class Ablation:
 
 
 def say(text: str) -> None:
-    """A line for whoever watches."""
+    """Write a line of progress to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -230,6 +230,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # A polite kill ends the child as well, which saves; the next call goes on.
+    # SIGTERM ends the child as well, which saves; the next call goes on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -44,7 +44,7 @@ def config_of(settings: Mapping[str, Any], section: str, kind: type[Config]) -> 
 
 
 def cost(job: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds per training step of each side, their steps taken in turns: a slow moment strikes all alike.
+    """Seconds per training step of each side; the sides take turns, so that other load on the machine slows all alike.
 
     On a CPU these are processor seconds of this process with all its threads; what else runs there counts little, and
     of a batch's repetitions the quickest counts, which was disturbed least.
@@ -79,7 +79,7 @@ def _trainable(side: Mapping[str, Any], device: torch.device) -> tuple[Trainable
 
 
 def score(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Write held-out sentences from a full mask without guidance and with the weight that suits the model best.
+    """Reconstruct held-out sentences from a full mask, without guidance and with the best guidance weight.
 
     The weight is the one of the highest token F1 + cosine on sentences of the validation split; the scores are those
     of sentences of the test split, the same for every row, whatever its vocabulary.

@@ -106,7 +106,7 @@ def is_undecided(results: Results, row: Row) -> bool:
 
 
 def markdown(plan: Plan, setup: Setup, results: Results) -> str:
-    """The table of the finished rows by group, what they are there for, and their commands."""
+    """The table of the finished rows by group, the question of each, and their commands."""
     rows = [row for row in plan.rows if results.seeds(row.name)]
     lines = [
         f"{setup.minutes:g} processor minutes of training per row, {setup.sentences} held-out sentences.",
