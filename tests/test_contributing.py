@@ -1,6 +1,5 @@
 """The recipes of CONTRIBUTING.md, followed: a package is made of them, and each entry is used."""
 
-import importlib
 import os
 import re
 import subprocess
@@ -81,11 +80,7 @@ def installed(site, monkeypatch) -> None:
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
         monkeypatch.setattr(registry, "_built", dict(registry._built))
-    before = [dict(table) for table in TABLES]
     yield
-    for table, entries in zip(TABLES, before, strict=True):
-        table.clear()
-        table.update(entries)
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
         del sys.modules[name]
 

@@ -56,8 +56,7 @@ def test_tables_of_an_evaluation(report, width, capsys):
 
 
 def test_the_table_of_a_benchmark(width, capsys):
-    from sgdd_engine.benchmark.machine import Machine
-    from sgdd_engine.benchmark.measurement import Row
+    from sgdd_engine.benchmark.measurement import Machine, Row
     from sgdd_engine.benchmark.run import Report
 
     machine = Machine(
