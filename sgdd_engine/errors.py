@@ -34,6 +34,10 @@ class CheckpointError(SgddError):
     """A checkpoint is missing, incomplete, damaged, or from a version that cannot be read."""
 
 
+class VectorSourceError(SgddError):
+    """Vectors cannot be read: no such store or column, null or damaged rows, a client that is not installed."""
+
+
 class TrainingError(SgddError):
     """Training cannot start or must not go on (a non-finite loss, a run in use by another process)."""
 
