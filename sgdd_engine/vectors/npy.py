@@ -24,19 +24,31 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     """
     name = f"NumPy file `{where}`"
     refuse_options(options, name, "column", "text_column", "id_column", "group_column", "where")
+    rows = len(_load(name, where))
+    return OpenSource(name, rows, (), _batches(name, where, rows, options.batch_rows))
+
+
+def _batches(name: str, where: str, rows: int, batch_rows: int) -> Iterator[VectorBatch]:
+    for start in range(0, rows, batch_rows):
+        # Mapped anew for each batch, and copied: pages that were read do not stay in memory.
+        vectors = as_float32(np.array(_load(name, where)[start : start + batch_rows]))
+        yield VectorBatch(numbered(start, len(vectors)), vectors)
+
+
+def _load(name: str, where: str) -> Any:  # noqa: ANN401 - an array of any number type
     try:
         # A pickle can run any code, so arrays of objects are refused.
-        array: Any = np.load(where, mmap_mode="r", allow_pickle=False)
+        array = np.load(where, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise unreadable_array(name, Path(where), error) from error
-    table = as_table(array, name)
-    return OpenSource(name, len(table), (), batches_of_array(table, options.batch_rows))
+        raise unreadable_array(name, where, error) from error
+    check_table(array.dtype, array.shape, name)
+    return array[None] if array.ndim == 1 else array
 
 
-def unreadable_array(name: str, path: Path, error: Exception) -> VectorSourceError:
+def unreadable_array(name: str, where: str, error: Exception) -> VectorSourceError:
     """The error for an array that numpy cannot load."""
-    if not path.exists():
-        return VectorSourceError(f"There is no file `{path}`.", "Check the name.")
+    if not Path(where).exists():
+        return VectorSourceError(f"There is no file `{where}`.", "Check the name.")
     reason = " ".join(str(error).split()).rstrip(".")
     if "allow_pickle" in reason:
         return VectorSourceError(
@@ -46,34 +58,23 @@ def unreadable_array(name: str, path: Path, error: Exception) -> VectorSourceErr
     return VectorSourceError(f"{name} cannot be read: {reason}.", "Copy it again, or save it anew.")
 
 
-def as_table(array: Any, name: str) -> Any:  # noqa: ANN401 - an array of any number type
-    """An array as [N, D]; a single vector [D] is a table of one.
+def check_table(dtype: "np.dtype[Any]", shape: tuple[int, ...], name: str) -> None:
+    """Check that an array is a table [N, D] of real numbers, or one vector [D].
 
     Raises:
-        VectorSourceError: it holds no numbers, or has another number of dimensions.
+        VectorSourceError: it is not.
     """
-    if array.dtype.names is not None:
+    if dtype.names is not None:
         raise VectorSourceError(
-            f"{name} holds records with the fields {', '.join(array.dtype.names)}, and no table of numbers.",
+            f"{name} holds records with the fields {', '.join(dtype.names)}, and no table of numbers.",
             'Save one field as an array [N, D]: np.save(file, array["…"])',
         )
-    if array.dtype.kind not in "fiu":
+    if dtype.kind not in "fiu":
         raise VectorSourceError(
-            f"{name} holds items of type {array.dtype}, and no real numbers.",
+            f"{name} holds items of type {dtype}, and no real numbers.",
             "Save it as float32: np.save(file, array.astype(np.float32))",
         )
-    if array.ndim == 1 and array.size:
-        array = array[None]
-    if array.ndim != 2:
+    if len(shape) not in (1, 2):
         raise VectorSourceError(
-            f"{name} has shape {list(array.shape)}; vectors are a table [N, D].",
-            "Save it as one row per vector.",
+            f"{name} has shape {list(shape)}; vectors are a table [N, D].", "Save it as one row per vector."
         )
-    return array
-
-
-def batches_of_array(table: Any, batch_rows: int) -> Iterator[VectorBatch]:  # noqa: ANN401 - as above
-    """The rows of an array [N, D], a piece at a time."""
-    for start in range(0, len(table), batch_rows):
-        vectors = as_float32(table[start : start + batch_rows])
-        yield VectorBatch(numbered(start, len(vectors)), vectors)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.errors import SgddError, VectorSourceError
 from sgdd_engine.vectors.source import VectorBatch, Vectors
 
 
@@ -67,7 +67,7 @@ def batches_of(
         return made
 
     iterator = iter(rows)
-    fault: VectorSourceError | None = None
+    fault: SgddError | None = None
     while fault is None:
         try:
             row = next(iterator, None)
@@ -80,7 +80,7 @@ def batches_of(
                 width = same_width(len(vector), width, name, row.place or f"row {row.id}")
                 kept.append(row)
                 vectors.append(vector)
-        except VectorSourceError as error:
+        except SgddError as error:
             fault = error
         if len(kept) == batch_rows or len(left_out) == batch_rows:
             yield batch()

@@ -1,0 +1,234 @@
+"""Vectors in Arrow tables, however they are stored: lists of numbers, also of fixed size, also inside a struct."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.vectors.columns import Columns, choose_columns, describe
+from sgdd_engine.vectors.rows import as_float32, same_width
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors
+
+Tables = Iterable["pa.RecordBatch | pa.Table"]
+
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(==|=|!=|<=|>=|<|>)\s*(.+?)\s*")
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": pc.equal,
+    "==": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+
+def open_tables(
+    name: str,
+    schema: "pa.Schema",
+    read: Callable[[list[str]], Tables],
+    rows: int | None,
+    options: ReadOptions,
+    notes: tuple[str, ...] = (),
+) -> OpenSource:
+    """Open Arrow tables of one schema as a source of vectors.
+
+    Args:
+        name: What is read, for messages.
+        schema: Of the tables.
+        read: Gives tables of some top-level columns, from the first row; called again for each reading.
+        rows: How many rows there are, where it is known.
+        options: Columns and conditions; `where` is `column op value`, several joined by `and`.
+        notes: What a reader should know.
+
+    Raises:
+        VectorSourceError: no such column, or several that may be meant.
+    """
+    types = dict(_fields(schema))
+    lists = {column: _width(kind) for column, kind in types.items() if _is_vector(kind)}
+    if options.column is None and len(lists) > 1 and None in lists.values():
+        lists |= _widths_of_first(read, [column for column, width in lists.items() if width is None])
+    texts = [column for column, kind in types.items() if _is_text(kind)]
+    others = [column for column in types if column not in lists and column not in texts]
+    columns = choose_columns(lists, texts, others, options, name)
+    conditions = _parse(options.where, types, name, describe(lists, texts, others))
+    wanted = [*columns.names, *(condition.column for condition in conditions)]
+    top = list(dict.fromkeys(column if column in schema.names else column.split(".")[0] for column in wanted))
+    name = f"{name}, column {columns.vector}"
+    batches = _batches(read(top), columns, conditions, name, options.batch_rows)
+    return OpenSource(name, None if conditions else rows, notes, batches)
+
+
+def _fields(fields: Any, prefix: str = "") -> Iterator[tuple[str, "pa.DataType"]]:  # noqa: ANN401 - a schema or a struct
+    for field in fields:
+        if pa.types.is_struct(field.type):
+            yield from _fields(field.type, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", _storage(field.type)
+
+
+def _storage(kind: "pa.DataType") -> "pa.DataType":
+    """The type behind an extension type, such as that of tensors of a fixed shape."""
+    return _storage(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_vector(kind: "pa.DataType") -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_list(kind) for is_list in lists):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _width(kind: "pa.DataType") -> int | None:
+    return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else None
+
+
+def _widths_of_first(read: Callable[[list[str]], Tables], columns: list[str]) -> dict[str, int | None]:
+    """How many numbers the first vectors of some columns have; lists of different lengths are no vectors."""
+    tables = iter(read(list(dict.fromkeys(column.split(".")[0] for column in columns))))
+    first = next(tables, None)
+    widths: dict[str, int | None] = {}
+    for column in columns if first is not None else ():
+        lengths = pc.unique(pc.list_value_length(_values(first, column)).drop_null()).to_pylist()
+        widths[column] = lengths[0] if len(lengths) == 1 else 0
+    return widths
+
+
+def _values(part: "pa.RecordBatch | pa.Table", column: str) -> "pa.Array":
+    """A column as one array, without the extension type around it; `a.b` is `b` inside the struct `a`."""
+    names = part.schema.names
+    first, *inner = [column] if column in names else column.split(".")
+    values = part.column(names.index(first))
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    values = pc.struct_field(values, inner) if inner else values
+    return values.storage if isinstance(values, pa.ExtensionArray) else values
+
+
+def _batches(
+    tables: Tables, columns: Columns, conditions: Sequence["_Condition"], name: str, batch_rows: int
+) -> Iterator[VectorBatch]:
+    number, width = 0, None
+    try:
+        for table in tables:
+            for start in range(0, table.num_rows, batch_rows):
+                part = table.slice(start, batch_rows)
+                places = np.arange(number, number + part.num_rows)
+                number += part.num_rows
+                for condition in conditions:
+                    kept = condition.keeps(part)
+                    part, places = part.filter(kept), places[kept.to_numpy(zero_copy_only=False)]
+                if not part.num_rows:
+                    continue
+                batch, fault = _batch(part, places, columns, width, name)
+                if batch.ids or batch.left_out:
+                    yield batch
+                if fault is not None:
+                    raise fault
+                width = batch.vectors.shape[1] if len(batch.ids) else width
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise VectorSourceError(
+            f"{name} is damaged after row {number:,}: {reason}.", "Copy it again."
+        ) from error
+
+
+def _batch(
+    part: "pa.RecordBatch | pa.Table",
+    places: "np.ndarray[Any, Any]",
+    columns: Columns,
+    width: int | None,
+    name: str,
+) -> tuple[VectorBatch, VectorSourceError | None]:
+    """The rows up to the first one that cannot be read, and what is wrong with that one."""
+    ids = _strings(part, columns.id) or [str(place) for place in places]
+    values = _values(part, columns.vector)
+    fault = None
+    lengths = pc.list_value_length(values).fill_null(-1).to_numpy(zero_copy_only=False)
+    given = lengths >= 0
+    if given.any():
+        expected = width or int(lengths[given][0])
+        if (wrong := given & (lengths != expected)).any():
+            at = int(wrong.argmax())
+            try:
+                same_width(int(lengths[at]), expected, name, f"row {ids[at]}")
+            except VectorSourceError as error:
+                fault = error
+            part, ids, values, given = part.slice(0, at), ids[:at], values.slice(0, at), given[:at]
+    vectors = values.drop_null().flatten()
+    if vectors.null_count:
+        numbers = vectors.is_null().to_numpy(zero_copy_only=False).argmax()
+        at = int(np.flatnonzero(given)[numbers // expected])
+        fault = VectorSourceError(
+            f"{name}: the vector of row {ids[at]} lacks numbers (null).", "Leave such rows out with --where."
+        )
+        part, ids, values, given = part.slice(0, at), ids[:at], values.slice(0, at), given[:at]
+        vectors = values.drop_null().flatten()
+    made = as_float32(vectors.to_numpy(zero_copy_only=False))
+    table: Vectors = (
+        made.reshape(int(given.sum()), -1) if len(made) else np.empty((0, width or 0), np.float32)
+    )
+    texts, groups = _strings(part, columns.text, None), _strings(part, columns.group)
+    batch = VectorBatch(
+        [i for i, has in zip(ids, given, strict=True) if has],
+        table,
+        None if texts is None else [text for text, has in zip(texts, given, strict=True) if has],
+        None if groups is None else [str(group) for group, has in zip(groups, given, strict=True) if has],
+        tuple(i for i, has in zip(ids, given, strict=True) if not has),
+    )
+    return batch, fault
+
+
+def _strings(
+    part: "pa.RecordBatch | pa.Table", column: str | None, null: str | None = ""
+) -> list[Any] | None:
+    """A column's values as strings, `null` for those that are null."""
+    if column is None:
+        return None
+    return [null if value is None else str(value) for value in _values(part, column).to_pylist()]
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """`column op value`, with the value in the type of the column."""
+
+    column: str
+    compare: Callable[[Any, Any], Any]
+    value: Any
+
+    def keeps(self, part: "pa.RecordBatch | pa.Table") -> Any:  # noqa: ANN401 - an Arrow array of booleans
+        return self.compare(_values(part, self.column), self.value).fill_null(False)
+
+
+def _parse(where: str | None, types: dict[str, "pa.DataType"], name: str, found: str) -> list[_Condition]:
+    conditions = []
+    for text in re.split(r"\s+and\s+", where, flags=re.IGNORECASE) if where else ():
+        match = _CONDITION.fullmatch(text)
+        if match is None:
+            raise VectorSourceError(
+                f"The condition {text!r} of --where cannot be read.",
+                'Write: --where "column = value", with =, !=, <, <=, > or >=; several are joined by `and`.',
+            )
+        column, operator, value = match.groups()
+        if column not in types:
+            raise VectorSourceError(f"{name} has no column `{column}` for --where; there are {found}.")
+        kind = types[column].value_type if pa.types.is_dictionary(types[column]) else types[column]
+        try:
+            scalar = pa.scalar(re.sub(r"""^(["'])(.*)\1$""", r"\2", value)).cast(kind)
+        except pa.ArrowException as error:
+            raise VectorSourceError(
+                f"{value} of --where is no value of the column `{column}`, which is of type {kind}."
+            ) from error
+        conditions.append(_Condition(column, _COMPARE[operator], scalar))
+    return conditions

@@ -1,0 +1,120 @@
+"""NumPy archives (`.npz`): one array holds the vectors, others may hold texts and ids; read piece by piece."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.vectors.columns import choose_columns
+from sgdd_engine.vectors.npy import check_table, unreadable_array
+from sgdd_engine.vectors.rows import as_float32, numbered
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, refuse_options
+
+_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+
+
+@dataclass(frozen=True)
+class _Array:
+    """What the header of an array in the archive says."""
+
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: "np.dtype[Any]"
+
+
+def matches(where: str) -> bool:
+    """Files whose name ends in `.npz`."""
+    return where.lower().endswith(".npz")
+
+
+def open(where: str, options: ReadOptions) -> OpenSource:
+    """The rows of one array of the archive; it is found by its shape, or named with `column`.
+
+    Raises:
+        VectorSourceError: there is no such file, it is damaged, or has no such array.
+    """
+    name = f"NumPy archive `{where}`"
+    refuse_options(options, name, "where")
+    try:
+        with zipfile.ZipFile(where) as archive:
+            keys = [key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy")]
+            arrays = {key: _header(archive, key) for key in keys}
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        raise unreadable_array(name, where, error) from error
+    columns = choose_columns(
+        {
+            key: array.shape[-1]
+            for key, array in arrays.items()
+            if len(array.shape) == 2 and array.dtype.kind in "fiu"
+        },
+        [key for key, array in arrays.items() if len(array.shape) == 1 and array.dtype.kind == "U"],
+        [key for key, array in arrays.items() if len(array.shape) != 2 and array.dtype.kind != "U"],
+        options,
+        name,
+        "array",
+    )
+    name = f"{name}, array {columns.vector}"
+    rows = arrays[columns.vector].shape[0]
+    check_table(arrays[columns.vector].dtype, arrays[columns.vector].shape, name)
+    for key in columns.names:
+        if arrays[key].shape[:1] != (rows,):
+            raise VectorSourceError(
+                f"{name} has {rows:,} rows, and the array `{key}` has the shape {list(arrays[key].shape)}.",
+                "Name arrays of the same length with --text-column and --ids.",
+            )
+
+    def batches() -> Iterator[VectorBatch]:
+        try:
+            with zipfile.ZipFile(where) as archive:
+                pieces = [
+                    _pieces(archive, key, arrays[key], options.batch_rows) if key else None
+                    for key in (columns.vector, columns.text, columns.id, columns.group)
+                ]
+                for start in range(0, rows, options.batch_rows):
+                    vectors, texts, ids, groups = (None if p is None else next(p) for p in pieces)
+                    assert vectors is not None, "the columns name the vectors"
+                    yield VectorBatch(
+                        numbered(start, len(vectors))
+                        if ids is None
+                        else [str(item) for item in ids.tolist()],
+                        as_float32(vectors),
+                        None if texts is None else [str(item) for item in texts.tolist()],
+                        None if groups is None else [str(item) for item in groups.tolist()],
+                    )
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise unreadable_array(name, where, error) from error
+
+    return OpenSource(name, rows, (), batches())
+
+
+def _header(archive: zipfile.ZipFile, key: str) -> _Array:
+    with archive.open(f"{key}.npy") as file:
+        version = npy_format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(
+                f"its array {key} has the format {version}, which only records with other letters need"
+            )
+        return _Array(*_HEADERS[version](file))
+
+
+def _pieces(archive: zipfile.ZipFile, key: str, array: _Array, rows: int) -> Iterator[Any]:
+    """The rows of an array in pieces. What is stored column by column is read whole: each row lies all over it."""
+    with archive.open(f"{key}.npy") as file:
+        if array.by_columns and len(array.shape) > 1:
+            whole = npy_format.read_array(file, allow_pickle=False)
+            yield from (whole[start : start + rows] for start in range(0, len(whole), rows))
+            return
+        _HEADERS[npy_format.read_magic(file)](file)
+        row_bytes = array.dtype.itemsize * prod(array.shape[1:])
+        for start in range(0, array.shape[0], rows):
+            count = min(rows, array.shape[0] - start)
+            data = file.read(count * row_bytes)
+            if len(data) < count * row_bytes:
+                raise EOFError(f"the array {key} ends after {start:,} of {array.shape[0]:,} rows")
+            yield np.frombuffer(data, array.dtype).reshape(count, *array.shape[1:])
