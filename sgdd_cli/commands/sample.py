@@ -5,23 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgdd_cli.console import emit, emit_json, say, warn
-from sgdd_cli.flags import (
-    AsJson,
-    Assignments,
-    Candidates,
-    Cfg,
-    ConfigFiles,
-    Device,
-    Encoder,
-    Gpu,
-    Refine,
-    Shortlist,
-    Steps,
-    device_name,
-    setting,
-)
+from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.flags import AsJson
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD, Generation
@@ -30,35 +16,14 @@ if TYPE_CHECKING:
 BATCH = 32
 
 
+@with_decoding_options
 def sample(
     texts: Annotated[
         list[str],
         typer.Argument(metavar="TEXT...", help="Texts to write again; `-` for lines of standard input."),
     ],
-    cfg: Cfg = None,
-    steps: Steps = None,
-    candidates: Candidates = None,
-    refine: Refine = None,
-    shortlist: Shortlist = None,
-    temperature: Annotated[float | None, setting(SamplingConfig, "temperature")] = None,
-    length: Annotated[int | None, setting(GenerationConfig, "length")] = None,
-    seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None,
-    num_samples: Annotated[int | None, setting(GenerationConfig, "num_samples", "-n")] = None,
+    decoding: DecodingOptions,
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            envvar="SGDD_CHECKPOINT",
-            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
-        ),
-    ] = None,
-    encoder: Encoder = None,
-    gpu: Gpu = None,
-    device: Device = None,
-    files: ConfigFiles = None,
-    assignments: Assignments = None,
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
@@ -67,34 +32,14 @@ def sample(
     Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415
 
-    resolved = load_settings(
-        files or (),
-        assignments or (),
-        [
-            ("--encoder", "encoder.name", encoder),
-            ("--cfg", "sample.cfg", cfg),
-            ("--steps", "sample.steps", steps),
-            ("--temperature", "sample.temperature", temperature),
-            ("--candidates", "sample.candidates", candidates),
-            ("--refine", "sample.refine", refine),
-            ("--shortlist", "sample.shortlist", shortlist),
-            ("--length", "sample.length", length),
-            ("--seed", "sample.seed", seed),
-            ("-n", "sample.num_samples", num_samples),
-        ],
-    )
-    config, place = resolved.settings.generation, device_name(gpu, device)
+    load = decoding.resolve()
     found = read_texts(texts, "sample")
-    from sgdd_cli.models import load_model, named_encoder  # noqa: PLC0415 - as above
-    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
-    from sgdd_engine.events import ignore  # noqa: PLC0415
-    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
-    model, _ = load_model(checkpoint, place, named_encoder(resolved))
-    sampling = complete_sampling(resolved.given("sample"), model.info)
-    if config.num_samples > 1 and not _differ(model, sampling, config):
+    writing = load()
+    model, config = writing.model, writing.config
+    if config.num_samples > 1 and not writing.samples_differ:
         warn(
             f"All {config.num_samples} samples of a text will be alike; for different ones: --temperature 0.7"
         )
@@ -102,32 +47,14 @@ def sample(
     too_long: list[int] = []
     for batch in batches(found, BATCH):
         too_long += _lengths_beyond(model, batch)
-        with ProgressDisplay(watch=watch) as display:
-            generations = model.reconstruct(
-                batch,
-                sampling=sampling,
-                lengths=config.length,
-                candidates=config.candidates,
-                refine=config.refine,
-                shortlist=config.shortlist,
-                num_samples=config.num_samples,
-                seed=config.seed,
-                score=as_json,
-                on_event=display if watch or config.refine else ignore,
-            )
+        with ProgressDisplay(watch=writing.watch) as display:
+            generations = model.reconstruct(batch, score=as_json, **writing.options(display))
         for item in generations:
-            _show(item, batch[item.row], sampling, as_json)
+            _show(item, batch[item.row], writing.sampling, as_json)
         written, calls = written + len(generations), calls + sum(item.encoder_calls for item in generations)
     if config.candidates > 1 or config.refine:
         say(f"Encoder calls: {calls:,}, {calls / max(1, written):.1f} per sentence.")
     _warn_of_lengths(model, too_long)
-
-
-def _differ(model: "SGDD", sampling: SamplingConfig, config: GenerationConfig) -> bool:
-    """Whether two seeds may give two texts."""
-    return bool(
-        sampling.stochastic or config.refine or model.draws_candidates(config.candidates, config.shortlist)
-    )
 
 
 def _lengths_beyond(model: "SGDD", texts: list[str]) -> list[int]:

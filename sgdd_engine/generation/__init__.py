@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.decode import DecodeRequest as DecodeRequest
     from sgdd_engine.generation.pipeline import SGDD as SGDD
     from sgdd_engine.generation.pipeline import Generation as Generation
+    from sgdd_engine.generation.reading import ReadText as ReadText
+    from sgdd_engine.generation.reading import write_texts as write_texts
     from sgdd_engine.generation.refinement import PROPOSERS as PROPOSERS
     from sgdd_engine.generation.refinement import encode_written as encode_written
+    from sgdd_engine.generation.vector_check import CheckedVectors as CheckedVectors
 
 _MODULES = {
+    "CheckedVectors": "vector_check",
     "PROPOSERS": "pipeline",  # which imports the modules that register their kinds
     "RESAMPLING_TEMPERATURE": "decode",
+    "ReadText": "reading",
     "SGDD": "pipeline",
     "DecodeRequest": "decode",
     "Decoder": "decode",
@@ -27,18 +32,22 @@ _MODULES = {
     "complete_sampling": "arguments",
     "encode_written": "refinement",
     "validate_shortlist": "arguments",
+    "write_texts": "reading",
 }
 
 __all__ = [
     "PROPOSERS",
     "RESAMPLING_TEMPERATURE",
     "SGDD",
+    "CheckedVectors",
     "DecodeRequest",
     "Decoder",
     "Generation",
+    "ReadText",
     "complete_sampling",
     "encode_written",
     "validate_shortlist",
+    "write_texts",
 ]
 
 

@@ -1,0 +1,171 @@
+"""`sgdd read`: vectors of a file or database in, their text out."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sgdd_cli.console import CliExit, emit, emit_json, say
+from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.flags import AsJson
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
+
+if TYPE_CHECKING:
+    from sgdd_cli.progress import ProgressDisplay
+    from sgdd_engine.generation import SGDD, ReadText
+    from sgdd_engine.vectors import VectorBatch
+
+
+def _column(flag: str, help_text: str) -> Any:  # noqa: ANN401 - Typer's OptionInfo
+    return typer.Option(flag, metavar="NAME", help=help_text)
+
+
+@with_decoding_options
+def read(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A file, folder or URL with vectors; `-` for standard input, `hf:owner/name` for a data set of the "
+            "hub, KIND:WHERE to choose the kind of source.",
+        ),
+    ],
+    column: Annotated[
+        str | None, _column("--column", "Where the vectors are. Default: found by type and width.")
+    ] = None,
+    text_column: Annotated[
+        str | None,
+        _column(
+            "--text-column", "Where stored texts are, to compare with. Default: `text` or a similar name."
+        ),
+    ] = None,
+    ids: Annotated[
+        str | None, _column("--ids", "Where the rows' ids are. Default: `id`, else rows are numbered from 0.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where", metavar="CONDITION", help='Rows to read, in the store\'s language: "year >= 2020".'
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read the first rows only.")] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Read so many random rows (--seed), in their order.")
+    ] = None,
+    assume_same: Annotated[
+        bool,
+        typer.Option(
+            "--assume-same", help="Do not ask whether the vectors are those of this model's encoder."
+        ),
+    ] = False,
+    *,
+    decoding: DecodingOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Write what the vectors of a file or database say, one line for each, in their order.
+
+    The vectors must be those of the model's encoder; the first rows are checked. Rows without a usable vector are left
+    out and named. With --json: id, text, cosine of the text's own vector, and the stored text with its scores.
+
+    Example: sgdd read vectors.parquet --column embedding --limit 10 --json
+    """
+    load = decoding.resolve()
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    writing = load()
+    from sgdd_engine.generation import CheckedVectors, write_texts  # noqa: PLC0415 - loads torch
+    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+
+    opened = open_vectors(
+        source,
+        ReadOptions(
+            column=column,
+            text_column=text_column,
+            id_column=ids,
+            where=where,
+            width=writing.model.info.model.embedding_dim,
+        ),
+    )
+    say(f"Reading: {opened.name}")
+    display = ProgressDisplay(watch=writing.watch)
+    checked = CheckedVectors(writing.model, opened, assume_same=assume_same, on_event=display)
+    chosen = _choose(checked, limit, sample, writing.config.seed, display)
+    texts = write_texts(writing.model, chosen, score=as_json, **writing.options(display))
+    counts = [count for count in (opened.rows, limit, sample) if count is not None]
+    with closing(texts):
+        for rows in _shown(texts, display, min(counts, default=None)):
+            if as_json:
+                _emit_json(writing.model, rows)
+            else:
+                for row in rows:
+                    emit(row.written.text)
+    if checked.faulty:
+        raise CliExit(1)
+
+
+def _choose(
+    batches: Iterable["VectorBatch"], limit: int | None, sample: int | None, seed: int, display: Listener
+) -> Iterable["VectorBatch"]:
+    """The first rows, or a random sample of them."""
+    import torch  # noqa: PLC0415 - loaded with the model
+
+    from sgdd_engine.vectors.selection import first_rows, sample_rows  # noqa: PLC0415
+
+    if limit is not None:
+        batches = first_rows(batches, limit)
+    if sample is None:
+        yield from batches
+        return
+
+    def counted() -> Iterator["VectorBatch"]:
+        done = 0
+        for batch in batches:
+            yield batch
+            done += len(batch.ids)
+            display(StageProgress("sampling", done))
+
+    display(StageStarted("sampling", unit="vectors"))
+    chosen = sample_rows(counted(), sample, torch.Generator().manual_seed(seed))
+    display(StageFinished("sampling", f"{len(chosen.ids):,} vectors."))
+    yield chosen
+
+
+def _shown(
+    texts: Iterator[list["ReadText"]], display: "ProgressDisplay", total: int | None
+) -> Iterator[list["ReadText"]]:
+    """The texts, with a display of progress that is cleared while they are written."""
+    read = written = 0
+    display(StageStarted("reading", total, "vectors"))
+    while True:
+        with display:
+            rows = next(texts, None)
+        if rows is None:
+            break
+        yield rows
+        read, written = read + len({row.written.row for row in rows}), written + len(rows)
+        display(StageProgress("reading", read))
+    display(StageFinished("reading", f"{read:,} vectors, {written:,} texts."))
+
+
+def _emit_json(model: "SGDD", rows: list["ReadText"]) -> None:
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - loaded with the model
+    from sgdd_engine.evaluation.stored_text import compare_with_stored  # noqa: PLC0415
+
+    pairs = [(row.stored, row.written.text) for row in rows if row.stored and clean(row.stored)]
+    scores = iter(compare_with_stored(model, [pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+    for row in rows:
+        stored = None
+        if row.stored and clean(row.stored):
+            stored = {"text": row.stored, **asdict(next(scores))}
+        emit_json(
+            {
+                "id": row.id,
+                "text": row.written.text,
+                "cosine": row.written.cosine,
+                "stored": stored,
+                "seed": row.written.seed,
+                "encoder_calls": row.written.encoder_calls,
+            }
+        )

@@ -1,0 +1,169 @@
+"""The options of every command that writes text with a model, declared once, and what they stand for."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sgdd_cli.flags import (
+    Assignments,
+    Candidates,
+    Cfg,
+    ConfigFiles,
+    Device,
+    Encoder,
+    Gpu,
+    Refine,
+    Shortlist,
+    Steps,
+    device_name,
+    setting,
+)
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.events import Listener, ignore
+from sgdd_engine.generation.config import GenerationConfig
+
+if TYPE_CHECKING:
+    from sgdd_engine.generation import SGDD
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A model, and how it is asked to write.
+
+    Attributes:
+        model: The model.
+        folder: Of its checkpoint.
+        sampling: What was asked for, completed by what the checkpoint records.
+        config: Candidates, rounds, lengths, samples, seed.
+        watch: Whether the canvas is shown.
+    """
+
+    model: "SGDD"
+    folder: Path
+    sampling: SamplingConfig
+    config: GenerationConfig
+    watch: bool
+
+    def options(self, display: Listener) -> dict[str, Any]:
+        """The arguments of `SGDD.generate`; `display` is told of steps where they are shown."""
+        config = self.config
+        return {
+            "sampling": self.sampling,
+            "lengths": config.length,
+            "candidates": config.candidates,
+            "refine": config.refine,
+            "shortlist": config.shortlist,
+            "num_samples": config.num_samples,
+            "seed": config.seed,
+            "on_event": display if self.watch or config.refine else ignore,
+        }
+
+    @property
+    def samples_differ(self) -> bool:
+        """Whether two seeds may give two texts."""
+        config = self.config
+        return bool(
+            self.sampling.stochastic
+            or config.refine
+            or self.model.draws_candidates(config.candidates, config.shortlist)
+        )
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """What the command line says of the model and of how it writes; None where it says nothing."""
+
+    cfg: Cfg = None
+    steps: Steps = None
+    candidates: Candidates = None
+    refine: Refine = None
+    shortlist: Shortlist = None
+    temperature: Annotated[float | None, setting(SamplingConfig, "temperature")] = None
+    length: Annotated[int | None, setting(GenerationConfig, "length")] = None
+    seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None
+    num_samples: Annotated[int | None, setting(GenerationConfig, "num_samples", "-n")] = None
+    watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            envvar="SGDD_CHECKPOINT",
+            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
+        ),
+    ] = None
+    encoder: Encoder = None
+    gpu: Gpu = None
+    device: Device = None
+    files: ConfigFiles = None
+    assignments: Assignments = None
+
+    def resolve(self) -> Callable[[], Writing]:
+        """Check the settings at once; what is returned loads the model.
+
+        Raises:
+            ConfigError: an unknown or wrong setting.
+            typer.BadParameter: the devices contradict each other.
+        """
+        from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+
+        resolved = load_settings(
+            self.files or (),
+            self.assignments or (),
+            [
+                ("--encoder", "encoder.name", self.encoder),
+                ("--cfg", "sample.cfg", self.cfg),
+                ("--steps", "sample.steps", self.steps),
+                ("--temperature", "sample.temperature", self.temperature),
+                ("--candidates", "sample.candidates", self.candidates),
+                ("--refine", "sample.refine", self.refine),
+                ("--shortlist", "sample.shortlist", self.shortlist),
+                ("--length", "sample.length", self.length),
+                ("--seed", "sample.seed", self.seed),
+                ("-n", "sample.num_samples", self.num_samples),
+            ],
+        )
+        place = device_name(self.gpu, self.device)
+
+        def load() -> Writing:
+            from sgdd_cli.models import load_model, named_encoder  # noqa: PLC0415 - loads torch
+            from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
+
+            model, folder = load_model(self.checkpoint, place, named_encoder(resolved))
+            sampling = complete_sampling(resolved.given("sample"), model.info)
+            return Writing(model, folder, sampling, resolved.settings.generation, self.watch)
+
+        return load
+
+
+def with_decoding_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `DecodingOptions`, in the place of its argument of that type.
+
+    Typer reads options from the signature of a function, so it is shown one with them.
+    """
+    signature = inspect.signature(command)
+    (name,) = (p.name for p in signature.parameters.values() if p.annotation is DecodingOptions)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+        )
+        for field in fields(DecodingOptions)
+    ]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:  # noqa: ANN401 - what Typer has parsed
+        decoding = DecodingOptions(**{option.name: given.pop(option.name) for option in shared})
+        command(**given, **{name: decoding})
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += (
+            shared if parameter.name == name else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        )
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called

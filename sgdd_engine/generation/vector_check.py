@@ -1,0 +1,221 @@
+"""Whether vectors are those of a model's encoder: width, finite numbers, length, and what the stored texts say."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgdd_engine.data.cleaning import clean
+from sgdd_engine.errors import EncoderError, SgddError, VectorSourceError
+from sgdd_engine.events import Listener, Notice, ignore
+from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.models.bottleneck import Whitening
+from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.vectors.selection import join, take
+from sgdd_engine.vectors.source import OpenSource, VectorBatch
+
+# Rows at the beginning of a source by which its encoder is told.
+HEAD_ROWS = 32
+# MiniLM vectors of the same 200 sentences have a mean cosine of 1.0000 after storage in 8 bits, .991 in 4; without
+# their full stops .989, after a prompt of one word .90.
+SAME_COSINE = 0.99
+# Two of these sentences have a mean cosine of .14, each with its first half .71.
+OTHER_COSINE = 0.4
+# Rounding to bfloat16 changes their lengths by at most 0.04 %.
+LENGTH_TOLERANCE = 0.01
+# Mean of the squared whitened coordinates over some rows, by `python examples/vector_distance.py`: MiniLM vectors of
+# prose, code, German, single words and paragraphs .8 to 2.1; rotated or permuted MiniLM vectors and random ones 4.3
+# and above.
+WHITENED_LIMIT = 3.0
+# The same for standardised coordinates, which tell less: .9 to 1.25 and 1.3. Only vectors with another mean are far,
+# such as those of an encoder whose vectors share a direction.
+STANDARDISED_LIMIT = 1.5
+# A single vector may be far by chance: single words reach 3.5.
+_ENOUGH_ROWS = 8
+# Ids that a message lists.
+_LISTED = 5
+
+_OVERRULE = "To write them nevertheless: --assume-same"
+
+
+class CheckedVectors:
+    """The rows of a source that a model can read, as its encoder would have made them.
+
+    Vectors of a length other than 1 are scaled where the encoder normalises. Rows without a vector, with NaN or
+    infinite numbers, and of length 0 are left out and named at the end. The first rows tell whether the encoder is
+    the model's at all.
+
+    Args:
+        model: The model, with its encoder.
+        source: What is read.
+        assume_same: Do not ask whether the encoder is the model's.
+        on_event: Told of notes and warnings.
+
+    Attributes:
+        faulty: Rows so far that were left out because their numbers cannot be read.
+    """
+
+    def __init__(
+        self, model: SGDD, source: OpenSource, *, assume_same: bool = False, on_event: Listener = ignore
+    ) -> None:
+        self._model, self._source, self._assume_same, self._on_event = model, source, assume_same, on_event
+        self._left_out: dict[str, list[str]] = {}
+        self._counts: dict[str, int] = {}
+        self._scaled = False
+        self.faulty = 0
+
+    def __iter__(self) -> Iterator[VectorBatch]:
+        """The batches; a fault of the source is raised after the rows before it were given.
+
+        Raises:
+            VectorSourceError: the width is another, or the vectors are clearly not those of the model's encoder.
+        """
+        for note in self._source.notes:
+            self._on_event(Notice(note, warning=True))
+        batches = map(self._usable, self._source.batches)
+        try:
+            head: list[VectorBatch] = []
+            fault: SgddError | None = None
+            try:
+                while sum(len(batch.ids) for batch in head) < HEAD_ROWS:
+                    head.append(next(batches))
+            except StopIteration:
+                pass
+            except SgddError as error:
+                fault = error
+            if not self._assume_same and (first := join(head)).ids:
+                self._compare(first)
+            for batch in chain(head, batches if fault is None else ()):
+                if batch.ids:
+                    yield batch
+            if fault is not None:
+                raise fault
+        finally:
+            self._report()
+
+    def _usable(self, batch: VectorBatch) -> VectorBatch:
+        """A batch without the rows that cannot be read, and with vectors of the length that the encoder gives."""
+        self._leave_out("no vector", batch.left_out)
+        if not batch.ids:
+            return batch
+        info, name = self._model.info, self._source.name
+        if batch.vectors.shape[1] != info.model.embedding_dim:
+            raise VectorSourceError(
+                f"{name} has vectors of {batch.vectors.shape[1]:,} numbers; this model reads "
+                f"{info.model.embedding_dim:,}, made by `{info.encoder.name}`.",
+                "Name another column with --column, or a model of that encoder with --checkpoint.",
+            )
+        # In float64: the squares of large numbers overflow in float32.
+        lengths = np.sqrt(np.square(batch.vectors, dtype=np.float64).sum(axis=1))
+        finite, zero = np.isfinite(lengths), lengths == 0
+        bad = ~finite | zero
+        if bad.any():
+            self._leave_out(
+                "NaN or infinite numbers", [batch.ids[i] for i in np.flatnonzero(~finite).tolist()]
+            )
+            self._leave_out("zeros only", [batch.ids[i] for i in np.flatnonzero(zero).tolist()])
+            self.faulty += int(bad.sum())
+            kept = np.flatnonzero(~bad)
+            batch, lengths = take(batch, kept.tolist()), lengths[kept]
+        if info.encoder.normalize and (np.abs(lengths - 1) > LENGTH_TOLERANCE).any():
+            self._say_scaled(batch, lengths)
+            batch = replace(batch, vectors=(batch.vectors / lengths[:, None]).astype(np.float32))
+        return batch
+
+    def _say_scaled(
+        self, batch: VectorBatch, lengths: "np.ndarray[tuple[int], np.dtype[np.float64]]"
+    ) -> None:
+        if self._scaled:
+            return
+        self._scaled = True
+        row = int((np.abs(lengths - 1) > LENGTH_TOLERANCE).argmax())
+        self._on_event(
+            Notice(
+                f"{self._source.name} has vectors of another length than 1 (row {batch.ids[row]} has "
+                f"{lengths[row]:.3g}), as this model's encoder makes them; such vectors are scaled to it.",
+                warning=True,
+            )
+        )
+
+    def _compare(self, head: VectorBatch) -> None:
+        """Tell by the first rows whether they are the encoder's."""
+        stored = torch.from_numpy(np.array(head.vectors[:HEAD_ROWS]))
+        texts = [clean(text or "") for text in (head.texts or ())[:HEAD_ROWS]]
+        if rows := [i for i, text in enumerate(texts) if text]:
+            try:
+                again = self._model.encoder.encode([texts[i] for i in rows])
+            except EncoderError as error:
+                self._on_event(Notice(f"The stored texts cannot be compared. {error.message}", warning=True))
+            else:
+                self._judge_cosines(torch.cosine_similarity(again, stored[rows], dim=-1))
+                return
+        self._judge_distance(*training_distance(self._model.model, stored), len(stored))
+
+    def _judge_cosines(self, cosines: Tensor) -> None:
+        mean, count = float(cosines.mean()), len(cosines)
+        if mean >= SAME_COSINE:
+            return
+        same = int((cosines >= SAME_COSINE).sum())
+        found = (
+            f"{self._source.name}: {count:,} stored texts, encoded again, give vectors with a mean cosine of "
+            f"{mean:.2f} to the stored ones; {same:,} reach {SAME_COSINE:g}"
+        )
+        if mean < OTHER_COSINE:
+            raise VectorSourceError(
+                f"{found}. They are those of another encoder than `{self._model.info.encoder.name}`, or other texts'.",
+                f"Name another column with --column or --text-column.\n{_OVERRULE}",
+            )
+        why = (
+            "some texts are not what was encoded: changed since then, cut, or encoded together with more"
+            if same
+            else "they were encoded with another pooling, prompt or precision, or together with more text"
+        )
+        self._on_event(Notice(f"{found}: {why}. What is written may be further off.", warning=True))
+
+    def _judge_distance(self, distance: float, limit: float, rows: int) -> None:
+        if distance <= limit:
+            return
+        message = (
+            f"{self._source.name} has vectors far from those the model was trained on: {distance:.1f} times as "
+            f"far as these among themselves, above {limit:g}. They look like those of another encoder than "
+            f"`{self._model.info.encoder.name}`."
+        )
+        if rows >= _ENOUGH_ROWS:
+            raise VectorSourceError(message, _OVERRULE)
+        self._on_event(Notice(message, warning=True))
+
+    def _leave_out(self, what: str, ids: Sequence[str]) -> None:
+        if ids:
+            self._counts[what] = self._counts.get(what, 0) + len(ids)
+            shown = self._left_out.setdefault(what, [])
+            shown += ids[: _LISTED - len(shown)]
+
+    def _report(self) -> None:
+        for what, count in self._counts.items():
+            shown = self._left_out[what]
+            names = ", ".join(shown) + (" …" if count > len(shown) else "")
+            rows = "row has" if count == 1 else "rows have"
+            verb = "is" if count == 1 else "are"
+            self._on_event(Notice(f"{count:,} {rows} {what} and {verb} left out: {names}.", warning=True))
+
+
+@torch.inference_mode()
+def training_distance(model: SemanticDecoder, e: Tensor) -> tuple[float, float]:
+    """How far vectors lie from those of the training: mean of their squared whitened coordinates, about 1 for these.
+
+    Without whitening the model keeps no covariance, and coordinates are standardised only.
+
+    Args:
+        model: Holds the statistics.
+        e: Vectors [N, D].
+
+    Returns:
+        The distance, and the limit above which vectors are another encoder's.
+    """
+    standardised: Tensor = model.standardize(e.to(model.standardize.mean.device))
+    if isinstance(model.bottleneck, Whitening):
+        return float(model.bottleneck(standardised).z.square().mean()), WHITENED_LIMIT
+    return float(standardised.square().mean()), STANDARDISED_LIMIT
