@@ -1,31 +1,207 @@
 """Vectors from files: what is written with the libraries that people use is read back, in any kind of batch."""
 
+import bz2
+import csv
+import gzip
+import io
+import json
+import re
+import socket
+import sys
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from sgdd_engine.errors import VectorSourceError
-from sgdd_engine.vectors import open_vectors, read_vectors
+from sgdd_engine.errors import DataError, SgddError, VectorSourceError
+from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
+from sgdd_engine.vectors.selection import first_rows, join, sample_rows
 
-VECTORS = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+WIDTH = 5
+VECTORS = np.random.default_rng(0).normal(size=(7, WIDTH)).astype(np.float32)
+IDS = [f"k{number}" for number in range(7)]
+TEXTS = [f"Text {number}, with a comma." for number in range(7)]
+YEARS = [2000 + number for number in range(7)]
 
 
-def read(source, **options) -> tuple[list[str], np.ndarray]:
-    """All ids and vectors of a source."""
-    batches = list(read_vectors(str(source), **options))
-    return [i for batch in batches for i in batch.ids], np.concatenate([batch.vectors for batch in batches])
+def everything(source, **options):
+    """All rows of a source as one batch."""
+    return join(list(read_vectors(str(source), **options)))
+
+
+def arrow_table(vectors=None, **more):
+    import pyarrow as pa
+
+    vectors = pa.array(list(VECTORS), pa.list_(pa.float32())) if vectors is None else vectors
+    return pa.table({"id": IDS, "text": TEXTS, "emb": vectors, "year": YEARS, **more})
+
+
+def write_npy(folder: Path) -> str:
+    np.save(folder / "v.npy", VECTORS)
+    return str(folder / "v.npy")
+
+
+def write_npz(folder: Path) -> str:
+    np.savez(folder / "v.npz", emb=VECTORS, id=np.array(IDS), text=np.array(TEXTS))
+    return str(folder / "v.npz")
+
+
+def write_small_npz(folder: Path) -> str:
+    np.savez_compressed(
+        folder / "s.npz", emb=np.asfortranarray(VECTORS), id=np.array(IDS), text=np.array(TEXTS)
+    )
+    return str(folder / "s.npz")
+
+
+def write_safetensors(folder: Path) -> str:
+    from safetensors.torch import save_file
+
+    save_file({"emb": torch.from_numpy(VECTORS), "mean": torch.zeros(WIDTH)}, folder / "v.safetensors")
+    return str(folder / "v.safetensors")
+
+
+def write_parquet(folder: Path) -> str:
+    import pyarrow.parquet as pq
+
+    pq.write_table(arrow_table(), folder / "v.parquet", row_group_size=4)
+    return str(folder / "v.parquet")
+
+
+def write_parquet_folder(folder: Path) -> str:
+    import pyarrow.parquet as pq
+
+    (folder / "parts").mkdir()
+    for number, start in enumerate((0, 4)):
+        pq.write_table(arrow_table().slice(start, 4), folder / "parts" / f"part-{number}.parquet")
+    return str(folder / "parts")
+
+
+def write_feather(folder: Path) -> str:
+    import pyarrow.feather as feather
+
+    feather.write_feather(arrow_table(), folder / "v.feather", chunksize=4)
+    return str(folder / "v.feather")
+
+
+def write_arrow_stream(folder: Path) -> str:
+    import pyarrow as pa
+
+    table = arrow_table(pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.ravel()), WIDTH))
+    with pa.ipc.new_stream(str(folder / "v.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return str(folder / "v.arrow")
+
+
+def write_saved_dataset(folder: Path) -> str:
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.DatasetDict({"train": datasets.Dataset(arrow_table())}).save_to_disk(folder / "saved")
+    return str(folder / "saved")
+
+
+def write_hub_folder(folder: Path) -> str:
+    return f"hf:{write_parquet_folder(folder)}"
+
+
+def write_jsonl(folder: Path) -> str:
+    rows = [
+        {"id": i, "text": text, "meta": {"emb": vector.tolist()}}
+        for i, text, vector in zip(IDS, TEXTS, VECTORS, strict=True)
+    ]
+    path = folder / "v.ndjson.gz"
+    path.write_bytes(gzip.compress("\n\n".join(map(json.dumps, rows)).encode()))
+    return str(path)
+
+
+def write_csv(folder: Path) -> str:
+    with (folder / "v.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "emb"])
+        writer.writerows([i, t, str(v.tolist())] for i, t, v in zip(IDS, TEXTS, VECTORS, strict=True))
+    return str(folder / "v.csv")
+
+
+def write_wide_tsv(folder: Path) -> str:
+    rows = [["id", "text", *(f"emb_{i}" for i in range(WIDTH))]]
+    rows += [[i, t, *map(str, v.tolist())] for i, t, v in zip(IDS, TEXTS, VECTORS, strict=True)]
+    path = folder / "v.tsv.bz2"
+    path.write_bytes(bz2.compress("\n".join("\t".join(row) for row in rows).encode()))
+    return str(path)
+
+
+def write_savetxt(folder: Path) -> str:
+    np.savetxt(folder / "n.csv", VECTORS)
+    return str(folder / "n.csv")
+
+
+WITH_TEXTS = (
+    write_npz,
+    write_small_npz,
+    write_parquet,
+    write_parquet_folder,
+    write_feather,
+    write_arrow_stream,
+    write_saved_dataset,
+    write_hub_folder,
+    write_jsonl,
+    write_csv,
+    write_wide_tsv,
+)
+ALONE = (write_npy, write_safetensors, write_savetxt)
+
+
+@pytest.fixture
+def no_cache(tmp_path, monkeypatch):
+    """`datasets` keeps nothing outside of the test's folder."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64])
-@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "f16"])
-def test_an_npy_array_of_any_number_type_and_order_is_read(tmp_path, dtype, rows):
-    stored = np.asfortranarray(VECTORS.astype(dtype))
-    np.save(tmp_path / "a.NPY", stored)
-    source = tmp_path / "a.NPY.npy"
-    ids, vectors = read(source, batch_rows=rows)
-    assert ids == [str(number) for number in range(7)]
-    assert vectors.dtype == np.float32
-    np.testing.assert_array_equal(vectors, stored.astype(np.float32))
-    assert open_vectors(str(source)).rows == 7
+@pytest.mark.parametrize("write", [*WITH_TEXTS, *ALONE])
+def test_every_kind_gives_the_same_rows_in_any_batch(tmp_path, no_cache, write, rows):
+    source = write(tmp_path)
+    batches = list(read_vectors(source, batch_rows=rows, width=WIDTH))
+    assert all(1 <= len(batch.ids) <= rows for batch in batches)
+    found = join(batches)
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_array_equal(found.vectors, VECTORS)
+    assert found.ids == (IDS if write in WITH_TEXTS else [str(number) for number in range(7)])
+    assert found.texts == (TEXTS if write in WITH_TEXTS else None)
+    assert open_vectors(source, ReadOptions(width=WIDTH)).rows in (7, None)
+
+
+# --- arrays ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "f16", "i1"])
+@pytest.mark.parametrize("order", [np.asarray, np.asfortranarray])
+def test_an_array_of_any_number_type_and_order_is_read(tmp_path, dtype, order):
+    stored = order((VECTORS * 20).astype(dtype))
+    np.save(tmp_path / "a.npy", stored)
+    np.savez(tmp_path / "a.npz", stored)
+    for name in ("a.npy", "a.npz"):
+        np.testing.assert_array_equal(
+            everything(tmp_path / name, batch_rows=3).vectors, stored.astype(np.float32)
+        )
+
+
+def test_a_single_vector_is_one_row(tmp_path):
+    np.save(tmp_path / "a.npy", VECTORS[0])
+    np.testing.assert_array_equal(everything(tmp_path / "a.npy").vectors, VECTORS[:1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_tensors_are_read(tmp_path, dtype):
+    from safetensors.torch import save_file
+
+    stored = torch.from_numpy(VECTORS).to(dtype)
+    save_file({"a": stored}, tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(everything(tmp_path / "a.safetensors").vectors, stored.float().numpy())
 
 
 @pytest.mark.parametrize(
@@ -42,3 +218,274 @@ def test_an_npy_file_of_something_else_is_refused_in_a_sentence(tmp_path, array,
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(VectorSourceError, match=said):
         open_vectors(str(tmp_path / "a.npy"))
+
+
+# --- which column ---------------------------------------------------------------------------------------
+
+
+def test_the_column_is_found_by_its_width_among_several(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = arrow_table(
+        title=pa.array([[1.0, 2.0]] * 7),
+        tags=pa.array([[1] * number for number in range(7)]),
+        other=pa.array(list(VECTORS + 1)),
+    )
+    path = str(tmp_path / "v.parquet")
+    pq.write_table(table.drop(["other"]), path)
+    np.testing.assert_array_equal(everything(path, width=WIDTH).vectors, VECTORS)
+    pq.write_table(table, path)
+    with pytest.raises(
+        VectorSourceError, match=r"2 columns of vectors: emb \(5 numbers\), other \(5 numbers\)"
+    ):
+        open_vectors(path, ReadOptions(width=WIDTH))
+    np.testing.assert_array_equal(everything(path, column="other").vectors, VECTORS + 1)
+
+
+@pytest.mark.parametrize(
+    "write", [write_npz, write_parquet, write_feather, write_jsonl, write_csv, write_wide_tsv]
+)
+def test_a_wrong_name_is_answered_with_the_names_that_are_there(tmp_path, write):
+    source = write(tmp_path)
+    for option, value in (("column", "vektor"), ("text_column", "satz"), ("id_column", "nummer")):
+        with pytest.raises(VectorSourceError, match=rf"`{value}` is not there; there are .*emb.*text"):
+            open_vectors(source, ReadOptions(**{option: value}))
+    with pytest.raises(VectorSourceError, match="`text` holds no vectors"):
+        open_vectors(source, ReadOptions(column="text"))
+
+
+def test_columns_of_numbers_are_told_from_other_numbers(tmp_path):
+    rows = [["id", "year", *(f"a{i}" for i in range(3)), *(f"b{i}" for i in range(WIDTH))]]
+    rows += [[i, 2000 + i, 7, 8, 9, *v.tolist()] for i, v in enumerate(VECTORS)]
+    path = tmp_path / "v.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    np.testing.assert_array_equal(everything(path, width=WIDTH).vectors, VECTORS)
+    assert everything(path, column="a").vectors.tolist() == [[7, 8, 9]] * 7
+
+
+def test_options_that_a_file_has_no_use_for_are_refused(tmp_path):
+    for write, option in (
+        (write_npy, "column"),
+        (write_safetensors, "text_column"),
+        (write_npz, "where"),
+        (write_jsonl, "where"),
+        (write_csv, "where"),
+    ):
+        with pytest.raises(VectorSourceError, match="was given"):
+            open_vectors(write(tmp_path), ReadOptions(**{option: "x"}))
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_feather, write_saved_dataset])
+def test_rows_are_chosen_by_conditions_and_keep_their_ids(tmp_path, no_cache, write):
+    source = write(tmp_path)
+    assert everything(source, where="year >= 2002 and id != 'k4'", batch_rows=2).ids == [
+        "k2",
+        "k3",
+        "k5",
+        "k6",
+    ]
+    assert everything(source, where="year<2001", id_column="year").ids == ["2000"]
+    for where, said in (
+        ("year > soon", "no value of the column `year`"),
+        ("month = 3", "no column `month`"),
+        ("year", "cannot be read"),
+    ):
+        with pytest.raises(VectorSourceError, match=said):
+            open_vectors(source, ReadOptions(where=where))
+
+
+def test_groups_are_read_as_text(tmp_path):
+    assert everything(write_parquet(tmp_path), group_column="year").groups == [str(year) for year in YEARS]
+    assert everything(write_csv(tmp_path), group_column="text").groups == TEXTS
+
+
+# --- rows that cannot be read ---------------------------------------------------------------------------
+
+
+def faulty_sources(folder: Path, rows: list[list[float | None] | None]) -> list[str]:
+    """The rows as Parquet, JSON Lines and CSV."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"emb": pa.array(rows, pa.list_(pa.float32()))}), folder / "f.parquet")
+    (folder / "f.jsonl").write_text("\n".join(json.dumps({"emb": row}) for row in rows))
+    cells = ["" if row is None else json.dumps(row) for row in rows]
+    (folder / "f.csv").write_text("emb;n\n" + "".join(f"{cell};{n}\n" for n, cell in enumerate(cells)))
+    return [str(folder / name) for name in ("f.parquet", "f.jsonl", "f.csv")]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_null_rows_are_left_out_and_named(tmp_path, rows):
+    for source in faulty_sources(tmp_path, [None, [1, 2], None, [3, 4], [5, 6], None]):
+        found = everything(source, batch_rows=rows)
+        assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6]], source
+        assert found.ids == ["1", "3", "4"]
+        assert found.left_out == ("0", "2", "5")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [([7, 8, 9], "mixes widths.* 3 numbers, and those before it 2"), ([7, None], "lacks|no vector")],
+)
+def test_rows_before_a_fault_are_given_before_it_is_raised(tmp_path, rows, bad, said):
+    for source in faulty_sources(tmp_path, [[1, 2], None, [3, 4], bad, [5, 6]]):
+        batches = read_vectors(source, batch_rows=rows)
+        given = []
+        with pytest.raises(VectorSourceError, match=said) as caught:
+            given.extend(batches)
+        assert join(given).vectors.tolist() == [[1, 2], [3, 4]], source
+        assert re.search("row 3|line 4|line 5", caught.value.message), caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["a.npy", "a.npz", "a.safetensors", "a.parquet", "a.feather", "a.jsonl", "a.csv"]
+)
+def test_what_is_not_there_or_damaged_is_one_sentence(tmp_path, name):
+    with pytest.raises(VectorSourceError, match=f"There is no file `.*{name}`"):
+        open_vectors(str(tmp_path / name))
+    (tmp_path / name).write_bytes(b"\x93NUMPY\x01\x00v\x00{ garbage \x00 and more of it")
+    with pytest.raises(SgddError) as caught:
+        list(read_vectors(str(tmp_path / name)))
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("write", [write_npy, write_npz, write_parquet, write_feather, write_arrow_stream])
+def test_a_file_that_was_cut_is_one_sentence(tmp_path, write):
+    path = Path(write(tmp_path))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(VectorSourceError, match=r"read|damaged|Parquet"):
+        list(read_vectors(str(path), batch_rows=1))
+
+
+def test_a_vector_that_was_printed_short_is_refused(tmp_path):
+    (tmp_path / "v.csv").write_text("emb\n[0.1 0.2 ... 0.3]\n")
+    with pytest.raises(VectorSourceError, match="without its middle"):
+        list(read_vectors(str(tmp_path / "v.csv")))
+
+
+def test_the_hub_without_a_network_is_one_sentence(monkeypatch):
+    def refused(*arguments, **options):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    with pytest.raises(VectorSourceError, match=r"`nobody/nothing` cannot be reached") as caught:
+        open_vectors("hf:nobody/nothing")
+    assert "folder" in (caught.value.hint or "")
+
+
+# --- standard input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        lambda v: json.dumps(v.tolist()),
+        lambda v: " ".join(map(str, v)),
+        lambda v: ", ".join(map(str, v)),
+        lambda v: str(v).replace("\n", " "),  # as numpy prints it
+        lambda v: json.dumps({"data": {"vec": v.tolist()}, "n": 1}),
+    ],
+)
+def test_standard_input_is_numbers_lists_or_objects(monkeypatch, line):
+    text = "\n\n".join(line(v.astype(np.float64).round(4)) for v in VECTORS) + "\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    found = everything("-")
+    np.testing.assert_allclose(found.vectors, VECTORS, atol=1e-4)
+    assert found.ids == [str(number) for number in range(7)]
+
+
+def test_a_bad_line_of_standard_input_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1 2\n3 4\nfive six\n")))
+    batches = read_vectors("-")
+    assert next(batches).vectors.tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(VectorSourceError, match="Standard input has no vector in line 3: 'five six'"):
+        next(batches)
+
+
+def test_binary_standard_input_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x93NUMPY\x00\x01")))
+    with pytest.raises(DataError):
+        open_vectors("-")
+
+
+# --- kinds of sources -----------------------------------------------------------------------------------
+
+
+def test_a_kind_may_be_chosen_by_name(tmp_path):
+    path = tmp_path / "export.txt"
+    path.write_text("[1, 2]\n[3, 4]\n")
+    assert everything(f"jsonl:{path}").vectors.tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(VectorSourceError, match="no source of vectors that sgdd knows") as caught:
+        open_vectors(str(path))
+    assert "jsonl" in (caught.value.hint or "")
+    with pytest.raises(VectorSourceError) as caught:
+        open_vectors(f"json:{path}")
+    assert "Did you mean jsonl:" in (caught.value.hint or "")
+
+
+def test_a_broken_package_is_a_note_and_the_others_work(tmp_path, monkeypatch):
+    info = tmp_path / "aaa_broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aaa-broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sgdd.vectors]\nbroken = no_such_module\nwrong = json\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    vector_kinds.cache_clear()
+    try:
+        assert everything(write_npy(tmp_path)).ids == [str(number) for number in range(7)]
+        with pytest.raises(VectorSourceError) as caught:
+            open_vectors("something.else")
+        assert "`broken` of aaa-broken is broken: ModuleNotFoundError" in (caught.value.hint or "")
+        with pytest.raises(VectorSourceError, match="json lacks `matches` or `open`"):
+            open_vectors("wrong:x")
+    finally:
+        monkeypatch.undo()
+        vector_kinds.cache_clear()
+
+
+# --- choosing rows, memory ------------------------------------------------------------------------------
+
+
+def test_first_rows_read_no_more_than_they_need(tmp_path):
+    np.save(tmp_path / "a.npy", VECTORS)
+    batches = read_vectors(str(tmp_path / "a.npy"), batch_rows=2)
+    assert join(list(first_rows(batches, 3))).ids == ["0", "1", "2"]
+    assert next(batches).ids == ["4", "5"]
+
+
+def test_a_sample_is_even_in_order_and_the_same_for_any_batch(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(20, dtype=np.float32)[:, None])
+
+    def drawn(seed, rows):
+        batches = read_vectors(str(tmp_path / "a.npy"), batch_rows=rows)
+        return sample_rows(batches, 5, torch.Generator().manual_seed(seed)).vectors[:, 0].tolist()
+
+    assert drawn(1, 1) == drawn(1, 3) == drawn(1, 64)
+    counts = np.zeros(20)
+    for seed in range(600):
+        rows = drawn(seed, 64)
+        assert rows == sorted(set(rows))
+        counts[[int(row) for row in rows]] += 1
+    # 600 · 5 / 20 = 150 each, with a standard deviation of √(600 · ¼ · ¾) = 10.6.
+    assert np.abs(counts - 150).max() < 4 * 10.6
+
+
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
+    def peak(rows: int) -> int:
+        vectors = np.zeros((rows, 64), np.float32)
+        np.savez(tmp_path / "m.npz", emb=vectors)
+        np.save(tmp_path / "m.npy", vectors)
+        with (tmp_path / "m.jsonl").open("w") as file:
+            file.writelines(f"{json.dumps([0.5] * 64)}\n" for _ in range(rows))
+        del vectors
+        highest = 0
+        for name in ("m.npz", "m.npy", "m.jsonl"):
+            tracemalloc.start()
+            assert sum(len(batch.ids) for batch in read_vectors(str(tmp_path / name), batch_rows=100)) == rows
+            highest = max(highest, tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return highest
+
+    peak(200)
+    assert peak(8000) < 1.2 * peak(1000) + 100_000
