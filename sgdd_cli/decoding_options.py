@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sgdd_cli.console import warn
 from sgdd_cli.flags import (
     Assignments,
     Candidates,
@@ -63,15 +64,18 @@ class Writing:
             "on_event": display if self.watch or config.refine else ignore,
         }
 
-    @property
-    def samples_differ(self) -> bool:
-        """Whether two seeds may give two texts."""
+    def warn_of_equal_samples(self, of_what: str) -> None:
+        """Say so where two seeds cannot give two texts, and several were asked for."""
         config = self.config
-        return bool(
+        may_differ = (
             self.sampling.stochastic
             or config.refine
             or self.model.draws_candidates(config.candidates, config.shortlist)
         )
+        if config.num_samples > 1 and not may_differ:
+            warn(
+                f"All {config.num_samples} samples of a {of_what} will be alike; for different ones: --temperature 0.7"
+            )
 
 
 @dataclass(frozen=True)

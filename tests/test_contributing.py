@@ -35,6 +35,7 @@ from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder import load_encoder
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.loss import batch_loss
+from sgdd_engine.vectors import open_vectors, read_vectors, vector_kinds
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -80,7 +81,9 @@ def installed(site, monkeypatch) -> None:
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
         monkeypatch.setattr(registry, "_built", dict(registry._built))
+    vector_kinds.cache_clear()
     yield
+    vector_kinds.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
         del sys.modules[name]
 
@@ -93,7 +96,7 @@ def model(tiny_encoder, sentences):
 def test_there_is_a_recipe_for_everything_that_people_add():
     assert MODULES.keys() == {
         *("schedule", "times", "position_rule", "proposal"),
-        *("source", "pooling", "metric", "commands"),
+        *("source", "vector_source", "pooling", "metric", "commands"),
     }
 
 
@@ -175,6 +178,17 @@ def test_a_source_and_a_format_are_prepared(installed, tiny_encoder, tmp_path):
     )
     corpus = Corpus.open(tmp_path / "corpus")
     assert sum(len(corpus.split(name)) for name in SPLITS) == 4 * 5
+
+
+def test_a_source_of_vectors_is_read(installed, tmp_path):
+    lines = "cup 0.5 1\nmap\nclock -2 0.25\n"
+    for name, where in (("words.vec", "{}"), ("words.txt", "vec:{}")):
+        (tmp_path / name).write_text(lines, encoding="utf-8")
+        (batch,) = read_vectors(where.format(tmp_path / name))
+        assert batch.vectors.tolist() == [[0.5, 1], [-2, 0.25]]
+        assert batch.ids == batch.texts == ["cup", "clock"]
+        assert batch.left_out == ("map",)
+    assert open_vectors(str(tmp_path / "words.vec")).name.startswith("Word vectors")
 
 
 def test_a_pooling_makes_vectors(installed, tiny_encoder, tiny_encoder_folder, sentences):

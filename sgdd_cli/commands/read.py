@@ -75,6 +75,7 @@ def read(
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - `sgdd --help` need not load it
 
     writing = load()
+    writing.warn_of_equal_samples("vector")
     from sgdd_engine.generation import CheckedVectors, write_texts  # noqa: PLC0415 - loads torch
     from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
 

@@ -39,10 +39,7 @@ def sample(
 
     writing = load()
     model, config = writing.model, writing.config
-    if config.num_samples > 1 and not writing.samples_differ:
-        warn(
-            f"All {config.num_samples} samples of a text will be alike; for different ones: --temperature 0.7"
-        )
+    writing.warn_of_equal_samples("text")
     written = calls = 0
     too_long: list[int] = []
     for batch in batches(found, BATCH):
