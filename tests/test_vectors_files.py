@@ -489,3 +489,17 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
 
     peak(200)
     assert peak(8000) < 1.2 * peak(1000) + 100_000
+
+
+@pytest.mark.parametrize("row_group", [2000, 100_000])
+def test_memory_does_not_grow_with_the_rows_of_a_parquet_file(tmp_path, row_group):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.random.default_rng(0).normal(size=6_400_000)), 64)
+    pq.write_table(pa.table({"emb": lists}), tmp_path / "m.parquet", row_group_size=row_group)
+    del lists
+    before, highest = pa.total_allocated_bytes(), 0
+    for _ in read_vectors(str(tmp_path / "m.parquet"), batch_rows=500):
+        highest = max(highest, pa.total_allocated_bytes() - before)
+    assert highest < 8_000_000 < (tmp_path / "m.parquet").stat().st_size / 5
