@@ -425,6 +425,16 @@ def test_a_kind_may_be_chosen_by_name(tmp_path):
     assert "Did you mean jsonl:" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("v.pkl", "pickle"), ("V.JSON", "JSON Lines"), ("v.h5", "Parquet")]
+)
+def test_files_that_are_not_read_are_answered_with_what_to_do(tmp_path, name, hint):
+    (tmp_path / name).touch()
+    with pytest.raises(VectorSourceError) as caught:
+        open_vectors(str(tmp_path / name))
+    assert hint in (caught.value.hint or "")
+
+
 def test_a_broken_package_is_a_note_and_the_others_work(tmp_path, monkeypatch):
     info = tmp_path / "aaa_broken-1.0.dist-info"
     info.mkdir()

@@ -248,6 +248,14 @@ def test_standard_input_is_read(vectors, npy):
     assert call("read", "-", *MINI, stdin=piped)[0] == call("read", npy, *MINI, "--limit", 4)[0]
 
 
+def test_an_empty_source_is_said(tmp_path):
+    np.save(tmp_path / "v.npy", np.empty((0, 384)))
+    for source, stdin in ((tmp_path / "v.npy", None), ("-", b"\n")):
+        out, err = call("read", source, *MINI, stdin=stdin)
+        assert out == ""
+        assert "has no vectors that can be read; nothing was written." in err
+
+
 def test_unreadable_rows_end_with_exit_code_1_and_the_others_written(vectors, tmp_path):
     bad = np.array(vectors[:10])
     bad[4] = np.nan

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli.console import CliExit, emit, emit_json, say
+from sgdd_cli.console import CliExit, emit, emit_json, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
@@ -95,13 +95,17 @@ def read(
     chosen = _choose(checked, limit, sample, writing.config.seed, display)
     texts = write_texts(writing.model, chosen, score=as_json, **writing.options(display))
     counts = [count for count in (opened.rows, limit, sample) if count is not None]
+    empty = True
     with closing(texts):
         for rows in _shown(texts, display, min(counts, default=None)):
+            empty = False
             if as_json:
                 _emit_json(writing.model, rows)
             else:
                 for row in rows:
                     emit(row.written.text)
+    if empty:
+        warn(f"{opened.name} has no vectors that can be read; nothing was written.")
     if checked.faulty:
         raise CliExit(1)
 

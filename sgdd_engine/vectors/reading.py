@@ -118,10 +118,25 @@ def read_vectors(source: str, **options: Any) -> Iterator[VectorBatch]:  # noqa:
     return open_vectors(source, ReadOptions(**options)).batches
 
 
+# Endings of files that often hold vectors and are not read → what to do with them.
+_CONVERT = {
+    (
+        ".pt",
+        ".pth",
+        ".pkl",
+        ".pickle",
+        ".joblib",
+    ): "It may hold a pickle, which can run any code. Save the numbers with np.save or safetensors.",
+    (".json",): "Turn it into JSON Lines, one row on each line: jq -c '.[]' FILE > FILE.jsonl",
+    (".h5", ".hdf5", ".mat", ".xlsx", ".xls"): "Convert it to Parquet, .npy or CSV.",
+}
+
+
 def _unknown(source: str, prefix: str, kinds: tuple[VectorKind, ...], broken: list[str]) -> VectorSourceError:
     names = [kind.name for kind in kinds]
     near = difflib.get_close_matches(prefix, names, n=1) if prefix else []
-    hints = [f"Did you mean {near[0]}:{source.partition(':')[2]}?"] if near else []
+    hints = [hint for endings, hint in _CONVERT.items() if source.lower().endswith(endings)]
+    hints += [f"Did you mean {near[0]}:{source.partition(':')[2]}?"] if near else []
     hints.append(f"Kinds of sources: {', '.join(names)}; KIND:WHERE chooses one, as in jsonl:export.txt.")
     return VectorSourceError(
         f"`{source}` is no source of vectors that sgdd knows, or is not there.", "\n".join([*hints, *broken])
