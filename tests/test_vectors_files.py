@@ -17,7 +17,7 @@ import torch
 
 from sgdd_engine.errors import DataError, SgddError, VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
-from sgdd_engine.vectors.selection import first_rows, join, sample_rows
+from sgdd_engine.vectors.selection import first_rows, join, rebatched, sample_rows
 
 WIDTH = 5
 VECTORS = np.random.default_rng(0).normal(size=(7, WIDTH)).astype(np.float32)
@@ -235,6 +235,10 @@ def test_the_column_is_found_by_its_width_among_several(tmp_path):
     path = str(tmp_path / "v.parquet")
     pq.write_table(table.drop(["other"]), path)
     np.testing.assert_array_equal(everything(path, width=WIDTH).vectors, VECTORS)
+    with pytest.raises(
+        VectorSourceError, match=r"2 columns of vectors: emb \(5 numbers\), title \(2 numbers\)"
+    ):
+        open_vectors(path)  # the width that is wanted is not known here
     pq.write_table(table, path)
     with pytest.raises(
         VectorSourceError, match=r"2 columns of vectors: emb \(5 numbers\), other \(5 numbers\)"
@@ -262,6 +266,20 @@ def test_columns_of_numbers_are_told_from_other_numbers(tmp_path):
     path.write_text("\n".join(",".join(map(str, row)) for row in rows))
     np.testing.assert_array_equal(everything(path, width=WIDTH).vectors, VECTORS)
     assert everything(path, column="a").vectors.tolist() == [[7, 8, 9]] * 7
+
+
+def test_quotes_and_commas_of_a_table_are_read_as_they_are_meant(tmp_path):
+    (tmp_path / "v.tsv").write_text('text\temb\n"No," she said.\t[1, 2]\nYes.\t[3, 4]\n')
+    found = everything(tmp_path / "v.tsv")
+    assert found.texts == ['"No," she said.', "Yes."]
+    assert found.vectors.tolist() == [[1, 2], [3, 4]]
+    (tmp_path / "v.csv").write_text("emb\n[1, 2]\n[3, 4]\n")  # one column, its commas not in quotes
+    assert everything(tmp_path / "v.csv").vectors.tolist() == [[1, 2], [3, 4]]
+    (tmp_path / "w.csv").write_text('"[1, 2]",first\n"[3, 4]",second\n')  # no header
+    assert everything(tmp_path / "w.csv", text_column="2").texts == ["first", "second"]
+    (tmp_path / "w.csv").write_text("")
+    with pytest.raises(VectorSourceError, match="has no column of vectors; there are none"):
+        open_vectors(str(tmp_path / "w.csv"))
 
 
 def test_options_that_a_file_has_no_use_for_are_refused(tmp_path):
@@ -462,6 +480,19 @@ def test_first_rows_read_no_more_than_they_need(tmp_path):
     batches = read_vectors(str(tmp_path / "a.npy"), batch_rows=2)
     assert join(list(first_rows(batches, 3))).ids == ["0", "1", "2"]
     assert next(batches).ids == ["4", "5"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_batches_of_another_size_hold_the_same_rows(tmp_path, rows):
+    found = list(rebatched(read_vectors(write_parquet(tmp_path), batch_rows=2), rows))
+    assert [len(batch.ids) for batch in found] == {1: [1] * 7, 3: [3, 3, 1], 64: [7]}[rows]
+    assert (join(found).ids, join(found).texts) == (IDS, TEXTS)
+    np.testing.assert_array_equal(join(found).vectors, VECTORS)
+    given = []
+    source = faulty_sources(tmp_path, [[1, 2], [3, 4], [5, 6], [7]])[0]
+    with pytest.raises(VectorSourceError, match="mixes widths"):
+        given.extend(rebatched(read_vectors(source), rows))
+    assert join(given).vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_a_sample_is_even_in_order_and_the_same_for_any_batch(tmp_path):

@@ -41,7 +41,7 @@ def choose_columns(
     """The columns to read.
 
     Args:
-        widths: Columns that hold vectors, with how many numbers each; None where it is not known.
+        widths: Columns that hold vectors, with how many numbers each: None where it is not known, 0 where it varies.
         texts: Columns that hold text.
         others: All other columns.
         options: What was named, and the width that the model reads.
@@ -80,7 +80,7 @@ def _find_vectors(
     what: str,
 ) -> str:
     # A single one of another width is taken: what reads it can say more about it.
-    fitting = [column for column, numbers in widths.items() if numbers in (width, None)] or list(widths)
+    fitting = [c for c, n in widths.items() if n is None or (n == width if width else n > 0)] or list(widths)
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:

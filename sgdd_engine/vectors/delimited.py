@@ -10,7 +10,7 @@ from typing import Any
 
 from sgdd_engine.data.formats import MAX_ROW, ending
 from sgdd_engine.data.lines import read_lines
-from sgdd_engine.data.table_layout import TableHead
+from sgdd_engine.data.table_layout import TableHead, find_layout
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.columns import ID_NAMES, Columns, choose_columns
 from sgdd_engine.vectors.numbers import is_number, looks_like_vector, parse_vector
@@ -42,7 +42,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     if csv.field_size_limit() < MAX_ROW:  # one limit for the whole process, 131,072 characters at first
         csv.field_size_limit(MAX_ROW)
     head = TableHead.read(lines)
-    layout = _Layout.of(head)
+    layout = _Layout.of(head, name)
     vectors = layout.vectors(options)
     texts = [
         c for c, cells in layout.cells.items() if not all(is_number(x) or looks_like_vector(x) for x in cells)
@@ -52,7 +52,9 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     columns = choose_columns({c: found.width for c, found in vectors.items()}, texts, others, options, name)
     chosen = vectors[columns.vector]
     name += f", column {columns.vector}" if chosen.is_list else f", {chosen.width:,} columns of numbers"
-    reader = csv.reader(chain(head.lines, lines), delimiter=layout.separator, strict=True)
+    reader = csv.reader(
+        chain(head.lines, lines), delimiter=layout.separator, quoting=layout.quoting, strict=True
+    )
     return OpenSource(
         name,
         None,
@@ -81,24 +83,28 @@ class _Layout:
     """How the table is parsed, and the cells of its first rows by column."""
 
     separator: str
+    quoting: Any  # a number that `csv` defines
     header: bool
     cells: dict[str, list[str]]
 
     @classmethod
-    def of(cls, head: TableHead) -> "_Layout":
+    def of(cls, head: TableHead, name: str) -> "_Layout":
         # The names of columns hold no separator, numbers neither: the one that makes most fields is it.
         separator = max(",;\t|", key=lambda one: len(head.names(one)))
         names = head.names(separator)
         if len(names) == 1 and len(spaced := head.names(" ")) > 1 and all(map(is_number, spaced)):
             separator, names = " ", spaced  # as numpy.savetxt writes
-        header = not any(map(looks_like_vector, names)) and not all(map(is_number, names))
-        if not header:
+        quoting: Any = csv.QUOTE_MINIMAL
+        if header := not any(map(looks_like_vector, names)) and not all(map(is_number, names)):
+            found = find_layout(head, names[0], name, tabs_first=separator == "\t")
+            separator, quoting = found.separator, found.quoting
+        else:
             names = [str(number) for number in range(1, len(names) + 1)]
-        rows = head.rows(separator, csv.QUOTE_MINIMAL)[int(header) : _SAMPLE_ROWS]
+        rows = head.rows(separator, quoting)[int(header) : _SAMPLE_ROWS]
         cells = {
             name: [row[i] for row in rows if i < len(row) and row[i].strip()] for i, name in enumerate(names)
         }
-        return cls(separator, header, cells)
+        return cls(separator, quoting, header, cells)
 
     def vectors(self, options: ReadOptions) -> dict[str, _Vectors]:
         """What may be vectors: columns of lists; where there are none, or it is named so, columns of numbers."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
+from sgdd_engine.errors import SgddError
 from sgdd_engine.vectors.source import VectorBatch
 
 
@@ -66,7 +67,23 @@ def sample_rows(batches: Iterable[VectorBatch], count: int, generator: torch.Gen
 
 
 def rebatched(batches: Iterable[VectorBatch], rows: int) -> Iterator[VectorBatch]:
-    """The same rows in batches of at most `rows`; what came before a fault is given before the fault is raised."""
-    for batch in batches:
-        for start in range(0, len(batch.ids), rows):
-            yield take(batch, range(start, min(start + rows, len(batch.ids))))
+    """The same rows in batches of `rows`, the last one smaller; a fault is raised after the rows before it."""
+    iterator = iter(batches)
+    held = VectorBatch([], np.empty((0, 0), np.float32))
+    fault: SgddError | None = None
+    while fault is None:
+        try:
+            if (batch := next(iterator, None)) is None:
+                break
+        except SgddError as error:
+            fault = error
+            break
+        whole = join([held, batch])
+        full = len(whole.ids) - len(whole.ids) % rows
+        for start in range(0, full, rows):
+            yield take(whole, range(start, start + rows))
+        held = take(whole, range(full, len(whole.ids)))
+    if held.ids:
+        yield held
+    if fault is not None:
+        raise fault
