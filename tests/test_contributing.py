@@ -1,5 +1,6 @@
 """The recipes of CONTRIBUTING.md, followed: a package is made of them, and each entry is used."""
 
+import json
 import os
 import re
 import subprocess
@@ -233,6 +234,15 @@ def sgdd(site: Path, *arguments: str) -> str:
 
 def test_a_command_runs(site):
     assert sgdd(site, "longest", "One.", "One and two.", "And three.") == "One and two.\n"
+
+
+def test_plugins_lists_what_the_package_adds(site):
+    rows = json.loads(sgdd(site, "plugins", "--json"))
+    assert [(row["command"], row["works"]) for row in rows if "command" in row] == [("longest", True)]
+    assert [
+        (row["vector_source"], row["version"], row["works"]) for row in rows if "vector_source" in row
+    ] == [("vec", "1.0", True)]
+    assert "vector source" in sgdd(site, "plugins")
 
 
 def test_the_command_line_takes_the_settings_of_the_recipes(site):

@@ -7,8 +7,7 @@ import torch
 
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.evaluation.metrics import sentence_bleu, token_f1
-from sgdd_engine.evaluation.scores import encode_again
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import SGDD, encode_written
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ def compare_with_stored(model: SGDD, stored: Sequence[str], texts: Sequence[str]
         return []
     cleaned = [clean(text) for text in stored]
     references = model.tokenizer.decode_batch(model.tokenizer.encode_batch(cleaned))
-    vectors = encode_again(model, [*cleaned, *texts])
+    vectors = encode_written(model.encoder, [*cleaned, *texts])
     cosines = torch.cosine_similarity(vectors[: len(stored)], vectors[len(stored) :], dim=-1).tolist()
     return [
         StoredScores(token_f1(reference, text), sentence_bleu(reference, text), cosine)

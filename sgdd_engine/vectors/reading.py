@@ -22,11 +22,13 @@ class VectorKind:
         name: As in the prefix `name:where`.
         entry_point: The module or object.
         package: The distribution that brings it.
+        version: Of that distribution.
     """
 
     name: str
     entry_point: EntryPoint
     package: str
+    version: str
 
     def load(self) -> VectorSource:
         """Import it.
@@ -52,7 +54,9 @@ def vector_kinds() -> tuple[VectorKind, ...]:
     """The kinds that are installed: sgdd's own, then those of other packages, each by name."""
     found: dict[str, VectorKind] = {}
     kinds = [
-        VectorKind(point.name, point, point.dist.name if point.dist is not None else "an unknown package")
+        VectorKind(point.name, point, point.dist.name, point.dist.version)
+        if point.dist is not None
+        else VectorKind(point.name, point, "an unknown package", "")
         for point in entry_points(group=GROUP)
     ]
     for kind in sorted(kinds, key=lambda kind: (kind.package != "sgdd", kind.name, kind.package)):
