@@ -313,6 +313,40 @@ def test_rows_are_chosen_by_conditions_and_keep_their_ids(tmp_path, no_cache, wr
             open_vectors(source, ReadOptions(where=where))
 
 
+def arrow_layouts():
+    """The same five rows, the third one null, in every way that Arrow keeps lists."""
+    import pyarrow as pa
+
+    rows = [[1.0, 2.0], [3.0, 4.0], None, [5.0, 6.0], [7.0, 8.0]]
+    for kind in (
+        pa.list_(pa.float64()),
+        pa.large_list(pa.float16()),
+        pa.list_(pa.int32(), 2),
+        pa.list_(pa.float32(), 2),
+    ):
+        yield (
+            pa.array(rows, pa.list_(pa.float64())).cast(kind)
+            if kind != pa.large_list(pa.float16())
+            else pa.array([None if row is None else list(map(np.float16, row)) for row in rows], kind)
+        )
+    fixed = pa.array(rows, pa.list_(pa.float32(), 2))
+    yield pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [2]), fixed)
+    yield pa.StructArray.from_arrays([fixed], ["inner"])
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_every_layout_of_lists_is_read(tmp_path, number, rows):
+    import pyarrow as pa
+    import pyarrow.feather as feather
+
+    array = list(arrow_layouts())[number]
+    feather.write_feather(pa.table({"emb": array}), tmp_path / "v.feather")
+    found = everything(tmp_path / "v.feather", batch_rows=rows)
+    assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert (found.ids, found.left_out) == (["0", "1", "3", "4"], ("2",))
+
+
 def test_groups_are_read_as_text(tmp_path):
     assert everything(write_parquet(tmp_path), group_column="year").groups == [str(year) for year in YEARS]
     assert everything(write_csv(tmp_path), group_column="text").groups == TEXTS
@@ -457,7 +491,10 @@ def test_a_broken_package_is_a_note_and_the_others_work(tmp_path, monkeypatch):
     info = tmp_path / "aaa_broken-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aaa-broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[sgdd.vectors]\nbroken = no_such_module\nwrong = json\n")
+    (info / "entry_points.txt").write_text(
+        "[sgdd.vectors]\nbroken = no_such_module\nwrong = json\nfailing = failing_source\n"
+    )
+    (tmp_path / "failing_source.py").write_text("matches = open = lambda *_: 1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
     vector_kinds.cache_clear()
     try:
@@ -465,6 +502,7 @@ def test_a_broken_package_is_a_note_and_the_others_work(tmp_path, monkeypatch):
         with pytest.raises(VectorSourceError) as caught:
             open_vectors("something.else")
         assert "`broken` of aaa-broken is broken: ModuleNotFoundError" in (caught.value.hint or "")
+        assert "`failing` is broken: ZeroDivisionError" in (caught.value.hint or "")
         with pytest.raises(VectorSourceError, match="json lacks `matches` or `open`"):
             open_vectors("wrong:x")
     finally:
