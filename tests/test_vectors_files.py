@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import sys
+import tomllib
 import tracemalloc
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sgdd_engine.errors import DataError, SgddError, VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
 from sgdd_engine.vectors.selection import first_rows, join, rebatched, sample_rows
 
+ROOT = Path(__file__).parents[1]
 WIDTH = 5
 VECTORS = np.random.default_rng(0).normal(size=(7, WIDTH)).astype(np.float32)
 IDS = [f"k{number}" for number in range(7)]
@@ -463,6 +465,15 @@ def test_binary_standard_input_is_refused(monkeypatch):
 
 
 # --- kinds of sources -----------------------------------------------------------------------------------
+
+
+def test_every_kind_that_is_declared_is_installed_and_works():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    installed = {kind.name: kind for kind in vector_kinds() if kind.package == "sgdd"}
+    assert installed.keys() == declared["sgdd.vectors"].keys(), "after a change there, install sgdd again"
+    for name, kind in installed.items():
+        assert kind.entry_point.value == declared["sgdd.vectors"][name]
+        assert not kind.load().matches("no such thing")
 
 
 def test_a_kind_may_be_chosen_by_name(tmp_path):

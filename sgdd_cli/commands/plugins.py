@@ -1,14 +1,12 @@
 """`sgdd plugins`: the commands and vector sources that other packages add, and whether they work."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sgdd_cli.command_registry import CommandEntry, plugin_entries
 from sgdd_cli.console import emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson
 from sgdd_engine.errors import VectorSourceError
-
-if TYPE_CHECKING:
-    from sgdd_engine.vectors import VectorKind
+from sgdd_engine.vectors import VectorKind, vector_kinds
 
 
 def plugins(as_json: AsJson = False) -> None:
@@ -19,8 +17,6 @@ def plugins(as_json: AsJson = False) -> None:
 
     Example: sgdd plugins --json
     """
-    from sgdd_engine.vectors import vector_kinds  # noqa: PLC0415 - loads numpy
-
     rows = [_row(entry) for entry in plugin_entries()]
     rows += [_row_of_source(kind) for kind in vector_kinds() if kind.package != "sgdd"]
     if as_json:
@@ -50,7 +46,7 @@ def _row(entry: CommandEntry) -> dict[str, Any]:
     }
 
 
-def _row_of_source(kind: "VectorKind") -> dict[str, Any]:
+def _row_of_source(kind: VectorKind) -> dict[str, Any]:
     problem = None
     try:
         kind.load()

@@ -1,67 +1,13 @@
-"""From what the user named to an open source: the kinds of sources by entry points, built-in ones and others alike."""
+"""From what the user named to an open source."""
 
 import difflib
-import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import replace
 from typing import Any
 
 from sgdd_engine.errors import VectorSourceError
-from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, VectorSource
-
-GROUP = "sgdd.vectors"
-"""Entry-point group of kinds of sources: a name → a module with `matches` and `open`."""
-
-
-@dataclass(frozen=True)
-class VectorKind:
-    """A kind of source that is installed, not imported yet.
-
-    Attributes:
-        name: As in the prefix `name:where`.
-        entry_point: The module or object.
-        package: The distribution that brings it.
-        version: Of that distribution.
-    """
-
-    name: str
-    entry_point: EntryPoint
-    package: str
-    version: str
-
-    def load(self) -> VectorSource:
-        """Import it.
-
-        Raises:
-            VectorSourceError: it cannot be imported, or lacks one of the two functions.
-        """
-        try:
-            found = self.entry_point.load()
-            if not isinstance(found, VectorSource):
-                raise TypeError(f"{self.entry_point.value} lacks `matches` or `open`")
-        except (Exception, SystemExit) as error:  # a broken package must not break the others
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise VectorSourceError(
-                f"The vector source `{self.name}` of {self.package} is broken: {type(error).__name__}: {reason}",
-                f"Everything else works without it; to remove it: pip uninstall {self.package}",
-            ) from error
-        return found
-
-
-@functools.cache
-def vector_kinds() -> tuple[VectorKind, ...]:
-    """The kinds that are installed: sgdd's own, then those of other packages, each by name."""
-    found: dict[str, VectorKind] = {}
-    kinds = [
-        VectorKind(point.name, point, point.dist.name, point.dist.version)
-        if point.dist is not None
-        else VectorKind(point.name, point, "an unknown package", "")
-        for point in entry_points(group=GROUP)
-    ]
-    for kind in sorted(kinds, key=lambda kind: (kind.package != "sgdd", kind.name, kind.package)):
-        found.setdefault(kind.name, kind)
-    return tuple(found.values())
+from sgdd_engine.vectors.kinds import VectorKind, vector_kinds
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch
 
 
 def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
