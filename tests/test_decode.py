@@ -178,6 +178,8 @@ def test_only_what_is_needed_is_scored(options, rows):
         # 0, 1/6, 1/3 and 2/3 of the tokens stand when the steps begin.
         ({"guidance_schedule": "interval:start=0,end=0.3"}, 4 * 3 + 1 + 3),
         ({"guidance_schedule": "interval:start=0.3,end=0.5"}, 4 * 3 + 3),
+        # Where guidance begins in a step that does not refresh, there is nothing yet that could serve again.
+        ({"guidance_schedule": "interval:start=0.1,end=1", "null_every": 3}, 4 * 3 + 3 + 3),
         # A rule that reveals everything needs one step.
         ({"position_rule": "entropy_bound:bound=1000"}, 3 + 1),
         ({"position_rule": "threshold:probability=1e-9", "cfg": 1.0}, 3),

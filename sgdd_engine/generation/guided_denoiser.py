@@ -41,11 +41,13 @@ class _LengthGroup:
         condition: Of each row, and behind them that of the null branch.
         last_hidden: With self-conditioning: hidden states of the last step of both branches [2, R, length, width].
         null_hidden: Hidden states of the null branch when it was last computed [R, length, width].
+        has_null: For which rows it was [R].
     """
 
     rows: slice
     length: int
     condition: Condition
+    has_null: Tensor
     last_hidden: Tensor | None = None
     null_hidden: Tensor | None = None
 
@@ -119,7 +121,9 @@ class GuidedDenoiser:
             rows = slice(start, start + lengths.count(length))
             draft = _with_null_draft(drafts[rows], null) if drafts else None
             condition = self._model.condition(torch.cat([z[rows], null]), draft)
-            groups.append(_LengthGroup(rows, length, self._model.denoiser.cache_condition(condition, length)))
+            condition = self._model.denoiser.cache_condition(condition, length)
+            has_null = torch.zeros(rows.stop - rows.start, dtype=torch.bool)
+            groups.append(_LengthGroup(rows, length, condition, has_null))
         return groups
 
     def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> LogitChunks:
@@ -158,11 +162,11 @@ class GuidedDenoiser:
         if not is_open.any():
             return (self._bias.new_empty(0, width),) * 2
         is_guided = is_open & guided[group.rows]
-        rows, null_rows = (which.nonzero().squeeze(1) for which in (is_open, is_guided))
-        refresh = group.null_hidden is None or self._calls % self._null_every == 0
+        refreshed = is_guided if self._calls % self._null_every == 0 else is_guided & ~group.has_null
+        rows, null_rows = (which.nonzero().squeeze(1) for which in (is_open, refreshed))
         # All rows of nothing but masks are one to the null branch.
-        same = group.last_hidden is None and len(null_rows) > 1 and bool(masked[null_rows].all())
-        read = null_rows[: 1 if same else None] if refresh else null_rows[:0]
+        same = group.last_hidden is None and bool(masked[null_rows].all())
+        read = null_rows[:1] if same else null_rows
         tokens, at = canvas[group.rows, : group.length], torch.cat([rows, read]).to(canvas.device)
         null_condition = torch.full_like(read, group.count)
         condition = group.condition.select(torch.cat([rows, null_condition]).to(canvas.device))
@@ -174,6 +178,7 @@ class GuidedDenoiser:
             if group.null_hidden is None:
                 group.null_hidden = hidden.new_zeros(group.count, group.length, width)
             group.null_hidden[null_rows] = null
+            group.has_null[null_rows] = True
         if self._self_conditioning:
             if last is None:
                 last = group.last_hidden = hidden.new_zeros(2, group.count, group.length, width)
