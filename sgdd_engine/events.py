@@ -82,11 +82,12 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class CanvasChanged:
-    """One denoising step is done; `texts` shows each canvas, masked positions as `_`."""
+    """One denoising step is done; `texts` shows each canvas, masked positions as `_`, and `rows` its vector's index."""
 
     step: int
     num_steps: int
     texts: tuple[str, ...]
+    rows: tuple[int, ...] = ()
 
 
 Event = (

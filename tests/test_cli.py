@@ -598,6 +598,30 @@ def test_sample_prints_one_line_per_sample(workplace):
     assert [json.loads(line) for line in piped.splitlines()] == [rows[0], rows[2]]
 
 
+def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
+    texts = ["Tom sold a letter.", "The dog ran home."]
+    trace = tmp_path / "trace.jsonl"
+    options = ["--device", "cpu", "--checkpoint", workplace, "--length", 4]
+    plain, _ = call("sample", *texts, *options)
+    out, _ = call("sample", *texts, *options, "--explain", "--trace", trace)
+    lines = out.splitlines()
+    assert lines[::2] == plain.splitlines()
+    assert all(re.fullmatch(r"  (\S+ [01]\.\d\d  ){3}\S+ [01]\.\d\d", line) for line in lines[1::2])
+    told = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
+    assert {line["text"] for line in told} == {1, 2}
+    assert [line["canvas"] for line in told if line["step"] == 4] == lines[::2]
+    assert all(line["canvas"].split().count("_") == 4 - line["step"] for line in told)
+    out, _ = call("sample", *texts, *options, "--explain", "--json")
+    tokens = [json.loads(line)["tokens"] for line in out.splitlines()]
+    assert [len(each) for each in tokens] == [4, 4]
+    assert tokens[0][0].keys() == {"piece", "probability", "entropy", "step"}
+
+
+def test_a_trace_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    with pytest.raises(SgddError, match="cannot be written"):
+        call("sample", "A text.", "--trace", tmp_path / "no folder" / "trace.jsonl")
+
+
 def test_sample_loads_nothing_that_only_corpora_training_or_scores_need(workplace, environment):
     checkpoint = next((workplace / "checkpoints").glob("step-*")).resolve()
     code, names = loaded_by(f"sample words --checkpoint {checkpoint} --device cpu", environment, Path.cwd())

@@ -97,9 +97,39 @@ def test_the_canvas_is_shown_filling_in(model, few):
     events = []
     model.generate(model.encode(few[:1]), sampling=replace(PLAIN, steps=4), on_event=events.append)
     assert all(isinstance(event, CanvasChanged) for event in events)
+    assert {event.rows for event in events} == {(0,)}
     masks = [event.texts[0].split().count("_") for event in events]
     assert masks == sorted(masks, reverse=True)
     assert masks[0] > 0 == masks[-1]
+
+
+@pytest.mark.parametrize("options", [{}, {"candidates": 3}, {"candidates": 2, "refine": 2}])
+def test_each_token_can_say_how_sure_it_was(model, few, options):
+    plain = model.reconstruct(few, sampling=PLAIN, **options)
+    explained = model.reconstruct(few, sampling=PLAIN, explain=True, **options)
+    assert [item.text for item in plain] == [item.text for item in explained], "asking changes nothing"
+    assert all(item.details == () for item in plain)
+    for item in explained:
+        assert [token.piece for token in item.details] == [model.tokenizer.piece(i) for i in item.tokens]
+        assert all(0 <= token.probability <= 1 + 1e-6 for token in item.details)
+        known = [token for token in item.details if token.step is not None]
+        assert len(known) in (0, len(item.details))
+        # One token a step: the sentences are shorter than there are steps.
+        assert sorted(token.step for token in known) == list(range(1, len(known) + 1))
+        assert all(token.entropy >= -1e-5 for token in known)
+    if not options:
+        # A single step says of each token what the network says of it on an all-mask canvas.
+        one = model.generate(
+            model.encode(few[:1]), sampling=SamplingConfig(steps=1, cfg=1.0), explain=True, lengths=4
+        )[0]
+        z = model.model.latent(model.encode(few[:1])).z
+        canvas = torch.full((1, 4), model.info.model.vocabulary.mask_id)
+        with torch.inference_mode():
+            hidden = model.model.hidden(canvas, torch.ones(1), model.model.condition(z))[0]
+            logits = model.model.head.logits(hidden)
+        logits[:, [*model.tokenizer.special_ids]] = -1e4
+        expected = logits.softmax(-1).gather(1, torch.tensor(one.tokens)[:, None]).squeeze(1)
+        assert [token.probability for token in one.details] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_the_null_condition_ignores_the_vector(model, few):

@@ -1,9 +1,12 @@
 """`sgdd sample`: text in, its vector, and text from that vector alone out."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sgdd_cli.certainty import open_trace, show_certainty
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
@@ -24,6 +27,18 @@ def sample(
     ],
     decoding: DecodingOptions,
     as_json: AsJson = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Under each text its pieces and how probable each was when it was written."
+        ),
+    ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", metavar="FILE", help="Write the canvas after each step into a file of JSON lines."
+        ),
+    ] = None,
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
@@ -34,20 +49,25 @@ def sample(
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
 
     load = decoding.resolve()
+    traced = open_trace(trace)
     found = read_texts(texts, "sample")
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
     writing = load()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")
-    written = calls = 0
+    written = calls = read = 0
     too_long: list[int] = []
     for batch in batches(found, BATCH):
         too_long += _lengths_beyond(model, batch)
         with ProgressDisplay(watch=writing.watch) as display:
-            generations = model.reconstruct(batch, score=as_json, **writing.options(display))
+            options = writing.options(display)
+            if traced is not None:
+                options["on_event"] = traced.listener(read, options["on_event"])
+            generations = model.reconstruct(batch, score=as_json, explain=explain, **options)
         for item in generations:
             _show(item, batch[item.row], writing.sampling, as_json)
+        read += len(batch)
         written, calls = written + len(generations), calls + sum(item.encoder_calls for item in generations)
     if config.candidates > 1 or config.refine:
         say(f"Encoder calls: {calls:,}, {calls / max(1, written):.1f} per sentence.")
@@ -77,15 +97,18 @@ def _warn_of_lengths(model: "SGDD", too_long: list[int]) -> None:
 def _show(item: "Generation", source: str, sampling: SamplingConfig, as_json: bool) -> None:
     if not as_json:
         emit(item.text)
+        if item.details:
+            show_certainty(item.details)
         return
-    emit_json(
-        {
-            "source": source,
-            "text": item.text,
-            "cosine": item.cosine,
-            "steps": sampling.steps,
-            "cfg": sampling.cfg,
-            "seed": item.seed,
-            "encoder_calls": item.encoder_calls,
-        }
-    )
+    described: dict[str, object] = {
+        "source": source,
+        "text": item.text,
+        "cosine": item.cosine,
+        "steps": sampling.steps,
+        "cfg": sampling.cfg,
+        "seed": item.seed,
+        "encoder_calls": item.encoder_calls,
+    }
+    if item.details:
+        described["tokens"] = [asdict(token) for token in item.details]
+    emit_json(described)

@@ -43,6 +43,10 @@ class TokenTrace:
     log_prob: Tensor
     entropy: Tensor
 
+    def of_row(self, row: int, length: int) -> "TokenTrace":
+        """The trace of one row's `length` tokens, each [length]."""
+        return TokenTrace(self.step[row, :length], self.log_prob[row, :length], self.entropy[row, :length])
+
 
 @dataclass(frozen=True, slots=True)
 class SampledTokens:

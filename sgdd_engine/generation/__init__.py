@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.decode import DecodeRequest as DecodeRequest
     from sgdd_engine.generation.pipeline import SGDD as SGDD
     from sgdd_engine.generation.pipeline import Generation as Generation
+    from sgdd_engine.generation.pipeline import WrittenToken as WrittenToken
     from sgdd_engine.generation.reading import ReadText as ReadText
     from sgdd_engine.generation.reading import write_texts as write_texts
     from sgdd_engine.generation.refinement import PROPOSERS as PROPOSERS
@@ -29,6 +30,7 @@ _MODULES = {
     "DecodeRequest": "decode",
     "Decoder": "decode",
     "Generation": "pipeline",
+    "WrittenToken": "pipeline",
     "complete_sampling": "arguments",
     "encode_written": "refinement",
     "validate_shortlist": "arguments",
@@ -44,6 +46,7 @@ __all__ = [
     "Decoder",
     "Generation",
     "ReadText",
+    "WrittenToken",
     "complete_sampling",
     "encode_written",
     "validate_shortlist",

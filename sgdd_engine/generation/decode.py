@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.sampler import sample
+from sgdd_engine.diffusion.sampler import TokenTrace, sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
 from sgdd_engine.generation.guided_denoiser import DraftInput, GuidedDenoiser
 from sgdd_engine.models.model import SemanticDecoder
@@ -22,6 +22,8 @@ STRIDE = 3
 
 OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
 """Called with (steps done, indices of the batch's canvases, their tokens)."""
+OnTrace = Callable[[int, TokenTrace], None]
+"""Called with (index of a canvas, how sure each of its n tokens was when it was written: tensors [n])."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,11 @@ class Decoder:
         return z
 
     def decode(
-        self, z: Tensor, requests: Sequence[DecodeRequest], on_step: OnStep | None = None
+        self,
+        z: Tensor,
+        requests: Sequence[DecodeRequest],
+        on_step: OnStep | None = None,
+        on_trace: OnTrace | None = None,
     ) -> list[list[int]]:
         """Write each request's sentence from an all-mask canvas.
 
@@ -90,6 +96,7 @@ class Decoder:
             z: Latents [N, latent_dim], on the model's device.
             requests: What to write.
             on_step: Called after each denoising step.
+            on_trace: Called for each sentence that is written.
 
         Returns:
             Token ids, in the order of the requests.
@@ -100,10 +107,16 @@ class Decoder:
             )
             for request in requests
         ]
-        return self.fill(z, canvases, on_step)
+        return self.fill(z, canvases, on_step, on_trace)
 
     @torch.inference_mode()
-    def fill(self, z: Tensor, canvases: Sequence[Canvas], on_step: OnStep | None = None) -> list[list[int]]:
+    def fill(
+        self,
+        z: Tensor,
+        canvases: Sequence[Canvas],
+        on_step: OnStep | None = None,
+        on_trace: OnTrace | None = None,
+    ) -> list[list[int]]:
         """Write on the open positions of each canvas; tokens that are given stay.
 
         Canvases of all lengths are filled together, and the network reads those of one length at a time: nothing is
@@ -113,6 +126,7 @@ class Decoder:
             z: Latents [N, latent_dim], on the model's device.
             canvases: What to complete.
             on_step: Called after each denoising step.
+            on_trace: Called for each canvas that is completed.
 
         Returns:
             Token ids, in the order of the canvases.
@@ -130,10 +144,14 @@ class Decoder:
                 config=self.sampling,
                 generators=[canvas.generator for canvas in batch],
                 lengths=lengths,
+                trace=on_trace is not None,
                 on_step=None if on_step is None else _on_table(on_step, indices, lengths),
             )
             for i, row in zip(indices, _unpadded(sampled.tokens, lengths), strict=True):
                 results[i] = row
+            if on_trace is not None and sampled.trace is not None:
+                for number, i in enumerate(indices):
+                    on_trace(i, sampled.trace.of_row(number, lengths[number]))
         return results
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
 """`SGDD`: a trained model and some text or vectors in, text out; the one door for Python and the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
@@ -50,6 +51,24 @@ DISTINCT_LENGTHS = 8
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenToken:
+    """How sure the decoder was of one token of a sentence.
+
+    Attributes:
+        piece: The token as the vocabulary spells it.
+        probability: Of the token, under the guided distribution of the step that wrote it; where that is not known,
+            as after refining, with every third token masked and the others given.
+        entropy: Of that distribution, in nats; None where the step is not known.
+        step: The step that wrote it, from 1; None where it is not known, 0 where the token was given.
+    """
+
+    piece: str
+    probability: float
+    entropy: float | None
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One written sentence.
 
@@ -61,6 +80,7 @@ class Generation:
         cosine: Cosine of its re-encoded vector with the given one; None where it was not re-encoded.
         encoder_calls: Texts that were encoded to write it: each distinct candidate, each proposal of refining, and its
             own text where it was scored. Encoding the source is not counted.
+        details: How sure each token was, where that was asked for.
     """
 
     text: str
@@ -69,6 +89,7 @@ class Generation:
     seed: int
     cosine: float | None = None
     encoder_calls: int = 0
+    details: tuple[WrittenToken, ...] = ()
 
 
 class SGDD:
@@ -192,6 +213,7 @@ class SGDD:
         seed: int = 0,
         score: bool = False,
         unconditional: bool = False,
+        explain: bool = False,
         on_event: Listener = ignore,
     ) -> list[Generation]:
         """Write sentences from vectors, starting from an all-mask canvas.
@@ -217,6 +239,7 @@ class SGDD:
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
             unconditional: Ignore the vectors and write under the null condition (a control).
+            explain: Say how sure each token was (`Generation.details`).
             on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
 
         Returns:
@@ -248,17 +271,19 @@ class SGDD:
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
         z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
         requests = self._requests(z, lengths, candidates * shortlist, num_samples, seed)
-        ids = self._write(decoder, z, requests, on_event)
+        traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None = {} if explain else None
+        ids = self._write(decoder, z, requests, on_event, traces)
         not_encoded: NotEncoded = {}
         if shortlist > 1:
             kept, not_encoded = select_shortlist(self.model, e, requests, ids, candidates)
             requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
         if candidates == 1 and not score and not refine:
             texts = self.tokenizer.decode_batch(ids)
-            return [
+            written = [
                 Generation(text, tuple(tokens), request.row, request.seed)
                 for text, tokens, request in zip(texts, ids, requests, strict=True)
             ]
+            return self._explained(decoder, z, written, traces)
         scorer = EncoderScorer(self.encoder, self.tokenizer, e)
         best = best_of_n(
             scorer, [request.row for request in requests], [request.seed for request in requests], ids
@@ -268,11 +293,11 @@ class SGDD:
                 decoder,
                 e,
                 keep_length=lengths is not None,
-                on_step=lambda steps: self._on_step(on_event, steps),
+                on_step=lambda steps: self._on_step(on_event, steps, ()),
             )
             propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
             best = refine_candidates(best, refine, propose, scorer, on_event)
-        return [_generation(candidate) for candidate in best]
+        return self._explained(decoder, z, [_generation(candidate) for candidate in best], traces)
 
     def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""
@@ -299,25 +324,75 @@ class SGDD:
         ]
 
     def _write(
-        self, decoder: Decoder, z: Tensor, requests: Sequence[DecodeRequest], on_event: Listener
+        self,
+        decoder: Decoder,
+        z: Tensor,
+        requests: Sequence[DecodeRequest],
+        on_event: Listener,
+        traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None,
     ) -> list[list[int]]:
-        """Token ids of each request; where a length repeats, tokens are drawn."""
+        """Token ids of each request; where a length repeats, tokens are drawn. Traces by row, seed and tokens."""
         ids: dict[int, list[int]] = {}
         for repeats, of_length in ((False, decoder), (True, decoder.resampling())):
             indices = [i for i, request in enumerate(requests) if (request.stream > 0) == repeats]
-            on_step = self._on_step(on_event, of_length.sampling.steps)
-            written = of_length.decode(z, [requests[i] for i in indices], on_step)
+            asked, found = [requests[i] for i in indices], dict[int, TokenTrace]()
+            on_step = self._on_step(on_event, of_length.sampling.steps, [request.row for request in asked])
+            written = of_length.decode(z, asked, on_step, None if traces is None else found.__setitem__)
             ids.update(zip(indices, written, strict=True))
+            if traces is not None:
+                for number, trace in found.items():
+                    traces.setdefault((asked[number].row, asked[number].seed, tuple(written[number])), trace)
         return [ids[i] for i in range(len(requests))]
 
-    def _on_step(self, on_event: Listener, num_steps: int) -> OnStep | None:
-        """What reports the canvases of each denoising step to the listener; None where nobody listens."""
+    def _explained(
+        self,
+        decoder: Decoder,
+        z: Tensor,
+        generations: list[Generation],
+        traces: Mapping[tuple[int, int, tuple[int, ...]], TokenTrace] | None,
+    ) -> list[Generation]:
+        """The generations with their `details`, if traces were kept."""
+        if traces is None:
+            return generations
+        found = [traces.get((item.row, item.seed, item.tokens)) for item in generations]
+        changed = [item for item, trace in zip(generations, found, strict=True) if trace is None]
+        log_probs = iter(
+            decoder.token_log_probs(z, [item.row for item in changed], [item.tokens for item in changed])
+        )
+        explained = []
+        for item, trace in zip(generations, found, strict=True):
+            pieces = map(self.tokenizer.piece, item.tokens)
+            if trace is None:
+                details = tuple(
+                    WrittenToken(piece, p, None, None)
+                    for piece, p in zip(pieces, next(log_probs).exp().tolist(), strict=True)
+                )
+            else:
+                certainty = zip(
+                    pieces,
+                    trace.log_prob.exp().tolist(),
+                    trace.entropy.tolist(),
+                    trace.step.tolist(),
+                    strict=True,
+                )
+                details = tuple(WrittenToken(*each) for each in certainty)
+            explained.append(replace(item, details=details))
+        return explained
+
+    def _on_step(self, on_event: Listener, num_steps: int, rows: Sequence[int]) -> OnStep | None:
+        """What reports the canvases of each denoising step to the listener; None where nobody listens.
+
+        Args:
+            on_event: The listener.
+            num_steps: Steps in all.
+            rows: The vector's index of each canvas, where it is known.
+        """
         if on_event is ignore:
             return None
 
-        def report(step: int, _: Sequence[int], canvases: Sequence[list[int]]) -> None:
+        def report(step: int, indices: Sequence[int], canvases: Sequence[list[int]]) -> None:
             texts = tuple(self.tokenizer.show_canvas(tokens) for tokens in canvases)
-            on_event(CanvasChanged(step, num_steps, texts))
+            on_event(CanvasChanged(step, num_steps, texts, tuple(rows[i] for i in indices) if rows else ()))
 
         return report
 
