@@ -1,6 +1,6 @@
 """Rows of any kind as batches of vectors: the numbers are checked for kind and width, rows without a vector noted."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,6 +87,8 @@ def batches_of(
     if kept or left_out:
         yield batch()
     if fault is not None:
+        if isinstance(iterator, Generator):
+            iterator.close()  # or the traceback would keep a connection open that it holds
         raise fault
 
 
