@@ -291,6 +291,9 @@ def test_options_that_a_file_has_no_use_for_are_refused(tmp_path):
         (write_npz, "where"),
         (write_jsonl, "where"),
         (write_csv, "where"),
+        (write_npy, "table"),
+        (write_parquet, "table"),
+        (write_jsonl, "table"),
     ):
         with pytest.raises(VectorSourceError, match="was given"):
             open_vectors(write(tmp_path), ReadOptions(**{option: "x"}))

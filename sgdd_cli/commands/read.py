@@ -28,8 +28,8 @@ def read(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A file, folder or URL with vectors; `-` for standard input, `hf:owner/name` for a data set of the "
-            "hub, KIND:WHERE to choose the kind of source.",
+            help="A file, folder or URL with vectors, or a database; `-` for standard input, `hf:owner/name` for a "
+            "data set of the hub, KIND:WHERE to choose the kind of source.",
         ),
     ],
     column: Annotated[
@@ -49,6 +49,10 @@ def read(
         typer.Option(
             "--where", metavar="CONDITION", help='Rows to read, in the store\'s language: "year >= 2020".'
         ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        _column("--table", "The table or collection of a database. Default: the only one."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read the first rows only.")] = None,
     sample: Annotated[
@@ -86,6 +90,7 @@ def read(
             text_column=text_column,
             id_column=ids,
             where=where,
+            table=table,
             width=writing.model.info.model.embedding_dim,
         ),
     )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.columns import Columns, choose_columns, describe
 from sgdd_engine.vectors.rows import as_float32, same_width
-from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors, refuse_options
 
 Tables = Iterable["pa.RecordBatch | pa.Table"]
 
@@ -49,6 +49,7 @@ def open_tables(
     Raises:
         VectorSourceError: no such column, or several that may be meant.
     """
+    refuse_options(options, name, "table")
     types = dict(_fields(schema))
     lists = {column: _width(kind) for column, kind in types.items() if _is_vector(kind)}
     if options.column is None and len(lists) > 1 and None in lists.values():

@@ -35,7 +35,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         VectorSourceError: there is no such file, or it has no such columns.
     """
     name = f"Table `{where}`"
-    refuse_options(options, name, "where")
+    refuse_options(options, name, "where", "table")
     if not Path(where).exists():
         raise VectorSourceError(f"There is no file `{where}`.", "Check the name.")
     lines = (line + "\n" for _, line in read_lines(Path(where), f"`{where}`", MAX_ROW))

@@ -46,7 +46,7 @@ def open_lines(name: str, lines: Iterable[tuple[int, str]], options: ReadOptions
     Raises:
         VectorSourceError: the first rows hold no vector under such a key.
     """
-    refuse_options(options, name, "where")
+    refuse_options(options, name, "where", "table")
     rows = _parse(name, lines)
     head: list[tuple[int, Any]] = []
     found: dict[str, Any] | None = None

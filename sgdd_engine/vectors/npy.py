@@ -23,7 +23,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         VectorSourceError: there is no such file, it is damaged, or holds something else.
     """
     name = f"NumPy file `{where}`"
-    refuse_options(options, name, "column", "text_column", "id_column", "group_column", "where")
+    refuse_options(options, name, "column", "text_column", "id_column", "group_column", "where", "table")
     rows = len(_load(name, where))
     return OpenSource(name, rows, (), _batches(name, where, rows, options.batch_rows))
 

@@ -40,7 +40,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         VectorSourceError: there is no such file, it is damaged, or has no such array.
     """
     name = f"NumPy archive `{where}`"
-    refuse_options(options, name, "where")
+    refuse_options(options, name, "where", "table")
     try:
         with zipfile.ZipFile(where) as archive:
             keys = [key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy")]

@@ -23,7 +23,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - loads torch
 
     name = f"Safetensors file `{where}`"
-    refuse_options(options, name, "text_column", "id_column", "group_column", "where")
+    refuse_options(options, name, "text_column", "id_column", "group_column", "where", "table")
     if not Path(where).is_file():
         raise VectorSourceError(f"There is no file `{where}`.", "Check the name.")
     try:

@@ -44,6 +44,7 @@ class ReadOptions:
         id_column: The one that identifies rows; by default one of `columns.ID_NAMES`, else rows are numbered from 0.
         group_column: The one by whose values vectors are averaged.
         where: Which rows, in the language of the store.
+        table: The table or collection of a database; by default the only one.
         batch_rows: Rows of a batch at most; memory grows with it, and results do not depend on it.
         width: Numbers of a vector that the model reads; tells the column where several hold vectors.
     """
@@ -53,6 +54,7 @@ class ReadOptions:
     id_column: str | None = None
     group_column: str | None = None
     where: str | None = None
+    table: str | None = None
     batch_rows: int = 1024
     width: int | None = None
 
@@ -97,7 +99,9 @@ _FLAGS = {
     "id_column": "--ids",
     "group_column": "--mean-by",
     "where": "--where",
+    "table": "--table",
 }
+_REASONS = {"where": "has no query language", "table": "has no tables"}
 
 
 def refuse_options(options: ReadOptions, name: str, *fields: str) -> None:
@@ -114,7 +118,7 @@ def refuse_options(options: ReadOptions, name: str, *fields: str) -> None:
     for field in fields:
         if getattr(options, field) is None:
             continue
-        why = "has no query language" if field == "where" else "has no columns to choose"
+        why = _REASONS.get(field, "has no columns to choose")
         raise VectorSourceError(
             f"{name} {why}, and {_FLAGS[field]} was given.", f"Leave {_FLAGS[field]} out."
         )
