@@ -18,6 +18,7 @@ from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
 from sgdd_engine.vectors.selection import join
 
+ROOT = Path(__file__).parents[1]
 LAW = [number for number in NUMBERS if number % 2]
 
 
@@ -187,6 +188,22 @@ def test_reading_changes_no_row_of_chroma(made):
     # Its client notes each opening there; there is no way to open it that does not.
     assert {name for name in before | after if before.get(name) != after.get(name)} == {"acquire_write"}
     assert "client writes" in opened.notes[0]
+
+
+@pytest.mark.offline_encoder
+def test_the_example_writes_the_same_texts_from_every_store(tmp_path, postgres, capfd):
+    spec = importlib.util.spec_from_file_location("vector_stores", ROOT / "examples" / "vector_stores.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    stores.run_sql(postgres, "DROP TABLE IF EXISTS docs")
+    example.main(tmp_path / "stores", postgres)
+    stores.run_sql(postgres, "DROP TABLE sentences")
+    lines = capfd.readouterr().out.splitlines()
+    commands = [line for line in lines if line.startswith("sgdd read ")]
+    compared = [line for line in lines if line.endswith("; the texts of the Parquet file")]
+    sentences = [line for line in lines if "  →  " in line]
+    assert (len(commands), len(compared), len(sentences)) == (6, 6, example.SHOWN)
+    assert len(lines) == 6 + 6 + example.SHOWN  # no client writes to standard output
 
 
 # --- which table, which column --------------------------------------------------------------------------
@@ -472,9 +489,7 @@ def test_rows_of_llm_without_text_vector_or_with_a_broken_one(tmp_path):
     assert next(batches).ids == IDS
     with pytest.raises(VectorSourceError, match="row d is no sequence of float32"):
         next(batches)
-    assert open_vectors(path, ReadOptions(table="docs")).notes == (
-        "llm made these vectors with the model given.",
-    )
+    assert open_vectors(path, ReadOptions(table="docs")).name.endswith("docs, vectors of the model given")
 
 
 def test_another_sqlite_file_is_told_apart(tmp_path):

@@ -70,9 +70,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         texts=has_texts,
         groups=options.group_column is not None,
     )
-    return OpenSource(
-        name, rows, (f"llm made these vectors with the model {model}.",) if model else (), batches
-    )
+    return OpenSource(f"{name}, vectors of the model {model}", rows, (), batches)
 
 
 @contextmanager

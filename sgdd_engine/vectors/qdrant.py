@@ -24,6 +24,8 @@ _FILE = "meta.json"
 _PORTS = (6333, 6334)
 # Points whose payloads are looked at for the keys that there are.
 _SAMPLED = 100
+# From here on its client advises against a local folder (`LARGE_DATA_THRESHOLD`).
+_MANY = 20_000
 # How the only vector of a collection without named vectors is called.
 _UNNAMED = "vector"
 
@@ -41,7 +43,8 @@ def open(where: str, options: ReadOptions) -> OpenSource:
 
     Texts, ids and groups are keys of the payload, `a.b` inside others; `where` is `key=value`, or a Qdrant filter as
     JSON (https://qdrant.tech/documentation/concepts/filtering/). A key for a server stands in the URL:
-    `https://KEY@host:6333`.
+    `https://KEY@host:6333`. A server is read in pages; a local folder is loaded by the client as a whole, and locked
+    for other processes.
 
     Raises:
         VectorSourceError: there is no such folder, server, collection, vector or key; another process has the folder
@@ -71,8 +74,10 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     notes = []
     if columns.vector in cosine and not local:
         notes.append("Qdrant scales the vectors of a collection with cosine distance to unit length.")
-    if local:
-        notes.append("Qdrant's client loads a local folder into memory as a whole.")
+    if local and rows > _MANY:
+        notes.append(
+            "Qdrant's client loads a local folder into memory as a whole; a server is read in pages."
+        )
     batches = batches_of(
         _rows(client, table, condition, columns, unnamed, name, options),
         name,
