@@ -431,6 +431,40 @@ def test_texts_and_ids_may_be_metadata_of_chroma(made):
     assert everything(made["chroma"], text_column="document").texts == TEXTS
 
 
+@pytest.mark.offline_encoder
+def test_chroma_makes_the_vectors_of_the_offline_encoder(tmp_path):
+    """All of Chroma's default function but its ONNX file, which it downloads: the official weights are in its place."""
+    import torch
+    from chromadb.utils.embedding_functions.onnx_mini_lm_l6_v2 import ONNXMiniLM_L6_V2
+    from transformers import BertModel
+
+    from sgdd_engine import SGDD
+    from sgdd_engine.mini import SENTENCES
+    from sgdd_engine.text.offline import minilm_folder
+
+    network = BertModel.from_pretrained(minilm_folder()).eval()
+
+    class Session:
+        @torch.no_grad()
+        def run(self, _, inputs):
+            inputs = {name: torch.from_numpy(values) for name, values in inputs.items()}
+            return [network(**inputs).last_hidden_state.numpy()]
+
+    class Default(ONNXMiniLM_L6_V2):
+        DOWNLOAD_PATH = tmp_path
+        model = Session()
+
+        def _download_model_if_not_exists(self):
+            (tmp_path / self.EXTRACTED_FOLDER_NAME).mkdir()
+            tokenizer = (minilm_folder() / "tokenizer.json").read_bytes()
+            (tmp_path / self.EXTRACTED_FOLDER_NAME / "tokenizer.json").write_bytes(tokenizer)
+
+    sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
+    texts = [*sentences[:16], " ".join(sentences[:60])]  # the last one is longer than the encoder reads
+    expected = SGDD.from_pretrained("mini", "cpu").encode(texts).numpy()
+    np.testing.assert_allclose(np.stack(Default()(texts)), expected, atol=1e-6)
+
+
 def test_a_chroma_folder_of_another_version_is_not_converted(tmp_path):
     folder = Path(stores.chroma(tmp_path))
     database = sqlite3.connect(folder / "chroma.sqlite3")
