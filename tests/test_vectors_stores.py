@@ -378,6 +378,16 @@ def test_a_server_that_dies_in_between_loses_nothing_that_was_read(postgres):
     assert everything(postgres).ids == IDS
 
 
+def test_a_reader_may_take_longer_than_a_server_waits(postgres):
+    stores.pgvector(postgres)
+    batches = read_vectors(
+        f"{postgres}&options=-c%20idle_in_transaction_session_timeout%3D1000", batch_rows=5
+    )
+    assert next(batches).ids == IDS[:5]
+    stores.run_sql(postgres, "SELECT pg_sleep(1.5)")
+    assert join(list(batches)).ids == IDS[5:]
+
+
 def test_a_closed_reading_leaves_no_connection_behind(postgres):
     import psycopg
 
@@ -406,6 +416,31 @@ def test_a_password_is_in_no_message(postgres):
 
 
 # --- Chroma and Qdrant ----------------------------------------------------------------------------------
+
+
+def test_tenant_and_database_of_a_chroma_server_stand_in_the_url(chroma_url):
+    import chromadb
+    from chromadb.config import Settings
+
+    url = chroma_url.removeprefix("chroma:")
+    with pytest.raises(VectorSourceError, match="mine"):
+        open_vectors(f"chroma:{url}/mine/notes")
+    port = int(url.rpartition(":")[2])
+    admin = chromadb.AdminClient(
+        Settings(
+            chroma_api_impl="chromadb.api.fastapi.FastAPI",
+            chroma_server_host="127.0.0.1",
+            chroma_server_http_port=port,
+            anonymized_telemetry=False,
+        )
+    )
+    admin.create_tenant("mine")
+    admin.create_database("notes", "mine")
+    place = {"tenant": "mine", "database": "notes", "settings": Settings(anonymized_telemetry=False)}
+    with chromadb.HttpClient("127.0.0.1", port, **place) as client:
+        client.create_collection("own", embedding_function=None).add("a", embeddings=[[1.0, 2.0]])
+    found = everything(f"chroma:{url}/mine/notes")
+    assert (found.ids, found.vectors.tolist(), found.texts) == (["a"], [[1, 2]], None)
 
 
 def test_a_chroma_server_that_dies_in_between_loses_nothing_that_was_read(tmp_path):
@@ -636,8 +671,13 @@ def test_stores_are_known_by_their_files_and_addresses(made):
     places = {kind: where for kind, where in made.items() if kind != "parquet"} | {
         "pgvector": "postgres://localhost/x",
     }
-    places_of_servers = {"chroma": "http://localhost:8000", "qdrant": "https://x.cloud.qdrant.io:6333"}
-    for expected, where in [*places.items(), *places_of_servers.items()]:
+    servers = [
+        ("chroma", "http://localhost:8000"),
+        ("chroma", "https://KEY@api.trychroma.com/t/d"),
+        ("qdrant", "http://localhost:6333"),
+        ("qdrant", "https://KEY@x.cloud.qdrant.io"),
+    ]
+    for expected, where in [*places.items(), *servers]:
         assert [name for name, kind in kinds.items() if kind.matches(where)] == [expected]
 
 

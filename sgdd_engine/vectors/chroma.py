@@ -31,9 +31,9 @@ _WRITES = "Chroma's client writes to a folder that it opens (a lock, index files
 
 
 def matches(where: str) -> bool:
-    """Folders that hold `chroma.sqlite3`, and URLs with Chroma's port 8000."""
+    """Folders that hold `chroma.sqlite3`, and URLs with Chroma's port 8000 or of its cloud."""
     if where.startswith(("http://", "https://")):
-        return f":{_PORT}" in urlsplit(where).netloc
+        return urlsplit(where).netloc.endswith((f":{_PORT}", ".trychroma.com"))
     return (Path(where) / _FILE).is_file()
 
 
@@ -41,7 +41,8 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     """A collection, in Chroma's order (that of insertion).
 
     Texts are the documents, or a key of the metadata; `where` is `key=value` on the metadata, or one of Chroma's
-    filters as JSON. A key for a server stands in the URL: `https://KEY@host:8000`.
+    filters as JSON. A key for a server stands in the URL, and so do tenant and database where they are not the
+    default ones: `https://KEY@api.trychroma.com/TENANT/DATABASE`.
 
     Chroma has no mode for reading only. When its client opens a folder, it adds a row to its table `acquire_write`,
     and writes the index files of collections smaller than `hnsw:sync_threshold` anew; rows are not changed, and a
@@ -100,12 +101,14 @@ def _client(url: str, secret: str | None, name: str) -> Iterator[Any]:
             client = chromadb.PersistentClient(url, settings)
         else:
             parts = urlsplit(url)
+            place = dict(zip(("tenant", "database"), filter(None, parts.path.split("/")), strict=False))
             client = chromadb.HttpClient(
                 parts.hostname or "localhost",
                 parts.port or (443 if parts.scheme == "https" else _PORT),
                 ssl=parts.scheme == "https",
                 headers={"X-Chroma-Token": secret} if secret else None,
                 settings=Settings(anonymized_telemetry=False),
+                **place,
             )
         with client:
             yield client

@@ -124,6 +124,8 @@ def _connection(psycopg: Any, where: str, name: str) -> Iterator[Any]:  # noqa: 
         ) from error
     try:
         connection.read_only = True
+        # Writing the texts of a batch takes longer than a server may wait for the next command.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         # Otherwise a scan of a large table may begin in its middle, where another one just is.
         connection.execute("SET LOCAL synchronize_seqscans = off")
         yield connection

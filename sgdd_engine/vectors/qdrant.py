@@ -24,6 +24,8 @@ _FILE = "meta.json"
 _PORTS = (6333, 6334)
 # Points whose payloads are looked at for the keys that there are.
 _SAMPLED = 100
+# Until a page of many wide vectors is there; the client gives up after 5.
+_SECONDS = 60
 # From here on its client advises against a local folder (`LARGE_DATA_THRESHOLD`).
 _MANY = 20_000
 # How the only vector of a collection without named vectors is called.
@@ -43,8 +45,8 @@ def open(where: str, options: ReadOptions) -> OpenSource:
 
     Texts, ids and groups are keys of the payload, `a.b` inside others; `where` is `key=value`, or a Qdrant filter as
     JSON (https://qdrant.tech/documentation/concepts/filtering/). A key for a server stands in the URL:
-    `https://KEY@host:6333`. A server is read in pages; a local folder is loaded by the client as a whole, and locked
-    for other processes.
+    `https://KEY@host:6333`. A server is read in pages, and scales vectors of a collection with cosine distance to unit
+    length when they are added; a local folder is loaded by the client as a whole, and locked for other processes.
 
     Raises:
         VectorSourceError: there is no such folder, server, collection, vector or key; another process has the folder
@@ -58,7 +60,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         found = sorted(collection.name for collection in client.get_collections().collections)
         table = choose_table(found, options.table, name)
         name = f"{name}, collection {table}"
-        vectors, cosine, unnamed = _vectors(client.get_collection(table).config.params.vectors)
+        vectors, unnamed = _vectors(client.get_collection(table).config.params.vectors)
         condition = _filter(options.where)
         sample, _ = client.scroll(table, condition, limit=_SAMPLED, with_payload=True)
         payload = keys_of([point.payload for point in sample])
@@ -72,8 +74,6 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     # `id` of a payload may be anything; the id of a point is the row's, unless another key is named.
     columns = Columns(columns.vector, columns.text, options.id_column, columns.group)
     notes = []
-    if columns.vector in cosine and not local:
-        notes.append("Qdrant scales the vectors of a collection with cosine distance to unit length.")
     if local and rows > _MANY:
         notes.append(
             "Qdrant's client loads a local folder into memory as a whole; a server is read in pages."
@@ -106,19 +106,20 @@ def _client(url: str, secret: str | None, name: str) -> Any:  # noqa: ANN401 - a
             if local:
                 return QdrantClient(path=url)
             port = urlsplit(url).port or _PORTS[0]
-            return QdrantClient(url=url, port=port, api_key=secret, check_compatibility=False)
+            return QdrantClient(
+                url=url, port=port, api_key=secret, timeout=_SECONDS, check_compatibility=False
+            )
     except Exception as error:  # as in `open`
         raise _unreadable(name, error) from error
 
 
-def _vectors(params: Any) -> tuple[dict[str, int | None], set[str], bool]:  # noqa: ANN401 - models of the client
-    """Widths of a collection's vectors by name, those under cosine distance, and whether the only one has no name."""
+def _vectors(params: Any) -> tuple[dict[str, int | None], bool]:  # noqa: ANN401 - models of the client
+    """Widths of a collection's vectors by name, and whether the only one has no name."""
     unnamed = not isinstance(params, dict)
     named = {_UNNAMED: params} if unnamed else params
     # A multivector is a matrix: one vector for each token of a text.
     single = {key: vector for key, vector in named.items() if vector.multivector_config is None}
-    cosine = {key for key, vector in single.items() if str(vector.distance.value) == "Cosine"}
-    return {key: int(vector.size) for key, vector in single.items()}, cosine, unnamed
+    return {key: int(vector.size) for key, vector in single.items()}, unnamed
 
 
 def _filter(where: str | None) -> Any:  # noqa: ANN401 - a model of the client
