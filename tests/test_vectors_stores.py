@@ -264,6 +264,20 @@ def test_of_several_collections_one_is_named(tmp_path):
 UUID = "8e1f0d1c-94a5-4c2c-9c0f-7d6b6a0d8f11"
 
 
+def test_null_vectors_and_half_precision_of_lance(tmp_path):
+    import lancedb
+    import pyarrow as pa
+
+    vectors = pa.array([[1.5, 2.0], None, [3.0, 0.1], None], pa.list_(pa.float16(), 2))
+    lancedb.connect(tmp_path / "l").create_table("t", pa.table({"v": vectors, "n": [1, 2, 3, 4]}))
+    found = everything(tmp_path / "l", batch_rows=3)
+    assert (found.ids, found.left_out) == (["0", "2"], ("1", "3"))
+    np.testing.assert_array_equal(found.vectors, np.float32(np.float16([[1.5, 2.0], [3.0, 0.1]])))
+    assert everything(tmp_path / "l", where="n > 1", id_column="n").ids == ["3"]
+    with pytest.raises(VectorSourceError, match=r"there are v \(2 numbers\), n"):
+        open_vectors(str(tmp_path / "l"), ReadOptions(column="w"))
+
+
 def test_a_lance_folder_names_its_table_itself(made):
     assert everything(Path(made["lancedb"]) / "docs.lance").ids == IDS
 
@@ -408,11 +422,18 @@ def test_a_closed_reading_leaves_no_connection_behind(postgres):
         assert left == 0
 
 
-def test_a_password_is_in_no_message(postgres):
-    with pytest.raises(VectorSourceError, match="cannot be reached") as error:
-        open_vectors("postgresql://anna:secret@127.0.0.1:1/mine")
-    assert "secret" not in str(error.value)
-    assert "`mine` on 127.0.0.1" in error.value.message
+@pytest.mark.parametrize(
+    "source",
+    [
+        "postgresql://anna:secret@127.0.0.1:1/mine",
+        "chroma:http://secret@127.0.0.1:1",
+        "qdrant:http://secret@127.0.0.1:1",
+    ],
+)
+def test_a_password_is_in_no_message(source):
+    with pytest.raises(VectorSourceError, match=r"127\.0\.0\.1.* cannot be (reached|read)") as error:
+        open_vectors(source)
+    assert "secret" not in error.value.message + str(error.value.hint)
 
 
 # --- Chroma and Qdrant ----------------------------------------------------------------------------------
