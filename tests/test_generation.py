@@ -122,12 +122,12 @@ def test_each_token_can_say_how_sure_it_was(model, few, options):
         one = model.generate(
             model.encode(few[:1]), sampling=SamplingConfig(steps=1, cfg=1.0), explain=True, lengths=4
         )[0]
-        z = model.model.latent(model.encode(few[:1])).z
         canvas = torch.full((1, 4), model.info.model.vocabulary.mask_id)
         with torch.inference_mode():
+            z = model.model.latent(model.encode(few[:1])).z
             hidden = model.model.hidden(canvas, torch.ones(1), model.model.condition(z))[0]
             logits = model.model.head.logits(hidden)
-        logits[:, [*model.tokenizer.special_ids]] = -1e4
+            logits[:, [*model.tokenizer.special_ids]] = -1e4
         expected = logits.softmax(-1).gather(1, torch.tensor(one.tokens)[:, None]).squeeze(1)
         assert [token.probability for token in one.details] == pytest.approx(expected.tolist(), abs=1e-4)
 
