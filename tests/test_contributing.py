@@ -21,7 +21,7 @@ from sgdd_engine.data.formats import without_ending
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
-from sgdd_engine.diffusion import position_rules, schedule, times
+from sgdd_engine.diffusion import guidance, position_rules, schedule, times
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import training_times
@@ -45,6 +45,7 @@ REGISTRIES = (
     schedule.SCHEDULES,
     times.TIMES,
     position_rules.POSITION_RULES,
+    guidance.GUIDANCE_SCHEDULES,
     refinement.PROPOSERS,
     source_registry.SOURCES,
     formats.FORMATS,
@@ -96,7 +97,7 @@ def model(tiny_encoder, sentences):
 
 def test_there_is_a_recipe_for_everything_that_people_add():
     assert MODULES.keys() == {
-        *("schedule", "times", "position_rule", "proposal"),
+        *("schedule", "times", "position_rule", "guidance_schedule", "proposal"),
         *("source", "vector_source", "pooling", "metric", "commands"),
     }
 
@@ -134,8 +135,8 @@ def test_a_schedule_and_times_train_a_model(installed):
     assert losses[-1] < losses[0]
 
 
-def test_a_position_rule_writes_from_left_to_right(installed):
-    sampling = SamplingConfig(cfg=1.0, steps=4, position_rule="left_to_right")
+def test_a_position_rule_writes_from_right_to_left(installed):
+    sampling = SamplingConfig(cfg=1.0, steps=4, position_rule="right_to_left")
     check_choices(sampling, "sample")
     assert not sampling.stochastic, "every seed writes the same"
     canvases = []
@@ -145,8 +146,16 @@ def test_a_position_rule_writes_from_left_to_right(installed):
     )
     written = [[token != decoder.mask_id for token in canvas] for canvas in canvases]
     assert len(written) == 4
-    assert all(row == sorted(row, reverse=True) for row in written)  # a prefix, then masks
+    assert all(row == sorted(row) for row in written)  # masks, then what is written
     assert [sum(row) for row in written] == sorted({sum(row) for row in written})
+
+
+def test_a_guidance_schedule_fades(installed):
+    sampling = SamplingConfig(cfg=3.0, guidance_schedule="fading:speed=2")
+    written = torch.tensor([0.0, 0.5, 1.0])
+    fading = guidance.GUIDANCE_SCHEDULES.build(sampling.guidance_schedule)
+    torch.testing.assert_close(fading.weight(sampling.cfg, written), torch.tensor([3.0, 1.5, 1.0]))
+    assert bound(tiny_model(), sampling).decode(latents(1), [DecodeRequest(0, 4, 0, 0)])
 
 
 def test_a_proposal_brings_candidates_closer(installed, model, sentences):
@@ -248,7 +257,7 @@ def test_plugins_lists_what_the_package_adds(site):
 def test_the_command_line_takes_the_settings_of_the_recipes(site):
     settings = re.findall(r"--set ((?:diffusion|sample)\.\S+?)[`. ]", TEXT)
     assert {setting.partition("=")[0] for setting in settings} == {
-        *("diffusion.schedule", "diffusion.times", "sample.position_rule")
+        *("diffusion.schedule", "diffusion.times", "sample.position_rule", "sample.guidance_schedule")
     }
     chosen = dict(setting.split("=", 1) for setting in settings)
     shown = sgdd(site, "config", "show", "--toml", *(word for s in settings for word in ("--set", s)))
