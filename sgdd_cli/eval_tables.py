@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from sgdd_engine.evaluation.diversity import Diversity, WordFigures
     from sgdd_engine.evaluation.latent import LatentFigures
     from sgdd_engine.evaluation.report import EvaluationReport
+    from sgdd_engine.evaluation.sampler_comparison import SamplerPoint
 
 _MARKS = {True: "ok", False: "!", None: "?"}
 _BY_CONDITION = ("exact_match", "token_f1", "set_f1", "bleu", "chrf", "cosine", "retrieval_top1")
 _BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
+_BY_SAMPLER = ("token_f1", "bleu", "cosine")
 _BY_WEIGHT = ("token_f1", "cosine", "bleu", "repetition")
 
 
@@ -36,6 +38,26 @@ def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
     emit("")
     for verdict in report.verdicts:
         emit(f"{_MARKS[verdict.ok]:<3}{verdict.sentence}")
+
+
+def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: str) -> None:
+    """Print what ways of sampling cost and bring; those that pay are marked."""
+    emit(f"{checkpoint}: {sentences:,} sentences from a full mask")
+    changed = list(points[0].changes)
+    heads = [*(_head(name, ("token_f1", "cosine")) for name in _BY_SAMPLER), "positions", "ms"]
+    table = new_table("", *changed, *heads, numbers=heads)
+    for point in points:
+        table.add_row(
+            "*" if point.efficient else "",
+            *(f"{value:g}" if isinstance(value, float) else str(value) for value in point.changes.values()),
+            *(_cell(name, point.figures[name], ("token_f1", "cosine")) for name in _BY_SAMPLER),
+            f"{point.positions_read:,.0f}",
+            f"{1000 * point.seconds:,.0f}",
+        )
+    emit_table(table)
+    emit(
+        "* no other way writes better for as few positions that the decoder reads; ms: processor time a sentence."
+    )
 
 
 def _headline(report: "EvaluationReport", checkpoint: str) -> str:

@@ -511,6 +511,55 @@ def test_eval_shows_the_controls_and_judges(workplace):
     assert report["by_mask_ratio"][-1]["masked"] == "100"
 
 
+def test_eval_compares_ways_of_sampling(workplace):
+    arguments = ["eval", workplace, "--limit", 4, "--device", "cpu"]
+    vary = [
+        "--vary",
+        "sample.steps=1,2",
+        "--vary",
+        "sample.guidance_schedule=constant,interval:start=0,end=0.5",
+    ]
+    out, _ = call(*arguments, *vary, "--cfg", 2, "--json")
+    found = json.loads(out)
+    assert found["sentences"] == 4
+    assert [tuple(point["changes"].values()) for point in found["points"]] == [
+        (1, "constant"),
+        (1, "interval:start=0,end=0.5"),
+        (2, "constant"),
+        (2, "interval:start=0,end=0.5"),
+    ]
+    read = [point["positions_read"] for point in found["points"]]
+    assert read[0] == read[1], "a single step begins with nothing written"
+    assert read[0] < read[2]
+    assert read[3] <= read[2]
+    for point in found["points"]:
+        f1 = point["figures"]["token_f1"]["mean"]
+        beaten = any(
+            other["figures"]["token_f1"]["mean"] >= f1 and other["positions_read"] < point["positions_read"]
+            for other in found["points"]
+        )
+        assert not (point["efficient"] and beaten)
+    assert any(point["efficient"] for point in found["points"])
+    out, _ = call(*arguments, *vary[:2])
+    lines = [line.split() for line in out.splitlines()]
+    assert next(line[1] for line in lines if line[:1] == ["*"] and line[1].isdigit()) == "1"
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ("sample.steps", "names no values"),
+        ("sample.steps=0", "must be at least 1"),
+        ("train.max_steps=1,2", "only settings of the sampler"),
+        ("sample.stps=1", "sample.steps"),
+    ],
+)
+def test_ways_of_sampling_that_cannot_be_compared(workplace, vary, message):
+    with pytest.raises(ConfigError) as caught:
+        call("eval", workplace, "--vary", vary)
+    assert message in f"{caught.value} {caught.value.hint}"
+
+
 def test_eval_finds_a_guidance_weight_records_it_and_writes_a_page(workplace):
     arguments = ["--limit", 4, "--find-cfg", "--set", "eval.diversity_samples=0", "--device", "cpu"]
     out, err = call("eval", workplace, *arguments, "--report", "reports/page.html")

@@ -1,8 +1,9 @@
 """`sgdd eval`: how much of the meaning comes back, beside the controls."""
 
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,7 @@ from sgdd_cli.flags import (
     device_name,
     setting,
 )
+from sgdd_engine.errors import ConfigError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.mini import MINI
 
@@ -60,6 +62,14 @@ def evaluate(
     candidates: Candidates = None,
     refine: Refine = None,
     shortlist: Shortlist = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=VALUES",
+            help="Compare ways of sampling instead: sample.steps=4,8,16. Several are combined.",
+        ),
+    ] = None,
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
@@ -76,6 +86,8 @@ def evaluate(
     sentence. Verdicts in words come last.
 
     Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
+
+    Example: sgdd eval mini --vary sample.steps=4,8,16 --vary sample.position_rule=confidence,margin
     """
     from sgdd_cli.models import checkpoint_name, load_model, named_encoder  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.settings import DEFAULT, load_settings  # noqa: PLC0415
@@ -96,14 +108,20 @@ def evaluate(
         ],
     )
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
-    from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
+    from sgdd_cli.eval_tables import draw_evaluation, draw_samplers  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.atomic_files import HASHES, check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
+    from sgdd_engine.evaluation.sampler_comparison import compare_samplers  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
     from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
+    varied = _varied(vary or [], files or [], assignments or [])
+    if varied and (page is not None or find_cfg):
+        raise ConfigError(
+            "--vary compares ways of sampling and has no report.", "Leave out --report and --find-cfg."
+        )
     if page is not None:
         check_writable(page, "Name another file with --report.")
     _warn_of_unused(resolved)
@@ -118,6 +136,27 @@ def evaluate(
     sampling = complete_sampling(resolved.given("sample"), model.info)
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
+        if varied:
+            points = compare_samplers(
+                model,
+                text.scored,
+                sampling=sampling,
+                varied=varied,
+                config=_with_generation(resolved),
+                on_event=display,
+            )
+    if varied:
+        found = {
+            "checkpoint": checkpoint_name(folder),
+            "sentences": len(text.scored),
+            "sampling": asdict(sampling),
+            "points": [point.to_dict() for point in points],
+        }
+        emit_json(found, indent=2) if as_json else draw_samplers(
+            points, len(text.scored), checkpoint_name(folder)
+        )
+        return
+    with ProgressDisplay() as display:
         report = run_evaluation(
             model,
             text.scored,
@@ -138,6 +177,26 @@ def evaluate(
         say(f"Report: {page}")
     if report.guidance_search is not None:
         _record(report.guidance_search, folder)
+
+
+def _varied(vary: list[str], files: list[Path], assignments: list[str]) -> dict[str, list[Any]]:
+    """Values by fields of `SamplingConfig`, as `--vary` names them: `sample.steps=4,8,16`.
+
+    A comma before `name=` belongs to the parameters of a name, as in `interval:start=0,end=0.5`.
+    """
+    from sgdd_cli.settings import OPTIONS, load_settings  # noqa: PLC0415 - as above
+
+    varied: dict[str, list[Any]] = {}
+    for text in vary:
+        key, separator, values = text.partition("=")
+        if not separator or not values:
+            raise ConfigError(f"--vary {text} names no values.", "Write --vary sample.steps=4,8,16")
+        for value in re.split(r",(?!\w+=)", values):
+            settings = load_settings(files, [*assignments, f"{key}={value}"]).settings
+            if OPTIONS[key].part != "sample":
+                raise ConfigError(f"--vary {key}: only settings of the sampler can be compared.")
+            varied.setdefault(OPTIONS[key].name, []).append(OPTIONS[key].of(settings))
+    return varied
 
 
 def _with_generation(resolved: "Resolved") -> EvalConfig:

@@ -1,0 +1,131 @@
+"""What ways of sampling cost and bring: every combination of some settings on the same sentences, and which pay."""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.evaluation.bootstrap import Interval, Resampling
+from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.data import EvaluationSet
+from sgdd_engine.evaluation.reconstruction import write
+from sgdd_engine.evaluation.scores import intervals, score
+from sgdd_engine.events import Listener, Notice, ignore
+from sgdd_engine.generation import SGDD
+from sgdd_engine.models.decoder import DenoisingTransformer
+
+
+@dataclass(frozen=True)
+class SamplerPoint:
+    """One way of sampling.
+
+    Attributes:
+        changes: The fields of `SamplingConfig` in which it differs from the others, with their values.
+        figures: Every metric with its interval.
+        positions_read: Positions that the decoder read to write one sentence, anchors and both branches of guidance
+            among them: the arithmetic, which does not depend on the machine.
+        seconds: Processor time of this process for one sentence.
+        efficient: Whether no other point has at least its token F1 for fewer positions, or more for as many.
+    """
+
+    changes: dict[str, Any]
+    figures: dict[str, Interval]
+    positions_read: float
+    seconds: float
+    efficient: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        figures = {name: asdict(value) for name, value in self.figures.items()}
+        return {**asdict(self), "figures": figures}
+
+
+def combinations(sampling: SamplingConfig, varied: Mapping[str, Sequence[Any]]) -> list[SamplingConfig]:
+    """All combinations of the values of some fields, the last field varying fastest.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    return [
+        replace(sampling, **dict(zip(varied, values, strict=True)))
+        for values in itertools.product(*varied.values())
+    ]
+
+
+def compare_samplers(
+    model: SGDD,
+    data: EvaluationSet,
+    *,
+    sampling: SamplingConfig,
+    varied: Mapping[str, Sequence[Any]],
+    config: EvalConfig,
+    on_event: Listener = ignore,
+) -> list[SamplerPoint]:
+    """Write every sentence in every way.
+
+    Args:
+        model: A trained model.
+        data: N ≥ 2 sentences that fit it.
+        sampling: What is not varied.
+        varied: Values by fields of `SamplingConfig`.
+        config: Candidates, rounds of feedback, seed.
+        on_event: Told of progress and of each way's scores.
+
+    Returns:
+        In the order of `combinations`.
+
+    Raises:
+        GenerationError: guidance of a model without a trained null condition.
+    """
+    resampling = Resampling(len(data), config.seed)
+    points = []
+    for way in combinations(sampling, varied):
+        changes = {name: getattr(way, name) for name in varied}
+        name = ", ".join(f"{key}={value}" for key, value in changes.items())
+        positions, started = _Positions(model.model.denoiser), time.process_time()
+        with positions:
+            written = write(model, data, name, config, way, on_event)
+        seconds = time.process_time() - started
+        figures = intervals(score(model, data, written).totals(resampling))
+        point = SamplerPoint(changes, figures, positions.read / len(data), seconds / len(data))
+        points.append(point)
+        on_event(
+            Notice(f"{name}: token F1 {figures['token_f1'].mean:.3f}, cosine {figures['cosine'].mean:.3f}")
+        )
+    return [replace(point, efficient=_is_efficient(point, points)) for point in points]
+
+
+class _Positions:
+    """Counts the positions that a network reads, while it is entered."""
+
+    def __init__(self, denoiser: DenoisingTransformer) -> None:
+        self._denoiser = denoiser
+        self.read = 0
+
+    def __enter__(self) -> None:
+        extra = 2 * self._denoiser.config.anchors
+
+        def count(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+            rows, length = arguments[0].shape
+            self.read += rows * (length + extra)
+
+        self._handle = self._denoiser.register_forward_pre_hook(count)
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+
+def _is_efficient(point: SamplerPoint, others: Sequence[SamplerPoint]) -> bool:
+    def f1(one: SamplerPoint) -> float:
+        return one.figures["token_f1"].mean
+
+    return not any(
+        f1(other) >= f1(point)
+        and other.positions_read <= point.positions_read
+        and (f1(other) > f1(point) or other.positions_read < point.positions_read)
+        for other in others
+    )
