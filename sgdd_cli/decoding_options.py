@@ -88,7 +88,7 @@ class DecodingOptions:
     refine: Refine = None
     shortlist: Shortlist = None
     temperature: Annotated[float | None, setting(SamplingConfig, "temperature")] = None
-    length: Annotated[int | None, setting(GenerationConfig, "length")] = None
+    length: Annotated[str | None, setting(GenerationConfig, "length", metavar="N|A-B")] = None
     seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None
     num_samples: Annotated[int | None, setting(GenerationConfig, "num_samples", "-n")] = None
     watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False

@@ -11,17 +11,18 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.generation.config import GenerationConfig
 
 
-def setting(config: type, field: str, *flags: str) -> Any:  # noqa: ANN401 - Typer's OptionInfo
+def setting(config: type, field: str, *flags: str, metavar: str | None = None) -> Any:  # noqa: ANN401 - Typer's OptionInfo
     """An option for a setting: a field of a configuration dataclass.
 
     Args:
         config: The dataclass.
         field: The name of the field.
         flags: How the option is written; by default as the field, with `-` for `_`.
+        metavar: What its value looks like; by default its type.
     """
     text = next(item for item in dataclasses.fields(config) if item.name == field).metadata["help"]
     sentences = f"{text[0].upper()}{text[1:]}."
-    return typer.Option(*(flags or [f"--{field.replace('_', '-')}"]), help=sentences)
+    return typer.Option(*(flags or [f"--{field.replace('_', '-')}"]), help=sentences, metavar=metavar)
 
 
 ConfigFiles = Annotated[

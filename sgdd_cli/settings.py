@@ -129,7 +129,7 @@ class Option:
             words = "one of " + ", ".join(self.registry.names())
         else:
             names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-            words = next(name for kind, name in names.items() if kind in kinds)
+            words = " or ".join(name for kind, name in names.items() if kind in kinds)
         return f"{words}, or none" if self.optional else words
 
     def of(self, settings: Settings) -> Any:  # noqa: ANN401 - as the option declares

@@ -12,6 +12,7 @@ from sgdd_engine.checkpoint import Checkpoint
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.distributed import CPU
+from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.correct import CorrectionProposer
 from sgdd_engine.generation.decode import Canvas, stream_generator
 from sgdd_engine.generation.guided_denoiser import DraftInput
@@ -21,6 +22,7 @@ from sgdd_engine.models.model import SemanticDecoder
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=4)
 LENGTHS = (5, 7, 5, 3)
+FIXED = [LengthRange(n, n) for n in LENGTHS]
 E_VECTORS = torch.randn(4, EMBEDDING_DIM, generator=generator(7))
 
 
@@ -52,14 +54,14 @@ def noise(count=4):
 
 
 def test_the_first_proposal_is_the_best_guess_and_the_next_ones_are_drawn(model):
-    propose, drafts = proposer(model, keep_length=True), drafts_of()
+    propose, drafts = proposer(model, lengths=FIXED), drafts_of()
     first = propose(drafts, noise())
     assert [len(tokens) for tokens in first] == list(LENGTHS)
-    assert first == proposer(model, keep_length=True)(drafts, [stream_generator(9) for _ in drafts])
+    assert first == proposer(model, lengths=FIXED)(drafts, [stream_generator(9) for _ in drafts])
     assert propose(drafts, noise()) != first
     # Another draft in its place is answered with the best guess again.
     other = drafts_of(seed=20)
-    assert propose(other, noise()) == proposer(model, keep_length=True)(other, noise())
+    assert propose(other, noise()) == proposer(model, lengths=FIXED)(other, noise())
 
 
 def test_drafts_and_their_meanings_change_what_is_proposed(model):
@@ -86,9 +88,10 @@ def test_a_proposal_does_not_depend_on_those_beside_it(model):
         assert alone([draft], [noise()[row]]) == [together[1][row]]
 
 
-def test_lengths_change_by_one_at_most_and_not_where_they_are_kept(model):
-    for keep, allowed in ((True, {0}), (False, {-1, 0, 1})):
-        propose, drafts = proposer(model, keep_length=keep), drafts_of()
+def test_lengths_change_by_one_at_most_and_stay_within_what_is_allowed(model):
+    longer = [LengthRange(n, n + 1) for n in LENGTHS]
+    for lengths, allowed in ((FIXED, {0}), (None, {-1, 0, 1}), (longer, {0, 1})):
+        propose, drafts = proposer(model, lengths=lengths), drafts_of()
         changes = set()
         for seed in range(12):
             written = propose(drafts, [stream_generator(seed + 100 * row) for row in range(4)])

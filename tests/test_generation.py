@@ -74,6 +74,37 @@ def test_a_length_that_is_asked_for_is_kept(model, few):
     for n in (1, 3, model.info.model.max_tokens):
         assert {len(item.tokens) for item in model.generate(vectors, lengths=n)} == {n}
     assert [len(item.tokens) for item in model.generate(vectors[:2], lengths=[4, 7])] == [4, 7]
+    assert model.generate(vectors, lengths="6") == model.generate(vectors, lengths=6)
+
+
+def test_of_a_range_the_likeliest_lengths_are_written(model, few):
+    vectors = model.encode(few)
+    longest = model.info.model.max_tokens
+    likely = model.likely_lengths(model.model.latent(vectors).z, longest).tolist()
+    assert model.generate(vectors, lengths=f"1-{longest}") == model.generate(vectors)
+    for shortest, longest in ((3, 5), (9, 12)):
+        inside = [[n for n in row if shortest <= n <= longest] for row in likely]
+        written = model.generate(vectors, lengths=f"{shortest}-{longest}")
+        assert [len(item.tokens) for item in written] == [row[0] for row in inside]
+    mixed = model.generate(vectors[:2], lengths=["3-5", 9])
+    assert [len(item.tokens) for item in mixed] == [next(n for n in likely[0] if 3 <= n <= 5), 9]
+    # More candidates than lengths: the lengths repeat, and their tokens are drawn.
+    for candidates, refine in ((3, 0), (7, 2)):
+        found = model.generate(vectors, lengths="5-7", candidates=candidates, refine=refine)
+        assert {len(item.tokens) for item in found} <= {5, 6, 7}
+
+
+def test_lengths_that_are_none_are_refused(model, few):
+    vectors = model.encode(few)
+    for lengths in ("5-99", ["5-99"] * len(vectors)):
+        with pytest.raises(GenerationError, match="A length of 99 tokens was asked for"):
+            model.generate(vectors, lengths=lengths)
+    for wrong in ("7-5", "0-3", "some", ""):
+        with pytest.raises(GenerationError, match=r'a whole number of at least 1, or a range such as "6-9"'):
+            model.generate(vectors, lengths=wrong)
+    for exact in (6, "6", "6-6"):
+        with pytest.raises(GenerationError, match="one length was given"):
+            model.generate(vectors, lengths=exact, candidates=2)
 
 
 def test_candidates_keep_the_closest_of_the_likeliest_lengths(model, few):
@@ -165,7 +196,7 @@ def test_impossible_wishes_are_refused(model, few):
         model.generate(vectors, lengths=[3, 4])
     with pytest.raises(GenerationError, match="at least 1"):
         model.generate(vectors, num_samples=0)
-    with pytest.raises(GenerationError, match="a length was given"):
+    with pytest.raises(GenerationError, match="one length was given"):
         model.generate(vectors, lengths=4, candidates=2)
     with pytest.raises(GenerationError, match="seed is -1"):
         model.generate(vectors, seed=-1)

@@ -15,6 +15,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
+from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import STRIDE, Canvas, Decoder, stream_generator
 from sgdd_engine.generation.refinement import EncoderScorer, ProposalContext, best_of_n, refine
 from sgdd_engine.generation.remask import MAX_MASK_SHARE, RemaskProposer
@@ -183,8 +184,9 @@ def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, e
 def test_a_proposal_keeps_what_was_not_opened(model, vectors):
     _, drafts = drafts_of(model, vectors)
     specials = model.tokenizer.special_ids
+    lengths = [LengthRange(len(draft.tokens), len(draft.tokens)) for draft in drafts]
     propose = RemaskProposer(
-        ProposalContext(Decoder(model.model, model.schedule, specials, GUIDED), vectors, keep_length=True)
+        ProposalContext(Decoder(model.model, model.schedule, specials, GUIDED), vectors, lengths=lengths)
     )
     with torch.inference_mode():
         proposals = propose(drafts, [stream_generator(7) for _ in drafts])

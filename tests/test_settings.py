@@ -261,6 +261,36 @@ def test_a_length_for_candidates_that_differ_in_length_is_refused_with_both_orig
     assert "sample.length comes from environment SGDD_SAMPLE__LENGTH." in error.hint
 
 
+def test_a_length_is_one_number_or_a_range():
+    def length(text, **others):
+        options = [f"sample.length={text}", *(f"sample.{key}={value}" for key, value in others.items())]
+        return load_settings(assignments=options).settings.generation.length
+
+    assert [length(text) for text in ("7", " 7 ", "7-7", "6-9", " 6 - 9")] == [7, 7, 7, "6-9", "6-9"]
+    assert length("6-9", candidates=3) == "6-9"
+    assert length("none", candidates=3) is None
+    for text in ("0", "0-4", "9-6", "6-", "-6", "six", "6-9-12", "1.5", "6..9", "٦"):
+        error = failure(assignments=[f"sample.length={text}"])
+        assert (
+            error.message
+            == f"sample.length is {text}; it must be a whole number of at least 1, or a range such as 6-9."
+        )
+        assert "sample.length comes from --set." in error.hint
+    assert "a range such as 6-9" in failure(assignments=["sample.length=6-6", "sample.candidates=2"]).hint
+
+
+def test_a_length_in_a_file_is_a_number_or_a_text(tmp_path):
+    def length(value):
+        return load_settings(
+            [write(tmp_path / "s.toml", f"[sample]\nlength = {value}\n")]
+        ).settings.generation.length
+
+    assert [length(value) for value in ("8", "'8-10'", "'none'")] == [8, "8-10", None]
+    for value in ("8.5", "[8, 10]"):
+        error = failure(files=[write(tmp_path / "s.toml", f"[sample]\nlength = {value}\n")])
+        assert "it must be a whole number or text, or none" in error.message
+
+
 @pytest.mark.parametrize(
     "assignment", ["candidates=0", "refine=-1", "shortlist=0", "length=0", "num_samples=0", "seed=-1"]
 )

@@ -1,7 +1,7 @@
 """What callers give to `SGDD`, normalised or refused with one clear sentence."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from sgdd_engine.checkpoint import CheckpointInfo
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
+from sgdd_engine.generation.config import LengthRange
 
 # Sentences written for each one that the encoder reads, where the model has a surrogate to choose with. The table
 # of encoder calls in examples/mini/README.md has shortlists of none, 4 and 8.
@@ -22,6 +23,8 @@ TextsLike = str | Iterable[str]
 """One text, or any iterable of texts: a list, a tuple, a generator, a numpy array, a pandas Series."""
 VectorsLike = Tensor | np.ndarray[Any, Any] | Iterable[Any]
 """Vectors [N, D], or one [D]: a tensor, an array of any layout and number type, or nested sequences of these."""
+LengthsLike = int | str | Iterable[int | str]
+"""A number of tokens or a range such as "6-9": one for all, or one for each."""
 
 
 def validate_texts(texts: TextsLike) -> list[str]:
@@ -158,30 +161,42 @@ def validate_shortlist(shortlist: int | None, info: CheckpointInfo, encodes: boo
 
 
 def validate_lengths(
-    lengths: int | Sequence[int], rows: int, candidates: int, info: CheckpointInfo
-) -> list[int]:
-    """The length of each row in tokens, given once for all or for each.
+    lengths: LengthsLike, rows: int, candidates: int, info: CheckpointInfo
+) -> list[LengthRange]:
+    """The lengths in tokens that each row may have, given once for all or for each.
 
     Raises:
-        GenerationError: they are too many or too few, out of range, or given together with candidates.
+        GenerationError: they are too many or too few, out of range, or one length for several candidates.
     """
-    if candidates > 1:
+    if isinstance(lengths, Iterable) and not isinstance(lengths, str):
+        given = [_length_range(length, "A length") for length in lengths]
+    else:
+        given = [_length_range(lengths, "The length")] * rows
+    if candidates > 1 and any(allowed.exact for allowed in given):
         raise GenerationError(
-            "Candidates differ in their length, and a length was given.",
-            "Leave out one of the two (--length, --candidates).",
+            "Candidates differ in their length, and one length was given.",
+            "Leave out one of the two (--length, --candidates), or give a range such as --length 6-9.",
         )
     max_tokens = info.model.max_tokens
-    if isinstance(lengths, Iterable):
-        given = [validate_count(length, "A length", 1) for length in lengths]
-    else:
-        given = [validate_count(lengths, "The length", 1)] * rows
     if len(given) != rows:
         raise GenerationError(f"{len(given)} lengths were given for {rows} vectors.")
-    if bad := [n for n in given if n > max_tokens]:
+    if bad := [allowed.longest for allowed in given if allowed.longest > max_tokens]:
         raise GenerationError(
             f"A length of {bad[0]} tokens was asked for; this model writes 1 to {max_tokens}."
         )
     return given
+
+
+def _length_range(value: Any, name: str) -> LengthRange:  # noqa: ANN401 - as above
+    if not isinstance(value, str):
+        length = validate_count(value, name, 1)
+        return LengthRange(length, length)
+    found = LengthRange.parse(value)
+    if found is None:
+        raise GenerationError(
+            f'{name} is {_shorten(value)}; it must be a whole number of at least 1, or a range such as "6-9".'
+        )
+    return found
 
 
 def complete_sampling(given: Mapping[str, Any], info: CheckpointInfo) -> SamplingConfig:

@@ -1,9 +1,36 @@
 """How many texts are written and compared for each vector. No torch here: settings are shown without loading it."""
 
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sgdd_engine.config_fields import check_seed, option
-from sgdd_engine.errors import require
+from sgdd_engine.errors import ConfigError, require
+
+_RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", re.ASCII)
+
+
+class LengthRange(NamedTuple):
+    """From how many tokens to how many, both included."""
+
+    shortest: int
+    longest: int
+
+    def __contains__(self, length: object) -> bool:
+        return isinstance(length, int) and self.shortest <= length <= self.longest
+
+    @property
+    def exact(self) -> bool:
+        """Whether it holds one length."""
+        return self.shortest == self.longest
+
+    @classmethod
+    def parse(cls, text: str) -> "LengthRange | None":
+        """The range of a text such as `8` or `6-9`; None where it is none, or holds no length of 1 or more."""
+        if (found := _RANGE.fullmatch(text)) is None:
+            return None
+        shortest, longest = int(found[1]), int(found[2] or found[1])
+        return cls(shortest, longest) if 1 <= shortest <= longest else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +53,32 @@ class GenerationConfig:
         "Costs no encoder call, but that many times the writing; 1 turns it off. By default 4 together with candidates "
         "or refine where the model has a surrogate, else 1",
     )
-    length: int | None = option(None, "tokens of each text; by default the model predicts the length")
+    length: int | str | None = option(
+        None,
+        "tokens of each text, one number or a range such as 6-9, of which the model chooses the likeliest; by default "
+        "it chooses among all lengths",
+    )
     num_samples: int = option(1, "texts kept for each vector; sample k uses the seed plus k")
     seed: int = option(0, "seed of the sampler")
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "shortlist", "length", "num_samples"):
+        for name in ("candidates", "shortlist", "num_samples"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"sample.{name} is {value}; it must be at least 1.")
         require(self.refine >= 0, f"sample.refine is {self.refine}; it must not be negative.")
         check_seed(self.seed, "sample.seed")
+        if self.length is None:
+            return
+        lengths = LengthRange.parse(str(self.length))
+        if lengths is None:
+            raise ConfigError(
+                f"sample.length is {self.length}; it must be a whole number of at least 1, or a range such as 6-9."
+            )
+        one_spelling = lengths.shortest if lengths.exact else f"{lengths.shortest}-{lengths.longest}"
+        object.__setattr__(self, "length", one_spelling)
         require(
-            self.length is None or self.candidates == 1,
+            self.candidates == 1 or not lengths.exact,
             f"sample.candidates is {self.candidates} and sample.length is {self.length}; candidates differ in their "
-            "length, so a length can only be given for one.",
-            "Leave out one of the two, for example with --set sample.length=none.",
+            "length, so one length can only be given for one.",
+            "Leave out one of the two, for example with --set sample.length=none, or give a range such as 6-9.",
         )

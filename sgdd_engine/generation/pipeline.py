@@ -16,6 +16,7 @@ from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.generation import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.arguments import (
+    LengthsLike,
     TextsLike,
     VectorsLike,
     complete_sampling,
@@ -27,6 +28,7 @@ from sgdd_engine.generation.arguments import (
     validate_texts,
     validate_vectors,
 )
+from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
@@ -204,7 +206,7 @@ class SGDD:
         vectors: VectorsLike,
         *,
         sampling: SamplingConfig | None = None,
-        lengths: int | Sequence[int] | None = None,
+        lengths: LengthsLike | None = None,
         candidates: int = 1,
         refine: int = 0,
         shortlist: int | None = None,
@@ -221,7 +223,8 @@ class SGDD:
         Args:
             vectors: [N, D] made by the model's own encoder, or one [D]; a tensor, an array or nested sequences.
             sampling: Steps, guidance, position rule, temperature; by default as the checkpoint recommends.
-            lengths: Tokens to write, one number or one per vector; by default the length head says.
+            lengths: Tokens to write, a number or a range such as "6-9" of which the length head chooses, once or for
+                each vector; by default it chooses among all lengths.
             candidates: Sentences that are written and encoded for each vector; the one whose vector is closest to the
                 given one is kept. They have the likeliest lengths, then lengths repeat with tokens that are drawn.
                 Costs one encoder call each.
@@ -246,8 +249,8 @@ class SGDD:
             N · num_samples generations, all samples of the first vector first.
 
         Raises:
-            GenerationError: vectors of another size or not finite, lengths out of range or given together with
-                candidates, a seed out of range, guidance without a trained null condition, refining without a
+            GenerationError: vectors of another size or not finite, lengths out of range, one length given together
+                with candidates, a seed out of range, guidance without a trained null condition, refining without a
                 condition.
             ConfigError: no such kind of proposal.
         """
@@ -264,13 +267,12 @@ class SGDD:
             )
         shortlist = validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         kinds = usable_proposers(self.model, PROPOSERS.names() if proposals is None else proposals)
-        if lengths is not None:
-            lengths = validate_lengths(lengths, len(e), candidates, self.info)
+        allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if not len(e):
             return []
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
         z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
-        requests = self._requests(z, lengths, candidates * shortlist, num_samples, seed)
+        requests = self._requests(z, allowed, candidates * shortlist, num_samples, seed)
         traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None = {} if explain else None
         ids = self._write(decoder, z, requests, on_event, traces)
         not_encoded: NotEncoded = {}
@@ -292,7 +294,7 @@ class SGDD:
             context = ProposalContext(
                 decoder,
                 e,
-                keep_length=lengths is not None,
+                lengths=allowed,
                 on_step=lambda steps: self._on_step(on_event, steps, ()),
             )
             propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
@@ -309,13 +311,18 @@ class SGDD:
         return self.model.length_logits(z).topk(count, dim=-1).indices.cpu() + 1
 
     def _requests(
-        self, z: Tensor, lengths: Sequence[int] | None, count: int, num_samples: int, seed: int
+        self, z: Tensor, allowed: Sequence[LengthRange] | None, count: int, num_samples: int, seed: int
     ) -> list[DecodeRequest]:
-        """`count` sentences of each latent and seed: of the likeliest lengths, or of the one that was given."""
-        if lengths is None:
-            per_row = self.likely_lengths(z, min(count, DISTINCT_LENGTHS)).tolist()
+        """`count` sentences of each latent and seed, of the likeliest lengths among those allowed."""
+        count_of_lengths = min(count, DISTINCT_LENGTHS)
+        if allowed is None:
+            per_row = self.likely_lengths(z, count_of_lengths).tolist()
         else:
-            per_row = [[length] for length in lengths]
+            likely = self.likely_lengths(z, self.info.model.max_tokens).tolist()
+            per_row = [
+                [length for length in row if length in lengths][:count_of_lengths]
+                for row, lengths in zip(likely, allowed, strict=True)
+            ]
         return [
             DecodeRequest(row, row_lengths[number % len(row_lengths)], seed + k, number // len(row_lengths))
             for row, row_lengths in enumerate(per_row)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
+from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Canvas, Decoder, OnStep, stream_generator
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.registry import Registry
@@ -96,13 +97,13 @@ class ProposalContext:
     Attributes:
         decoder: The model with the sampling that was asked for.
         e: The target vectors [N, D].
-        keep_length: Whether lengths stay as they are.
+        lengths: The lengths that a sentence of each vector may have; by default all.
         on_step: Gives, for a number of denoising steps, what is called after each of them.
     """
 
     decoder: Decoder
     e: Tensor
-    keep_length: bool = False
+    lengths: Sequence[LengthRange] | None = None
     on_step: Callable[[int], OnStep | None] | None = None
 
     @cached_property
@@ -121,10 +122,11 @@ class ProposalContext:
 
     def length_change(self, candidate: Candidate, generator: torch.Generator) -> int:
         """−1, 0 or 1, drawn by what the length head says of the candidate's length and its two neighbours."""
-        if self.keep_length:
-            return 0
         n, max_tokens = len(candidate.tokens), self._length_logits.shape[1]
-        changes = [change for change in (-1, 0, 1) if 1 <= n + change <= max_tokens]
+        allowed = LengthRange(1, max_tokens) if self.lengths is None else self.lengths[candidate.row]
+        changes = [change for change in (-1, 0, 1) if n + change in allowed]
+        if len(changes) == 1:
+            return changes[0]
         logits = self._length_logits[candidate.row, [n + change - 1 for change in changes]].double()
         return changes[int(torch.multinomial(logits.softmax(-1), 1, generator=generator))]
 
