@@ -2,34 +2,39 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sgdd_cli.console import command_line, warn
+from sgdd_cli.console import command_line, show_error, warn
 from sgdd_engine.errors import DataError, SgddError
 
 STDIN = "-"
 
 
-def read_texts(arguments: Sequence[str], command: str) -> Iterator[str]:
+def read_texts(
+    arguments: Sequence[str], command: str, check: Callable[[str], object] | None = None
+) -> Iterator[str]:
     """The texts in their order, those of standard input as they arrive.
 
-    Arguments are checked at once, before anything is loaded. Blank lines of standard input are left out, so that
-    paragraphs may be piped in; a line that is left out and only looks blank is named by its number.
+    Arguments are checked at once. A line of standard input that cannot be used is reported with its number and left
+    out; when all texts were given, the lines that were left out are an error. Blank lines are passed over, so that
+    paragraphs may be piped in; one that only looks blank is named.
 
     Args:
         arguments: Of the command line.
         command: The command's name, for hints.
+        check: What the command asks of a text; raises an `SgddError`.
 
     Raises:
-        DataError: an argument is blank, not UTF-8 or the name of a file; standard input is binary, not UTF-8, or
+        DataError: an argument is blank, not UTF-8 or the name of a file; lines of standard input were left out; it is
             closed.
     """
     for number, text in enumerate(arguments, start=1):
         if text != STDIN:
             _check_argument(text, number, command)
-    return chain.from_iterable(_lines_of_stdin() if text == STDIN else [text] for text in arguments)
+            if check is not None:
+                check(text)
+    return _texts(arguments, check)
 
 
 def batches(texts: Iterator[str], size: int) -> Iterator[list[str]]:
@@ -76,12 +81,40 @@ def _check_argument(text: str, number: int, command: str) -> None:
         )
 
 
-def _lines_of_stdin() -> Iterator[str]:
+def _texts(arguments: Sequence[str], check: Callable[[str], object] | None) -> Iterator[str]:
+    left_out = 0
+
+    def leave_out(error: SgddError) -> None:
+        nonlocal left_out
+        left_out += 1
+        # What mends one line mends the others.
+        show_error(error.message, error.hint if left_out == 1 else None)
+
+    for text in arguments:
+        if text == STDIN:
+            yield from _lines_of_stdin(check, leave_out)
+        else:
+            yield text
+    if left_out:
+        lines = "1 line" if left_out == 1 else f"{left_out:,} lines"
+        raise DataError(f"{lines} of standard input could not be used; all other texts were.")
+
+
+def _lines_of_stdin(
+    check: Callable[[str], object] | None, leave_out: Callable[[SgddError], None]
+) -> Iterator[str]:
     from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - for quick help
     from sgdd_engine.data.lines import decode_lines  # noqa: PLC0415
 
-    for number, line in decode_lines(sys.stdin.buffer, "standard input"):
-        if clean(line):
+    for number, line in decode_lines(sys.stdin.buffer, "standard input", on_fault=leave_out):
+        if not clean(line):
+            if line.strip():
+                warn(f"Line {number:,} of standard input holds no visible character; it is left out.")
+            continue
+        try:
+            if check is not None:
+                check(line)
+        except SgddError as error:
+            leave_out(SgddError(f"Line {number:,} of standard input: {error.message}", error.hint))
+        else:
             yield line
-        elif line.strip():
-            warn(f"Line {number:,} of standard input holds no visible character; it is left out.")

@@ -688,7 +688,7 @@ def test_sample_shows_its_canvas_when_asked(workplace):
 
 
 def test_what_is_not_there_is_said(workplace):
-    with pytest.raises(DataError, match=r"standard input is not UTF-8 text: line 2"):
+    with pytest.raises(DataError, match=r"1 line of standard input could not be used"):
         call("sample", "-", "--device", "cpu", stdin=b"fine\n\xff\n")
     with pytest.raises(DataError, match=r"no file or folder `missing.txt`"):
         call("prepare-data", "missing.txt", "--device", "cpu")

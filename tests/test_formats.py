@@ -159,6 +159,25 @@ def test_a_line_is_given_before_the_next_one_arrives():
     assert answered == ["Hi", "Another."]
 
 
+def test_with_somebody_to_tell_bad_lines_are_passed_over_and_the_others_follow():
+    lines = [b"one", b"caf\xe9", b"nul\x00", b"x" * 41, b"four", b"y" * 20, b"z" * 21, b"\xff" * 300]
+    content = b"\n".join(lines)
+    faults: list[str] = []
+    found = list(
+        decode_lines(io.BytesIO(content), "it", 20, on_fault=lambda error: faults.append(error.message))
+    )
+    assert found == [(1, "one"), (5, "four"), (6, "y" * 20)]
+    assert [fault.split(":")[-1].strip() for fault in faults] == [
+        "line 2 has the byte 0xe9 at position 4.",
+        "line 3 has a NUL byte at position 4.",
+        "line 4.",
+        "line 7.",
+        "line 8 has the byte 0xff at position 1.",
+    ]
+    with pytest.raises(DataError, match="line 2"):
+        list(decode_lines(io.BytesIO(content), "it", 20))
+
+
 PROSE = {
     "windows-1252": "Él está aquí, señor: “Übermäßig naïf”, a-t-il dit à la fenêtre…",
     "windows-1250": "Zażółć gęślą jaźń, powiedział król.",

@@ -1,8 +1,10 @@
 """Texts as arguments and as lines of standard input: what is read, what is refused, and what is said about it."""
 
 import io
+import json
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -101,11 +103,81 @@ def test_a_line_of_invisible_characters_is_left_out_and_named_by_its_number(save
     assert "Line 3" not in done.stderr
 
 
-def test_what_came_before_a_failure_is_written_before_it_is_raised(saved):
-    done = sample(saved, "-", content=f"{SENTENCE}\n{SENTENCE}\n".encode() + b"\xff\n")
+def test_bad_lines_are_left_out_with_their_numbers_and_all_others_are_written(saved):
+    good = ["Tom sold a letter.", "Anna found a blue cup.", "The baker carried some bread."]
+    bad = [b"caf\xe9", b"nul\x00nul", b"\xff"]
+    content = b"\n".join([good[0].encode(), bad[0], good[1].encode(), bad[1], bad[2], good[2].encode()])
+    done = sample(saved, "-", SENTENCE, "--json", content=content)
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [*good, SENTENCE]
+    for number in (2, 4, 5):
+        assert f"line {number} has" in done.stderr
+    assert done.stderr.count("iconv") == 1, "what mends one line mends the others"
     assert isinstance(done.exception, DataError)
-    assert "line 3" in str(done.exception)
-    assert len(done.stdout.splitlines()) == 2
+    assert str(done.exception) == "3 lines of standard input could not be used; all other texts were."
+    alone = sample(saved, *good, SENTENCE, "--json")
+    assert (alone.exit_code, alone.stdout) == (0, done.stdout)
+
+
+def test_what_a_command_asks_of_a_text_is_said_with_the_line(monkeypatch, capsys):
+    def check(text):
+        if "no" in text:
+            raise DataError(f"{text} is not wanted.", "Write yes.")
+
+    with pytest.raises(DataError, match="no, thanks is not wanted"):
+        read_texts(["yes", "no, thanks"], "sample", check)
+    stdin(monkeypatch, b"yes\nno\nyes, yes\n")
+    texts = read_texts(["-", "yes"], "sample", check)
+    assert [next(texts), next(texts), next(texts)] == ["yes", "yes, yes", "yes"]
+    with pytest.raises(DataError, match="1 line of standard input could not be used"):
+        next(texts)
+    said = capsys.readouterr().err
+    assert "Line 2 of standard input: no is not wanted." in said
+    assert "Write yes." in said
+
+
+class Lines(io.RawIOBase):
+    """So many lines, each made when it is read; every hundredth one is not UTF-8."""
+
+    def __init__(self, count: int) -> None:
+        self._lines = (
+            b"caf\xe9\n" if n % 100 == 99 else b"Line %d of a long story.\n" % n for n in range(count)
+        )
+        self._rest = b""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        while len(self._rest) < len(buffer) and (line := next(self._lines, b"")):
+            self._rest += line
+        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def test_a_long_stream_is_read_in_order_and_in_constant_memory(monkeypatch):
+    def peak(count: int) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Lines(count))))
+        monkeypatch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115, PTH123 - where it may grow
+        tracemalloc.start()
+        last = -1
+
+        def read() -> None:
+            nonlocal last
+            for batch in batches(read_texts(["-"], "sample"), 32):
+                numbers = [last, *(int(text.split()[1]) for text in batch)]
+                assert numbers == sorted(set(numbers))
+                last = numbers[-1]
+
+        with sys.stderr, pytest.raises(DataError, match="lines of standard input could not be used"):
+            read()
+        assert last == count - 2
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(500)  # what is loaded on first use
+    assert peak(8_000) < peak(800) + 50_000, "ten times the lines take no more"
 
 
 def test_batches_hold_so_many_texts_and_lose_none():

@@ -56,22 +56,27 @@ def sample(
     writing = load()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")
-    written = calls = read = 0
-    too_long: list[int] = []
-    for batch in batches(found, BATCH):
-        too_long += _lengths_beyond(model, batch)
-        with ProgressDisplay(watch=writing.watch) as display:
-            options = writing.options(display)
-            if traced is not None:
-                options["on_event"] = traced.listener(read, options["on_event"])
-            generations = model.reconstruct(batch, score=as_json, explain=explain, **options)
-        for item in generations:
-            _show(item, batch[item.row], writing.sampling, as_json)
-        read += len(batch)
-        written, calls = written + len(generations), calls + sum(item.encoder_calls for item in generations)
-    if config.candidates > 1 or config.refine:
-        say(f"Encoder calls: {calls:,}, {calls / max(1, written):.1f} per sentence.")
-    _warn_of_lengths(model, too_long)
+    written = calls = read = too_long = longest = 0
+    try:
+        for batch in batches(found, BATCH):
+            beyond = _lengths_beyond(model, batch)
+            too_long, longest = too_long + len(beyond), max(longest, *beyond, 0)
+            with ProgressDisplay(watch=writing.watch) as display:
+                options = writing.options(display)
+                if traced is not None:
+                    options["on_event"] = traced.listener(read, options["on_event"])
+                generations = model.reconstruct(batch, score=as_json, explain=explain, **options)
+            for item in generations:
+                _show(item, batch[item.row], writing.sampling, as_json)
+            read += len(batch)
+            written, calls = (
+                written + len(generations),
+                calls + sum(item.encoder_calls for item in generations),
+            )
+    finally:
+        if config.candidates > 1 or config.refine:
+            say(f"Encoder calls: {calls:,}, {calls / max(1, written):.1f} per sentence.")
+        _warn_of_lengths(model, too_long, longest)
 
 
 def _lengths_beyond(model: "SGDD", texts: list[str]) -> list[int]:
@@ -82,13 +87,13 @@ def _lengths_beyond(model: "SGDD", texts: list[str]) -> list[int]:
     return [length for length in lengths if length > model.info.model.max_tokens]
 
 
-def _warn_of_lengths(model: "SGDD", too_long: list[int]) -> None:
+def _warn_of_lengths(model: "SGDD", too_long: int, longest: int) -> None:
+    """Say that so many texts have more tokens than the model writes, the longest of them so many."""
     if too_long:
-        longest = model.info.model.max_tokens
-        which = "The text has" if len(too_long) == 1 else f"{len(too_long):,} texts have up to"
+        which = "The text has" if too_long == 1 else f"{too_long:,} texts have up to"
         warn(
-            f"{which} {max(too_long):,} tokens, and this model writes at most {longest}: what it wrote is shorter. "
-            "Give it one sentence per text."
+            f"{which} {longest:,} tokens, and this model writes at most {model.info.model.max_tokens}: what it wrote "
+            "is shorter. Give it one sentence per text."
         )
     if cut := model.encoder.truncated:
         warn(f"{cut:,} texts were longer than the encoder reads (encoder.max_tokens); their ends were cut.")

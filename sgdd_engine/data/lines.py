@@ -7,7 +7,7 @@ import io
 import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -87,20 +87,31 @@ def read_lines(path: Path, name: str | None = None, longest: int = MAX_LINE) -> 
         yield from decode_lines(stream, name, longest)
 
 
-def decode_lines(stream: IO[bytes], name: str, longest: int = MAX_LINE) -> Iterator[tuple[int, str]]:
-    """The same for an open stream of bytes; a line is given as soon as it has arrived."""
+def decode_lines(
+    stream: IO[bytes],
+    name: str,
+    longest: int = MAX_LINE,
+    on_fault: Callable[[DataError], None] | None = None,
+) -> Iterator[tuple[int, str]]:
+    """The same for an open stream of bytes; a line is given as soon as it has arrived.
+
+    With `on_fault`, it is told of each line that is binary, in another encoding or too long, and the others follow.
+    """
     with _decode(stream, name) as text:
         number = 0
         while line := text.readline(longest + 1):
             number += 1
-            _refuse_faults(line, name, number)
-            line = line.removesuffix("\n")
-            if len(line) > longest:
-                raise DataError(
-                    f"{name} has a line above {longest:,} characters: line {number:,}.",
-                    "sgdd reads one sentence per line; put line breaks between the sentences.",
-                )
-            yield number, line
+            try:
+                _refuse_faults(line, name, number)
+                _refuse_length(line, name, number, longest)
+            except DataError as error:
+                if on_fault is None:
+                    raise
+                on_fault(error)
+                while line and not line.endswith("\n"):
+                    line = text.readline(longest + 1)
+                continue
+            yield number, line.removesuffix("\n")
 
 
 def read_chunks(path: Path, name: str) -> Iterator[str]:
@@ -193,6 +204,14 @@ def _refuse_faults(text: str, name: str, number: int) -> None:
         f"at position {position + 1:,}.",
         _hint_for_encoding(line),
     )
+
+
+def _refuse_length(line: str, name: str, number: int, longest: int) -> None:
+    if len(line.removesuffix("\n")) > longest:
+        raise DataError(
+            f"{name} has a line above {longest:,} characters: line {number:,}.",
+            "sgdd reads one sentence per line; put line breaks between the sentences.",
+        )
 
 
 def _hint_for_nul(line: bytes) -> str:
