@@ -30,6 +30,7 @@ BUILT_IN = {
     "eval": "sgdd_cli.commands.eval:evaluate",
     "sample": "sgdd_cli.commands.sample:sample",
     "read": "sgdd_cli.commands.read:read",
+    "fill": "sgdd_cli.commands.fill:fill",
     "export": "sgdd_cli.commands.export:export",
     "param-count": "sgdd_cli.commands.param_count:param_count",
     "config": "sgdd_cli.commands.config:config",

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgdd_engine.generation.arguments import complete_sampling as complete_sampling
+    from sgdd_engine.generation.arguments import validate_lengths as validate_lengths
     from sgdd_engine.generation.arguments import validate_shortlist as validate_shortlist
     from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE as RESAMPLING_TEMPERATURE
     from sgdd_engine.generation.decode import Decoder as Decoder
     from sgdd_engine.generation.decode import DecodeRequest as DecodeRequest
+    from sgdd_engine.generation.fill import FilledText as FilledText
+    from sgdd_engine.generation.fill import check_blanks as check_blanks
     from sgdd_engine.generation.pipeline import SGDD as SGDD
     from sgdd_engine.generation.pipeline import Generation as Generation
     from sgdd_engine.generation.pipeline import WrittenToken as WrittenToken
@@ -29,10 +32,13 @@ _MODULES = {
     "SGDD": "pipeline",
     "DecodeRequest": "decode",
     "Decoder": "decode",
+    "FilledText": "fill",
     "Generation": "pipeline",
     "WrittenToken": "pipeline",
+    "check_blanks": "fill",
     "complete_sampling": "arguments",
     "encode_written": "refinement",
+    "validate_lengths": "arguments",
     "validate_shortlist": "arguments",
     "write_texts": "reading",
 }
@@ -44,11 +50,14 @@ __all__ = [
     "CheckedVectors",
     "DecodeRequest",
     "Decoder",
+    "FilledText",
     "Generation",
     "ReadText",
     "WrittenToken",
+    "check_blanks",
     "complete_sampling",
     "encode_written",
+    "validate_lengths",
     "validate_shortlist",
     "write_texts",
 ]

@@ -1,15 +1,15 @@
 """From latents and lengths to tokens: a trained model bound to a way of sampling."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.sampler import TokenTrace, sample
+from sgdd_engine.diffusion.sampler import Denoiser, LogitChunks, TokenTrace, sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.generation.guided_denoiser import DraftInput, GuidedDenoiser
+from sgdd_engine.generation.guided_denoiser import FORBIDDEN_LOGIT, DraftInput, GuidedDenoiser
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.seeds import stream_seed
 
@@ -38,12 +38,16 @@ class DecodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A sentence to complete: of which latent, its tokens (the mask where it is open), and its random numbers."""
+    """A sentence to complete: of which latent, its tokens (the mask where it is open), and its random numbers.
+
+    `forbidden` holds, by position, ids [k] that are not written there.
+    """
 
     row: int
     tokens: Sequence[int]
     generator: torch.Generator
     draft: DraftInput | None = None
+    forbidden: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 def stream_generator(seed: int, stream: int = 0) -> torch.Generator:
@@ -136,8 +140,11 @@ class Decoder:
             batch = [canvases[i] for i in indices]
             lengths = [len(canvas.tokens) for canvas in batch]
             drafts = [canvas.draft for canvas in batch if canvas.draft is not None]
+            denoiser: Denoiser = self._denoiser(z[[canvas.row for canvas in batch]], lengths, drafts)
+            if any(canvas.forbidden for canvas in batch):
+                denoiser = _forbidding(denoiser, [canvas.forbidden for canvas in batch])
             sampled = sample(
-                self._denoiser(z[[canvas.row for canvas in batch]], lengths, drafts),
+                denoiser,
                 self.pad_rows([canvas.tokens for canvas in batch]),
                 mask_id=self.mask_id,
                 schedule=self.schedule,
@@ -216,6 +223,26 @@ class Decoder:
             logits[:, self.mask_id] = -torch.inf
             parts.append((logits.gather(1, target).squeeze(1) - logits.logsumexp(dim=-1)).cpu())
         return torch.cat(parts)
+
+
+def _forbidding(denoiser: Denoiser, forbidden: Sequence[Mapping[int, Tensor]]) -> Denoiser:
+    """The same denoiser, except that of each row some tokens are never written at some positions."""
+
+    def limited(z_t: Tensor, t: Tensor, masked: Tensor) -> LogitChunks:
+        chunks = denoiser(z_t, t, masked)
+        ids_at = [forbidden[row].get(position) for row, position in masked.nonzero().tolist()]
+
+        def logit_chunks(which: Tensor) -> Iterator[Tensor]:
+            wanted = iter(which.tolist())
+            for logits in chunks(which):
+                for of_position, index in zip(logits, wanted, strict=False):
+                    if (ids := ids_at[index]) is not None:
+                        of_position[ids] = FORBIDDEN_LOGIT
+                yield logits
+
+        return logit_chunks
+
+    return limited
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

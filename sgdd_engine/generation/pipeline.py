@@ -30,6 +30,7 @@ from sgdd_engine.generation.arguments import (
 )
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
+from sgdd_engine.generation.fill import FilledText, FillRequest, closest, fill_blanks, parse_blanks
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
     Candidate,
@@ -300,6 +301,89 @@ class SGDD:
             propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
             best = refine_candidates(best, refine, propose, scorer, on_event)
         return self._explained(decoder, z, [_generation(candidate) for candidate in best], traces)
+
+    @torch.inference_mode()
+    def fill(
+        self,
+        texts: TextsLike,
+        meanings: TextsLike | None = None,
+        *,
+        vectors: VectorsLike | None = None,
+        sampling: SamplingConfig | None = None,
+        lengths: LengthsLike | None = None,
+        candidates: int = 1,
+        num_samples: int = 1,
+        seed: int = 0,
+        score: bool = False,
+        on_event: Listener = ignore,
+    ) -> list[FilledText]:
+        """Write the blanks of texts under meanings, or under none (the null condition); what is given stays.
+
+        Args:
+            texts: N texts, or one, with blanks `[MASK]`, `[MASK:3]` of 3 tokens, `[MASK:2-4]`; see `parse_blanks`.
+            meanings: A text for each, or one for all, whose vector is what the whole text shall say.
+            vectors: The same as vectors of the model's encoder, [N, D] or [D]; not together with `meanings`.
+            sampling: As for `generate`.
+            lengths: Tokens of the whole text, a number or a range such as "9-12", once or for each text.
+            candidates: Of the texts of so many lengths and draws that the decoder finds likeliest, the one whose vector
+                is closest to the meaning's is kept. Costs one encoder call each. 1 keeps the likeliest.
+            num_samples: Texts for each; sample k uses seed `seed + k`.
+            seed: A text depends on its blanks, its meaning, the settings and its seed, not on its batch.
+            score: Encode what was written and report the cosine with the meaning.
+            on_event: Told of each denoising step (`CanvasChanged`).
+
+        Returns:
+            N · num_samples texts, all samples of the first first.
+
+        Raises:
+            GenerationError: a text without blanks or with one that cannot be, of more tokens than the model writes;
+                candidates or a score without a meaning; what `generate` refuses.
+        """
+        templates = [parse_blanks(text) for text in validate_texts(texts)]
+        e = self._meanings(meanings, vectors, len(templates))
+        sampling = validate_sampling(sampling or self.recommended_sampling, e is None, self.info)
+        candidates = validate_count(candidates, "candidates", 1)
+        num_samples = validate_count(num_samples, "num_samples", 1)
+        seed = validate_seed(seed, num_samples)
+        if e is None and (candidates > 1 or score):
+            raise GenerationError(
+                "Candidates and scores compare with a meaning, and none was given.",
+                'Give one, as in --meaning "a thief enters a house", or leave out --candidates.',
+            )
+        any_length = f"1-{self.info.model.max_tokens}"
+        allowed = validate_lengths(any_length if lengths is None else lengths, len(templates), 1, self.info)
+        if not templates:
+            return []
+        decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
+        z = self.model.null_latent(len(templates)) if e is None else decoder.latents(e)
+        requests = [
+            FillRequest(row, template, seed + k, allowed[row])
+            for row, template in enumerate(templates)
+            for k in range(num_samples)
+        ]
+        on_step = self._on_step(on_event, sampling.steps)
+        ranked = fill_blanks(decoder, self.tokenizer, z, requests, candidates, on_step)
+        if e is None or (candidates == 1 and not score):
+            return [texts[0] for texts in ranked]
+        return closest(self.encoder, e, ranked)
+
+    def _meanings(self, meanings: TextsLike | None, vectors: VectorsLike | None, rows: int) -> Tensor | None:
+        """The vectors of what so many texts shall say [rows, D], one for all or one for each; None where none is."""
+        if meanings is not None and vectors is not None:
+            raise GenerationError("Meanings were given as texts and as vectors.", "Leave out one of the two.")
+        if meanings is not None:
+            e = self.encode(meanings)
+        elif vectors is not None:
+            e = validate_vectors(vectors, self.info)
+        else:
+            return None
+        if len(e) == 1:
+            e = e.expand(rows, -1)
+        if len(e) != rows:
+            raise GenerationError(
+                f"{len(e)} meanings were given for {rows} texts.", "Give one for all, or one for each."
+            )
+        return e
 
     def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""

@@ -27,6 +27,8 @@ _VERSION = 1
 # How English sets its punctuation.
 _CLOSING = frozenset(".,!?;:%)]}’”…")
 _OPENING = frozenset("([{$£€#“‘")
+# Texts to set before another one, to see its ids where it is not the beginning; one that does not merge with it.
+_ANCHORS = ("a", "x", "1", "...")
 _CONTRACTIONS = frozenset({"s", "t", "m", "d", "re", "ve", "ll", "em", "til", "clock", "all"})
 
 
@@ -130,6 +132,42 @@ class TextTokenizer:
         if not self._is_wordpiece:
             return [text.strip() for text in self._tokenizer.decode_batch(rows, skip_special_tokens=True)]
         return [readable(self._words(row)) for row in rows]
+
+    def encode_behind(self, text: str) -> list[int]:
+        """Ids of a text that goes on behind some other text; whether with a space in between, its first character says.
+
+        They do not depend on the other text, where that does not end within a word.
+        """
+        for before in _ANCHORS:
+            start, both = self.encode_batch([before, before + text])
+            if both[: len(start)] == start:
+                return both[len(start) :]
+        return self.encode_batch([text])[0]
+
+    def wrong_starts(self, before: str | None) -> list[int]:
+        """Ids that cannot be the first of a text behind a character, since they would add a space or take it away.
+
+        Args:
+            before: The character before the text, perhaps a space; None where the text is the beginning.
+        """
+        adds_space = self._adds_space
+        if before is None:
+            (start,) = self.encode_batch([_ANCHORS[0]])
+            wants_space = adds_space[start[0]] is True
+        else:
+            wants_space = before.isspace()
+        if self._is_wordpiece and not wants_space:
+            # Its pieces do not say whether there is a space, except within words.
+            return [index for index in range(self.vocab_size) if self.piece(index).startswith("##")]
+        return [index for index in range(self.vocab_size) if adds_space[index] is not wants_space]
+
+    @cached_property
+    def _adds_space(self) -> list[bool | None]:
+        """Whether each id is set apart by a space from a word before it; None where it writes nothing visible."""
+        word = _ANCHORS[0]
+        (start,) = self.encode_batch([word])
+        texts = self.decode_batch([*start, index] for index in range(self.vocab_size))
+        return [None if text == word else text.startswith(f"{word} ") for text in texts]
 
     @property
     def special_ids(self) -> tuple[int, ...]:

@@ -54,6 +54,11 @@ def longest_word(text: str) -> int:
     return max(map(len, _BREAK.split(text)))
 
 
+def touches_word(before: str, after: str) -> bool:
+    """Whether a text ends with, or the next one begins with, a letter or digit of a script that sets words apart."""
+    return any(_WORD_CHARACTER.match(character) for character in (before[-1:], after[:1]))
+
+
 def spacing(text: str) -> Literal["spaced", "han", "unspaced"]:
     """How most words of a text are set apart.
 

@@ -1,0 +1,110 @@
+"""`sgdd fill`: a text with blanks in, the text with something written in them out."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgdd_cli.console import emit, emit_json, say, warn
+from sgdd_cli.decoding_options import DecodingOptions, Writing, with_decoding_options
+from sgdd_cli.flags import AsJson
+
+if TYPE_CHECKING:
+    from sgdd_engine.generation import FilledText
+
+# Texts filled at once: each is written at up to `LENGTHS_TRIED` lengths.
+BATCH = 8
+
+
+@with_decoding_options
+def fill(
+    texts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...",
+            help="Texts with blanks: [MASK], [MASK:3] of 3 tokens, [MASK:2-4]; `-` for lines of standard input.",
+        ),
+    ],
+    meaning: Annotated[
+        str | None,
+        typer.Option(
+            "--meaning", metavar="TEXT", help="What the whole text shall say. Default: nothing is asked."
+        ),
+    ] = None,
+    *,
+    decoding: DecodingOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Write the blanks of each text under a meaning; what is given stays as it is.
+
+    The text is cleaned first (Unicode form NFC, single spaces). Where the length of a blank is open, several lengths
+    are written and the likeliest text is kept; --length is the length of the whole text. With --candidates, the
+    closest to the meaning of so many texts is kept.
+
+    Example: sgdd fill "The [MASK] opened the [MASK:3] and left." --meaning "a thief enters a house"
+    """
+    from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    load = decoding.resolve()
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+    from sgdd_engine.events import ignore  # noqa: PLC0415
+
+    writing = load()
+    from sgdd_engine.generation import check_blanks, validate_lengths  # noqa: PLC0415 - loads torch
+
+    model, config = writing.model, writing.config
+    max_tokens = model.info.model.max_tokens
+    (allowed,) = validate_lengths(config.length or f"1-{max_tokens}", 1, 1, model.info)
+    found = read_texts(texts, "fill", lambda text: check_blanks(text, model.tokenizer, allowed, max_tokens))
+    vector = None if meaning is None else model.encode(meaning)
+    _warn_of_unused(writing)
+    writing.warn_of_equal_samples("text")
+    calls = 0
+    try:
+        for batch in batches(found, BATCH):
+            with ProgressDisplay(watch=writing.watch) as display:
+                filled = model.fill(
+                    batch,
+                    vectors=vector,
+                    sampling=writing.sampling,
+                    lengths=config.length,
+                    candidates=config.candidates,
+                    num_samples=config.num_samples,
+                    seed=config.seed,
+                    score=as_json and vector is not None,
+                    on_event=display if writing.watch else ignore,
+                )
+            for item in filled:
+                _show(item, batch[item.row], as_json)
+            calls += sum(item.encoder_calls for item in filled)
+    finally:
+        if config.candidates > 1:
+            say(f"Encoder calls: {calls:,}.")
+
+
+def _warn_of_unused(writing: Writing) -> None:
+    """Name the settings of `sample` that were given and have no meaning here."""
+    for key, given in (
+        ("sample.refine", writing.config.refine > 0),
+        ("sample.shortlist", (writing.config.shortlist or 1) > 1),
+    ):
+        if given:
+            warn(
+                f"{key} is not used in filling: it writes whole texts anew. For a choice by cosine: --candidates 4"
+            )
+
+
+def _show(item: "FilledText", source: str, as_json: bool) -> None:
+    if not as_json:
+        emit(item.text)
+        return
+    emit_json(
+        {
+            "source": source,
+            "text": item.text,
+            "blanks": list(item.blanks),
+            "cosine": item.cosine,
+            "score": item.score,
+            "seed": item.seed,
+            "encoder_calls": item.encoder_calls,
+        }
+    )
