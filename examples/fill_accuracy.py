@@ -3,8 +3,8 @@
     python examples/fill_accuracy.py fiction.valid.txt --sentences 200
 
 Of each sentence 1, 2, ... 5 words are blanks of the right number of tokens; of the first 50, one word or phrase is a
-blank of open length. The meaning is the sentence's own vector, that of another sentence, or none. `examples/fill_accuracy.md` has the
-table that this prints.
+blank of open length. The meaning is the sentence's own vector, that of another sentence, or none.
+`examples/fill_accuracy.md` has the table that this prints.
 """
 
 import argparse

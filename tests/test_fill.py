@@ -16,6 +16,7 @@ from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, DataError, GenerationError
 from sgdd_engine.generation.config import LengthRange
+from sgdd_engine.generation.decode import Decoder
 from sgdd_engine.generation.fill import LENGTHS_TRIED, FillRequest, _lengths_to_try, parse_blanks
 
 FAST = SamplingConfig(steps=2, cfg=1.0)
@@ -175,14 +176,21 @@ def test_the_lengths_that_are_tried_are_the_likeliest_and_none_is_tried_twice():
 def test_of_several_lengths_the_text_of_the_best_score_is_kept(model):
     text, meaning = "Tom [MASK] a letter.", "Tom sold a letter."
     (kept,) = model.fill(text, meaning, sampling=FAST)
-    given_tokens = sum(len(model.tokenizer.encode_behind(piece)) for piece in (" Tom", " a letter."))
-    likely = model.likely_lengths(model.model.latent(model.encode([meaning])).z, 24)[0].tolist()
-    tried = [n for n in likely if n > given_tokens][:LENGTHS_TRIED]
+    before, after = (len(model.tokenizer.encode_behind(piece)) for piece in (" Tom", " a letter."))
+    decoder = Decoder(model.model, model.schedule, model.tokenizer.special_ids, FAST)
+    z = decoder.latents(model.encode([meaning]))
+    log_p_length = model.model.length_logits(z)[0].detach().log_softmax(0)
+    tried = [n for n in model.likely_lengths(z, 24)[0].tolist() if n > before + after][:LENGTHS_TRIED]
     alone = [model.fill(text, meaning, lengths=n, sampling=FAST)[0] for n in tried]
     assert [len(filled.tokens) for filled in alone] == tried
-    best = max(alone, key=lambda filled: filled.score)
-    assert kept.text == best.text
-    assert kept.score == pytest.approx(best.score, abs=1e-4)
+    assert {filled.score for filled in alone} == {None}, "there was nothing to choose"
+    log_probs = decoder.token_log_probs(z, [0] * len(alone), [filled.tokens for filled in alone])
+    scores = [
+        float(row[before : n - after].sum() + log_p_length[n - 1])
+        for n, row in zip(tried, log_probs, strict=True)
+    ]
+    assert kept.score == pytest.approx(max(scores), abs=1e-4)
+    assert kept.text == alone[scores.index(max(scores))].text
 
 
 def test_candidates_are_chosen_by_cosine_and_drawn_where_lengths_are_given(model):

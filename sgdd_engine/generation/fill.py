@@ -6,7 +6,8 @@ full. Where the length of a blank is open, several lengths are written and the l
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
@@ -54,7 +55,8 @@ class FilledText:
         tokens: Token ids of the canvas.
         row: Index of the text with blanks.
         seed: The seed that wrote it.
-        score: Log-probability of what was written and of the length, in nats; see `fill_blanks`.
+        score: Log-probability of what was written and of the length, in nats, where there were several texts to choose
+            from; see `fill_blanks`.
         cosine: Cosine of its vector with that of the meaning; None where it was not encoded.
         encoder_calls: Texts that were encoded to choose it. Encoding the meaning is not counted.
     """
@@ -64,7 +66,7 @@ class FilledText:
     tokens: tuple[int, ...]
     row: int
     seed: int
-    score: float
+    score: float | None = None
     cosine: float | None = None
     encoder_calls: int = 0
 
@@ -87,11 +89,22 @@ class FillRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Canvas:
-    """A way to lay a text out: its tokens with masks, and where the blanks are."""
+class _Attempt:
+    """A text laid out with blanks of some lengths.
 
+    Attributes:
+        number: Index of its request.
+        request: The text.
+        tokens: With masks in the blanks.
+        blanks: Where these are.
+        stream: Of the random numbers; above 0 the same lengths are written again, and tokens are drawn.
+    """
+
+    number: int
+    request: FillRequest
     tokens: list[int]
     blanks: list[slice]
+    stream: int
 
 
 def parse_blanks(text: str) -> Template:
@@ -179,41 +192,26 @@ def fill_blanks(
         GenerationError: a text has more tokens than the model writes, or than its `lengths` allow.
     """
     log_p_length = decoder.model.length_logits(z).log_softmax(dim=-1).cpu()
-    written: list[tuple[int, _Canvas, int]] = []
-    for number, request in enumerate(requests):
-        given = _piece_ids(tokenizer, request.template)
-        lengths = _lengths_to_try(request, sum(map(len, given)), log_p_length[request.row])
-        for draw in range(max(len(lengths), candidates)):
-            canvas = _lay_out(given, lengths[draw % len(lengths)], decoder.mask_id)
-            written.append((number, canvas, draw // len(lengths)))
-    tokens: dict[int, list[int]] = {}
-    for draws, of_kind in ((False, decoder), (True, decoder.resampling())):
-        indices = [i for i, (_, _, stream) in enumerate(written) if (stream > 0) == draws]
-        canvases = [
-            Canvas(
-                requests[number].row,
-                canvas.tokens,
-                stream_generator(requests[number].seed, stream),
-                forbidden=_wrong_starts(tokenizer, requests[number].template, canvas),
-            )
-            for number, canvas, stream in (written[i] for i in indices)
-        ]
-        tokens.update(zip(indices, of_kind.fill(z, canvases, on_step), strict=True))
-    rows = [requests[number].row for number, _, _ in written]
-    texts = [tokens[i] for i in range(len(written))]
-    log_probs = decoder.token_log_probs(z, rows, texts)
+    attempts = [
+        attempt
+        for number, request in enumerate(requests)
+        for attempt in _lay_out(decoder, tokenizer, number, request, log_p_length[request.row], candidates)
+    ]
+    ids = _write(decoder, tokenizer, z, attempts, on_step)
+    counts = Counter(attempt.number for attempt in attempts)
+    compared = [i for i, attempt in enumerate(attempts) if counts[attempt.number] > 1]
+    log_probs = decoder.token_log_probs(
+        z, [attempts[i].request.row for i in compared], [ids[i] for i in compared]
+    )
+    scores: dict[int, float] = {}
+    for i, of_tokens in zip(compared, log_probs, strict=True):
+        of_blanks = sum(float(of_tokens[blank].sum()) for blank in attempts[i].blanks)
+        scores[i] = of_blanks + float(log_p_length[attempts[i].request.row, len(ids[i]) - 1])
     found: list[dict[str, FilledText]] = [{} for _ in requests]
-    for (number, canvas, _), row, ids, of_tokens in zip(written, rows, texts, log_probs, strict=True):
-        request = requests[number]
-        assert all(old in (decoder.mask_id, new) for old, new in zip(canvas.tokens, ids, strict=True))
-        of_blanks = sum(float(of_tokens[blank].sum()) for blank in canvas.blanks)
-        score = of_blanks + float(log_p_length[row, len(ids) - 1])
-        blanks = tuple(tokenizer.decode_batch([ids[blank] for blank in canvas.blanks]))
-        text = request.template.text(blanks)
-        filled = FilledText(text, blanks, tuple(ids), row, request.seed, score)
-        if text not in found[number] or found[number][text].score < score:
-            found[number][text] = filled
-    return [sorted(texts.values(), key=lambda item: -item.score)[:candidates] for texts in found]
+    for i in sorted(range(len(attempts)), key=lambda i: -scores.get(i, 0.0)):
+        filled = _filled_text(decoder, tokenizer, attempts[i], ids[i], scores.get(i))
+        found[attempts[i].number].setdefault(filled.text, filled)
+    return [list(texts.values())[:candidates] for texts in found]
 
 
 def closest(encoder: SentenceEncoder, e: Tensor, ranked: Sequence[Sequence[FilledText]]) -> list[FilledText]:
@@ -240,6 +238,58 @@ def _piece_ids(tokenizer: TextTokenizer, template: Template) -> list[list[int]]:
         tokenizer.encode_batch([first.strip()])[0],
         *(tokenizer.encode_behind(piece.rstrip()) for piece in others),
     ]
+
+
+def _lay_out(
+    decoder: Decoder,
+    tokenizer: TextTokenizer,
+    number: int,
+    request: FillRequest,
+    log_p_length: Tensor,
+    candidates: int,
+) -> Iterator[_Attempt]:
+    """The text with blanks of the likeliest lengths, at least as often as there are candidates."""
+    given = _piece_ids(tokenizer, request.template)
+    lengths = _lengths_to_try(request, sum(map(len, given)), log_p_length)
+    for draw in range(max(len(lengths), candidates)):
+        tokens, blanks = list(given[0]), []
+        for length, piece in zip(lengths[draw % len(lengths)], given[1:], strict=True):
+            blanks.append(slice(len(tokens), len(tokens) + length))
+            tokens += [*[decoder.mask_id] * length, *piece]
+        yield _Attempt(number, request, tokens, blanks, draw // len(lengths))
+
+
+def _write(
+    decoder: Decoder,
+    tokenizer: TextTokenizer,
+    z: Tensor,
+    attempts: Sequence[_Attempt],
+    on_step: OnStep | None,
+) -> list[list[int]]:
+    """Token ids of each text with its blanks written."""
+    ids: dict[int, list[int]] = {}
+    for draws, of_kind in ((False, decoder), (True, decoder.resampling())):
+        indices = [i for i, attempt in enumerate(attempts) if (attempt.stream > 0) == draws]
+        canvases = [
+            Canvas(
+                attempt.request.row,
+                attempt.tokens,
+                stream_generator(attempt.request.seed, attempt.stream),
+                forbidden=_wrong_starts(tokenizer, attempt),
+            )
+            for attempt in (attempts[i] for i in indices)
+        ]
+        ids.update(zip(indices, of_kind.fill(z, canvases, on_step), strict=True))
+    return [ids[i] for i in range(len(attempts))]
+
+
+def _filled_text(
+    decoder: Decoder, tokenizer: TextTokenizer, attempt: _Attempt, ids: Sequence[int], score: float | None
+) -> FilledText:
+    assert all(old in (decoder.mask_id, new) for old, new in zip(attempt.tokens, ids, strict=True))
+    blanks = tuple(tokenizer.decode_batch([ids[blank] for blank in attempt.blanks]))
+    request = attempt.request
+    return FilledText(request.template.text(blanks), blanks, tuple(ids), request.row, request.seed, score)
 
 
 def _lengths_to_try(request: FillRequest, given: int, log_p_length: Tensor) -> list[tuple[int, ...]]:
@@ -296,22 +346,14 @@ def _check_room(template: Template, given: int, lengths: LengthRange, max_tokens
     return ranges
 
 
-def _lay_out(given: Sequence[Sequence[int]], lengths: Sequence[int], mask_id: int) -> _Canvas:
-    tokens, blanks = list(given[0]), []
-    for length, piece in zip(lengths, given[1:], strict=True):
-        blanks.append(slice(len(tokens), len(tokens) + length))
-        tokens += [*[mask_id] * length, *piece]
-    return _Canvas(tokens, blanks)
-
-
-def _wrong_starts(tokenizer: TextTokenizer, template: Template, canvas: _Canvas) -> dict[int, Tensor]:
+def _wrong_starts(tokenizer: TextTokenizer, attempt: _Attempt) -> dict[int, Tensor]:
     """Ids that cannot stand first in each blank, by its first position.
 
     A piece of the vocabulary often begins with its space. The space before a blank is given, or that there is none.
     """
     return {
         blank.start: torch.tensor(tokenizer.wrong_starts(piece[-1:] if piece else None))
-        for piece, blank in zip(template.pieces, canvas.blanks, strict=False)
+        for piece, blank in zip(attempt.request.template.pieces, attempt.blanks, strict=False)
     }
 
 

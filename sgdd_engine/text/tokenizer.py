@@ -150,16 +150,20 @@ class TextTokenizer:
         Args:
             before: The character before the text, perhaps a space; None where the text is the beginning.
         """
-        adds_space = self._adds_space
         if before is None:
             (start,) = self.encode_batch([_ANCHORS[0]])
-            wants_space = adds_space[start[0]] is True
+            return self._wrong_starts[self._adds_space[start[0]] is True]
+        return self._wrong_starts[before.isspace()]
+
+    @cached_property
+    def _wrong_starts(self) -> tuple[list[int], list[int]]:
+        """Those where no space is wanted, and where one is."""
+        if self._is_wordpiece:
+            # Its pieces do not say whether there is a space before them, except within words.
+            no_space = [index for index in range(self.vocab_size) if self.piece(index).startswith("##")]
         else:
-            wants_space = before.isspace()
-        if self._is_wordpiece and not wants_space:
-            # Its pieces do not say whether there is a space, except within words.
-            return [index for index in range(self.vocab_size) if self.piece(index).startswith("##")]
-        return [index for index in range(self.vocab_size) if adds_space[index] is not wants_space]
+            no_space = [index for index, adds in enumerate(self._adds_space) if adds is not False]
+        return no_space, [index for index, adds in enumerate(self._adds_space) if adds is not True]
 
     @cached_property
     def _adds_space(self) -> list[bool | None]:
