@@ -223,3 +223,26 @@ def test_what_is_kept_for_many_steps_says_the_same():
             once = model.hidden(canvas, torch.ones(2), model.denoiser.cache_condition(condition, 6))
             anew = model.hidden(canvas, torch.ones(2), condition)
         assert torch.equal(once, anew)
+
+
+def test_what_is_forbidden_at_a_position_is_written_elsewhere_only():
+    model, z, config = tiny_model(), latents(), SamplingConfig(steps=3, cfg=1.7)
+
+    def fill(forbidden):
+        canvases = [
+            Canvas(row, [MASK] * length, generator(row), forbidden=forbidden if row % 2 else {})
+            for row, length in enumerate(LENGTHS)
+        ]
+        return bound(model, config).fill(z, canvases)
+
+    free = fill({})
+    # At the first position all but one, at the second one that was likeliest in some row.
+    limited = fill(
+        {0: torch.tensor([i for i in range(VOCABULARY.size) if i != 7]), 1: torch.tensor([free[3][1]])}
+    )
+    for row, (before, after) in enumerate(zip(free, limited, strict=True)):
+        if row % 2:
+            assert after[0] == 7
+            assert after[1] != free[3][1]
+        else:
+            assert after == before

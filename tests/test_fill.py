@@ -281,6 +281,13 @@ def test_the_command_writes_lines_or_json():
     assert alone["cosine"] is None
 
 
+def test_the_canvas_is_shown_with_what_was_given():
+    done = call("She [MASK:3] the sea.", "--watch")
+    shown = [line for line in done.stderr.splitlines() if line.startswith(("1/2", "2/2"))]
+    assert len(shown) == 2
+    assert all("the sea." in line for line in shown)
+
+
 def test_lines_that_cannot_be_filled_are_named_and_the_others_are_written():
     content = b"She [MASK:1] the sea.\nNothing.\nun[MASK]able\nThe [MASK:40].\n\nHe [MASK:1] home.\n"
     done = call("-", content=content)

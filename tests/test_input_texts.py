@@ -209,3 +209,11 @@ def test_a_length_for_several_candidates_is_wrong_usage(saved):
     done = sample(saved, SENTENCE, "--length", "5", "--candidates", "2")
     assert isinstance(done.exception, ConfigError)
     assert "sample.length comes from --length." in done.exception.hint
+    assert "a range such as 6-9" in done.exception.hint
+
+
+def test_of_a_range_of_lengths_candidates_may_differ(saved):
+    done = sample(saved, SENTENCE, "--length", "5-6", "--candidates", "2", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["encoder_calls"] in (1, 2)
+    assert isinstance(sample(saved, SENTENCE, "--length", "6-5").exception, ConfigError)

@@ -239,3 +239,41 @@ def test_a_missing_or_damaged_tokenizer_is_a_sentence(trained, tmp_path):
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"version": 99}))
     with pytest.raises(DataError, match="another version"):
         TextTokenizer.load(tmp_path)
+
+
+# --- texts behind others ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["unigram", "tiny_encoder", "tiny_xlmr", "byte level"])
+def any_vocabulary(request, sentences, trained) -> TextTokenizer:
+    if request.param == "unigram":
+        return trained
+    if request.param == "byte level":
+        return TextTokenizer.from_fast(byte_level(sentences, bos_token="<s>", eos_token="</s>"))
+    return TextTokenizer.from_encoder(request.getfixturevalue(request.param))
+
+
+def test_a_sentence_is_cut_at_any_space_and_at_punctuation(any_vocabulary, sentences):
+    for sentence in sentences[:40]:
+        (whole,) = any_vocabulary.encode_batch([sentence])
+        for at in [i for i, character in enumerate(sentence) if character in " ."]:
+            (before,) = any_vocabulary.encode_batch([sentence[:at]])
+            assert before + any_vocabulary.encode_behind(sentence[at:]) == whole
+    assert any_vocabulary.encode_behind("") == []
+
+
+def test_a_first_piece_neither_adds_a_space_nor_takes_one_away(any_vocabulary, sentences):
+    (word,) = any_vocabulary.encode_batch(["a"])
+    after_space, directly = (set(any_vocabulary.wrong_starts(before)) for before in (" ", '"'))
+    for index in set(range(any_vocabulary.vocab_size)) - after_space:
+        (text,) = any_vocabulary.decode_batch([[*word, index]])
+        assert text.startswith("a ")
+        assert len(text) > 2
+    for sentence in sentences[:40]:
+        words = sentence.split()
+        assert any_vocabulary.encode_batch([sentence])[0][0] not in any_vocabulary.wrong_starts(None)
+        assert any_vocabulary.encode_behind(f" {words[1]}")[0] not in after_space
+        assert any_vocabulary.encode_behind(".")[0] in after_space
+        assert any_vocabulary.encode_behind(".")[0] not in directly
+    spaced = any_vocabulary.encode_behind(" garden")[0]
+    assert (spaced in directly) == (any_vocabulary.piece(spaced)[:1] in "▁Ġ")
