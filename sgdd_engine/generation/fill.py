@@ -174,8 +174,9 @@ def fill_blanks(
 
     The score of a text x of n tokens is `Σᵢ log p(xᵢ | the others, z) + log p(n | z)` over the positions i in its
     blanks, estimated with every third token masked (`Decoder.token_log_probs`). It is not divided by the number of
-    tokens: of 40 sentences of novels with one open blank of 1 to 6 tokens, `mini` then found the length of 53 % with
-    the right meaning and of 53 % without one; by the mean over the positions, of 42 % and 25 %.
+    tokens: on 40 sentences of novels with one open blank (22 of them of one token), `mini` without a meaning then wrote
+    blanks that were 1.2 tokens too long on average and right in 10; by the sum 0.8 too short and right in 21. With the
+    right meaning: 0.0 and 17, −0.5 and 21.
 
     Args:
         decoder: The model and its way of sampling.
