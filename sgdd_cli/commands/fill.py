@@ -77,7 +77,7 @@ def fill(
                 _show(item, batch[item.row], as_json)
             calls += sum(item.encoder_calls for item in filled)
     finally:
-        if config.candidates > 1:
+        if calls and config.candidates > 1:
             say(f"Encoder calls: {calls:,}.")
 
 

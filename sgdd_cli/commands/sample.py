@@ -74,8 +74,8 @@ def sample(
                 calls + sum(item.encoder_calls for item in generations),
             )
     finally:
-        if config.candidates > 1 or config.refine:
-            say(f"Encoder calls: {calls:,}, {calls / max(1, written):.1f} per sentence.")
+        if written and (config.candidates > 1 or config.refine):
+            say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.")
         _warn_of_lengths(model, too_long, longest)
 
 
