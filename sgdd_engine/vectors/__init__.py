@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgdd_engine.vectors.kinds import VectorKind as VectorKind
     from sgdd_engine.vectors.kinds import vector_kinds as vector_kinds
+    from sgdd_engine.vectors.linear_map import LinearMap as LinearMap
+    from sgdd_engine.vectors.linear_map import load_map as load_map
     from sgdd_engine.vectors.reading import open_vectors as open_vectors
     from sgdd_engine.vectors.reading import read_vectors as read_vectors
     from sgdd_engine.vectors.source import OpenSource as OpenSource
@@ -18,22 +20,26 @@ if TYPE_CHECKING:
     from sgdd_engine.vectors.source import VectorSource as VectorSource
 
 _MODULES = {
+    "LinearMap": "linear_map",
     "OpenSource": "source",
     "ReadOptions": "source",
     "VectorBatch": "source",
     "VectorKind": "kinds",
     "VectorSource": "source",
+    "load_map": "linear_map",
     "open_vectors": "reading",
     "read_vectors": "reading",
     "vector_kinds": "kinds",
 }
 
 __all__ = [
+    "LinearMap",
     "OpenSource",
     "ReadOptions",
     "VectorBatch",
     "VectorKind",
     "VectorSource",
+    "load_map",
     "open_vectors",
     "read_vectors",
     "vector_kinds",
