@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,6 +59,12 @@ def read(
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, help="Read so many random rows (--seed), in their order.")
     ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", metavar="FILE", help="Map of `sgdd align`, for the vectors of another encoder."
+        ),
+    ] = None,
     assume_same: Annotated[
         bool,
         typer.Option(
@@ -70,8 +77,9 @@ def read(
 ) -> None:
     """Write what the vectors of a file or database say, one line for each, in their order.
 
-    The vectors must be those of the model's encoder; the first rows are checked. Rows without a usable vector are left
-    out and named. With --json: id, text, cosine of the text's own vector, and the stored text with its scores.
+    The vectors must be those of the model's encoder, or mapped to it (--map); the first rows are checked. Rows without
+    a usable vector are left out and named. With --json: id, text, cosine of the text's own vector with the given one,
+    and the stored text with its scores.
 
     Example: sgdd read vectors.parquet --column embedding --limit 10 --json
     """
@@ -81,8 +89,9 @@ def read(
     writing = load()
     writing.warn_of_equal_samples("vector")
     from sgdd_engine.generation import CheckedVectors, write_texts  # noqa: PLC0415 - loads torch
-    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+    from sgdd_engine.vectors import ReadOptions, load_map, open_vectors  # noqa: PLC0415
 
+    linear_map = None if map_file is None else load_map(map_file)
     opened = open_vectors(
         source,
         ReadOptions(
@@ -91,12 +100,14 @@ def read(
             id_column=ids,
             where=where,
             table=table,
-            width=writing.model.info.model.embedding_dim,
+            width=writing.model.info.model.embedding_dim if linear_map is None else linear_map.input_dim,
         ),
     )
     say(f"Reading: {opened.name}")
     display = ProgressDisplay(watch=writing.watch)
-    checked = CheckedVectors(writing.model, opened, assume_same=assume_same, on_event=display)
+    checked = CheckedVectors(
+        writing.model, opened, linear_map=linear_map, assume_same=assume_same, on_event=display
+    )
     chosen = _choose(checked, limit, sample, writing.config.seed, display)
     texts = write_texts(writing.model, chosen, score=as_json, **writing.options(display))
     counts = [count for count in (opened.rows, limit, sample) if count is not None]

@@ -361,7 +361,7 @@ class SGDD:
             for row, template in enumerate(templates)
             for k in range(num_samples)
         ]
-        on_step = self._on_step(on_event, sampling.steps)
+        on_step = self._on_step(on_event, sampling.steps, ())
         ranked = fill_blanks(decoder, self.tokenizer, z, requests, candidates, on_step)
         if e is None or (candidates == 1 and not score):
             return [texts[0] for texts in ranked]

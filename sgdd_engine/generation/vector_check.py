@@ -14,6 +14,7 @@ from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.generation.pipeline import SGDD
 from sgdd_engine.models.bottleneck import Whitening
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.vectors.linear_map import LinearMap
 from sgdd_engine.vectors.selection import join, take
 from sgdd_engine.vectors.source import OpenSource, VectorBatch
 
@@ -35,10 +36,13 @@ WHITENED_LIMIT = 3.0
 STANDARDISED_LIMIT = 1.5
 # A single vector may be far by chance: single words reach 3.5.
 _ENOUGH_ROWS = 8
+# Of what a map gains in cosine over the mean vector, the least that rows must show to go without a warning.
+_LEAST_OF_GAIN = 0.5
 # Ids that a message lists.
 _LISTED = 5
 
 _OVERRULE = "To write them nevertheless: --assume-same"
+_ALIGN = "For vectors of another encoder, with their texts: sgdd align PAIRS, then --map FILE"
 
 
 class CheckedVectors:
@@ -46,21 +50,34 @@ class CheckedVectors:
 
     Vectors of a length other than 1 are scaled where the encoder normalises. Rows without a vector, with NaN or
     infinite numbers, and of length 0 are left out and named at the end. The first rows tell whether the encoder is
-    the model's at all.
+    the model's at all. Vectors of another encoder are mapped to it, if there is a map.
 
     Args:
         model: The model, with its encoder.
         source: What is read.
+        linear_map: From the vectors of the source to those of the model's encoder.
         assume_same: Do not ask whether the encoder is the model's.
         on_event: Told of notes and warnings.
 
     Attributes:
         faulty: Rows so far that were left out because their numbers cannot be read.
+
+    Raises:
+        EncoderError: the map leads to the vectors of another encoder than the model's.
     """
 
     def __init__(
-        self, model: SGDD, source: OpenSource, *, assume_same: bool = False, on_event: Listener = ignore
+        self,
+        model: SGDD,
+        source: OpenSource,
+        *,
+        linear_map: LinearMap | None = None,
+        assume_same: bool = False,
+        on_event: Listener = ignore,
     ) -> None:
+        if linear_map is not None:
+            linear_map.validate_encoder(model.encoder_reference)
+        self._map = linear_map
         self._model, self._source, self._assume_same, self._on_event = model, source, assume_same, on_event
         self._left_out: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
@@ -101,13 +118,7 @@ class CheckedVectors:
         self._leave_out("no vector", batch.left_out)
         if not batch.ids:
             return batch
-        info, name = self._model.info, self._source.name
-        if batch.vectors.shape[1] != info.model.embedding_dim:
-            raise VectorSourceError(
-                f"{name} has vectors of {batch.vectors.shape[1]:,} numbers; this model reads "
-                f"{info.model.embedding_dim:,}, made by `{info.encoder.name}`.",
-                "Name another column with --column, or a model of that encoder with --checkpoint.",
-            )
+        self._check_width(batch.vectors.shape[1])
         # In float64: the squares of large numbers overflow in float32.
         lengths = np.sqrt(np.square(batch.vectors, dtype=np.float64).sum(axis=1))
         finite, zero = np.isfinite(lengths), lengths == 0
@@ -120,10 +131,27 @@ class CheckedVectors:
             self.faulty += int(bad.sum())
             kept = np.flatnonzero(~bad)
             batch, lengths = take(batch, kept.tolist()), lengths[kept]
-        if info.encoder.normalize and (np.abs(lengths - 1) > LENGTH_TOLERANCE).any():
+        unit = self._model.info.encoder.normalize if self._map is None else self._map.unit_inputs
+        if unit and (np.abs(lengths - 1) > LENGTH_TOLERANCE).any():
             self._say_scaled(batch, lengths)
             batch = replace(batch, vectors=(batch.vectors / lengths[:, None]).astype(np.float32))
+        if self._map is not None and batch.ids:
+            batch = replace(batch, vectors=self._map(batch.vectors))
         return batch
+
+    def _check_width(self, width: int) -> None:
+        info, name = self._model.info, self._source.name
+        if self._map is not None and width != self._map.input_dim:
+            raise VectorSourceError(
+                f"{name} has vectors of {width:,} numbers; the map reads {self._map.input_dim:,}.",
+                "Name another column with --column, or make a map for these vectors: sgdd align PAIRS",
+            )
+        if self._map is None and width != info.model.embedding_dim:
+            raise VectorSourceError(
+                f"{name} has vectors of {width:,} numbers; this model reads {info.model.embedding_dim:,}, made by "
+                f"`{info.encoder.name}`.",
+                f"Name another column with --column, or a model of that encoder with --checkpoint.\n{_ALIGN}",
+            )
 
     def _say_scaled(
         self, batch: VectorBatch, lengths: "np.ndarray[tuple[int], np.dtype[np.float64]]"
@@ -132,10 +160,11 @@ class CheckedVectors:
             return
         self._scaled = True
         row = int((np.abs(lengths - 1) > LENGTH_TOLERANCE).argmax())
+        as_wanted = "as this model's encoder makes them" if self._map is None else "as the map reads them"
         self._on_event(
             Notice(
                 f"{self._source.name} has vectors of another length than 1 (row {batch.ids[row]} has "
-                f"{lengths[row]:.3g}), as this model's encoder makes them; such vectors are scaled to it.",
+                f"{lengths[row]:.3g}), {as_wanted}; such vectors are scaled to it.",
                 warning=True,
             )
         )
@@ -150,7 +179,11 @@ class CheckedVectors:
             except EncoderError as error:
                 self._on_event(Notice(f"The stored texts cannot be compared. {error.message}", warning=True))
             else:
-                self._judge_cosines(torch.cosine_similarity(again, stored[rows], dim=-1))
+                cosines = torch.cosine_similarity(again, stored[rows], dim=-1)
+                if self._map is None:
+                    self._judge_cosines(cosines)
+                else:
+                    self._judge_mapped(self._map, cosines, again)
                 return
         self._judge_distance(*training_distance(self._model.model, stored), len(stored))
 
@@ -166,7 +199,7 @@ class CheckedVectors:
         if mean < OTHER_COSINE:
             raise VectorSourceError(
                 f"{found}. They are those of another encoder than `{self._model.info.encoder.name}`, or other texts'.",
-                f"Name another column with --column or --text-column.\n{_OVERRULE}",
+                f"Name another column with --column or --text-column.\n{_ALIGN}\n{_OVERRULE}",
             )
         why = (
             "some texts are not what was encoded: changed since then, cut, or encoded together with more"
@@ -175,16 +208,46 @@ class CheckedVectors:
         )
         self._on_event(Notice(f"{found}: {why}. What is written may be further off.", warning=True))
 
+    def _judge_mapped(self, linear_map: LinearMap, cosines: Tensor, again: Tensor) -> None:
+        """Mapped vectors should be closer to those of their texts than the mean vector is."""
+        mean = float(cosines.mean())
+        control = float(
+            torch.cosine_similarity(again, torch.from_numpy(linear_map.mean_y)[None], dim=-1).mean()
+        )
+        found = (
+            f"{self._source.name}: {len(cosines):,} stored texts, encoded again, give vectors with a mean cosine of "
+            f"{mean:.2f} to the mapped ones and {control:.2f} to the mean vector"
+        )
+        if mean <= control:
+            raise VectorSourceError(
+                f"{found}. The vectors are those of another encoder than the map's, or other texts'.",
+                f"Name another column with --column or --text-column, or another map with --map.\n{_OVERRULE}",
+            )
+        figures = linear_map.figures
+        if {"cosine", "mean_cosine"} <= figures.keys():
+            expected = figures["cosine"] - figures["mean_cosine"]
+            if mean - control < expected * _LEAST_OF_GAIN:
+                self._on_event(
+                    Notice(
+                        f"{found}; when the map was made these were {figures['cosine']:.2f} and "
+                        f"{figures['mean_cosine']:.2f}. It was made from other text, or not for all of these rows. "
+                        "What is written may be further off.",
+                        warning=True,
+                    )
+                )
+
     def _judge_distance(self, distance: float, limit: float, rows: int) -> None:
         if distance <= limit:
             return
+        mapped = self._map is not None
+        other = "the map's" if mapped else f"`{self._model.info.encoder.name}`"
         message = (
-            f"{self._source.name} has vectors far from those the model was trained on: {distance:.1f} times as "
-            f"far as these among themselves, above {limit:g}. They look like those of another encoder than "
-            f"`{self._model.info.encoder.name}`."
+            f"{self._source.name} has vectors {'that are mapped ' if mapped else ''}far from those the model was "
+            f"trained on: {distance:.1f} times as far as these among themselves, above {limit:g}. They look like "
+            f"those of another encoder than {other}."
         )
         if rows >= _ENOUGH_ROWS:
-            raise VectorSourceError(message, _OVERRULE)
+            raise VectorSourceError(message, f"{_ALIGN}\n{_OVERRULE}" if self._map is None else _OVERRULE)
         self._on_event(Notice(message, warning=True))
 
     def _leave_out(self, what: str, ids: Sequence[str]) -> None:
