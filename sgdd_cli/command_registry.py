@@ -31,6 +31,7 @@ BUILT_IN = {
     "sample": "sgdd_cli.commands.sample:sample",
     "read": "sgdd_cli.commands.read:read",
     "fill": "sgdd_cli.commands.fill:fill",
+    "align": "sgdd_cli.commands.align:align",
     "export": "sgdd_cli.commands.export:export",
     "param-count": "sgdd_cli.commands.param_count:param_count",
     "config": "sgdd_cli.commands.config:config",

@@ -1,0 +1,162 @@
+"""`sgdd align`: a map from another encoder's vectors to the model's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
+from sgdd_cli.flags import (
+    AsJson,
+    Assignments,
+    Cfg,
+    ConfigFiles,
+    Device,
+    Encoder,
+    Gpu,
+    Steps,
+    device_name,
+)
+
+if TYPE_CHECKING:
+    from sgdd_engine.evaluation.alignment import Alignment, MapFigures
+    from sgdd_engine.evaluation.bootstrap import Interval
+
+
+def align(
+    pairs_of: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAIRS",
+            help="A file, folder or URL with vectors of any encoder and their texts, as `sgdd read` takes it.",
+        ),
+    ],
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="Where the vectors are.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", metavar="NAME", help="Where the texts are.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="CONDITION", help="Rows to read, in the store's language."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the map is written.")] = Path(
+        "map.safetensors"
+    ),
+    pairs: Annotated[
+        int,
+        typer.Option(
+            "--pairs",
+            min=1,
+            help="Pairs to fit the map on at most; of more rows a random sample. Memory grows with it.",
+        ),
+    ] = 10_000,
+    texts: Annotated[
+        int, typer.Option("--texts", min=1, help="Held-out texts to write, for token F1.")
+    ] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", min=0, max=(1 << 63) - 1, help="Of the sample, the held-out part and the writing."
+        ),
+    ] = 0,
+    cfg: Cfg = None,
+    steps: Steps = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            envvar="SGDD_CHECKPOINT",
+            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
+        ),
+    ] = None,
+    encoder: Encoder = None,
+    gpu: Gpu = None,
+    device: Device = None,
+    as_json: AsJson = False,
+    files: ConfigFiles = None,
+    assignments: Assignments = None,
+) -> None:
+    """Learn to read the vectors of another encoder, from some of them with their texts.
+
+    Fits a linear map (ridge regression) to the vectors that the model's encoder gives for the same texts, for
+    `sgdd read --map`. Figures are those of held-out pairs, beside controls: a map of shuffled pairs, the mean vector,
+    and the model's own vectors, which no map can beat.
+
+    Example: sgdd align rows.parquet --text-column body --out map.safetensors
+    """
+    from sgdd_cli.models import load_model, named_encoder  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.settings import load_settings  # noqa: PLC0415
+
+    resolved = load_settings(
+        files or (),
+        assignments or (),
+        [
+            ("--encoder", "encoder.name", encoder),
+            ("--cfg", "sample.cfg", cfg),
+            ("--steps", "sample.steps", steps),
+        ],
+    )
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
+    from sgdd_engine.evaluation.alignment import align as run_alignment  # noqa: PLC0415 - loads torch
+    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
+    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+
+    check_writable(out, "Name another file with --out.")
+    opened = open_vectors(pairs_of, ReadOptions(column=column, text_column=text_column, where=where))
+    model, _ = load_model(checkpoint, device_name(gpu, device), named_encoder(resolved))
+    say(f"Reading: {opened.name}")
+    with ProgressDisplay() as display:
+        found = run_alignment(
+            model,
+            opened,
+            pairs=pairs,
+            texts=texts,
+            seed=seed,
+            sampling=complete_sampling(resolved.given("sample"), model.info),
+            on_event=display,
+        )
+    found.linear_map.save(out)
+    if as_json:
+        emit_json({"map": str(out), **found.to_dict()}, indent=2)
+    else:
+        _draw(found)
+    say(f"The map is in {out}. Next: {command_line('read', 'SOURCE', '--map', out)}")
+
+
+def _draw(found: "Alignment") -> None:
+    from sgdd_engine.evaluation.alignment import CONDITIONS  # noqa: PLC0415 - loaded with the model
+
+    linear_map = found.linear_map
+    emit(
+        f"Vectors of {linear_map.input_dim:,} numbers to those of `{linear_map.encoder.name}`: {linear_map.pairs:,} "
+        f"pairs, penalty {linear_map.penalty:.1e}; judged on {found.held_out:,} others, {found.texts:,} of them written"
+    )
+    for reason, count in found.left_out.items():
+        emit(f"Left out: {count:,} {'row' if count == 1 else 'rows'} with {reason}")
+    heads = ["cosine (95 %)", "rank 1", "token F1 (95 %)"]
+    table = new_table("written from", *heads, numbers=heads)
+    for name, figures in found.conditions.items():
+        table.add_row(CONDITIONS[name], *_cells(figures))
+    emit_table(table)
+    table = new_table("pairs", "penalty", *heads, numbers=["pairs", "penalty", *heads])
+    for point in found.curve:
+        table.add_row(f"{point.pairs:,}", f"{point.penalty:.1e}", *_cells(point.figures))
+    emit_table(table)
+    for example in found.examples:
+        emit(f"text        {example.text}")
+        emit(f"from true   {example.from_true}")
+        emit(f"from mapped {example.from_mapped}")
+        emit("")
+    for verdict in found.verdicts:
+        emit(verdict)
+
+
+def _cells(figures: "MapFigures") -> tuple[str, str, str]:
+    def cell(value: "Interval") -> str:
+        ends = "" if value.ends is None else f" ({value.ends[0]:.3f}-{value.ends[1]:.3f})"
+        return f"{value.mean:.3f}{ends}"
+
+    return cell(figures.cosine), f"{figures.rank_1:.3f}", cell(figures.token_f1)
