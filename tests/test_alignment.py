@@ -11,8 +11,9 @@ from test_cli import call
 from test_vectors_read import checked, write_parquet
 
 from sgdd_engine.data.builtin import builtin_sentences
-from sgdd_engine.errors import EncoderError, GenerationError, VectorSourceError
-from sgdd_engine.evaluation.alignment import CONDITIONS, align
+from sgdd_engine.errors import ConfigError, EncoderError, GenerationError, VectorSourceError
+from sgdd_engine.evaluation.alignment import CONDITIONS, CurvePoint, MapFigures, align, verdicts_on
+from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.generation import SGDD
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.vectors import LinearMap, OpenSource, VectorBatch, load_map, open_vectors
@@ -276,7 +277,9 @@ def test_vectors_of_a_third_encoder_are_told(aligned, model, vectors, rotated, t
     with pytest.raises(VectorSourceError, match="those of another encoder than the map's, or other texts'"):
         checked(model, path, linear_map=linear_map)
     np.save(tmp_path / "v.npy", vectors[:40])
-    with pytest.raises(VectorSourceError, match=r"that are mapped far from .* another encoder than the map's"):
+    with pytest.raises(
+        VectorSourceError, match=r"that are mapped far from .* another encoder than the map's"
+    ):
         checked(model, tmp_path / "v.npy", linear_map=linear_map)
     assert len(checked(model, tmp_path / "v.npy", linear_map=linear_map, assume_same=True)[0]) == 40
     # Two of three rows with the text of another: closer than the mean vector, and less than the map was.
@@ -292,7 +295,10 @@ def test_maps_and_widths_that_do_not_fit_are_refused(aligned, model, rotated, tm
     linear_map = load_map(path)
     other = replace(linear_map.encoder, weights_sha256="0" * 64, name="their encoder")
     replace(linear_map, encoder=other).save(tmp_path / "other.safetensors")
-    with pytest.raises(EncoderError, match="leads to vectors of the encoder `their encoder`, and this model"):
+    with pytest.raises(
+        EncoderError,
+        match="made for the encoder `their encoder`, not for this model's, `minilm`: its weights",
+    ):
         call("read", source, *MINI, "--map", tmp_path / "other.safetensors")
     np.save(tmp_path / "v.npy", rotated[:9, :200])
     with pytest.raises(VectorSourceError, match="vectors of 200 numbers; the map reads 384"):
@@ -335,12 +341,20 @@ def test_no_more_pairs_than_asked_for(tiny_sgdd, tiny_pairs):
     assert (found.linear_map.pairs, found.held_out) == (40, 10)
 
 
-def test_random_vectors_come_with_a_plain_word(tiny_sgdd, tiny_pairs):
-    _, texts = tiny_pairs
-    x = np.random.default_rng(0).normal(size=(len(texts), 12)).astype(np.float32)
-    found = align(tiny_sgdd, source_of(x, texts, list(range(len(texts)))), texts=20)
+@pytest.mark.offline_encoder
+def test_random_vectors_come_with_a_plain_word(model):
+    x = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)
+    sampling = replace(model.recommended_sampling, steps=2)
+    found = align(model, source_of(x, TEXTS, list(range(100))), texts=20, sampling=sampling)
     assert found.verdicts[0].startswith("Nothing comes through that the texts show: token F1 is ")
     assert not found.linear_map.unit_inputs
+    assert found.conditions["mapped"].rank_1 < 0.3
+
+
+def test_a_model_that_writes_nothing_is_not_the_fault_of_the_map(tiny_sgdd, tiny_pairs):
+    x, texts = tiny_pairs
+    found = align(tiny_sgdd, source_of(x, texts, list(range(len(texts)))), texts=9)
+    assert found.verdicts[0].startswith("The model cannot write these texts, so the cosine alone tells ")
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +368,12 @@ def tiny_sgdd(tiny_encoder, sentences) -> SGDD:
 def tiny_pairs(tiny_sgdd, sentences):
     texts = list(dict.fromkeys(sentences))[:80]
     return tiny_sgdd.encode(texts).numpy()[:, ::-1].copy(), texts
+
+
+@pytest.mark.parametrize("wrong", [{"pairs": 39}, {"texts": 0}, {"seed": -1}])
+def test_numbers_out_of_range_are_refused(tiny_sgdd, tiny_pairs, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        align(tiny_sgdd, source_of(*tiny_pairs, [0]), **wrong)
 
 
 def test_bad_pairs_are_one_sentence(tiny_sgdd, tiny_pairs, tmp_path):
@@ -375,3 +395,35 @@ def test_bad_pairs_are_one_sentence(tiny_sgdd, tiny_pairs, tmp_path):
     (tmp_path / "v.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(VectorSourceError, match="mixes widths"):
         align(tiny_sgdd, open_vectors(str(tmp_path / "v.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("mapped", "true", "says"),
+    [
+        (0.48, 0.5, "As good as the model's own vectors: token F1 is 0.48 from mapped vectors, 0.10 from"),
+        (
+            0.3,
+            0.5,
+            "Gist, not wording: token F1 is 0.30 from mapped vectors, 0.10 from the mean vector and 0.50",
+        ),
+        (0.15, 0.5, "Little more than the subject: token F1 is 0.15"),
+        (0.1, 0.5, "Nothing comes through that the texts show"),
+        (0.1, 0.1, "The model cannot write these texts"),
+    ],
+)
+def test_the_figures_choose_the_words(mapped, true, says):
+    def figures(cosine, f1):
+        return MapFigures(Interval(cosine), 0.5, Interval(f1))
+
+    def gain(f1):
+        return Interval(f1 - 0.1, f1 - 0.13, f1 - 0.07)
+
+    conditions = {"mapped": figures(0.7, mapped), "mean": figures(0.3, 0.1), "true": figures(1, true)}
+    curve = [CurvePoint(100, 0.1, figures(0.6, 0.1)), CurvePoint(300, 0.1, figures(0.7, 0.1))]
+    first, second = verdicts_on(conditions, curve, {"mapped": gain(mapped), "true": gain(true)})
+    assert first.startswith(says)
+    assert ("keeps 50% of what these add" in first) == (mapped == 0.3)
+    assert second.startswith("More pairs would help: the held-out cosine is 0.600 with 100 pairs and 0.700")
+    done = [curve[0], CurvePoint(300, 0.1, figures(0.605, 0.1))]
+    assert "hardly help" in verdicts_on(conditions, done, {"mapped": gain(mapped), "true": gain(true)})[1]
+    assert len(verdicts_on(conditions, curve[:1], {"mapped": gain(mapped), "true": gain(true)})) == 1

@@ -48,18 +48,13 @@ def align(
         int,
         typer.Option(
             "--pairs",
-            min=1,
             help="Pairs to fit the map on at most; of more rows a random sample. Memory grows with it.",
         ),
     ] = 10_000,
-    texts: Annotated[
-        int, typer.Option("--texts", min=1, help="Held-out texts to write, for token F1.")
-    ] = 200,
+    texts: Annotated[int, typer.Option("--texts", help="Held-out texts to write, for token F1.")] = 200,
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed", min=0, max=(1 << 63) - 1, help="Of the sample, the held-out part and the writing."
-        ),
+        typer.Option("--seed", help="Of the sample, the held-out part and the writing."),
     ] = 0,
     cfg: Cfg = None,
     steps: Steps = None,

@@ -12,7 +12,7 @@ import torch
 
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.errors import VectorSourceError, require
 from sgdd_engine.evaluation.bootstrap import Floats, Interval, bootstrap_interval
 from sgdd_engine.evaluation.metrics import token_f1
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
@@ -159,7 +159,12 @@ def align(
 
     Raises:
         VectorSourceError: there are no texts or too few pairs, or nothing can be learned from the vectors.
+        ConfigError: a number is out of range.
     """
+    least = MIN_PAIRS - MIN_PAIRS // _HELD_OUT_SHARE
+    require(pairs >= least, f"pairs is {pairs}; a map is fitted on at least {least}.")
+    require(texts >= 1, f"texts is {texts}; it must be at least 1.")
+    require(0 <= seed < 1 << 63, f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
     for note in source.notes:
         on_event(Notice(note, warning=True))
     left_out: Counter[str] = Counter()
@@ -203,7 +208,10 @@ def align(
         }
     conditions = {name: found.figures(seed) for name, found in scores.items()}
     curve = [CurvePoint(count, penalty, found.figures(seed)) for count, penalty, found in points]
-    gain = bootstrap_interval(scores["mapped"].token_f1 - scores["mean"].token_f1, seed)
+    gains = {
+        name: bootstrap_interval(scores[name].token_f1 - scores["mean"].token_f1, seed)
+        for name in ("mapped", "true")
+    }
     figures = {
         "cosine": conditions["mapped"].cosine.mean,
         "mean_cosine": conditions["mean"].cosine.mean,
@@ -220,7 +228,7 @@ def align(
         len(judge.references),
         {reason: count for reason, count in left_out.items() if count},
         [Example(*texts) for texts, _ in zip(examples, range(_EXAMPLES), strict=False)],
-        _verdicts(conditions, curve, gain),
+        verdicts_on(conditions, curve, gains),
     )
 
 
@@ -373,29 +381,34 @@ def _unit(vectors: Vectors) -> Floats:
     return rows / lengths
 
 
-def _verdicts(conditions: Mapping[str, MapFigures], curve: Sequence[CurvePoint], gain: Interval) -> list[str]:
+def verdicts_on(
+    conditions: Mapping[str, MapFigures], curve: Sequence[CurvePoint], gains: Mapping[str, Interval]
+) -> list[str]:
     """What the figures say.
 
     Args:
         conditions: Figures by condition.
         curve: Figures by number of pairs.
-        gain: Token F1 of mapped vectors less that of the mean vector, text by text.
+        gains: Token F1 of mapped and of true vectors less that of the mean vector, text by text.
     """
-    f1 = {name: figures.token_f1.mean for name, figures in conditions.items()}
-    shown = {name: f"{value:.2f}" for name, value in f1.items()}
-    way = (f1["mapped"] - f1["mean"]) / max(f1["true"] - f1["mean"], 1e-9)
+    f1 = {name: f"{figures.token_f1.mean:.2f}" for name, figures in conditions.items()}
     figures = (
-        f"token F1 is {shown['mapped']} from mapped vectors, {shown['mean']} from the mean vector and "
-        f"{shown['true']} from the model's own"
+        f"token F1 is {f1['mapped']} from mapped vectors, {f1['mean']} from the mean vector and {f1['true']} from the "
+        "model's own"
     )
-    if not gain.above_zero:
+    if not gains["true"].above_zero:
+        verdict = (
+            f"The model cannot write these texts, so the cosine alone tells how good the map is: {figures}."
+        )
+    elif not gains["mapped"].above_zero:
         verdict = f"Nothing comes through that the texts show: {figures}."
-    elif way >= _WORDING_FROM:
-        verdict = f"As good as the model's own vectors: {figures}."
-    elif way >= _GIST_FROM:
-        verdict = f"Gist, not wording: {figures}; mapped vectors bring {way:.0%} of the way."
     else:
-        verdict = f"Little more than the subject: {figures}; mapped vectors bring {way:.0%} of the way."
+        way = gains["mapped"].mean / gains["true"].mean
+        if way >= _WORDING_FROM:
+            verdict = f"As good as the model's own vectors: {figures}."
+        else:
+            word = "Gist, not wording" if way >= _GIST_FROM else "Little more than the subject"
+            verdict = f"{word}: {figures}; the map keeps {way:.0%} of what these add to the mean."
     verdicts = [verdict]
     if len(curve) > 1:
         before, now = curve[-2], curve[-1]

@@ -267,8 +267,8 @@ class LinearMap:
         """
         if different := self.encoder.differences(encoder):
             raise EncoderError(
-                f"The map leads to vectors of the encoder `{self.encoder.name}`, and this model reads those of "
-                f"`{encoder.name}`: {'; '.join(different)}.",
+                f"The map was made for the encoder `{self.encoder.name}`, not for this model's, `{encoder.name}`: "
+                f"{'; '.join(different)}.",
                 "Name a model of that encoder with --checkpoint, or make a map for this one: sgdd align PAIRS",
             )
 
