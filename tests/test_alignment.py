@@ -12,7 +12,7 @@ from test_vectors_read import checked, write_parquet
 
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError, VectorSourceError
-from sgdd_engine.evaluation.alignment import CONDITIONS, CurvePoint, MapFigures, align, verdicts_on
+from sgdd_engine.evaluation.alignment import CONDITIONS, CurvePoint, Scores, align, verdicts_on
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.generation import SGDD
 from sgdd_engine.text.reference import EncoderReference
@@ -248,7 +248,7 @@ def test_rotated_vectors_are_mapped_back(aligned, model, vectors, rotated):
     assert [point["pairs"] for point in said["curve"]] == [100, 300, said["pairs"]]
     cosines = [point["figures"]["cosine"]["mean"] for point in said["curve"]]
     assert cosines == sorted(cosines)
-    assert said["verdicts"][0].startswith("As good as the model's own vectors: token F1 is ")
+    assert said["verdicts"][0].startswith("As good as the model's own vectors: what is written")
     assert linear_map.figures["cosine"] == found["mapped"]["cosine"]["mean"]
     assert linear_map.unit_inputs
     assert not linear_map.encoder.differences(model.encoder_reference)
@@ -345,8 +345,8 @@ def test_no_more_pairs_than_asked_for(tiny_sgdd, tiny_pairs):
 def test_random_vectors_come_with_a_plain_word(model):
     x = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)
     sampling = replace(model.recommended_sampling, steps=2)
-    found = align(model, source_of(x, TEXTS, list(range(100))), texts=20, sampling=sampling)
-    assert found.verdicts[0].startswith("Nothing comes through that the texts show: token F1 is ")
+    found = align(model, source_of(x, TEXTS, list(range(100))), texts=20, seed=1, sampling=sampling)
+    assert found.verdicts[0].startswith("Nothing comes through that the texts show: what is")
     assert not found.linear_map.unit_inputs
     assert found.conditions["mapped"].rank_1 < 0.3
 
@@ -354,7 +354,7 @@ def test_random_vectors_come_with_a_plain_word(model):
 def test_a_model_that_writes_nothing_is_not_the_fault_of_the_map(tiny_sgdd, tiny_pairs):
     x, texts = tiny_pairs
     found = align(tiny_sgdd, source_of(x, texts, list(range(len(texts)))), texts=9)
-    assert found.verdicts[0].startswith("The model cannot write these texts, so the cosine alone tells ")
+    assert found.verdicts[0].startswith("The model cannot write these texts, so the vectors' cosine")
 
 
 @pytest.fixture(scope="module")
@@ -400,30 +400,34 @@ def test_bad_pairs_are_one_sentence(tiny_sgdd, tiny_pairs, tmp_path):
 @pytest.mark.parametrize(
     ("mapped", "true", "says"),
     [
-        (0.48, 0.5, "As good as the model's own vectors: token F1 is 0.48 from mapped vectors, 0.10 from"),
         (
-            0.3,
+            0.48,
             0.5,
-            "Gist, not wording: token F1 is 0.30 from mapped vectors, 0.10 from the mean vector and 0.50",
+            "As good as the model's own vectors: what is written from mapped vectors has a token F1 and ",
         ),
-        (0.15, 0.5, "Little more than the subject: token F1 is 0.15"),
+        (
+            0.4,
+            0.5,
+            "Gist, not wording: what is written from mapped vectors has a token F1 and cosine of 0.40 and 0.40",
+        ),
+        (0.15, 0.5, "Little more than the subject: "),
         (0.1, 0.5, "Nothing comes through that the texts show"),
         (0.1, 0.1, "The model cannot write these texts"),
     ],
 )
 def test_the_figures_choose_the_words(mapped, true, says):
-    def figures(cosine, f1):
-        return MapFigures(Interval(cosine), 0.5, Interval(f1))
+    def scores(f1):
+        values = f1 + np.array([-0.02, 0.02] * 10)
+        return Scores(values, values > 0, values, values, [""] * 20)
 
-    def gain(f1):
-        return Interval(f1 - 0.1, f1 - 0.13, f1 - 0.07)
+    def point(pairs, cosine):
+        return CurvePoint(pairs, 0.1, replace(scores(0.1).figures(0), cosine=Interval(cosine)))
 
-    conditions = {"mapped": figures(0.7, mapped), "mean": figures(0.3, 0.1), "true": figures(1, true)}
-    curve = [CurvePoint(100, 0.1, figures(0.6, 0.1)), CurvePoint(300, 0.1, figures(0.7, 0.1))]
-    first, second = verdicts_on(conditions, curve, {"mapped": gain(mapped), "true": gain(true)})
+    found = {"mapped": scores(mapped), "mean": scores(0.05), "shuffled": scores(0.1), "true": scores(true)}
+    first, second = verdicts_on(found, [point(100, 0.6), point(300, 0.7)], 0)
     assert first.startswith(says)
-    assert ("keeps 50% of what these add" in first) == (mapped == 0.3)
+    assert "from a map of shuffled pairs 0.10 and 0.10, from the model's own" in first
+    assert ("the map keeps 75% and 75% of the difference" in first) == (mapped == 0.4)
     assert second.startswith("More pairs would help: the held-out cosine is 0.600 with 100 pairs and 0.700")
-    done = [curve[0], CurvePoint(300, 0.1, figures(0.605, 0.1))]
-    assert "hardly help" in verdicts_on(conditions, done, {"mapped": gain(mapped), "true": gain(true)})[1]
-    assert len(verdicts_on(conditions, curve[:1], {"mapped": gain(mapped), "true": gain(true)})) == 1
+    assert "hardly help" in verdicts_on(found, [point(100, 0.6), point(300, 0.605)], 0)[1]
+    assert len(verdicts_on(found, [point(100, 0.6)], 0)) == 1

@@ -131,7 +131,7 @@ def _draw(found: "Alignment") -> None:
     )
     for reason, count in found.left_out.items():
         emit(f"Left out: {count:,} {'row' if count == 1 else 'rows'} with {reason}")
-    heads = ["cosine (95 %)", "rank 1", "token F1 (95 %)"]
+    heads = ["cosine (95 %)", "rank 1", "token F1 (95 %)", "text cosine (95 %)"]
     table = new_table("written from", *heads, numbers=heads)
     for name, figures in found.conditions.items():
         table.add_row(CONDITIONS[name], *_cells(figures))
@@ -149,9 +149,9 @@ def _draw(found: "Alignment") -> None:
         emit(verdict)
 
 
-def _cells(figures: "MapFigures") -> tuple[str, str, str]:
+def _cells(figures: "MapFigures") -> tuple[str, ...]:
     def cell(value: "Interval") -> str:
         ends = "" if value.ends is None else f" ({value.ends[0]:.3f}-{value.ends[1]:.3f})"
         return f"{value.mean:.3f}{ends}"
 
-    return cell(figures.cosine), f"{figures.rank_1:.3f}", cell(figures.token_f1)
+    return cell(figures.cosine), f"{figures.rank_1:.3f}", cell(figures.token_f1), cell(figures.text_cosine)
