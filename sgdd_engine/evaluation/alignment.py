@@ -17,6 +17,7 @@ from sgdd_engine.evaluation.bootstrap import Floats, Interval, bootstrap_interva
 from sgdd_engine.evaluation.metrics import token_f1
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD, encode_written, write_texts
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.vectors import LinearMap, OpenSource, VectorBatch
 from sgdd_engine.vectors.linear_map import RidgeMap, RidgeRegression, have_unit_length
 from sgdd_engine.vectors.selection import sample_rows, take
@@ -125,6 +126,26 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """The same as `MapFigures`, pair by pair and text by text, and the texts."""
+
+    cosine: Floats
+    first: npt.NDArray[np.bool_]
+    token_f1: Floats
+    text_cosine: Floats
+    texts: list[str]
+
+    def figures(self, seed: int) -> MapFigures:
+        """Their means, with intervals by a bootstrap of this seed."""
+        return MapFigures(
+            bootstrap_interval(self.cosine, seed),
+            float(self.first.mean()),
+            bootstrap_interval(self.token_f1, seed),
+            bootstrap_interval(self.text_cosine, seed),
+        )
+
+
+@dataclass(frozen=True)
 class _Pairs:
     """Distinct texts with a vector x of the other encoder and a vector y of the model's."""
 
@@ -181,34 +202,8 @@ def align(
     held_out = min(HELD_OUT, len(found.texts) // _HELD_OUT_SHARE)
     judge = _Judge(model, found[:held_out], texts, seed, sampling, on_event)
     train = found[held_out : held_out + pairs]
-    unit = have_unit_length(train.x)
-
-    def linear(fitted: RidgeMap, count: int) -> LinearMap:
-        return LinearMap(
-            fitted.weight.astype(np.float32),
-            fitted.mean_x.astype(np.float32),
-            fitted.mean_y.astype(np.float32),
-            encoder=model.encoder_reference,
-            unit_inputs=unit,
-            penalty=fitted.penalty,
-            pairs=count,
-        )
-
-    points: list[tuple[int, float, Scores]] = []
     with judge:
-        for count, fitted in _fit(train, on_event):
-            last = linear(fitted, count)
-            points.append((count, fitted.penalty, judge(last(judge.pairs.x))))
-        # Each vector with the text of another: the same vectors, and nothing to learn.
-        others = _Pairs(train.texts, train.x, np.roll(train.y, 1, axis=0))
-        *_, (count, shuffled) = _fit(others, ignore, curve=())
-        mean = train.y.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scores = {
-            "mapped": points[-1][2],
-            "shuffled": judge(linear(shuffled, count)(judge.pairs.x)),
-            "mean": judge(np.tile(mean, (held_out, 1))),
-            "true": judge(judge.pairs.y),
-        }
+        last, points, scores = _judge_maps(judge, train, model.encoder_reference, on_event)
     conditions = {name: found.figures(seed) for name, found in scores.items()}
     curve = [CurvePoint(count, penalty, found.figures(seed)) for count, penalty, found in points]
     figures = {
@@ -230,6 +225,40 @@ def align(
         [Example(*texts) for texts, _ in zip(examples, range(_EXAMPLES), strict=False)],
         verdicts_on(scores, curve, seed),
     )
+
+
+def _judge_maps(
+    judge: "_Judge", train: _Pairs, encoder: EncoderReference, on_event: Listener
+) -> tuple[LinearMap, list[tuple[int, float, Scores]], dict[str, Scores]]:
+    """The map of all pairs; size, penalty and scores of the maps of the learning curve; scores by condition."""
+    unit = have_unit_length(train.x)
+
+    def linear(fitted: RidgeMap, count: int) -> LinearMap:
+        return LinearMap(
+            fitted.weight.astype(np.float32),
+            fitted.mean_x.astype(np.float32),
+            fitted.mean_y.astype(np.float32),
+            encoder=encoder,
+            unit_inputs=unit,
+            penalty=fitted.penalty,
+            pairs=count,
+        )
+
+    points: list[tuple[int, float, Scores]] = []
+    for count, fitted in _fit(train, on_event):
+        last = linear(fitted, count)
+        points.append((count, fitted.penalty, judge(last(judge.pairs.x))))
+    # Each vector with the text of another: the same vectors, and nothing to learn.
+    others = _Pairs(train.texts, train.x, np.roll(train.y, 1, axis=0))
+    *_, (count, shuffled) = _fit(others, ignore, curve=())
+    mean = train.y.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scores = {
+        "mapped": points[-1][2],
+        "shuffled": judge(linear(shuffled, count)(judge.pairs.x)),
+        "mean": judge(np.tile(mean, (len(judge.pairs.x), 1))),
+        "true": judge(judge.pairs.y),
+    }
+    return last, points, scores
 
 
 def _choose(
@@ -304,26 +333,6 @@ def _fit(train: _Pairs, on_event: Listener, curve: Sequence[int] = CURVE) -> Ite
         fitted = regression.fit()
         on_event(Notice(f"A map of {stop:,} pairs is fitted, with a penalty of {fitted.penalty:.1e}."))
         yield stop, fitted
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The same as `MapFigures`, pair by pair and text by text, and the texts."""
-
-    cosine: Floats
-    first: npt.NDArray[np.bool_]
-    token_f1: Floats
-    text_cosine: Floats
-    texts: list[str]
-
-    def figures(self, seed: int) -> MapFigures:
-        """Their means, with intervals by a bootstrap of this seed."""
-        return MapFigures(
-            bootstrap_interval(self.cosine, seed),
-            float(self.first.mean()),
-            bootstrap_interval(self.token_f1, seed),
-            bootstrap_interval(self.text_cosine, seed),
-        )
 
 
 class _Judge:
