@@ -12,7 +12,8 @@ from test_vectors_read import checked, write_parquet
 
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError, VectorSourceError
-from sgdd_engine.evaluation.alignment import CONDITIONS, CurvePoint, Scores, align, verdicts_on
+from sgdd_engine.evaluation.alignment import align
+from sgdd_engine.evaluation.alignment_figures import CONDITIONS, CurvePoint, Scores, verdicts_on
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.generation import SGDD
 from sgdd_engine.text.reference import EncoderReference

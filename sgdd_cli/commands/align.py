@@ -19,7 +19,8 @@ from sgdd_cli.flags import (
 )
 
 if TYPE_CHECKING:
-    from sgdd_engine.evaluation.alignment import Alignment, MapFigures
+    from sgdd_engine.evaluation.alignment import Alignment
+    from sgdd_engine.evaluation.alignment_figures import MapFigures
     from sgdd_engine.evaluation.bootstrap import Interval
 
 
@@ -122,7 +123,7 @@ def align(
 
 
 def _draw(found: "Alignment") -> None:
-    from sgdd_engine.evaluation.alignment import CONDITIONS  # noqa: PLC0415 - loaded with the model
+    from sgdd_engine.evaluation.alignment_figures import CONDITIONS  # noqa: PLC0415 - loaded with the model
 
     linear_map = found.linear_map
     emit(

@@ -2,18 +2,18 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import VectorSourceError, require
-from sgdd_engine.evaluation.bootstrap import Floats, Interval, bootstrap_interval
+from sgdd_engine.evaluation.alignment_figures import CurvePoint, MapFigures, Scores, verdicts_on
+from sgdd_engine.evaluation.bootstrap import Floats
 from sgdd_engine.evaluation.metrics import token_f1
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD, encode_written, write_texts
@@ -32,47 +32,8 @@ MIN_PAIRS = 50
 CURVE = (100, 300, 1000, 3000, 10_000)
 # Pairs whose statistics are added at once.
 _PAIRS_AT_ONCE = 2048
-# Words for a map, by what it keeps of the token F1 and cosine that the texts of true vectors have above those of a
-# control, the smaller of the two; where they come from is in examples/align.md.
-_WORDING_FROM, _GIST_FROM = 0.9, 0.5
 # Texts that are shown.
 _EXAMPLES = 3
-# More pairs are worth a word where the last step of the learning curve brought so much cosine, and as much is left.
-_STILL_RISING = 0.01
-
-CONDITIONS = {
-    "mapped": "mapped vectors",
-    "shuffled": "a map of shuffled pairs",
-    "mean": "the mean vector",
-    "true": "true vectors",
-}
-"""What held-out texts are written from: the map, two controls that know nothing of them, and the best there can be."""
-
-
-@dataclass(frozen=True, slots=True)
-class MapFigures:
-    """What vectors that stand for held-out texts give.
-
-    Attributes:
-        cosine: With the true vectors.
-        rank_1: Share of the vectors whose nearest one among all true ones is their own.
-        token_f1: Of what the model writes from them, on some of the texts.
-        text_cosine: Of the vector of what is written with the true one. Token F1 counts "the" as much as any word.
-    """
-
-    cosine: Interval
-    rank_1: float
-    token_f1: Interval
-    text_cosine: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """The map of fewer pairs."""
-
-    pairs: int
-    penalty: float
-    figures: MapFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,26 +84,6 @@ class Alignment:
             "examples": [asdict(example) for example in self.examples],
             "verdicts": list(self.verdicts),
         }
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The same as `MapFigures`, pair by pair and text by text, and the texts."""
-
-    cosine: Floats
-    first: npt.NDArray[np.bool_]
-    token_f1: Floats
-    text_cosine: Floats
-    texts: list[str]
-
-    def figures(self, seed: int) -> MapFigures:
-        """Their means, with intervals by a bootstrap of this seed."""
-        return MapFigures(
-            bootstrap_interval(self.cosine, seed),
-            float(self.first.mean()),
-            bootstrap_interval(self.token_f1, seed),
-            bootstrap_interval(self.text_cosine, seed),
-        )
 
 
 @dataclass(frozen=True)
@@ -393,52 +334,3 @@ def _unit(vectors: Vectors) -> Floats:
     rows = vectors.astype(np.float64)
     lengths: Floats = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / lengths
-
-
-def verdicts_on(scores: Mapping[str, Scores], curve: Sequence[CurvePoint], seed: int) -> list[str]:
-    """What the figures say; each is compared with the better of the two controls.
-
-    Args:
-        scores: By condition.
-        curve: Figures by number of pairs.
-        seed: Of the intervals.
-    """
-
-    def figures_of(name: str) -> str:
-        return f"{scores[name].token_f1.mean():.2f} and {scores[name].text_cosine.mean():.2f}"
-
-    def gain(name: str) -> Interval:
-        return bootstrap_interval(scores[name].text_cosine - scores[control].text_cosine, seed)
-
-    def kept(metric: str) -> float:
-        mapped, low, high = (getattr(scores[name], metric).mean() for name in ("mapped", control, "true"))
-        return float((mapped - low) / max(high - low, 1e-9))
-
-    control = max(("shuffled", "mean"), key=lambda name: float(scores[name].text_cosine.mean()))
-    figures = (
-        f"what is written from mapped vectors has a token F1 and cosine of {figures_of('mapped')}, from "
-        f"{CONDITIONS[control]} {figures_of(control)}, from the model's own {figures_of('true')}"
-    )
-    if not gain("true").above_zero:
-        verdict = (
-            f"The model cannot write these texts, so the vectors' cosine alone tells of the map: {figures}."
-        )
-    elif not gain("mapped").above_zero:
-        verdict = f"Nothing comes through that the texts show: {figures}."
-    else:
-        f1, cosine = kept("token_f1"), kept("text_cosine")
-        if min(f1, cosine) >= _WORDING_FROM:
-            verdict = f"As good as the model's own vectors: {figures}."
-        else:
-            word = "Gist, not wording" if min(f1, cosine) >= _GIST_FROM else "Little more than the subject"
-            verdict = f"{word}: {figures}; the map keeps {f1:.0%} and {cosine:.0%} of the difference."
-    verdicts = [verdict]
-    if len(curve) > 1:
-        before, now = curve[-2], curve[-1]
-        rise = min(now.figures.cosine.mean - before.figures.cosine.mean, 1 - now.figures.cosine.mean)
-        verdicts.append(
-            f"More pairs would {'' if rise >= _STILL_RISING else 'hardly '}help: the held-out cosine is "
-            f"{before.figures.cosine.mean:.3f} with {before.pairs:,} pairs and {now.figures.cosine.mean:.3f} with "
-            f"{now.pairs:,}."
-        )
-    return verdicts
