@@ -11,7 +11,7 @@ from test_cli import call
 from test_vectors_read import checked, write_parquet
 
 from sgdd_engine.data.builtin import builtin_sentences
-from sgdd_engine.errors import ConfigError, EncoderError, GenerationError, VectorSourceError
+from sgdd_engine.errors import ConfigError, EncoderError, GenerationError, SgddError, VectorSourceError
 from sgdd_engine.evaluation.alignment import align
 from sgdd_engine.evaluation.alignment_figures import CONDITIONS, CurvePoint, Scores, verdicts_on
 from sgdd_engine.evaluation.bootstrap import Interval
@@ -288,6 +288,25 @@ def test_vectors_of_a_third_encoder_are_told(aligned, model, vectors, rotated, t
     path = write_parquet(tmp_path / "v.parquet", rotated[:40], mixed)
     (said,) = checked(model, path, linear_map=linear_map)[1]
     assert "when the map was made these were 1.00 and" in said
+
+
+@pytest.mark.offline_encoder
+def test_tables_and_words_for_people(rotated, tmp_path):
+    source = write_parquet(tmp_path / "rows.parquet", [*rotated[:60], None], [*TEXTS[:60], "none"])
+    out, err = call("align", source, *MINI, "--texts", 2, "--out", tmp_path / "m.safetensors", COLUMNS="120")
+    for words in (
+        "Vectors of 384 numbers to those of `minilm`: 48 pairs, penalty ",
+        "judged on 12 others, 2 of them written",
+        "Left out: 1 row with no vector",
+        *CONDITIONS.values(),
+        "from mapped ",
+        "what is written from mapped vectors",
+    ):
+        assert words in out, words
+    assert "encoding: 60 texts, by `minilm`." in err
+    assert load_map(tmp_path / "m.safetensors").pairs == 48
+    with pytest.raises(SgddError, match="is a folder"):
+        call("align", source, *MINI, "--out", tmp_path)
 
 
 @pytest.mark.offline_encoder
