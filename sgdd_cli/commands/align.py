@@ -42,6 +42,12 @@ def align(
         str | None,
         typer.Option("--where", metavar="CONDITION", help="Rows to read, in the store's language."),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            "--table", metavar="NAME", help="The table or collection of a database. Default: the only one."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the map is written.")] = Path(
         "map.safetensors"
     ),
@@ -101,7 +107,9 @@ def align(
     from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
 
     check_writable(out, "Name another file with --out.")
-    opened = open_vectors(pairs_of, ReadOptions(column=column, text_column=text_column, where=where))
+    opened = open_vectors(
+        pairs_of, ReadOptions(column=column, text_column=text_column, table=table, where=where)
+    )
     model, _ = load_model(checkpoint, device_name(gpu, device), named_encoder(resolved))
     say(f"Reading: {opened.name}")
     with ProgressDisplay() as display:
