@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,20 @@ class WordFigures:
     def of(cls, texts: Sequence[str]) -> "WordFigures":
         """The figures of some texts."""
         return cls(distinct(texts, 1), distinct(texts, 2), unigram_entropy_nats(texts))
+
+
+class SampleDiversity(NamedTuple):
+    """How far several texts of one vector differ.
+
+    Attributes:
+        distinct_1: Different words over all words, 0–1.
+        distinct_2: Different pairs of neighbouring words over all such pairs, 0–1.
+        self_bleu: BLEU of a text against another (Zhu et al. 2018), mean over the pairs, 0–100; 100 for a lone text.
+    """
+
+    distinct_1: float
+    distinct_2: float
+    self_bleu: float
 
 
 @dataclass(frozen=True)
@@ -113,18 +127,19 @@ def diversity_of_samples(
         reencode(model, texts), vectors.repeat_interleave(samples, dim=0), dim=-1
     )
     on_event(StageFinished("diversity"))
-    groups = [texts[start : start + samples] for start in range(0, len(texts), samples)]
+    groups = [compare_samples(texts[start : start + samples]) for start in range(0, len(texts), samples)]
     return SampleFigures(
         sentences=len(chosen),
         samples_per_sentence=samples,
         temperature=RESAMPLING_TEMPERATURE,
-        samples_distinct_1=float(np.mean([distinct(group, 1) for group in groups])),
-        samples_distinct_2=float(np.mean([distinct(group, 2) for group in groups])),
-        self_bleu=float(np.mean([_self_bleu(group) for group in groups])),
+        samples_distinct_1=float(np.mean([group.distinct_1 for group in groups])),
+        samples_distinct_2=float(np.mean([group.distinct_2 for group in groups])),
+        self_bleu=float(np.mean([group.self_bleu for group in groups])),
         samples_cosine=float(cosines.mean()),
     )
 
 
-def _self_bleu(texts: Sequence[str]) -> float:
-    """Mean BLEU of each text against each other one."""
-    return float(np.mean([sentence_bleu(other, text) for text, other in permutations(texts, 2)]))
+def compare_samples(texts: Sequence[str]) -> SampleDiversity:
+    """How far the texts of one vector differ."""
+    pairs = [sentence_bleu(other, text) for text, other in permutations(texts, 2)]
+    return SampleDiversity(distinct(texts, 1), distinct(texts, 2), float(np.mean(pairs)) if pairs else 100.0)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.arguments import complete_sampling as complete_sampling
     from sgdd_engine.generation.arguments import validate_lengths as validate_lengths
     from sgdd_engine.generation.arguments import validate_shortlist as validate_shortlist
+    from sgdd_engine.generation.centroids import NamedGroup as NamedGroup
+    from sgdd_engine.generation.centroids import name_groups as name_groups
     from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE as RESAMPLING_TEMPERATURE
     from sgdd_engine.generation.decode import Decoder as Decoder
     from sgdd_engine.generation.decode import DecodeRequest as DecodeRequest
@@ -22,10 +24,19 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.reading import write_texts as write_texts
     from sgdd_engine.generation.refinement import PROPOSERS as PROPOSERS
     from sgdd_engine.generation.refinement import encode_written as encode_written
+    from sgdd_engine.generation.semantics import DEFAULT_POINTS as DEFAULT_POINTS
+    from sgdd_engine.generation.semantics import DEFAULT_VARIATIONS as DEFAULT_VARIATIONS
+    from sgdd_engine.generation.semantics import blend_vectors as blend_vectors
+    from sgdd_engine.generation.semantics import cosines_with as cosines_with
+    from sgdd_engine.generation.semantics import default_strength as default_strength
+    from sgdd_engine.generation.semantics import interpolation_shares as interpolation_shares
     from sgdd_engine.generation.vector_check import CheckedVectors as CheckedVectors
 
 _MODULES = {
     "CheckedVectors": "vector_check",
+    "DEFAULT_POINTS": "semantics",
+    "DEFAULT_VARIATIONS": "semantics",
+    "NamedGroup": "centroids",
     "PROPOSERS": "pipeline",  # which imports the modules that register their kinds
     "RESAMPLING_TEMPERATURE": "decode",
     "ReadText": "reading",
@@ -36,14 +47,21 @@ _MODULES = {
     "Generation": "pipeline",
     "WrittenToken": "pipeline",
     "check_blanks": "fill",
+    "blend_vectors": "semantics",
     "complete_sampling": "arguments",
+    "cosines_with": "semantics",
+    "default_strength": "semantics",
     "encode_written": "refinement",
     "validate_lengths": "arguments",
+    "interpolation_shares": "semantics",
+    "name_groups": "centroids",
     "validate_shortlist": "arguments",
     "write_texts": "reading",
 }
 
 __all__ = [
+    "DEFAULT_POINTS",
+    "DEFAULT_VARIATIONS",
     "PROPOSERS",
     "RESAMPLING_TEMPERATURE",
     "SGDD",
@@ -52,11 +70,17 @@ __all__ = [
     "Decoder",
     "FilledText",
     "Generation",
+    "NamedGroup",
     "ReadText",
     "WrittenToken",
+    "blend_vectors",
     "check_blanks",
     "complete_sampling",
+    "cosines_with",
+    "default_strength",
     "encode_written",
+    "interpolation_shares",
+    "name_groups",
     "validate_lengths",
     "validate_shortlist",
     "write_texts",

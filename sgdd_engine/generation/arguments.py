@@ -1,5 +1,6 @@
 """What callers give to `SGDD`, normalised or refused with one clear sentence."""
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -25,6 +26,20 @@ VectorsLike = Tensor | np.ndarray[Any, Any] | Iterable[Any]
 """Vectors [N, D], or one [D]: a tensor, an array of any layout and number type, or nested sequences of these."""
 LengthsLike = int | str | Iterable[int | str]
 """A number of tokens or a range such as "6-9": one for all, or one for each."""
+
+
+def texts_or_vectors(given: TextsLike | VectorsLike) -> tuple[Any, bool]:
+    """What was given, unused iterators as lists, and whether it is texts."""
+    if isinstance(given, str):
+        return given, True
+    # The rows of a table of pandas are in its array; iterating it would give the names of its columns.
+    as_array = getattr(given, "to_numpy", None)
+    if callable(as_array):
+        given = as_array()
+    if not isinstance(given, Tensor | np.ndarray | bytes) and isinstance(given, Iterable):
+        given = list(given)
+    rows = given if isinstance(given, list) or (isinstance(given, np.ndarray) and given.ndim) else []
+    return given, len(rows) > 0 and isinstance(rows[0], str)
 
 
 def validate_texts(texts: TextsLike) -> list[str]:
@@ -135,6 +150,42 @@ def validate_seed(seed: Any, num_samples: int) -> int:  # noqa: ANN401 - as abov
     number = validate_count(seed, "seed", 0)
     if number > (1 << 63) - num_samples:
         raise GenerationError(f"The seed is {number}; it must lie between 0 and 2^63 - 1.")
+    return number
+
+
+def validate_weights(weights: Sequence[float] | None, parts: int) -> list[float]:
+    """One finite weight for each part; 1 each where none are given.
+
+    Raises:
+        GenerationError: there are more or fewer, or one is no finite number.
+    """
+    if weights is None:
+        return [1.0] * parts
+    given = list(weights)
+    if len(given) != parts:
+        raise GenerationError(f"{len(given)} weights were given for {parts} texts or vectors.")
+    return [_finite(weight, "A weight") for weight in given]
+
+
+def validate_strength(strength: Any) -> float:  # noqa: ANN401 - as above
+    """A finite number of at least 0.
+
+    Raises:
+        GenerationError: it is not one.
+    """
+    number = _finite(strength, "strength")
+    if number < 0:
+        raise GenerationError(f"strength is {number:g}; it must not be negative.")
+    return number
+
+
+def _finite(value: Any, name: str) -> float:  # noqa: ANN401 - as above
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise GenerationError(f"{name} is {_shorten(value)}; it must be a finite number.")
     return number
 
 

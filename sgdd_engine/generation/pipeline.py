@@ -20,13 +20,16 @@ from sgdd_engine.generation.arguments import (
     TextsLike,
     VectorsLike,
     complete_sampling,
+    texts_or_vectors,
     validate_count,
     validate_lengths,
     validate_sampling,
     validate_seed,
     validate_shortlist,
+    validate_strength,
     validate_texts,
     validate_vectors,
+    validate_weights,
 )
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
@@ -42,7 +45,16 @@ from sgdd_engine.generation.refinement import (
 from sgdd_engine.generation.refinement import (
     refine as refine_candidates,
 )
+from sgdd_engine.generation.semantics import (
+    DEFAULT_POINTS,
+    DEFAULT_VARIATIONS,
+    blend_vectors,
+    default_strength,
+    interpolate_vectors,
+    vary,
+)
 from sgdd_engine.generation.shortlist import NotEncoded, build_proposer, select_shortlist
+from sgdd_engine.generation.vector_words import Word, WordFinder
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
@@ -217,6 +229,7 @@ class SGDD:
         score: bool = False,
         unconditional: bool = False,
         explain: bool = False,
+        latents: Tensor | None = None,
         on_event: Listener = ignore,
     ) -> list[Generation]:
         """Write sentences from vectors, starting from an all-mask canvas.
@@ -244,6 +257,8 @@ class SGDD:
             score: Re-encode what was written and report the cosine.
             unconditional: Ignore the vectors and write under the null condition (a control).
             explain: Say how sure each token was (`Generation.details`).
+            latents: [N, latent_dim] to write from in the place of those of the vectors; cosines stay those with the
+                vectors, and refining goes towards them.
             on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
 
         Returns:
@@ -272,7 +287,9 @@ class SGDD:
         if not len(e):
             return []
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
-        z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
+        z = latents
+        if z is None:
+            z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
         requests = self._requests(z, allowed, candidates * shortlist, num_samples, seed)
         traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None = {} if explain else None
         ids = self._write(decoder, z, requests, on_event, traces)
@@ -384,6 +401,112 @@ class SGDD:
                 f"{len(e)} meanings were given for {rows} texts.", "Give one for all, or one for each."
             )
         return e
+
+    def blend(
+        self,
+        parts: TextsLike | VectorsLike,
+        weights: Sequence[float] | None = None,
+        **options: Any,  # noqa: ANN401 - passed on to generate
+    ) -> list[Generation]:
+        """Write what a weighted sum of texts or vectors says; a negative weight subtracts.
+
+        The sum's direction counts; it is given the mean length of what went in. One part alone is written as
+        `reconstruct` writes it.
+
+        Args:
+            parts: N texts or vectors [N, D].
+            weights: One for each; by default all are 1.
+            **options: As for `generate`.
+
+        Returns:
+            `num_samples` generations.
+
+        Raises:
+            GenerationError: not one weight for each part, all are 0, or the parts cancel each other out.
+        """
+        e = self._vectors(parts)
+        return self.generate(blend_vectors(e, validate_weights(weights, len(e))), **options)
+
+    def interpolate(
+        self,
+        start: str | VectorsLike,
+        end: str | VectorsLike,
+        points: int = DEFAULT_POINTS,
+        **options: Any,  # noqa: ANN401 - as above
+    ) -> list[Generation]:
+        """Write what lies at equal angles between two texts or vectors; the ends are their plain reconstructions.
+
+        Args:
+            start: A text or a vector [D].
+            end: As `start`.
+            points: At least 2, both ends included.
+            **options: As for `generate`.
+
+        Returns:
+            `num_samples` generations for each point; `row` counts points.
+
+        Raises:
+            GenerationError: fewer than two points, or not one text or vector for each end.
+        """
+        ends = self._one_vector(start), self._one_vector(end)
+        return self.generate(interpolate_vectors(*ends, points), **options)
+
+    def vary(
+        self,
+        text: str | VectorsLike,
+        count: int = DEFAULT_VARIATIONS,
+        *,
+        strength: float | None = None,
+        seed: int = 0,
+        **options: Any,  # noqa: ANN401 - as above
+    ) -> list[Generation]:
+        """Write variations of one text or vector: texts of latents near its own; see `varied_latents`.
+
+        Args:
+            text: A text or a vector [D].
+            count: Texts; each once where so many different ones are found.
+            strength: How far the latents lie, in standard deviations; 0 writes the text itself. By default 1 under a
+                VIB, a draw from its posterior, else 0.5.
+            seed: Of the first latent; the k-th one is drawn with `seed + k`.
+            **options: As for `generate`, but not `num_samples` and `latents`.
+
+        Returns:
+            `count` generations; cosines are with the vector of `text`.
+
+        Raises:
+            GenerationError: the strength is negative or not finite.
+        """
+        strength = default_strength(self.model) if strength is None else validate_strength(strength)
+        return vary(self, self._one_vector(text), count, strength, seed, options)
+
+    def words(self, vectors: TextsLike | VectorsLike, count: int = 10) -> list[list[Word]]:
+        """The words that vectors ask for, also where they are of texts longer than the model writes; see `WordFinder`.
+
+        Args:
+            vectors: Vectors [N, D], or texts.
+            count: Words for each.
+
+        Returns:
+            For each vector its words with their scores in nats, the highest first.
+
+        Raises:
+            GenerationError: the model was trained without a null condition.
+        """
+        e, count = self._vectors(vectors), validate_count(count, "count", 1)
+        decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, self.recommended_sampling)
+        finder = WordFinder(decoder, self.tokenizer, trained_null=self.info.trained_null)
+        return [finder.words(row, count) for row in e]
+
+    def _vectors(self, given: TextsLike | VectorsLike) -> Tensor:
+        """Vectors [N, D] as they are, and those of texts."""
+        given, texts = texts_or_vectors(given)
+        return self.encode(given) if texts else validate_vectors(given, self.info)
+
+    def _one_vector(self, given: str | VectorsLike) -> Tensor:
+        e = self._vectors(given)
+        if len(e) != 1:
+            raise GenerationError(f"One text or vector is wanted, and {len(e)} were given.")
+        return e[0]
 
     def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""

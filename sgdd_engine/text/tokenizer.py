@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Tokenizer
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.models.config import VocabularyConfig
 from sgdd_engine.text.unigram import MASK, build_unigram
+from sgdd_engine.text.words import spacing
 
 if TYPE_CHECKING:
     from sgdd_engine.text.encoder import SentenceEncoder
@@ -24,6 +25,8 @@ Kind = Literal["encoder", "unigram"]
 _FILE = "tokenizer.json"
 _META = "tokenizer_meta.json"
 _VERSION = 1
+# How Unigram vocabularies and byte-level ones spell a space at the beginning of a piece.
+_SPACES = ("▁", "Ġ")
 # How English sets its punctuation.
 _CLOSING = frozenset(".,!?;:%)]}’”…")
 _OPENING = frozenset("([{$£€#“‘")
@@ -188,6 +191,16 @@ class TextTokenizer:
         """The piece of one id, as the vocabulary spells it; empty for an id that is not in use."""
         return self._tokenizer.id_to_token(index) or ""
 
+    @cached_property
+    def begins_word(self) -> list[bool]:
+        """For each id, whether its piece begins a word: it follows a space, or needs none in its script."""
+        return [word and first for word, first in self._piece_kinds]
+
+    @cached_property
+    def continues_word(self) -> list[bool]:
+        """For each id, whether its piece goes on with the word before it; neither marks nor special pieces do."""
+        return [word and not first for word, first in self._piece_kinds]
+
     def save(self, folder: Path) -> list[Path]:
         """Write `tokenizer.json` and `tokenizer_meta.json` into a folder, and name them."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +257,21 @@ class TextTokenizer:
         return VocabularyConfig(
             size=self.vocab_size, mask_id=self.mask_id, bos_id=self.bos_id, eos_id=self.eos_id
         )
+
+    @cached_property
+    def _piece_kinds(self) -> list[tuple[bool, bool]]:
+        """For each id, whether its piece starts with a letter or digit, and whether it stands at a word's beginning."""
+        pieces = map(self.piece, range(self.vocab_size))
+        texts = self.decode_batch([index] for index in range(self.vocab_size))
+        return [
+            (
+                text[:1].isalnum() and index not in self._silent,
+                not piece.startswith("##")
+                if self._is_wordpiece
+                else piece.startswith(_SPACES) or spacing(text) != "spaced",
+            )
+            for index, (piece, text) in enumerate(zip(pieces, texts, strict=True))
+        ]
 
     @cached_property
     def _text(self) -> str:
