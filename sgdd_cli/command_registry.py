@@ -32,6 +32,10 @@ BUILT_IN = {
     "read": "sgdd_cli.commands.read:read",
     "fill": "sgdd_cli.commands.fill:fill",
     "align": "sgdd_cli.commands.align:align",
+    "blend": "sgdd_cli.commands.blend:blend",
+    "interpolate": "sgdd_cli.commands.interpolate:interpolate",
+    "vary": "sgdd_cli.commands.vary:vary",
+    "words": "sgdd_cli.commands.words:words",
     "export": "sgdd_cli.commands.export:export",
     "param-count": "sgdd_cli.commands.param_count:param_count",
     "config": "sgdd_cli.commands.config:config",
@@ -43,6 +47,8 @@ BUILT_IN = {
 
 A table and not entry points: to read the metadata of every installed package takes longer than all else in `--help`.
 """
+# What begins like an option and is none: a number, a text with a space, a text with a weight as `sgdd blend` takes it.
+_LIKE_A_TEXT = re.compile(r"-\d|-.*\s|-.*:-?[\d.]+$")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # What Typer's context type is called changes between its minor versions; its own methods are all that is used here.
 Context = Any
@@ -262,7 +268,7 @@ class SgddCommand(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except TyperException as error:
-            texts = [word for word in options if re.match(r"-\d|-.*\s", word) and "=" not in word.split()[0]]
+            texts = [word for word in options if _LIKE_A_TEXT.match(word) and "=" not in word.split()[0]]
             if texts and any(parameter.nargs == -1 for parameter in self.params):
                 example = f"{ctx.command_path} -- {shlex.quote(texts[0])}"
                 error.message += f"\nA text that begins with `-` is written after `--`: {example}"

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from sgdd_cli.flags import (
     Assignments,
     Candidates,
     Cfg,
+    Checkpoint,
     ConfigFiles,
     Device,
     Encoder,
@@ -92,22 +93,18 @@ class DecodingOptions:
     seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None
     num_samples: Annotated[int | None, setting(GenerationConfig, "num_samples", "-n")] = None
     watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            envvar="SGDD_CHECKPOINT",
-            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
-        ),
-    ] = None
+    checkpoint: Checkpoint = None
     encoder: Encoder = None
     gpu: Gpu = None
     device: Device = None
     files: ConfigFiles = None
     assignments: Assignments = None
 
-    def resolve(self) -> Callable[[], Writing]:
+    def resolve(self, *, num_samples: int = 1) -> Callable[[], Writing]:
         """Check the settings at once; what is returned loads the model.
+
+        Args:
+            num_samples: Texts for each vector where nothing says how many.
 
         Raises:
             ConfigError: an unknown or wrong setting.
@@ -139,7 +136,10 @@ class DecodingOptions:
 
             model, folder = load_model(self.checkpoint, place, named_encoder(resolved))
             sampling = complete_sampling(resolved.given("sample"), model.info)
-            return Writing(model, folder, sampling, resolved.settings.generation, self.watch)
+            config = resolved.settings.generation
+            if "num_samples" not in resolved.given("generation"):
+                config = replace(config, num_samples=num_samples)
+            return Writing(model, folder, sampling, config, self.watch)
 
         return load
 

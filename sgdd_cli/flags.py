@@ -42,6 +42,14 @@ Steps = Annotated[int | None, setting(SamplingConfig, "steps")]
 Candidates = Annotated[int | None, setting(GenerationConfig, "candidates")]
 Refine = Annotated[int | None, setting(GenerationConfig, "refine")]
 Shortlist = Annotated[int | None, setting(GenerationConfig, "shortlist")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        envvar="SGDD_CHECKPOINT",
+        help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
+    ),
+]
 Encoder = Annotated[
     str | None,
     typer.Option(

@@ -29,12 +29,23 @@ def read_texts(
         DataError: an argument is blank, not UTF-8 or the name of a file; lines of standard input were left out; it is
             closed.
     """
-    for number, text in enumerate(arguments, start=1):
-        if text != STDIN:
-            _check_argument(text, number, command)
-            if check is not None:
+    check_arguments(arguments, command, STDIN)
+    if check is not None:
+        for text in arguments:
+            if text != STDIN:
                 check(text)
     return _texts(arguments, check)
+
+
+def check_arguments(arguments: Sequence[str], command: str, *besides: str) -> None:
+    """Check texts of the command line; one that is an item of `besides` is no text.
+
+    Raises:
+        DataError: one is blank, not UTF-8 or the name of a file.
+    """
+    for number, text in enumerate(arguments, start=1):
+        if text not in besides:
+            _check_argument(text, number, command)
 
 
 def batches(texts: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 """`sgdd read`: vectors of a file or database in, their text out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli.console import CliExit, emit, emit_json, say, warn
+from sgdd_cli.console import CliExit, emit, emit_json, emit_table, new_table, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
-from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
 if TYPE_CHECKING:
+    from sgdd_cli.decoding_options import Writing
     from sgdd_cli.progress import ProgressDisplay
     from sgdd_engine.generation import SGDD, ReadText
     from sgdd_engine.vectors import VectorBatch
@@ -65,6 +66,12 @@ def read(
             "--map", metavar="FILE", help="Map of `sgdd align`, for the vectors of another encoder."
         ),
     ] = None,
+    mean_by: Annotated[
+        str | None,
+        _column(
+            "--mean-by", "Average the vectors by the values of this column, and write the mean of each group."
+        ),
+    ] = None,
     assume_same: Annotated[
         bool,
         typer.Option(
@@ -81,6 +88,9 @@ def read(
     a usable vector are left out and named. With --json: id, text, cosine of the text's own vector with the given one,
     and the stored text with its scores.
 
+    With --mean-by, a table with one row for each group: its rows, what their mean says, the words that the mean asks
+    for, and the row nearest to it.
+
     Example: sgdd read vectors.parquet --column embedding --limit 10 --json
     """
     load = decoding.resolve()
@@ -92,23 +102,35 @@ def read(
     from sgdd_engine.vectors import ReadOptions, load_map, open_vectors  # noqa: PLC0415
 
     linear_map = None if map_file is None else load_map(map_file)
-    opened = open_vectors(
-        source,
-        ReadOptions(
-            column=column,
-            text_column=text_column,
-            id_column=ids,
-            where=where,
-            table=table,
-            width=writing.model.info.model.embedding_dim if linear_map is None else linear_map.input_dim,
-        ),
+    read_options = ReadOptions(
+        column=column,
+        text_column=text_column,
+        id_column=ids,
+        group_column=mean_by,
+        where=where,
+        table=table,
+        width=writing.model.info.model.embedding_dim if linear_map is None else linear_map.input_dim,
     )
+    opened = open_vectors(source, read_options)
     say(f"Reading: {opened.name}")
     display = ProgressDisplay(watch=writing.watch)
     checked = CheckedVectors(
         writing.model, opened, linear_map=linear_map, assume_same=assume_same, on_event=display
     )
     chosen = _choose(checked, limit, sample, writing.config.seed, display)
+    if mean_by is not None:
+
+        def read_again() -> Iterable["VectorBatch"]:
+            again = open_vectors(source, read_options)
+            rows = CheckedVectors(writing.model, again, linear_map=linear_map, assume_same=True)
+            return _choose(rows, limit, sample, writing.config.seed, ignore)
+
+        if not opened.repeatable:
+            warn(f"{opened.name} can be read only once, so the row nearest to each mean is not looked for.")
+        _show_groups(writing, chosen, read_again if opened.repeatable else None, display, as_json=as_json)
+        if checked.faulty:
+            raise CliExit(1)
+        return
     texts = write_texts(writing.model, chosen, score=as_json, **writing.options(display))
     counts = [count for count in (opened.rows, limit, sample) if count is not None]
     empty = True
@@ -168,6 +190,47 @@ def _shown(
         read, written = read + len({row.written.row for row in rows}), written + len(rows)
         display(StageProgress("reading", read))
     display(StageFinished("reading", f"{read:,} vectors, {written:,} texts."))
+
+
+def _show_groups(
+    writing: "Writing",
+    rows: Iterable["VectorBatch"],
+    read_again: Callable[[], Iterable["VectorBatch"]] | None,
+    display: "ProgressDisplay",
+    *,
+    as_json: bool,
+) -> None:
+    """A line of JSON for each group, or all of them as a table."""
+    from sgdd_engine.generation import name_groups  # noqa: PLC0415 - loaded with the model
+
+    options = {**writing.options(display), "on_event": display}
+    groups = name_groups(writing.model, rows, read_again, score=as_json, **options)
+    table = new_table("group", "rows", "text", "words", "nearest row", numbers=["rows"])
+    while True:
+        with display:
+            group = next(groups, None)
+        if group is None:
+            break
+        nearest = group.nearest
+        if as_json:
+            emit_json(
+                {
+                    "group": group.group,
+                    "size": group.size,
+                    "texts": [
+                        {"text": item.text, "cosine": item.cosine, "seed": item.seed}
+                        for item in group.written
+                    ],
+                    "words": [{"word": word, "score": score} for word, score in group.words],
+                    "nearest": None if nearest is None else asdict(nearest),
+                }
+            )
+            continue
+        texts, words = (item.text for item in group.written), (word for word, _ in group.words)
+        shown = "" if nearest is None else nearest.text or nearest.id
+        table.add_row(group.group, f"{group.size:,}", "\n".join(texts), ", ".join(words), shown)
+    if table.row_count:
+        emit_table(table)
 
 
 def _emit_json(model: "SGDD", rows: list["ReadText"]) -> None:

@@ -3,11 +3,12 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.kinds import VectorKind, vector_kinds
-from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, VectorSource
 
 
 def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
@@ -32,7 +33,7 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
     options = options or ReadOptions()
     prefix, colon, where = str(source).partition(":")
     if colon and (named := next((kind for kind in kinds if kind.name == prefix), None)):
-        return named.load().open(where, options)
+        return _opened(named.load(), where, options)
     broken: list[str] = []
     for kind in kinds:
         try:
@@ -45,9 +46,16 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
         except Exception as error:  # as in `load`
             broken.append(f"The vector source `{kind.name}` is broken: {type(error).__name__}: {error}")
             continue
-        opened = found.open(str(source), options)
+        opened = _opened(found, str(source), options)
         return replace(opened, notes=(*broken, *opened.notes))
     raise _unknown(str(source), prefix if colon else "", kinds, broken)
+
+
+def _opened(kind: VectorSource, where: str, options: ReadOptions) -> OpenSource:
+    """The source; one that is a named pipe of the system cannot be read twice."""
+    is_pipe = Path(where).is_fifo()
+    opened = kind.open(where, options)
+    return replace(opened, repeatable=False) if is_pipe else opened
 
 
 def read_vectors(source: str, **options: Any) -> Iterator[VectorBatch]:  # noqa: ANN401 - the fields of ReadOptions

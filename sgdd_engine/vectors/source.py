@@ -69,12 +69,14 @@ class OpenSource:
         notes: What a reader should know, a sentence each: "A lossy index: its vectors are approximations."
         batches: The rows in the source's order, in constant memory. A fault raises `VectorSourceError` after the
             rows before it were given. Closing the iterator closes the source.
+        repeatable: Whether it can be opened again and gives the same rows; a pipe cannot.
     """
 
     name: str
     rows: int | None
     notes: tuple[str, ...]
     batches: Iterator[VectorBatch]
+    repeatable: bool = True
 
 
 @runtime_checkable

@@ -27,4 +27,5 @@ def open(where: str, options: ReadOptions) -> OpenSource:  # noqa: ARG001 - the 
     if sys.stdin is None:
         raise VectorSourceError("Standard input is closed.", "Pipe vectors into it, or name a file.")
     options = replace(options, batch_rows=min(options.batch_rows, _ROWS))
-    return open_lines("Standard input", decode_lines(sys.stdin.buffer, "Standard input", MAX_ROW), options)
+    lines = decode_lines(sys.stdin.buffer, "Standard input", MAX_ROW)
+    return replace(open_lines("Standard input", lines, options), repeatable=False)

@@ -1,0 +1,83 @@
+"""`sgdd vary`: other texts with nearly the same meaning."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgdd_cli.console import emit, emit_json, say, warn
+from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.flags import AsJson
+
+if TYPE_CHECKING:
+    from sgdd_engine.generation import Generation
+
+
+@with_decoding_options
+def vary(
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...", help="Texts to vary; `-` for lines of standard input."),
+    ],
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength",
+            min=0.0,
+            help="How far from the text, in standard deviations. Default: 1 under a variational bottleneck, which is "
+            "a draw from its posterior; else 0.5.",
+        ),
+    ] = None,
+    *,
+    decoding: DecodingOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Write variations of each text: -n of them (default 5), one line each, different where possible.
+
+    Each is written from a latent vector near that of the text. How much they differ, and how close they stay, is said
+    at the end: self-BLEU (100: all alike) beside the cosine of their own vectors to that of the text. A text that
+    begins with `-` is written after `--`.
+
+    Example: sgdd vary "She closed the letter and looked out at the rain." -n 5 --strength 0.4
+    """
+    from sgdd_cli.input_texts import read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    load = decoding.resolve(num_samples=5)
+    found = read_texts(texts, "vary")
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+
+    writing = load()
+    from sgdd_engine.evaluation.diversity import compare_samples  # noqa: PLC0415 - loads torch
+
+    model = writing.model
+    for source in found:
+        with ProgressDisplay(watch=writing.watch) as display:
+            options = writing.options(display)
+            count = options.pop("num_samples")
+            items = model.vary(source, count, strength=strength, score=True, **options)
+        figures = compare_samples([item.text for item in items])
+        cosine = _mean_cosine(items)
+        if as_json:
+            emit_json(
+                {
+                    "source": source,
+                    "variations": [
+                        {"text": item.text, "cosine": item.cosine, "seed": item.seed} for item in items
+                    ],
+                    "cosine": cosine,
+                    **figures._asdict(),
+                }
+            )
+        else:
+            for item in items:
+                emit(item.text)
+        different = len({item.text for item in items})
+        if different < len(items):
+            warn(f"Only {different} of {len(items)} texts differ; for more: a higher --strength.")
+        say(
+            f"Diversity: self-BLEU {figures.self_bleu:.0f}, different words {figures.distinct_1:.0%}, different pairs "
+            f"of words {figures.distinct_2:.0%}. Faithfulness: cosine {cosine:.2f}."
+        )
+
+
+def _mean_cosine(items: "list[Generation]") -> float:
+    return sum(item.cosine or 0.0 for item in items) / len(items)

@@ -1,0 +1,84 @@
+"""`sgdd words`: the words that a vector asks for, without writing a text."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgdd_cli.console import CliExit, emit, emit_json, say
+from sgdd_cli.flags import AsJson, Checkpoint, Device, Encoder, Gpu, device_name
+
+if TYPE_CHECKING:
+    from sgdd_engine.generation import SGDD
+
+# Texts encoded at once; lines of a pipe come back while it is still written.
+BATCH = 32
+
+
+def words(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT...", help="Texts; `-` for lines of standard input."),
+    ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            "--vector",
+            metavar="SOURCE",
+            help="Vectors in place of texts: a file or database, as for `sgdd read`.",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Words to show for each.")] = 10,
+    *,
+    checkpoint: Checkpoint = None,
+    encoder: Encoder = None,
+    gpu: Gpu = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the words that the vector of each text asks for, one line each, the strongest first.
+
+    They are the words that the model expects with the vector and not without it. No text is written, so the vector
+    may be that of a text longer than the model can write. With --json: each word with its score in nats, and the text
+    or the id of the row.
+
+    Example: sgdd words "The captain ordered the crew to lower the boats." --count 5
+    """
+    if not texts and vectors is None:
+        raise typer.BadParameter("Give texts, or vectors with --vector SOURCE.")
+    if texts and vectors is not None:
+        raise typer.BadParameter("Give texts or --vector SOURCE, not both.")
+    place = device_name(gpu, device)
+    from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    found = batches(read_texts(texts or (), "words"), BATCH)
+    from sgdd_cli.models import load_model  # noqa: PLC0415 - loads torch
+
+    model, _ = load_model(checkpoint, place, encoder)
+    if vectors is not None:
+        _of_source(model, vectors, count, as_json)
+        return
+    for batch in found:
+        for text, wanted in zip(batch, model.words(batch, count), strict=True):
+            _show({"source": text}, wanted, as_json)
+
+
+def _of_source(model: "SGDD", source: str, count: int, as_json: bool) -> None:
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+    from sgdd_engine.generation import CheckedVectors  # noqa: PLC0415
+    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+
+    opened = open_vectors(source, ReadOptions(width=model.info.model.embedding_dim, batch_rows=BATCH))
+    say(f"Reading: {opened.name}")
+    checked = CheckedVectors(model, opened, on_event=ProgressDisplay())
+    for batch in checked:
+        for row, wanted in zip(batch.ids, model.words(batch.vectors, count), strict=True):
+            _show({"id": row}, wanted, as_json)
+    if checked.faulty:
+        raise CliExit(1)
+
+
+def _show(source: dict[str, str], wanted: list[tuple[str, float]], as_json: bool) -> None:
+    if as_json:
+        emit_json({**source, "words": [{"word": word, "score": score} for word, score in wanted]})
+    else:
+        emit(", ".join(word for word, _ in wanted))
