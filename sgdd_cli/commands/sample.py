@@ -1,5 +1,6 @@
 """`sgdd sample`: text in, its vector, and text from that vector alone out."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD, Generation
+    from sgdd_engine.vectors import NpyWriter
 
 # Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
 BATCH = 32
@@ -25,6 +27,15 @@ def sample(
         list[str],
         typer.Argument(metavar="TEXT...", help="Texts to write again; `-` for lines of standard input."),
     ],
+    save_vector: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-vector",
+            metavar="FILE.npy",
+            help="Write the vectors of the texts into this file too, in their order; `sgdd read` reads it.",
+        ),
+    ] = None,
+    *,
     decoding: DecodingOptions,
     as_json: AsJson = False,
     explain: Annotated[
@@ -50,6 +61,8 @@ def sample(
 
     load = decoding.resolve()
     traced = open_trace(trace)
+    if save_vector is not None and save_vector.suffix != ".npy":
+        raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
     found = read_texts(texts, "sample")
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
@@ -58,25 +71,33 @@ def sample(
     writing.warn_of_equal_samples("text")
     written = calls = read = too_long = longest = 0
     try:
-        for batch in batches(found, BATCH):
-            beyond = _lengths_beyond(model, batch)
-            too_long, longest = too_long + len(beyond), max(longest, *beyond, 0)
-            with ProgressDisplay(watch=writing.watch) as display:
-                options = writing.options(display)
-                if traced is not None:
-                    options["on_event"] = traced.listener(read, options["on_event"])
-                generations = model.reconstruct(batch, score=as_json, explain=explain, **options)
-            for item in generations:
-                _show(item, batch[item.row], writing.sampling, as_json)
-            read += len(batch)
-            written, calls = (
-                written + len(generations),
-                calls + sum(item.encoder_calls for item in generations),
-            )
+        with nullcontext() if save_vector is None else _vector_file(model, save_vector) as saved:
+            for batch in batches(found, BATCH):
+                beyond = _lengths_beyond(model, batch)
+                too_long, longest = too_long + len(beyond), max(longest, *beyond, 0)
+                vectors = model.encode(batch)
+                if saved is not None:
+                    saved.add(vectors.numpy())
+                with ProgressDisplay(watch=writing.watch) as display:
+                    options = writing.options(display)
+                    if traced is not None:
+                        options["on_event"] = traced.listener(read, options["on_event"])
+                    generations = model.generate(vectors, score=as_json, explain=explain, **options)
+                for item in generations:
+                    _show(item, batch[item.row], writing.sampling, as_json)
+                read += len(batch)
+                written += len(generations)
+                calls += sum(item.encoder_calls for item in generations)
     finally:
         if written and (config.candidates > 1 or config.refine):
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.")
         _warn_of_lengths(model, too_long, longest)
+
+
+def _vector_file(model: "SGDD", path: Path) -> "NpyWriter":
+    from sgdd_engine.vectors import NpyWriter  # noqa: PLC0415 - loads numpy
+
+    return NpyWriter(path, model.info.model.embedding_dim)
 
 
 def _lengths_beyond(model: "SGDD", texts: list[str]) -> list[int]:

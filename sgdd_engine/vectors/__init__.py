@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sgdd_engine.vectors.kinds import vector_kinds as vector_kinds
     from sgdd_engine.vectors.linear_map import LinearMap as LinearMap
     from sgdd_engine.vectors.linear_map import load_map as load_map
+    from sgdd_engine.vectors.npy import NpyWriter as NpyWriter
     from sgdd_engine.vectors.reading import open_vectors as open_vectors
     from sgdd_engine.vectors.reading import read_vectors as read_vectors
     from sgdd_engine.vectors.source import OpenSource as OpenSource
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "LinearMap": "linear_map",
+    "NpyWriter": "npy",
     "OpenSource": "source",
     "ReadOptions": "source",
     "VectorBatch": "source",
@@ -34,6 +36,7 @@ _MODULES = {
 
 __all__ = [
     "LinearMap",
+    "NpyWriter",
     "OpenSource",
     "ReadOptions",
     "VectorBatch",

@@ -1,14 +1,16 @@
 """NumPy arrays in `.npy` files, memory-mapped: any number type, byte order and layout."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from sgdd_engine.atomic_files import check_writable, publish
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.rows import as_float32, numbered
-from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, refuse_options
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors, refuse_options
 
 
 def matches(where: str) -> bool:
@@ -26,6 +28,52 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     refuse_options(options, name, "column", "text_column", "id_column", "group_column", "where", "table")
     rows = len(_load(name, where))
     return OpenSource(name, rows, (), _batches(name, where, rows, options.batch_rows))
+
+
+class NpyWriter:
+    """Writes vectors into an `.npy` file [N, D] float32 as they come, in constant memory.
+
+    The file has its name once it is closed; if an error ends the work, it holds what was added before.
+
+    Example:
+        >>> with NpyWriter(Path("vectors.npy"), 384) as writer:
+        ...     writer.add(vectors)  # [n, 384]
+
+    Args:
+        path: The file; an older one is replaced.
+        width: D.
+
+    Raises:
+        SgddError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, width: int) -> None:
+        check_writable(path, "Name another file with --save-vector.")
+        self._path, self._width, self._rows = path, width, 0
+        self._aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._file = self._aside.open("wb")
+        self._write_header()
+
+    def add(self, vectors: Vectors) -> None:
+        """Add rows [n, width]."""
+        self._file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+        self._rows += len(vectors)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+        publish(self._aside, self._path)
+
+    def _write_header(self) -> None:
+        # numpy leaves room in it for a longer first axis, so that its length stays the same.
+        shape = (self._rows, self._width)
+        np.lib.format.write_array_header_1_0(
+            self._file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+        )
 
 
 def _batches(name: str, where: str, rows: int, batch_rows: int) -> Iterator[VectorBatch]:
