@@ -118,7 +118,7 @@ def test_the_ends_are_what_sample_writes():
 
 
 def test_an_interpolation_needs_two_texts_and_two_points():
-    assert "x>=2" in call("interpolate", A, B, "--points", 1, code=2)[1]
+    assert "greater than or equal to 2" in call("interpolate", A, B, "--points", 1, code=2)[1]
     call("interpolate", A, code=2)
     with pytest.raises(DataError, match="holds nothing"):
         call("interpolate", A, " ", *MINI)
