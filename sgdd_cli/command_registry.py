@@ -47,8 +47,12 @@ BUILT_IN = {
 
 A table and not entry points: to read the metadata of every installed package takes longer than all else in `--help`.
 """
-# What begins like an option and is none: a number, a text with a space, a text with a weight as `sgdd blend` takes it.
-_LIKE_A_TEXT = re.compile(r"-\d|-.*\s|-.*:-?[\d.]+$")
+# What begins like an option and may be a text: a number, and what has a space in it.
+_LIKE_A_TEXT = re.compile(r"-\d|-.*\s")
+# A text with a weight, as `sgdd blend` takes it, which is never an option.
+_WEIGHTED_TEXT = re.compile(r"-[^-].*:\s*[+-]?[\d.]+", re.DOTALL)
+# Stands before such a text while options are parsed; no argument of a process can hold it.
+_MARK = "\0"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # What Typer's context type is called changes between its minor versions; its own methods are all that is used here.
 Context = Any
@@ -218,6 +222,12 @@ class LazyCommand(TyperCommand):
         return self._entry.command().make_context(info_name, args, parent=parent, **extra)
 
 
+def _unmarked(value: Any) -> Any:  # noqa: ANN401 - what an option or argument was given
+    if isinstance(value, list | tuple):
+        return type(value)(map(_unmarked, value))
+    return value.removeprefix(_MARK) if isinstance(value, str) else value
+
+
 def _set_quiet(value: bool) -> None:
     output_options.quiet = output_options.quiet or value
 
@@ -261,15 +271,24 @@ class SgddCommand(TyperCommand):
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Read the arguments; where a text was taken for an option, the error names `--`.
 
+        A text with a weight needs none: "-A cat.:0.2".
+
         Raises:
             TyperException: wrong usage.
         """
-        options = args[: args.index("--")] if "--" in args else list(args)
+        end = args.index("--") if "--" in args else len(args)
+        options = args[:end]
+        takes_texts = any(parameter.nargs == -1 for parameter in self.params)
+        if takes_texts:
+            marked = (_MARK + word if _WEIGHTED_TEXT.fullmatch(word) else word for word in options)
+            args = [*marked, *args[end:]]
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            ctx.params.update({name: _unmarked(value) for name, value in ctx.params.items()})
+            return rest
         except TyperException as error:
             texts = [word for word in options if _LIKE_A_TEXT.match(word) and "=" not in word.split()[0]]
-            if texts and any(parameter.nargs == -1 for parameter in self.params):
+            if texts and takes_texts:
                 example = f"{ctx.command_path} -- {shlex.quote(texts[0])}"
                 error.message += f"\nA text that begins with `-` is written after `--`: {example}"
             raise

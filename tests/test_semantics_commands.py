@@ -63,9 +63,10 @@ def test_blend_of_one_text_is_sample():
     assert call("blend", f"{A}:1", f"{B}:0", *MINI)[0] == expected
 
 
-def test_blend_subtracts_in_three_spellings():
+def test_blend_subtracts_in_four_spellings():
     expected, _ = call("blend", f"{A}:0.7", f"{B}:-0.3", *MINI)
     assert expected.strip()
+    assert call("blend", f"{A}:0.7", f"-{B}:0.3", *MINI)[0] == expected
     assert call("blend", *MINI, "--", f"{A}:0.7", f"-{B}:0.3")[0] == expected
     assert call("blend", "-", *MINI, stdin=f"{A}:0.7\n-{B}:0.3\n".encode())[0] == expected
     assert call("blend", f"{A}:0.7", f"{B}:0.3", *MINI)[0] != expected
@@ -79,7 +80,16 @@ def test_blend_as_json_has_cosines_to_the_sum_and_to_its_terms():
     assert first["cosine"] > 0.3
 
 
-@pytest.mark.parametrize("term", ["-cat:0.2", "-A cat.:0.2", "-5 degrees"])
+def test_a_weighted_term_is_no_option_though_it_begins_like_one():
+    """`-n` and `-q` are options, and the first term holds the letters of both."""
+    terms = [
+        (term["text"], term["weight"]) for term in rows_of("blend", A, "-n quiet cats:0.2", *MINI)[0]["terms"]
+    ]
+    assert terms == [(A, 1), ("n quiet cats", -0.2)]
+    assert len(rows_of("blend", A, *MINI, "-n", 2, "--set", "sample.temperature=0.5")) == 2
+
+
+@pytest.mark.parametrize("term", ["-A cat.", "-5 degrees"])
 def test_a_term_that_begins_with_a_dash_is_told_about_the_double_dash(term):
     _, err = call("blend", A, term, code=2)
     assert "is written after `--`" in err

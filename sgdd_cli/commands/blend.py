@@ -34,13 +34,13 @@ def blend(
     decoding: DecodingOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Write what a weighted sum of the vectors of texts says: "A:0.7" "B:0.3" -- "-C:0.2".
+    """Write what a weighted sum of the vectors of texts says: "A:0.7" "B:0.3" "-C:0.2".
 
-    Terms that begin with `-` are written after `--`; "C:-0.2" says the same and needs none. A text that ends in a colon
-    and a number is given a weight too: "At 10:30:1". Of the sum its direction counts, so "A:1" is what `sgdd sample`
-    writes for A. With --json: text, cosine of its own vector to the sum and to each of the texts.
+    A term that begins with `-` and has no weight is written after `--`. A text that itself ends in a colon and a
+    number is given a weight too: "At 10:30:1". Of the sum its direction counts, so "A:1" is what `sgdd sample` writes
+    for A. With --json: text, cosine of its own vector to the sum and to each of the texts.
 
-    Example: sgdd blend "The dog ran home.:0.7" "The sea was calm.:0.3" "A cat slept.:-0.2"
+    Example: sgdd blend "The dog ran home.:0.7" "The sea was calm.:0.3" "-A cat slept.:0.2"
     """
     from sgdd_cli.input_texts import read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
 
