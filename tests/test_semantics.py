@@ -155,6 +155,16 @@ def test_more_strength_gives_more_distance(mini):
     assert cosines[0] > cosines[1] + 0.1
 
 
+def test_latents_are_written_from_in_the_place_of_the_vectors(tiny, sentences):
+    e = tiny.encode(sentences[:3])
+    z = tiny.model.latent(e).z
+    assert texts(tiny.generate(e.roll(1, 0), latents=z)) == texts(tiny.generate(e))
+    with pytest.raises(GenerationError, match="latents have shape"):
+        tiny.generate(e, latents=z[:2])
+    with pytest.raises(GenerationError, match="null condition uses none"):
+        tiny.generate(e, latents=z, unconditional=True)
+
+
 # --- words ----------------------------------------------------------------------------------------------
 
 

@@ -153,6 +153,23 @@ def validate_seed(seed: Any, num_samples: int) -> int:  # noqa: ANN401 - as abov
     return number
 
 
+def validate_latents(latents: Tensor, like: Tensor, unconditional: bool) -> Tensor:
+    """Latents [N, latent_dim] on the model's device, as the null condition's `like` are.
+
+    Raises:
+        GenerationError: they have another shape, or no latents are to be used.
+    """
+    if unconditional:
+        raise GenerationError(
+            "Latents were given, and the null condition uses none.", "Leave out one of the two."
+        )
+    if latents.shape != like.shape:
+        raise GenerationError(
+            f"The latents have shape {list(latents.shape)}; these vectors have {list(like.shape)}."
+        )
+    return latents.to(like)
+
+
 def validate_weights(weights: Sequence[float] | None, parts: int) -> list[float]:
     """One finite weight for each part; 1 each where none are given.
 

@@ -22,6 +22,7 @@ from sgdd_engine.generation.arguments import (
     complete_sampling,
     texts_or_vectors,
     validate_count,
+    validate_latents,
     validate_lengths,
     validate_sampling,
     validate_seed,
@@ -287,8 +288,9 @@ class SGDD:
         if not len(e):
             return []
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
-        z = latents
-        if z is None:
+        if latents is not None:
+            z = validate_latents(latents, self.model.null_latent(len(e)), unconditional)
+        else:
             z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
         requests = self._requests(z, allowed, candidates * shortlist, num_samples, seed)
         traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None = {} if explain else None
