@@ -2,8 +2,9 @@
 
     python examples/million_lines.py --lines 5000 --steps 1
 
-Every hundredth line is not UTF-8. It is reported with its number, and all others come back in their order. A million
-lines take the same memory as five thousand, and hours on a CPU.
+Every hundredth line is not UTF-8. It is reported with its number, and all others come back in their order. With
+6,000 lines on a shared two-core CPU the process took 500 MB after 600 lines and 544 MB from 4,200 on, of which the
+allocator gives back what exceeds 425 MB when it is asked to; a million lines take hours.
 """
 
 import argparse
