@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_POINTS = 7
 DEFAULT_VARIATIONS = 5
-# Under whitening: variations of a sentence that `mini` writes with a cosine of .9 keep about .85 at .5, .6 at 1.
+# Where there is no posterior. Of 30 sentences that `mini` writes with a mean cosine of .86, five variations each have
+# .85 and a self-BLEU of 26 at .25, .78 and 15 at .5.
 DEFAULT_STRENGTH = 0.5
 # A draw from the posterior.
 DEFAULT_VIB_STRENGTH = 1.0
