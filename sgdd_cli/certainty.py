@@ -62,18 +62,13 @@ class Trace:
 
         return listen
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def _write(self, line: Mapping[str, object]) -> None:
         try:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise SgddError(f"The trace {self._path} cannot be written: {error.strerror}.") from error
-
-
-def open_trace(path: Path | None) -> Trace | None:
-    """The file that `--trace` names, opened at once, so that a wrong name is refused before the work.
-
-    Raises:
-        SgddError: it cannot be written.
-    """
-    return None if path is None else Trace(path)

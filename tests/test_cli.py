@@ -650,7 +650,7 @@ def test_sample_prints_one_line_per_sample(workplace):
 def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
     texts = ["Tom sold a letter.", "The dog ran home."]
     trace = tmp_path / "trace.jsonl"
-    options = ["--device", "cpu", "--checkpoint", workplace, "--length", 4]
+    options = ["--device", "cpu", "--checkpoint", workplace, "--length", 4, "--steps", 4]
     plain, _ = call("sample", *texts, *options)
     out, _ = call("sample", *texts, *options, "--explain", "--trace", trace)
     lines = out.splitlines()

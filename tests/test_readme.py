@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sgdd_engine.data.builtin import builtin_sentences
+from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import SgddError
 
 pytestmark = pytest.mark.offline_encoder
@@ -181,7 +182,9 @@ def test_the_examples_print_what_the_readme_shows(tmp_path):
     assert len(shown) == 3
     for block in shown:
         command, *expected = block.splitlines()
-        done = run_sgdd(shlex.split(command.removeprefix("$ sgdd ")), tmp_path)
+        # As many steps as a reader's command takes, not the few of the other commands here.
+        steps = str(SamplingConfig().steps)
+        done = run_sgdd(shlex.split(command.removeprefix("$ sgdd ")), tmp_path, SGDD_SAMPLE__STEPS=steps)
         assert done.code == 0, done.stderr
         if "--refine" in command:  # many draws, of which another processor's rounding may turn one
             assert len(done.stdout.splitlines()) == len(expected)

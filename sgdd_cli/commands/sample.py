@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.certainty import open_trace, show_certainty
+from sgdd_cli.certainty import Trace, show_certainty
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
@@ -58,9 +58,11 @@ def sample(
     Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
 
     load = decoding.resolve()
-    traced = open_trace(trace)
+    if trace is not None:
+        check_writable(trace, "Name another file with --trace.")
     if save_vector is not None and save_vector.suffix != ".npy":
         raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
     found = read_texts(texts, "sample")
@@ -69,6 +71,7 @@ def sample(
     writing = load()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")
+    traced = None if trace is None else Trace(trace)
     written = calls = read = too_long = longest = 0
     try:
         with nullcontext() if save_vector is None else _vector_file(model, save_vector) as saved:
@@ -89,6 +92,8 @@ def sample(
                 written += len(generations)
                 calls += sum(item.encoder_calls for item in generations)
     finally:
+        if traced is not None:
+            traced.close()
         if written and (config.candidates > 1 or config.refine):
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.")
         _warn_of_lengths(model, too_long, longest)
