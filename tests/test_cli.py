@@ -667,8 +667,8 @@ def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
 
 
 def test_a_trace_that_cannot_be_written_is_refused_before_the_work(tmp_path):
-    with pytest.raises(SgddError, match="cannot be written"):
-        call("sample", "A text.", "--trace", tmp_path / "no folder" / "trace.jsonl")
+    with pytest.raises(SgddError, match="is a folder"):
+        call("sample", "A text.", "--trace", tmp_path)
 
 
 def test_sample_loads_nothing_that_only_corpora_training_or_scores_need(workplace, environment):
