@@ -10,6 +10,7 @@ from sgdd_cli.flags import (
     AsJson,
     Assignments,
     Cfg,
+    Checkpoint,
     ConfigFiles,
     Device,
     Encoder,
@@ -65,14 +66,7 @@ def align(
     ] = 0,
     cfg: Cfg = None,
     steps: Steps = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            envvar="SGDD_CHECKPOINT",
-            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
-        ),
-    ] = None,
+    checkpoint: Checkpoint = None,
     encoder: Encoder = None,
     gpu: Gpu = None,
     device: Device = None,
