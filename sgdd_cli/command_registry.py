@@ -36,6 +36,7 @@ BUILT_IN = {
     "interpolate": "sgdd_cli.commands.interpolate:interpolate",
     "vary": "sgdd_cli.commands.vary:vary",
     "words": "sgdd_cli.commands.words:words",
+    "play": "sgdd_cli.commands.play:play",
     "export": "sgdd_cli.commands.export:export",
     "param-count": "sgdd_cli.commands.param_count:param_count",
     "config": "sgdd_cli.commands.config:config",
