@@ -300,8 +300,15 @@ def test_saved_vectors_are_those_of_the_texts_and_read_back_the_same(tmp_path, v
 
 def test_vectors_before_a_fault_are_kept(tmp_path, vectors):
     path = tmp_path / "v.npy"
-    with pytest.raises(SgddError, match="line 3"):
-        call("sample", "-", *MINI, "--save-vector", path, stdin=f"{A}\n{B}\n".encode() + b"\xff\n")
+    with pytest.raises(SgddError, match="1 line of standard input could not be used"):
+        call(
+            "sample",
+            "-",
+            *MINI,
+            "--save-vector",
+            path,
+            stdin=f"{A}\n".encode() + b"\xff\n" + f"{B}\n".encode(),
+        )
     np.testing.assert_allclose(np.load(path), vectors[:2], atol=1e-6)
 
 
