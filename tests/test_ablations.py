@@ -305,6 +305,7 @@ def causal(layers=2, seed=0):
     return model.eval(), torch.randn(5, config.embedding_dim, generator=generator(seed))
 
 
+@pytest.mark.slow
 def test_the_baseline_learns_sentences_of_several_lengths_and_writes_them_with_and_without_a_cache():
     from causal_model import CausalDecoder
 

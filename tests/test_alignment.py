@@ -256,6 +256,7 @@ def test_rotated_vectors_are_mapped_back(aligned, model, vectors, rotated):
     assert f"sgdd read SOURCE --map {path}" in err
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_mapped_vectors_are_written_like_the_models_own(aligned, vectors, rotated, tmp_path):
     path = aligned[1]
@@ -290,6 +291,7 @@ def test_vectors_of_a_third_encoder_are_told(aligned, model, vectors, rotated, t
     assert "when the map was made these were 1.00 and" in said
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_tables_and_words_for_people(rotated, tmp_path):
     source = write_parquet(tmp_path / "rows.parquet", [*rotated[:60], None], [*TEXTS[:60], "none"])
@@ -340,6 +342,7 @@ def source_of(vectors, texts, rows) -> OpenSource:
     return OpenSource("Rows", len(rows), (), iter(batches))
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_does_not_matter_and_equal_texts_are_on_one_side(tiny_sgdd, tiny_pairs):
     x, texts = tiny_pairs
     rows = np.arange(len(texts)).tolist()
@@ -361,6 +364,7 @@ def test_no_more_pairs_than_asked_for(tiny_sgdd, tiny_pairs):
     assert (found.linear_map.pairs, found.held_out) == (40, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_random_vectors_come_with_a_plain_word(model):
     x = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)

@@ -342,6 +342,7 @@ def test_an_unknown_measure_is_a_usage_error(tmp_path):
     assert "--only head" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_result_that_could_not_be_kept_is_refused_before_anything_is_measured(tmp_path):
     (tmp_path / "file").touch()
     refused = {"file/found.json": "cannot be written", "x" * 300: "cannot be written", ".": "is a folder"}

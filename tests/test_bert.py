@@ -88,6 +88,7 @@ def test_vectors_are_those_of_transformers(kind, precision, request, sentences):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_vectors_of_minilm_are_those_of_transformers(sentences):
     folder = minilm_folder()

@@ -134,6 +134,7 @@ def test_common_mistakes_do_not_occur(corpus, wrong):
     assert failing(corpus, wrong) == []
 
 
+@pytest.mark.slow
 def test_variety_of_vocabulary_and_openings(corpus):
     words = {word for sentence in corpus for word in re.findall(r"[a-z]+", sentence.lower())}
     assert 1200 < len(words) < 2600

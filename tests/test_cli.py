@@ -133,6 +133,7 @@ def loaded_by(arguments, environment, tmp_path) -> tuple[int, set[str]]:
     return int(code), set(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", WITHOUT_A_MODEL)
 def test_what_needs_no_model_loads_no_library(arguments, environment, tmp_path):
     code, names = loaded_by(arguments, environment, tmp_path)
@@ -289,6 +290,7 @@ def test_a_closed_stdout_is_said_before_any_work(environment, tmp_path, argument
     assert done.stderr.splitlines()[0] == "Error: Standard output is closed; the result would be lost."
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
 def test_work_goes_on_without_a_stderr(environment, tmp_path):
     done = with_closed(environment, tmp_path, "2>&-", "notes")
@@ -296,6 +298,7 @@ def test_work_goes_on_without_a_stderr(environment, tmp_path):
     assert with_closed(environment, tmp_path, "2>&-", "boom").returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
 def test_only_who_reads_a_closed_stdin_is_told_so(environment, tmp_path, tiny_encoder_folder):
     assert with_closed(environment, tmp_path, "<&-", "plugins", "--json").returncode == 0
@@ -325,6 +328,7 @@ def test_output_that_cannot_be_written_is_a_failure_in_one_sentence(environment,
     assert len(done.stderr.splitlines()) <= 2
 
 
+@pytest.mark.slow
 def test_text_that_the_stream_cannot_hold_is_written_as_codes(sgdd):
     narrow = sgdd("foreign", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert narrow.returncode == 0, narrow.stderr
@@ -334,11 +338,13 @@ def test_text_that_the_stream_cannot_hold_is_written_as_codes(sgdd):
     assert sgdd("foreign").stdout.splitlines() == ['{"text": "Grüße 你"}', "Grüße 你"]
 
 
+@pytest.mark.slow
 def test_no_color_means_no_escape_codes(sgdd):
     for done in (sgdd("config", "show"), sgdd("config", "show", "--set", "x.y=1"), sgdd("boom")):
         assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_config_show_in_its_three_forms(sgdd, tmp_path):
     (tmp_path / "sgdd.toml").write_text("[train]\nseed = 4\n")
     table = sgdd("config", "show", "--explain", SGDD_DECODER__LAYERS="6")
@@ -458,6 +464,7 @@ def next_commands(err: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in hint.splitlines() if line.strip().startswith("sgdd ")]
 
 
+@pytest.mark.slow
 def test_what_comes_next_carries_the_options_that_belong_to_it(workplace, tiny_encoder_folder):
     Path("my settings.toml").write_text("[train]\nmax_steps = 2\n[sample]\nsteps = 2\n")
     options = [
@@ -486,6 +493,7 @@ def test_what_comes_next_carries_the_options_that_belong_to_it(workplace, tiny_e
     assert len(call(*sample)[0].splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_eval_shows_the_controls_and_judges(workplace):
     out, _ = call("eval", "--limit", 6, "--device", "cpu")
     for name, condition in CONDITIONS.items():
@@ -560,6 +568,7 @@ def test_ways_of_sampling_that_cannot_be_compared(workplace, vary, message):
     assert message in f"{caught.value} {caught.value.hint}"
 
 
+@pytest.mark.slow
 def test_eval_finds_a_guidance_weight_records_it_and_writes_a_page(workplace):
     arguments = ["--limit", 4, "--find-cfg", "--set", "eval.diversity_samples=0", "--device", "cpu"]
     out, err = call("eval", workplace, *arguments, "--report", "reports/page.html")
@@ -671,6 +680,7 @@ def test_a_trace_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         call("sample", "A text.", "--trace", tmp_path)
 
 
+@pytest.mark.slow
 def test_sample_loads_nothing_that_only_corpora_training_or_scores_need(workplace, environment):
     checkpoint = next((workplace / "checkpoints").glob("step-*")).resolve()
     code, names = loaded_by(f"sample words --checkpoint {checkpoint} --device cpu", environment, Path.cwd())
@@ -703,6 +713,7 @@ def test_a_gpu_that_is_not_there_names_the_way_out(workplace):
     assert "--device cpu" in caught.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
 def test_a_terminated_training_saves_says_how_to_go_on_and_exits_143(workplace, environment):
     run = Path("runs") / "terminated"

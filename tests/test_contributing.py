@@ -245,6 +245,7 @@ def test_a_command_runs(site):
     assert sgdd(site, "longest", "One.", "One and two.", "And three.") == "One and two.\n"
 
 
+@pytest.mark.slow
 def test_plugins_lists_what_the_package_adds(site):
     rows = json.loads(sgdd(site, "plugins", "--json"))
     assert [(row["command"], row["works"]) for row in rows if "command" in row] == [("longest", True)]
@@ -254,6 +255,7 @@ def test_plugins_lists_what_the_package_adds(site):
     assert "vector source" in sgdd(site, "plugins")
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_settings_of_the_recipes(site):
     settings = re.findall(r"--set ((?:diffusion|sample)\.\S+?)[`. ]", TEXT)
     assert {setting.partition("=")[0] for setting in settings} == {

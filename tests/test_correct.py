@@ -88,6 +88,7 @@ def test_a_proposal_does_not_depend_on_those_beside_it(model):
         assert alone([draft], [noise()[row]]) == [together[1][row]]
 
 
+@pytest.mark.slow
 def test_lengths_change_by_one_at_most_and_stay_within_what_is_allowed(model):
     longer = [LengthRange(n, n + 1) for n in LENGTHS]
     for lengths, allowed in ((FIXED, {0}), (None, {-1, 0, 1}), (longer, {0, 1})):
@@ -100,6 +101,7 @@ def test_lengths_change_by_one_at_most_and_stay_within_what_is_allowed(model):
         assert changes == allowed
 
 
+@pytest.mark.slow
 def test_a_trained_corrector_is_what_refines(tiny_encoder, sentences):
     untrained = build(tiny_encoder, sentences[:12], steps=30)
     info = untrained.info

@@ -72,6 +72,7 @@ def both_ways(options, **decoder):
 STEPS = ({"steps": 1}, {"steps": 6, "position_noise": 0.5}, {"steps": 16, "top_p": 0.9})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize(
     ("cfg", "guidance"), [(0.0, "plain"), (1.0, "plain"), (1.7, "plain"), (1.7, "coverage")]
@@ -84,6 +85,7 @@ def test_the_fast_way_writes_what_the_plain_way_writes(cfg, guidance, temperatur
         assert fast == expected, more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("order", POSITION_RULES.names())
 def test_every_rule_writes_what_the_plain_way_writes(order, temperature):

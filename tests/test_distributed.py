@@ -95,6 +95,7 @@ def assert_close(one: Path, other: Path) -> None:
             torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_one_process_goes_on_where_two_stopped_and_ends_as_one_alone(mode, together, corpus, straight):
     run = together / f"{mode}-stopped"
@@ -103,6 +104,7 @@ def test_one_process_goes_on_where_two_stopped_and_ends_as_one_alone(mode, toget
     assert_close(result.checkpoint, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_two_processes_go_on_where_one_stopped_and_end_as_one_alone(mode, together, straight):
     newest = checkpoints_of(together / f"{mode}-resumed")[-1]
@@ -113,6 +115,7 @@ def test_two_processes_go_on_where_one_stopped_and_end_as_one_alone(mode, togeth
         assert progress[0][name] == progress[1][name]
 
 
+@pytest.mark.slow
 def test_processes_stop_fail_and_choose_alike(together):
     zero, one = (json.loads((together / f"{rank}.json").read_text()) for rank in (0, 1))
     assert zero == one
@@ -162,6 +165,7 @@ def test_a_signal_saves_once_and_ends_every_process(number, receiver, tiny_corpu
     assert len(checkpoints_of(run)) == 1
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_the_processes_is_said_once(tiny_corpus_folder, tmp_path):
     with start(tiny_corpus_folder, tmp_path / "run", "--set", "train.micro_batches=3") as launcher:
         out, err = launcher.communicate()
@@ -173,6 +177,7 @@ def test_what_is_wrong_in_the_processes_is_said_once(tiny_corpus_folder, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_first_cause_is_said_and_not_what_followed_from_it(tmp_path, capsys):
     def word(rank: int, message: str, lost: bool) -> ProcessFailure:
         file = tmp_path / f"{rank}.json"
@@ -189,6 +194,7 @@ def test_the_first_cause_is_said_and_not_what_followed_from_it(tmp_path, capsys)
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_gpus_that_are_not_there_are_named_before_anything_is_started():
     with pytest.raises(ConfigError, match="cuda:0"):
@@ -196,6 +202,7 @@ def test_gpus_that_are_not_there_are_named_before_anything_is_started():
     assert not logging.root.manager.disable
 
 
+@pytest.mark.slow
 def test_a_list_of_gpus_is_one_device_per_process():
     assert device_names(None, None) == ["auto"]
     assert device_names("0", None) == device_names("0", "cuda:0") == ["cuda:0"]
@@ -203,6 +210,7 @@ def test_a_list_of_gpus_is_one_device_per_process():
     assert device_name("3", None) == "cuda:3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpu", "device", "reason"),
     [
@@ -219,17 +227,20 @@ def test_a_bad_list_of_gpus_is_wrong_usage(gpu, device, reason):
         device_names(gpu, device)
 
 
+@pytest.mark.slow
 def test_a_command_for_one_device_takes_one():
     with pytest.raises(typer.BadParameter, match="this command uses one"):
         device_name("0,1", None)
 
 
+@pytest.mark.slow
 def test_processes_share_a_machine_with_one_device_each():
     assert launcher._own_device(["cpu"], local_rank=1, local_size=2) == torch.device("cpu")
     with pytest.raises(ConfigError, match="2 GPUs for the 3 processes"):
         launcher._own_device(["cuda:0", "cuda:1"], local_rank=0, local_size=3)
 
 
+@pytest.mark.slow
 def test_micro_batches_are_shared_evenly_and_a_run_keeps_its_own():
     two = World(size=2)
     assert micro_batches_per_step(None, None, ALONE) == 1
@@ -241,6 +252,7 @@ def test_micro_batches_are_shared_evenly_and_a_run_keeps_its_own():
         micro_batches_per_step(3, None, two)
 
 
+@pytest.mark.slow
 def test_another_number_of_micro_batches_on_resuming_is_said(corpus, tmp_path):
     stop_alone(corpus, tmp_path / "run")
     notices = []

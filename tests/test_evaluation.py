@@ -133,6 +133,7 @@ def test_json_form_has_the_promised_keys_and_no_surprises(report):
     assert found["by_length"][0]["token_f1"]["mean"] == 1 > found["by_length"][0]["shuffled_token_f1"]["mean"]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_report(untrained, sentences):
     data = as_set(untrained, sentences[:12])
     sampling = SamplingConfig(cfg=1.5, steps=4, temperature=0.8)
@@ -270,6 +271,7 @@ def test_guidance_is_compared_with_none_on_the_same_sentences(overfitted, eight)
     )
 
 
+@pytest.mark.slow
 def test_feedback_is_compared_with_one_shot_on_the_same_sentences(overfitted, eight, sentences):
     data = as_set(overfitted, [*eight[:4], *sentences[100:104]])
     config = EvalConfig(nelbo_samples=1, diversity_samples=0)
@@ -285,6 +287,7 @@ def test_feedback_is_compared_with_one_shot_on_the_same_sentences(overfitted, ei
     assert "one_shot" not in at_once.scores
 
 
+@pytest.mark.slow
 def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, sentences):
     config = EvalConfig(nelbo_samples=1, diversity_samples=0)
     search_on = as_set(overfitted, sentences[100:106])

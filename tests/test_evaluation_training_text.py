@@ -71,6 +71,7 @@ def test_of_a_large_corpus_an_even_part_is_looked_at(split):
     assert (found.nearest % stride == 0).all()
 
 
+@pytest.mark.slow
 def test_planted_training_sentences_are_reported_among_sources_and_outputs(
     tiny_encoder, corpus, split, sentences
 ):

@@ -94,6 +94,7 @@ def test_a_row_that_is_shown_no_draft_is_written_as_without():
     assert not torch.allclose(with_some[0], hidden(model, z)[0], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus, first, tmp_path):
     before = weights(first)
     train(corpus, tmp_path / "none", second(first, max_steps=1, learning_rate=1e-12), device="cpu")
@@ -110,6 +111,7 @@ def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus,
     assert any(isinstance(event, Validated) for event in events)
 
 
+@pytest.mark.slow
 def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_path):
     train(corpus, tmp_path / "run", second(first), device="cpu")
     learnt = weights(tmp_path / "run")
@@ -131,6 +133,7 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_p
         train(corpus, tmp_path / "wider", wider, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first, tmp_path):
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     train(corpus, straight, second(first), device="cpu")
@@ -197,6 +200,7 @@ def without_origin(path):
     save_file(load_file(path), path)
 
 
+@pytest.mark.slow
 def test_drafts_are_read_again_only_if_they_are_those_that_would_be_written(corpus, first, tmp_path):
     other = tmp_path / "other"
     train(corpus, other, tiny(seed=1, max_steps=2), device="cpu")
@@ -227,6 +231,7 @@ def test_drafts_are_read_again_only_if_they_are_those_that_would_be_written(corp
     expect_rewritten(other, seed=1, sentences=30)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_drafts_that_it_was_trained_on(corpus, first, tmp_path):
     drafts = written(corpus, first, tmp_path)
     gone = "nowhere"
@@ -244,6 +249,7 @@ def test_a_resumed_run_keeps_the_drafts_that_it_was_trained_on(corpus, first, tm
     written(corpus, gone, tmp_path, sentences=30, resumed=True)
 
 
+@pytest.mark.slow
 def test_drafts_of_a_start_that_was_changed_are_not_taken(corpus, first, tmp_path):
     def stop(event):
         if isinstance(event, StageFinished) and event.stage == "drafts (validation)":
@@ -261,6 +267,7 @@ def test_drafts_of_a_start_that_was_changed_are_not_taken(corpus, first, tmp_pat
         assert torch.equal(weights(run)[name], tensor), name
 
 
+@pytest.mark.slow
 def test_a_model_that_corrects_writes_half_of_its_drafts_twice(corpus, first, tmp_path):
     train(corpus, tmp_path / "run", second(first), device="cpu")
     model, split = SGDD.from_pretrained(tmp_path / "run", "cpu"), corpus.split("train")

@@ -218,6 +218,7 @@ def test_a_text_does_not_depend_on_those_beside_it(model, sentences):
         assert [item.text for item in alone] == [item.text for item in together[2 * row : 2 * row + 2]]
 
 
+@pytest.mark.slow
 def test_one_blank_and_nothing_else_is_a_sentence_from_its_vector(mini):
     vector = mini.encode(["The old man opened the door and looked out."])
     (written,) = mini.generate(vector, lengths=10)
@@ -262,6 +263,7 @@ def call(*arguments: object, content: bytes | None = None):
     return CliRunner().invoke(app, [*common, *map(str, arguments)], input=content)
 
 
+@pytest.mark.slow
 def test_the_command_writes_lines_or_json():
     texts = ["The [MASK:1] opened the [MASK:3] and left.", "She [MASK:1] the sea."]
     done = call(*texts, "--meaning", "a thief enters a house")

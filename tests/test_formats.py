@@ -307,6 +307,7 @@ def test_a_long_field_beside_the_text_or_a_long_text_is_no_trouble(tmp_path, kin
     assert read(tmp_path / f"a{kind}") == [row["text"] for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".txt", "mac.txt", ".csv", ".jsonl", ".json", "line.json"])
 def test_memory_does_not_grow_with_the_file(tmp_path, kind):
     path = tmp_path / f"a{kind}"

@@ -51,6 +51,7 @@ def test_another_encoder_under_the_same_name_is_refused(model, few, tmp_path):
         SGDD.from_pretrained(tmp_path / "saved", device="cpu", encoder=wrong.name).encode(few)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_sentence_does_not_depend_on_its_batch(model, few, temperature):
     sampling = SamplingConfig(cfg=2.0, temperature=temperature, position_noise=0.5)
@@ -77,6 +78,7 @@ def test_a_length_that_is_asked_for_is_kept(model, few):
     assert model.generate(vectors, lengths="6") == model.generate(vectors, lengths=6)
 
 
+@pytest.mark.slow
 def test_of_a_range_the_likeliest_lengths_are_written(model, few):
     vectors = model.encode(few)
     longest = model.info.model.max_tokens
@@ -253,6 +255,7 @@ def as_objects(array):
     return rows
 
 
+@pytest.mark.slow
 def test_vectors_of_any_layout_are_read_alike(model, few):
     vectors = model.encode(few[:3])
     expected = [item.tokens for item in model.generate(vectors)]

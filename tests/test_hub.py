@@ -72,6 +72,7 @@ def stalled_hub(request, monkeypatch, tmp_path):
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_looking_up_a_data_set_is_given_up(stalled_hub):
     with pytest.raises(DataError, match="`someone/texts` cannot be reached") as caught:
         open_source("hf:someone/texts", DataConfig()).describe()
@@ -89,12 +90,14 @@ def test_listing_the_files_of_a_data_set_is_given_up(stalled_hub):
     assert stalled_hub
 
 
+@pytest.mark.slow
 def test_looking_up_an_encoder_is_given_up(stalled_hub):
     with pytest.raises(EncoderError, match="someone/else is not on this machine and the model hub cannot"):
         fetch("someone/else", None)
     assert stalled_hub
 
 
+@pytest.mark.slow
 def test_a_cached_encoder_serves_meanwhile(stalled_hub, tmp_path):
     snapshot = tmp_path / "cache" / "models--someone--tiny" / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)

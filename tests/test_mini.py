@@ -96,6 +96,7 @@ def test_its_card_says_what_it_is_where_it_fails_and_how_it_was_made():
 # --- what it does ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_one_text_loads_little_beside_torch(tmp_path):
     script = (
@@ -121,6 +122,7 @@ def test_one_text_loads_little_beside_torch(tmp_path):
     assert names.isdisjoint([*heavy.split(), *others.split()])
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_what_it_writes_is_closer_to_its_source_than_to_another():
     model = SGDD.from_pretrained("mini", "cpu")
@@ -136,6 +138,7 @@ def test_what_it_writes_is_closer_to_its_source_than_to_another():
     assert others < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_a_newcomers_first_command_writes_a_sentence(tmp_path):
     done = run(sys.executable, "-m", "sgdd_cli", "sample", "The old man opened the door.", cwd=tmp_path)
@@ -145,6 +148,7 @@ def test_a_newcomers_first_command_writes_a_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_it_is_evaluated_without_any_text_at_hand(tmp_path):
     quick = ("--limit", "12", "--set", "eval.nelbo_samples=1", "--json")
@@ -158,6 +162,7 @@ def test_it_is_evaluated_without_any_text_at_hand(tmp_path):
     assert conditions["true"]["token_f1"]["mean"] > 2 * conditions["shuffled"]["token_f1"]["mean"]
 
 
+@pytest.mark.slow
 def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
     # The extra is taken away from this process alone: its name is another.
     script = (

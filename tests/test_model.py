@@ -306,6 +306,7 @@ def texts(tasks, **sampling):
     return bound(tiny_model(), config).decode(latents(), tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("cfg", [0.0, 1.0, 1.5])
 def test_a_decoded_text_does_not_depend_on_its_batch(cfg, temperature, monkeypatch):
@@ -345,6 +346,7 @@ def test_steps_are_reported_with_their_tasks():
     assert seen[-1][2] == [out[0], out[2], out[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vib", "none"])
 def test_one_batch_overfits_to_exact_reconstruction(kind):
     rows, n = 12, 7

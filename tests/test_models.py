@@ -123,6 +123,7 @@ def test_an_installation_without_mini_says_so(here, monkeypatch):
         find_checkpoint(None)
 
 
+@pytest.mark.slow
 def test_mini_is_a_name_for_the_commands_and_for_python(here, packaged):
     out, err = call("sample", SENTENCE, "--checkpoint", "mini", "--steps", 2, "--device", "cpu")
     assert len(out.splitlines()) == 1
@@ -173,6 +174,7 @@ def test_the_recorded_weight_holds_until_somebody_names_another(here, saved):
 # --- how many texts are written and chosen among ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_candidates_refine_length_samples_and_seed_are_settings_like_all_others(here, saved):
     def rows(*arguments: object, **environment: str) -> list[dict]:
         common = ("--checkpoint", saved, "--steps", 2, "--json", "--device", "cpu", "-q")
@@ -257,6 +259,7 @@ def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
     assert not Path("other").exists()
 
 
+@pytest.mark.slow
 def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlmr_folder, sentences):
     moved = shutil.copytree(tiny_encoder_folder, here / "moved")
     call("export", saved, "shared")  # its encoder's folder is named, and is not here

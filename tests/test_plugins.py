@@ -86,6 +86,7 @@ def test_a_function_becomes_a_command(site):
     assert "--debug" in usage.stdout
 
 
+@pytest.mark.slow
 def test_a_typer_becomes_a_group(site):
     assert sgdd(site, "tools", "first").stdout == "one\n"
     # An option of the plugin's own wins over the global one of that name.
@@ -127,6 +128,7 @@ def test_built_in_commands_neither_load_plugins_nor_give_way_to_them(site):
     assert "imported" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_commands_of_sgdd_itself_need_no_entry_points_and_older_ones_are_passed_over(tmp_path):
     distribution(tmp_path, "sgdd", "raise SystemExit('old')", bench="sgdd:bench", train="sgdd:gone")
     (tmp_path / "sgdd.py").unlink()

@@ -122,6 +122,7 @@ def test_a_corpus_holds_each_distinct_sentence_once_with_its_vector(whole, tiny_
     }
 
 
+@pytest.mark.slow
 def test_int8_vectors_come_back_near_and_their_effect_is_known(run, whole, tmp_path, tiny_encoder):
     manifest = run(config=replace(CONFIG, embedding_dtype="int8"))
     shard = Dataset.from_file(str(tmp_path / "corpus" / manifest.shards[0].file))
@@ -176,6 +177,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(run, whole, tmp_path, stop
     assert contents(tmp_path / "resumed") == contents(whole)
 
 
+@pytest.mark.slow
 def test_finished_shards_are_not_encoded_again(run, tmp_path, tiny_encoder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(on_event=lambda event: InterruptAt("encoding", 1)(event) if getattr(event, "note", "") else None)
@@ -247,6 +249,7 @@ def test_a_complete_corpus_is_left_as_it_is(run, tmp_path):
     assert contents(tmp_path / "corpus") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complete", [True, False])
 def test_other_settings_are_refused_by_name_unless_overwritten(run, book, tmp_path, complete):
     if complete:
@@ -281,6 +284,7 @@ def test_overwriting_waits_until_source_and_encoder_are_there(run, whole, tmp_pa
     assert contents(tmp_path / "corpus") == contents(whole)
 
 
+@pytest.mark.slow
 def test_standard_input_is_prepared_and_can_be_resumed(tmp_path, book, tiny_encoder):
     def run(**others):
         source = StreamSource("standard input", io.BytesIO(book.read_bytes()), CONFIG)
@@ -318,6 +322,7 @@ def test_the_order_of_the_source_does_not_matter(run, book, whole, tmp_path):
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_trained_and_gives_the_text_back(run, tmp_path):
     wanted = TokenizerConfig(kind="unigram", vocab_size=150)
     manifest = run(tokenizer=wanted)
@@ -394,6 +399,7 @@ def test_a_corpus_of_twenty_sentences_has_something_in_every_split(run, tmp_path
     assert run(source=tmp_path / "few.txt").splits == {"train": 16, "validation": 2, "test": 2}
 
 
+@pytest.mark.slow
 def test_buckets_too_large_for_memory_are_dealt_out_again(run, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(deduplicate, "_BUCKET_BYTES", 300)
     folders = []
@@ -527,6 +533,7 @@ def test_events_tell_each_stage_and_never_count_backwards(run):
     assert done[-1] == 1200
 
 
+@pytest.mark.slow
 def test_a_manifest_is_known_by_what_it_holds(run, book, whole, tmp_path):
     first = Manifest.read(whole)
     moved = tmp_path / book.name

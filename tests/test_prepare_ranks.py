@@ -58,6 +58,7 @@ def prepare_alone(book: Path, out: Path, encoder) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_two_ranks_make_the_corpus_of_one(book, alone, tiny_encoder_folder, tmp_path):
     done = launch(2, book, tmp_path / "corpus", tiny_encoder_folder)
     assert done.returncode == 0, done.stderr

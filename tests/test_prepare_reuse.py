@@ -141,6 +141,7 @@ def test_another_vocabulary_and_a_longer_text_keep_the_vectors_of_what_is_shared
     assert told["cosine_lowest"] <= 1 - float(lost.max()) + 1e-9
 
 
+@pytest.mark.slow
 def test_what_was_too_long_for_the_origin_is_encoded(run, tmp_path):
     short = run("short", max_tokens=12)
     whole = run("whole")
@@ -246,6 +247,7 @@ def test_sentences_that_the_encoder_cut_are_counted_again(run, origins, tiny_enc
     assert without_origin(tmp_path / "again") == without_origin(tmp_path / "cut")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 5])
 def test_interrupted_it_goes_on_with_the_vectors_or_without(run, origins, tmp_path, number):
     run("undisturbed", "second", origins["fp16"])

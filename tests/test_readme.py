@@ -194,7 +194,12 @@ def test_the_examples_print_what_the_readme_shows(tmp_path):
 
 @pytest.mark.slow
 def test_the_picture_is_that_of_the_commands_it_shows(tmp_path):
-    done = run([str(ROOT / "examples" / "terminal_picture.py"), "--out", "new.svg"], tmp_path)
+    steps = str(SamplingConfig().steps)  # see above
+    done = run(
+        [str(ROOT / "examples" / "terminal_picture.py"), "--out", "new.svg"],
+        tmp_path,
+        SGDD_SAMPLE__STEPS=steps,
+    )
     assert done.code == 0, done.stderr
     new, old = (picture_text(path) for path in (tmp_path / "new.svg", ROOT / ".github" / "terminal.svg"))
     # All that is drawn greedily; the samples depend on draws, see above.

@@ -34,6 +34,7 @@ def corpus(tmp_path_factory, sentences, tiny_xlmr):
     return Corpus.open(folder / "corpus")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phase1_vib", "phase1_whitening"])
 def test_a_reference_configuration_trains(corpus, tmp_path, name):
     settings = load_settings(

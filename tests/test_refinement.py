@@ -57,6 +57,7 @@ def improved(model, vectors, **options):
     return model.generate(vectors, **{"sampling": GUIDED, "score": True, **options})
 
 
+@pytest.mark.slow
 def test_no_round_takes_a_text_away_from_its_meaning(model, vectors):
     rounds = [improved(model, vectors, refine=r) for r in (0, 1, 2, 4, 8)]
     for before, after in pairwise(rounds):
@@ -75,6 +76,7 @@ def test_no_rounds_change_nothing(model, vectors):
     assert {(item.cosine, item.encoder_calls) for item in written} == {(None, 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"refine": 3}, {"candidates": 3, "refine": 2}, {"candidates": 11}])
 def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, vectors, options):
     options = {"num_samples": 2, "seed": 5, **options}
@@ -91,6 +93,7 @@ def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, vecto
     assert [item.tokens for item in together[1::2]] == [item.tokens for item in second]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "most"),
     [
@@ -109,6 +112,7 @@ def test_the_cost_is_the_number_of_texts_encoded(model, vectors, encoded, option
     assert all(item.encoder_calls >= min(1, most) for item in written)
 
 
+@pytest.mark.slow
 def test_a_text_that_says_it_all_costs_no_more(tiny_encoder, sentences):
     few = sentences[:6]
     written = build(tiny_encoder, few, steps=250).reconstruct(few, sampling=SamplingConfig(cfg=1.0), refine=5)
@@ -116,6 +120,7 @@ def test_a_text_that_says_it_all_costs_no_more(tiny_encoder, sentences):
     assert {item.encoder_calls for item in written} == {1}
 
 
+@pytest.mark.slow
 def test_further_candidates_are_written_by_chance(model, vectors):
     eight, more = (improved(model, vectors, candidates=n) for n in (8, 20))
     assert max(item.encoder_calls for item in eight) <= 8 < max(item.encoder_calls for item in more) <= 20
@@ -123,6 +128,7 @@ def test_further_candidates_are_written_by_chance(model, vectors):
     assert any(b.cosine > a.cosine for a, b in zip(eight, more, strict=True))
 
 
+@pytest.mark.slow
 def test_a_length_that_was_given_stays(model, vectors):
     assert {len(item.tokens) for item in improved(model, vectors, lengths=7, refine=6)} == {7}
     lengths = [5 + i % 3 for i in range(len(vectors))]
@@ -131,6 +137,7 @@ def test_a_length_that_was_given_stays(model, vectors):
     assert any(len(a.tokens) != len(b.tokens) for a, b in zip(*free, strict=True))
 
 
+@pytest.mark.slow
 def test_the_shortest_and_the_longest_text_are_refined(model, vectors):
     longest = model.info.model.max_tokens
     for length in (1, 2, longest):

@@ -199,6 +199,7 @@ def test_tokens_are_drawn_at_the_temperature(temperature):
     assert ((seen - expected).abs() < 4 * (expected * (1 - expected) / 20_000).sqrt()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("top_p", "expected"),
     [
@@ -214,6 +215,7 @@ def test_top_p_keeps_the_smallest_set_of_that_mass(top_p, expected):
     assert ((seen == 0) == (torch.tensor(expected) == 0)).all()
 
 
+@pytest.mark.slow
 def test_top_p_looks_at_the_tempered_distribution():
     # At temperature 0.5, [.5, .3, .2] becomes [.66, .24, .11]: the first alone has the mass of 0.6.
     assert frequencies(SamplingConfig(steps=1, temperature=0.5, top_p=0.6), [0.5, 0.3, 0.2])[0] == 1
@@ -421,6 +423,7 @@ def test_unmasking_follows_its_own_schedule():
     assert times(unmasking="linear") == pytest.approx(cosine.time_at(shares).tolist(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_top_k_keeps_the_likeliest_tokens():
     seen = frequencies(SamplingConfig(steps=1, temperature=1.0, top_k=2), [0.5, 0.3, 0.15, 0.05])[:4]
     assert (seen - torch.tensor([0.625, 0.375, 0, 0])).abs().max() < 0.015

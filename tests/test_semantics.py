@@ -56,6 +56,7 @@ def test_the_order_of_the_parts_does_not_matter_and_their_weights_do(mini):
     assert cosines[1, 1] > cosines[1, 0]
 
 
+@pytest.mark.slow
 def test_the_ends_of_an_interpolation_are_plain_reconstructions(tiny, mini, sentences):
     for model, (start, end) in ((tiny, sentences[:2]), (mini, (A, B))):
         points = model.interpolate(start, end, 4)
@@ -83,6 +84,7 @@ def test_wrong_parts_are_refused_in_a_sentence(mini):
             call()
 
 
+@pytest.mark.slow
 def test_texts_and_vectors_of_any_layout_are_taken(mini):
     e = mini.encode([A, B])
     expected = mini.words([A, B], 3)
@@ -127,6 +129,7 @@ def test_latents_lie_as_far_as_the_strength_says(tiny, sentences):
     torch.testing.assert_close(varied_latents(tiny.model, e, 0.5, [7, 3]) - z, offsets[[7, 3]])
 
 
+@pytest.mark.slow
 def test_variations_are_seeded_different_and_do_not_depend_on_their_number(mini):
     five = mini.vary(A, 5, strength=0.5, seed=3)
     assert len(set(texts(five))) == 5
@@ -137,6 +140,7 @@ def test_variations_are_seeded_different_and_do_not_depend_on_their_number(mini)
     assert texts(lone) == [five[1].text]
 
 
+@pytest.mark.slow
 def test_repeated_texts_are_replaced_while_others_are_found(mini):
     found = mini.vary(A, 4, strength=0.05)
     assert len(set(texts(found))) > 1
@@ -188,6 +192,7 @@ def test_words_of_a_text_that_is_too_long_to_write(mini):
     assert {"letters", "lost", "snow", "soldiers"} <= names
 
 
+@pytest.mark.slow
 def test_words_do_not_depend_on_the_batch(mini):
     e = mini.encode(TEXTS[:6])
     together = mini.words(e)
@@ -196,6 +201,7 @@ def test_words_do_not_depend_on_the_batch(mini):
     assert mini.words(e[:0]) == []
 
 
+@pytest.mark.slow
 def test_pieces_of_words_are_completed(mini):
     """Each word shown is whole: tokenised again, it begins a word and is not cut by the vocabulary's own pieces."""
     pieces = [mini.tokenizer.encode_batch([word])[0] for row in mini.words(TEXTS) for word, _ in row]

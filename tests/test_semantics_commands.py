@@ -55,6 +55,7 @@ def test_a_term_without_a_text_or_a_weight_is_refused(given):
         parse_term(given)
 
 
+@pytest.mark.slow
 def test_blend_of_one_text_is_sample():
     expected, _ = call("sample", A, *MINI)
     assert call("blend", f"{A}:1", *MINI)[0] == expected
@@ -63,6 +64,7 @@ def test_blend_of_one_text_is_sample():
     assert call("blend", f"{A}:1", f"{B}:0", *MINI)[0] == expected
 
 
+@pytest.mark.slow
 def test_blend_subtracts_in_four_spellings():
     expected, _ = call("blend", f"{A}:0.7", f"{B}:-0.3", *MINI)
     assert expected.strip()
@@ -80,6 +82,7 @@ def test_blend_as_json_has_cosines_to_the_sum_and_to_its_terms():
     assert first["cosine"] > 0.3
 
 
+@pytest.mark.slow
 def test_a_weighted_term_is_no_option_though_it_begins_like_one():
     """`-n` and `-q` are options, and the first term holds the letters of both."""
     terms = [
@@ -114,6 +117,7 @@ def test_bad_terms_get_one_sentence(arguments, stdin, error, words):
 # --- interpolate ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_ends_are_what_sample_writes():
     lines = call("interpolate", A, B, "--points", 3, *MINI)[0].splitlines()
     shares, texts = zip(*(line.split("\t") for line in lines), strict=True)
@@ -137,6 +141,7 @@ def test_an_interpolation_needs_two_texts_and_two_points():
 # --- vary -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_variations_with_their_diversity_and_faithfulness():
     out, err = call("vary", A, *MINI, "-n", 3, "--seed", 5)
     assert len(set(out.splitlines())) == 3
@@ -150,12 +155,14 @@ def test_variations_with_their_diversity_and_faithfulness():
     assert 0 < row["distinct_1"] <= row["distinct_2"] <= 1
 
 
+@pytest.mark.slow
 def test_there_are_five_variations_by_default_and_lines_are_varied_in_turn():
     piped = call("vary", "-", *MINI, stdin=f"{A}\n{B}\n".encode())[0].splitlines()
     assert len(piped) == 10
     assert piped[5:] == call("vary", B, *MINI)[0].splitlines()
 
 
+@pytest.mark.slow
 def test_no_strength_repeats_the_text_with_a_warning():
     out, err = call("vary", A, *MINI, "-n", 2, "--strength", 0)
     assert out == call("sample", A, *MINI)[0] * 2
@@ -166,6 +173,7 @@ def test_no_strength_repeats_the_text_with_a_warning():
 # --- words ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_words_of_texts_and_of_vectors_are_the_same(tmp_path):
     model = ("--checkpoint", "mini", "--device", "cpu")
     out, _ = call("words", *TEXTS[:3], *model, "--count", 4)
@@ -208,6 +216,7 @@ def grouped(tmp_path, vectors) -> Path:
     return write_parquet(tmp_path / "v.parquet", vectors, TEXTS, TOPICS)  # the groups in its column `key`
 
 
+@pytest.mark.slow
 def test_groups_have_a_name_their_words_and_their_nearest_row(grouped, vectors, model):
     rows = rows_of("read", grouped, "--mean-by", "key", *MINI)
     assert [(row["group"], row["size"]) for row in rows] == [("sea", 4), ("home", 4), ("war", 1)]
@@ -228,6 +237,7 @@ def test_groups_have_a_name_their_words_and_their_nearest_row(grouped, vectors, 
     assert [word["word"] for word in rows[2]["words"]] == [w for w, _ in model.words(TEXTS[3])[0]]
 
 
+@pytest.mark.slow
 def test_groups_as_a_table_and_of_some_rows(grouped):
     out, err = call("read", grouped, "--mean-by", "key", *MINI, "--limit", 5)
     assert all(head in out for head in ("group", "rows", "text", "words", "nearest row", "sea", "war"))
@@ -244,6 +254,7 @@ def write_jsonl(path: Path, vectors) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_can_be_read_only_once_has_no_nearest_row(tmp_path, vectors):
     piped = write_jsonl(tmp_path / "v.jsonl", vectors)
     expected = rows_of("read", tmp_path / "v.jsonl", "--mean-by", "topic", *MINI)
@@ -271,6 +282,7 @@ def test_a_named_pipe_can_be_read_only_once(tmp_path):
     assert open_vectors(str(tmp_path / "w.jsonl")).repeatable
 
 
+@pytest.mark.slow
 def test_means_of_bad_columns_and_rows(grouped, tmp_path, vectors):
     with pytest.raises(VectorSourceError, match="`nope` is not there"):
         call("read", grouped, "--mean-by", "nope", *MINI)
@@ -288,6 +300,7 @@ def test_means_of_bad_columns_and_rows(grouped, tmp_path, vectors):
 # --- sample --save-vector -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_saved_vectors_are_those_of_the_texts_and_read_back_the_same(tmp_path, vectors):
     path = tmp_path / "new" / "v.npy"
     out, _ = call("sample", "-", *MINI, "--save-vector", path, stdin="\n".join(TEXTS * 8).encode())

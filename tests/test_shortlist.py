@@ -69,6 +69,7 @@ def guessed_of_lengths(model, vector, lengths):
     return items, torch.cosine_similarity(guesses, vector, dim=-1)
 
 
+@pytest.mark.slow
 def test_the_surrogate_learns_what_the_encoder_says(model, sentences):
     known = sentences[:40]
     guesses = predict_embeddings(model.model, model.tokenizer.encode_batch(known))
@@ -78,6 +79,7 @@ def test_the_surrogate_learns_what_the_encoder_says(model, sentences):
     assert missed < 0.7 * spread
 
 
+@pytest.mark.slow
 def test_a_guess_does_not_depend_on_those_beside_it():
     model = tiny_model(surrogate_width=8)
     texts = [random_tokens(1, n, seed=n)[0].tolist() for n in (3, 1, 3, 7, 16)]
@@ -87,11 +89,13 @@ def test_a_guess_does_not_depend_on_those_beside_it():
         torch.testing.assert_close(predict_embeddings(model, [text])[0], vector, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_order_of_tokens_matters():
     model = tiny_model(surrogate_width=8)
     assert not torch.allclose(*predict_embeddings(model, [[5, 6, 7], [7, 6, 5]]), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_token_table_learns_nothing_from_it():
     model = tiny_model(surrogate_width=8)
     model.predict_embedding(random_tokens(2, 5)).sum().backward()
@@ -99,6 +103,7 @@ def test_the_token_table_learns_nothing_from_it():
     assert reached == {name for name, _ in model.named_parameters() if name.startswith("surrogate.")}
 
 
+@pytest.mark.slow
 def test_of_each_group_the_closest_are_kept_in_their_order():
     cosines = [0.0, 1.0, 0.9, -1.0, 0.7]
     assert top_by_cosine(cosines, [0, 0, 0, 1, 1], keep=2) == [1, 2, 3, 4]
@@ -129,6 +134,7 @@ def answering(proposals):
     return lambda drafts, noise: [proposals[draft.row] for draft in drafts]
 
 
+@pytest.mark.slow
 def test_a_guess_is_corrected_by_what_was_read_as_a_gaussian_process_says():
     generator = torch.Generator().manual_seed(0)
     new, read, said = (torch.randn(n, 5, generator=generator) for n in (3, 4, 4))
@@ -146,6 +152,7 @@ def test_a_guess_is_corrected_by_what_was_read_as_a_gaussian_process_says():
     )
 
 
+@pytest.mark.slow
 def test_what_was_read_tells_all_of_itself_and_nothing_of_what_is_far_away():
     read, said = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1.0]])
     torch.testing.assert_close(
@@ -156,6 +163,7 @@ def test_what_was_read_tells_all_of_itself_and_nothing_of_what_is_far_away():
     assert torch.isfinite(gaussian_process_correction(read, read, said, 0.0)).all()
 
 
+@pytest.mark.slow
 def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_known_of_the_draft():
     model = tiny_model(surrogate_width=8)
     first, second = (7, 8, 9), (4, 5)
@@ -180,6 +188,7 @@ def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_know
         assert choose(drafts[1:], [torch.Generator()]) == [proposals[wanted][1]]
 
 
+@pytest.mark.slow
 def test_what_was_not_read_is_weighed_again_beside_the_next_draft():
     model = tiny_model(surrogate_width=8)
     best, second, third, rest = (7, 8, 10), (11, 8, 9), (4, 4), (5,)
@@ -199,6 +208,7 @@ def test_what_was_not_read_is_weighed_again_beside_the_next_draft():
         assert asked([draft(rest, best, seed=1)], [torch.Generator()]) == [second]
 
 
+@pytest.mark.slow
 def test_what_a_round_passes_over_is_still_there_in_the_next():
     model = tiny_model(surrogate_width=8)
     best, second, other, rest = (7, 8, 10), (11, 8, 9), (4, 4), (5,)
@@ -218,6 +228,7 @@ def test_what_a_round_passes_over_is_still_there_in_the_next():
     assert asked([last], [torch.Generator()]) == [other]
 
 
+@pytest.mark.slow
 def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(model, vectors, monkeypatch):
     lists, make = [], pipeline.build_proposer
     monkeypatch.setattr(pipeline, "build_proposer", lambda *given: lists.append(given[-1]) or make(*given))
@@ -230,6 +241,7 @@ def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(mod
         assert left[row, 0] == [four[i].tokens for i in range(4) if i not in read]
 
 
+@pytest.mark.slow
 def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
     model = tiny_model(surrogate_width=8)
     best, other, tokens = (7, 8, 10), (11, 8, 9), (7, 8, 9)
@@ -240,6 +252,7 @@ def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
         assert choose([draft], [torch.Generator()]) == [expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"refine": 4}, {"candidates": 3}, {"candidates": 2, "refine": 3}])
 def test_a_shortlist_costs_no_more_of_the_encoder(model, corrector, vectors, encoded, options):
     calls = options.get("candidates", 1) + options.get("refine", 0)
@@ -252,6 +265,7 @@ def test_a_shortlist_costs_no_more_of_the_encoder(model, corrector, vectors, enc
             assert sum(item.encoder_calls for item in items) == len(encoded)
 
 
+@pytest.mark.slow
 def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded):
     plain, chosen = written(model, vectors), written(model, vectors, shortlist=5)
     assert encoded == []
@@ -265,6 +279,7 @@ def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded)
     assert written(model, vectors, shortlist=1) == plain
 
 
+@pytest.mark.slow
 def test_what_was_written_twice_fills_no_place_of_the_list(model, vectors):
     z = model.model.latent(vectors[:1]).z
     lengths = model.likely_lengths(z, 3)[0].tolist()
@@ -276,6 +291,7 @@ def test_what_was_written_twice_fills_no_place_of_the_list(model, vectors):
     assert 3 in select_shortlist(model.model, vectors[:1], other, ids[:4], keep=1)[0]
 
 
+@pytest.mark.slow
 def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(corrector, vectors):
     seen = []
 
@@ -309,6 +325,7 @@ def test_half_of_the_proposals_are_whole_sentences_the_first_one_the_best_guess(
     assert max(map(len, seen)) == 4
 
 
+@pytest.mark.slow
 def test_the_encoder_reads_the_likeliest_sentence_and_those_guessed_to_be_closest(model, vectors):
     kept = written(model, vectors, candidates=3, shortlist=2)
     lengths = model.likely_lengths(model.model.latent(vectors).z, 6)
@@ -322,6 +339,7 @@ def test_the_encoder_reads_the_likeliest_sentence_and_those_guessed_to_be_closes
         assert item.text in {all_six[i].text for i in read}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"candidates": 2}, {"candidates": 2, "refine": 2}, {"candidates": 5}])
 def test_with_two_candidates_and_more_no_sentence_ends_below_the_one_written_at_once(
     model, corrector, vectors, options
@@ -332,6 +350,7 @@ def test_with_two_candidates_and_more_no_sentence_ends_below_the_one_written_at_
             assert item.cosine >= one.cosine - 1e-5
 
 
+@pytest.mark.slow
 def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, corrector, vectors):
     options = {"candidates": 2, "refine": 2, "num_samples": 2, "seed": 5}
     for able in (model, corrector):
@@ -340,6 +359,7 @@ def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, corre
         assert together == alone
 
 
+@pytest.mark.slow
 def test_a_model_without_a_surrogate_cannot_choose(tiny_encoder, sentences, model, vectors):
     plain = build(tiny_encoder, sentences[:4])
     assert isinstance(plain, SGDD)
@@ -356,6 +376,7 @@ def test_a_model_without_a_surrogate_cannot_choose(tiny_encoder, sentences, mode
         DecoderConfig(surrogate_width=6)
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_what_was_chosen_and_compares_it_with_one_shot(model, sentences):
     data = as_set(model, sentences[100:108])
     quick = {"nelbo_samples": 1, "diversity_samples": 0}

@@ -62,6 +62,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert torch.equal(tensor, theirs[name]), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_bit_identical_to_one_never_stopped(corpus, straight, tmp_path):
     run = tmp_path / "run"
     # The curve of the learning rate depends on the planned steps, so the plan is the same and the stop is real.
@@ -71,6 +72,7 @@ def test_a_resumed_run_ends_bit_identical_to_one_never_stopped(corpus, straight,
     assert_same_weights(result.checkpoint, straight[1].checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_with_dropout_draws_the_same_noise(corpus, tmp_path, optimizer):
     spec = replace(
@@ -86,6 +88,7 @@ def test_a_resumed_run_with_dropout_draws_the_same_noise(corpus, tmp_path, optim
     assert_same_weights(resumed.checkpoint, straight.checkpoint)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_draws_every_step_of_its_curves_once(corpus, tmp_path):
     run = tmp_path / "run"
     stop_after(corpus, run, 7)
@@ -99,6 +102,7 @@ def test_a_resumed_run_draws_every_step_of_its_curves_once(corpus, tmp_path):
     assert [point.step for point in board.Scalars("train/loss")] == [*range(1, 8), 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_what_a_killed_save_left_is_removed_when_the_run_goes_on(corpus, tmp_path):
     run = tmp_path / "run"
     stop_after(corpus, run, 7)
@@ -107,6 +111,7 @@ def test_what_a_killed_save_left_is_removed_when_the_run_goes_on(corpus, tmp_pat
     assert all(path.name.startswith("step-") for path in (run / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_another_seed_on_resuming_is_said(corpus, tmp_path):
     run, notices = tmp_path / "run", []
     stop_after(corpus, run, 7)
@@ -127,6 +132,7 @@ def stop_after(corpus, run, steps, spec=TINY):
     assert (result.stopped, result.signal, result.step) == ("signal", signal.SIGINT, steps)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_from_its_last_checkpoint(tiny_corpus_folder, straight, tmp_path):
     command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "12"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -139,6 +145,7 @@ def test_a_killed_process_is_resumed_from_its_last_checkpoint(tiny_corpus_folder
     assert_same_weights(checkpoints_of(tmp_path / "run")[-1], straight[1].checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
 def test_sigterm_saves_and_stops(tiny_corpus_folder, tmp_path):
     command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "100000"]
@@ -187,6 +194,7 @@ def test_tensorboard_reads_the_curves(straight):
     assert "validation/nelbo_nats_per_token" in board.Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(corpus, tmp_path):
     run, notices = tmp_path / "run", []
     train(corpus, run, tiny(max_steps=8), device="cpu")
@@ -210,6 +218,7 @@ def test_a_run_is_never_overwritten_by_accident(corpus, straight):
         train(corpus, straight[0], TINY, device="cpu")
 
 
+@pytest.mark.slow
 def test_a_run_in_use_is_refused(corpus, tiny_corpus_folder, tmp_path):
     command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "100000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -251,6 +260,7 @@ def notices_of(events: list) -> list[str]:
     return [event.message for event in events if isinstance(event, Notice)]
 
 
+@pytest.mark.slow
 def test_settings_that_shape_no_weights_may_change_on_resuming_and_are_named(corpus, tmp_path):
     run, events = tmp_path / "run", []
     train(corpus, run, tiny(max_steps=4), device="cpu")
@@ -288,6 +298,7 @@ def test_a_start_that_comes_too_late_is_said(corpus, straight, tmp_path):
 NO_ROW = 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "trained"),
     [(0.3, 0.0, True), (0.0, NO_ROW, False), (0.0, 0.3, True), (NO_ROW, 0.0, False)],
@@ -313,6 +324,7 @@ def test_a_null_condition_is_trained_if_rows_trained_it_whatever_the_settings_ar
         assert (info.null_rows > begun.null_rows) == (after > NO_ROW)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_before_null_rows_were_counted_keeps_its_trained_null(corpus, tmp_path):
     first = train(corpus, tmp_path / "run", tiny(max_steps=4), device="cpu")
     config = json.loads((first.checkpoint / "config.json").read_text())
@@ -329,6 +341,7 @@ def test_a_checkpoint_from_before_null_rows_were_counted_keeps_its_trained_null(
     assert read_info(again.checkpoint).trained_null
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_kept_under_another_name_is_the_users(corpus, tmp_path):
     run = tmp_path / "run"
     train(corpus, run, tiny(max_steps=8), device="cpu")
@@ -343,6 +356,7 @@ def test_a_copy_that_was_kept_under_another_name_is_the_users(corpus, tmp_path):
     assert result.checkpoint.name == "step-0000016"
 
 
+@pytest.mark.slow
 def test_what_was_just_written_is_kept_beside_damaged_checkpoints_of_later_steps(corpus, tmp_path):
     run, saved = tmp_path / "run", []
     train(corpus, run, tiny(max_steps=8), device="cpu")
@@ -364,6 +378,7 @@ def test_what_was_just_written_is_kept_beside_damaged_checkpoints_of_later_steps
     assert {path.name for path in checkpoints_of(run)} == {"step-0000009", result.best.name}
 
 
+@pytest.mark.slow
 def test_a_note_in_a_checkpoints_readme_is_no_damage(corpus, tmp_path):
     run, events = tmp_path / "run", []
     train(corpus, run, tiny(max_steps=8), device="cpu")
@@ -392,6 +407,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(corpus, tmp_path):
         assert all(torch.isfinite(t).all() for t in load_file(folder / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_the_clock_ends_a_run(corpus, tmp_path):
     result = train(corpus, tmp_path / "run", tiny(max_steps=None, max_minutes=0.004), device="cpu")
     assert result.stopped == "minutes"
@@ -399,6 +415,7 @@ def test_the_clock_ends_a_run(corpus, tmp_path):
     assert progress.seconds >= 0.004 * 60
 
 
+@pytest.mark.slow
 def test_whitening_and_no_bottleneck_train_too(corpus, tmp_path):
     for kind in ("whitening", "none"):
         spec = replace(tiny(max_steps=4), bottleneck=replace(TINY.bottleneck, kind=kind))

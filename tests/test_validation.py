@@ -52,6 +52,7 @@ def test_a_uniform_decoder_costs_log_v_and_nothing_is_left_to_chance(model, sent
     assert found.loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bound_is_that_of_the_evaluation(tiny_encoder, sentences):
     model = build(tiny_encoder, sentences[:40], steps=20)
     data = as_set(model, sentences[:120])
@@ -62,6 +63,7 @@ def test_the_bound_is_that_of_the_evaluation(tiny_encoder, sentences):
     )
 
 
+@pytest.mark.slow
 def test_masks_of_the_bound_leave_loss_and_accuracy_as_they_are(model, sentences, monkeypatch):
     data = as_set(model, sentences[:24])
     found = validate(model, data)

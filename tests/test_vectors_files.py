@@ -547,6 +547,7 @@ def test_batches_of_another_size_hold_the_same_rows(tmp_path, rows):
     assert join(given).vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
+@pytest.mark.slow
 def test_a_sample_is_even_in_order_and_the_same_for_any_batch(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(20, dtype=np.float32)[:, None])
 
@@ -564,6 +565,7 @@ def test_a_sample_is_even_in_order_and_the_same_for_any_batch(tmp_path):
     assert np.abs(counts - 150).max() < 4 * 10.6
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
     def peak(rows: int) -> int:
         vectors = np.zeros((rows, 64), np.float32)
@@ -584,6 +586,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
     assert peak(8000) < 1.2 * peak(1000) + 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_group", [2000, 100_000])
 def test_memory_does_not_grow_with_the_rows_of_a_parquet_file(tmp_path, row_group):
     import pyarrow as pa

@@ -138,6 +138,7 @@ def test_vectors_of_another_encoder_are_refused_without_texts(model, vectors, tm
     assert any("far from" in message for message in checked(model, tmp_path / "v.npy")[1])
 
 
+@pytest.mark.slow
 def test_stored_texts_tell_what_differs(model, vectors, tmp_path):
     path = tmp_path / "v.parquet"
     with pytest.raises(VectorSourceError, match="another encoder than `minilm`, or other texts"):
@@ -191,6 +192,7 @@ def test_rows_before_a_fault_are_checked_and_given_first(model, vectors, tmp_pat
 # --- text -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_texts_depend_neither_on_the_batch_nor_on_the_file(model, vectors, tmp_path):
     few, options = vectors[:7], {"sampling": replace(model.recommended_sampling, steps=4)}
     expected = [item.text for item in model.generate(few, **options)]
@@ -203,6 +205,7 @@ def test_texts_depend_neither_on_the_batch_nor_on_the_file(model, vectors, tmp_p
         assert [row.written.text for batch in written for row in batch] == expected, (name, rows)
 
 
+@pytest.mark.slow
 def test_lines_and_json(model, vectors, tmp_path):
     keys = [f"key {i}" for i in range(40)]
     path = write_parquet(tmp_path / "v.parquet", vectors, TEXTS, keys)
@@ -225,6 +228,7 @@ def test_lines_and_json(model, vectors, tmp_path):
     assert np.mean([row["stored"]["token_f1"] for row in rows]) > 0.4
 
 
+@pytest.mark.slow
 def test_a_sample_is_seeded_and_in_order(npy):
     first, _ = call("read", npy, *MINI, "--sample", 6, "--seed", 3, "--json")
     again, _ = call("read", npy, *MINI, "--sample", 6, "--seed", 3, "--json")
@@ -265,6 +269,7 @@ def test_unreadable_rows_end_with_exit_code_1_and_the_others_written(vectors, tm
     assert "1 row has NaN or infinite numbers and is left out: 4." in err
 
 
+@pytest.mark.slow
 def test_what_was_written_before_a_fault_stays(vectors, tmp_path):
     (tmp_path / "v.jsonl").write_text(
         "\n".join(json.dumps(v.tolist()) for v in [*vectors[:3], vectors[3][:9]])
@@ -291,6 +296,7 @@ def sgdd(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no POSIX signals to send")
 @pytest.mark.parametrize("how", ["the reader leaves", "Ctrl-C"])
 def test_it_stops_cleanly_in_the_middle(vectors, tmp_path, how):
