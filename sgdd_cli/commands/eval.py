@@ -152,9 +152,10 @@ def evaluate(
             "sampling": asdict(sampling),
             "points": [point.to_dict() for point in points],
         }
-        emit_json(found, indent=2) if as_json else draw_samplers(
-            points, len(text.scored), checkpoint_name(folder)
-        )
+        if as_json:
+            emit_json(found, indent=2)
+        else:
+            draw_samplers(points, len(text.scored), checkpoint_name(folder))
         return
     with ProgressDisplay() as display:
         report = run_evaluation(
