@@ -75,7 +75,7 @@ def run_to_resume() -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    from sgdd_engine.checkpoint import newest_run  # noqa: PLC0415 - loads torch
+    from sgdd_engine.checkpoint import newest_run  # noqa: PLC0415 - `sgdd --help` need not load it
 
     if (run := newest_run(RUNS)) is None:
         raise CheckpointError(f"There is no run under `{RUNS}` to go on with.", "Start one: sgdd train")
@@ -89,7 +89,7 @@ def corpus_of_run(run: Path) -> Path:
         CheckpointError: the run has no sound checkpoint.
         DataError: its corpus is not found.
     """
-    from sgdd_engine.checkpoint import read_info  # noqa: PLC0415 - loads torch
+    from sgdd_engine.checkpoint import read_info  # noqa: PLC0415 - as above
     from sgdd_engine.training.checkpointing import newest_valid_checkpoint  # noqa: PLC0415
 
     checkpoint = newest_valid_checkpoint(run)

@@ -25,7 +25,7 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
-from sgdd_engine.checkpoint.folder import LONG_VECTOR, load_weights, save_weights
+from sgdd_engine.checkpoint.weights import LONG_VECTOR, load_weights, save_weights
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import CheckpointError, SgddError
@@ -149,7 +149,7 @@ def test_a_full_disk_is_said_whoever_notices_it(model, tmp_path, monkeypatch):
     def no_room(*_):
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr("sgdd_engine.checkpoint.folder.save_file", no_room)
+    monkeypatch.setattr("sgdd_engine.checkpoint.weights.save_file", no_room)
     with pytest.raises(CheckpointError, match="No space left"):
         model.save_pretrained(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
@@ -206,7 +206,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(model, folder, monkeypatch)
     def no_room(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sgdd_engine.checkpoint.folder.save_file", no_room)
+    monkeypatch.setattr("sgdd_engine.checkpoint.weights.save_file", no_room)
     with pytest.raises(OSError, match="No space left"):
         model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -3,27 +3,53 @@
 Files: `config.json`, `model.safetensors` (the averaged weights), tokenizer files, `README.md`, `training/` (what
 resuming needs), and `files.json` with the SHA-256 of each, written last. No pickle anywhere.
 
-`info` holds what is no tensor, as `config.json` and as the model card; `folder` finds, writes and loads the folders.
+`info` holds what is no tensor, as `config.json` and as the model card; `find` finds the folder that a name means;
+`folder` reads, verifies and amends one; `weights` writes and loads whole ones. Names are imported on first use: only
+`weights` loads torch.
 """
 
-from sgdd_engine.checkpoint.folder import (
-    STEP_NAME,
-    Checkpoint,
-    Dtype,
-    checkpoint_damage,
-    checkpoint_folder,
-    checkpoints_of,
-    load_checkpoint,
-    load_training_state,
-    newest_checkpoint,
-    newest_run,
-    read_info,
-    record_sampling,
-    resolve_checkpoint,
-    save_checkpoint,
-    weights_sha256,
-)
-from sgdd_engine.checkpoint.info import CheckpointInfo, model_card
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgdd_engine.checkpoint.find import STEP_NAME as STEP_NAME
+    from sgdd_engine.checkpoint.find import checkpoint_folder as checkpoint_folder
+    from sgdd_engine.checkpoint.find import checkpoints_of as checkpoints_of
+    from sgdd_engine.checkpoint.find import newest_checkpoint as newest_checkpoint
+    from sgdd_engine.checkpoint.find import newest_run as newest_run
+    from sgdd_engine.checkpoint.find import resolve_checkpoint as resolve_checkpoint
+    from sgdd_engine.checkpoint.folder import checkpoint_damage as checkpoint_damage
+    from sgdd_engine.checkpoint.folder import read_info as read_info
+    from sgdd_engine.checkpoint.folder import record_sampling as record_sampling
+    from sgdd_engine.checkpoint.folder import weights_sha256 as weights_sha256
+    from sgdd_engine.checkpoint.info import CheckpointInfo as CheckpointInfo
+    from sgdd_engine.checkpoint.info import model_card as model_card
+    from sgdd_engine.checkpoint.weights import Checkpoint as Checkpoint
+    from sgdd_engine.checkpoint.weights import Dtype as Dtype
+    from sgdd_engine.checkpoint.weights import load_checkpoint as load_checkpoint
+    from sgdd_engine.checkpoint.weights import load_training_state as load_training_state
+    from sgdd_engine.checkpoint.weights import save_checkpoint as save_checkpoint
+
+# Module of each name.
+_MODULES = {
+    "STEP_NAME": "find",
+    "checkpoint_folder": "find",
+    "checkpoints_of": "find",
+    "newest_checkpoint": "find",
+    "newest_run": "find",
+    "resolve_checkpoint": "find",
+    "checkpoint_damage": "folder",
+    "read_info": "folder",
+    "record_sampling": "folder",
+    "weights_sha256": "folder",
+    "CheckpointInfo": "info",
+    "model_card": "info",
+    "Checkpoint": "weights",
+    "Dtype": "weights",
+    "load_checkpoint": "weights",
+    "load_training_state": "weights",
+    "save_checkpoint": "weights",
+}
 
 __all__ = [
     "STEP_NAME",
@@ -44,3 +70,9 @@ __all__ = [
     "save_checkpoint",
     "weights_sha256",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the signature that PEP 562 asks for
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,95 @@
+"""Which checkpoint folder a name means: a folder itself, a run's best, the newest run's, or `mini`."""
+
+import re
+from pathlib import Path
+
+from sgdd_engine.checkpoint.folder import CONFIG, NAME_ONE, checkpoint_damage, read_info
+from sgdd_engine.errors import CheckpointError
+from sgdd_engine.mini import MINI, mini_folder
+
+# The names that `checkpoint_folder` gives.
+STEP_NAME = r"step-([0-9]{7}|[1-9][0-9]{7,})"
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """The checkpoint folder of a step of a run."""
+    return run / "checkpoints" / f"step-{step:07d}"
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoint folders that training wrote into a run, oldest first; damaged ones included.
+
+    A folder of any other name, such as a copy `step-0001000-keep`, is the user's.
+    """
+    found = [
+        path
+        for path in (run / "checkpoints").glob("step-*")
+        if re.fullmatch(STEP_NAME, path.name) and path.is_dir()
+    ]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def resolve_checkpoint(name: Path | str) -> Path:
+    """The checkpoint that a name or path means: a checkpoint folder itself, a run folder's best, or `mini`.
+
+    The best is the undamaged one of the lowest held-out loss. The text `mini` is the model that comes with sgdd, unless
+    a folder of that name in the current folder is a checkpoint or a run. A `Path`, or a text such as `./mini`, always
+    means a folder.
+
+    Raises:
+        CheckpointError: there is no usable checkpoint.
+    """
+    path = Path(name)
+    if name == MINI and not _is_model(path):
+        return mini_folder()
+    if not path.exists():
+        raise CheckpointError(
+            f"There is no checkpoint at `{path}`.",
+            f"Train one with `sgdd train`, check the path, or name `{MINI}`, which comes with sgdd.",
+        )
+    if (path / CONFIG).is_file():
+        return path
+    folders = checkpoints_of(path)
+    for folder in sorted(folders, key=lambda folder: (_validation_loss(folder), -folders.index(folder))):
+        if not checkpoint_damage(folder):
+            return folder
+    raise CheckpointError(
+        f"`{path}` is neither a checkpoint nor a run with an undamaged checkpoint.", NAME_ONE
+    )
+
+
+def newest_run(runs: Path = Path("runs")) -> Path | None:
+    """The run in a folder of runs whose newest checkpoint was written last; None where no run has a checkpoint."""
+    written = {
+        run: max(folder.stat().st_mtime for folder in folders)
+        for run in runs.glob("*")
+        if (folders := checkpoints_of(run))
+    }
+    return max(written, key=written.__getitem__, default=None)
+
+
+def newest_checkpoint(runs: Path = Path("runs")) -> Path:
+    """The best checkpoint of the newest run in a folder of runs.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    run = newest_run(runs)
+    if run is None:
+        raise CheckpointError(
+            f"No checkpoint was named and `{runs}` holds no run.",
+            "Name one with --checkpoint FOLDER, or train one: sgdd train",
+        )
+    return resolve_checkpoint(run)
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is meant to be a checkpoint or a run, damaged or not."""
+    return (folder / CONFIG).is_file() or (folder / "checkpoints").is_dir()
+
+
+def _validation_loss(folder: Path) -> float:
+    try:
+        return read_info(folder).validation_loss
+    except CheckpointError:
+        return float("inf")
