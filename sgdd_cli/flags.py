@@ -47,7 +47,8 @@ Checkpoint = Annotated[
     typer.Option(
         "--checkpoint",
         envvar="SGDD_CHECKPOINT",
-        help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
+        help="Checkpoint or run folder, `mini`, or owner/name[@revision] on the hub. Default: the newest run, else "
+        "`mini`.",
     ),
 ]
 Encoder = Annotated[

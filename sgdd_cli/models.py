@@ -61,20 +61,24 @@ def named_encoder(resolved: "Resolved") -> str | None:
     return resolved.settings.encoder.name if "encoder.name" in given else None
 
 
-def find_checkpoint(named: str | Path | None, *, mini_by: str = f"--checkpoint {MINI}") -> Path:
+def find_checkpoint(
+    named: str | Path | None, *, revision: str | None = None, mini_by: str = f"--checkpoint {MINI}"
+) -> Path:
     """The folder of the named checkpoint, of the newest run's best, or of `mini` where there is no run.
 
     Unless the name was the folder itself, a note says which one was taken; of a run that nobody named, how long it was
     trained, too.
 
     Args:
-        named: A folder, or `mini`.
+        named: A folder, `mini`, or a model on the hub.
+        revision: Of a model on the hub.
         mini_by: How the command is told to take `mini`.
 
     Raises:
         CheckpointError: there is none.
     """
-    from sgdd_engine.checkpoint import newest_checkpoint, newest_run, read_info, resolve_checkpoint  # noqa: PLC0415 - as above
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import HubName, newest_checkpoint, newest_run, read_info, resolve_checkpoint  # noqa: PLC0415
 
     if named is None and (newest_run(RUNS) is not None or not mini_is_here()):
         folder = newest_checkpoint(RUNS)
@@ -84,8 +88,18 @@ def find_checkpoint(named: str | Path | None, *, mini_by: str = f"--checkpoint {
         if mini_is_here():
             say(f"For the model that comes with sgdd: {mini_by}")
         return folder
-    folder = resolve_checkpoint(MINI if named is None else named)
-    if is_mini(folder):
+    with ProgressDisplay() as display:
+        folder = resolve_checkpoint(MINI if named is None else named, revision, display)
+    if (on_hub := HubName.of_folder(folder)) is not None:
+        say(f"Checkpoint: {on_hub.name} from the hub; to have these very weights again: {on_hub}")
+    elif (
+        named is not None
+        and (taken := HubName.parse(str(named)))
+        and Path(named).is_dir()
+        and taken.hides_hub
+    ):
+        say(f"Checkpoint: {folder}, from a folder here; for the one on the hub: hf:{named}")
+    elif is_mini(folder):
         why = f"; there is no run in `{RUNS}`" if named is None else ""
         say(f"Checkpoint: {MINI}, the small English model that comes with sgdd{why}.")
     elif named == MINI:
@@ -96,8 +110,22 @@ def find_checkpoint(named: str | Path | None, *, mini_by: str = f"--checkpoint {
 
 
 def checkpoint_name(folder: Path) -> str:
-    """What to call a checkpoint in a report: its folder, or `mini` for the one that comes with sgdd."""
-    return MINI if is_mini(folder) else str(folder)
+    """What to call a checkpoint in a report: its folder, `mini`, or its name on the hub with the commit."""
+    from sgdd_engine.checkpoint import HubName  # noqa: PLC0415 - as above
+
+    return MINI if is_mini(folder) else str(HubName.of_folder(folder) or folder)
+
+
+def read_card(card: Path) -> str:
+    """The text of a model card.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The model card `{card}` cannot be read: {error}.") from None
 
 
 def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:

@@ -152,6 +152,7 @@ def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encode
     assert "onnx" not in {path.name for path in folder.iterdir()}
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert fetch("someone/tiny", COMMIT) == (folder, COMMIT)
+    assert fetch("someone/tiny", None) == (folder, COMMIT)  # the branch that was asked for then
     encoder = load_encoder(EncoderConfig(name=str(folder)))
     assert encoder.encode(["A letter."]).shape == (1, 32)
 

@@ -30,6 +30,7 @@ from sgdd_engine.mini import MINI
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved
     from sgdd_engine.evaluation.guidance_search import GuidanceSearch
+    from sgdd_engine.evaluation.report import EvaluationReport
 
 
 def evaluate(
@@ -37,7 +38,7 @@ def evaluate(
         str | None,
         typer.Argument(
             envvar="SGDD_CHECKPOINT",
-            help="Checkpoint or run folder, or `mini`. Default: the newest run, else `mini`.",
+            help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: the newest run, else `mini`.",
         ),
     ] = None,
     data: Annotated[
@@ -178,6 +179,23 @@ def evaluate(
         say(f"Report: {page}")
     if report.guidance_search is not None:
         _record(report.guidance_search, folder)
+    _keep(report, folder)
+
+
+def _keep(report: "EvaluationReport", folder: Path) -> None:
+    """Record the scores in the checkpoint, for its card, `sgdd models` and `sgdd doctor`; a copy of others' is left."""
+    from sgdd_engine.checkpoint import HubName, record_evaluation  # noqa: PLC0415 - as above
+    from sgdd_engine.errors import CheckpointError  # noqa: PLC0415
+    from sgdd_engine.mini import is_mini  # noqa: PLC0415
+
+    if is_mini(folder) or HubName.of_folder(folder) is not None:
+        return
+    try:
+        record_evaluation(folder, report.to_record())
+    except (CheckpointError, OSError) as error:
+        # The run may have removed it meanwhile; the scores have been shown.
+        reason = error.message if isinstance(error, CheckpointError) else error.strerror
+        warn(f"The scores could not be recorded in {folder}: {reason}")
 
 
 def _varied(vary: list[str], files: list[Path], assignments: list[str]) -> dict[str, list[Any]]:
@@ -226,13 +244,14 @@ def _warn_of_unused(resolved: "Resolved") -> None:
 
 def _record(search: "GuidanceSearch", folder: Path) -> None:
     """Write the weight that was found into the checkpoint, for `sgdd sample`; `mini` is never changed."""
-    from sgdd_engine.checkpoint import record_sampling  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import HubName, record_sampling  # noqa: PLC0415 - as above
     from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
-    if is_mini(folder):
+    on_hub = HubName.of_folder(folder)
+    if is_mini(folder) or on_hub is not None:
         say(
-            f"The best guidance weight is {search.best:g}. `{MINI}` is part of sgdd and is not changed; use the weight "
-            f"with --cfg {search.best:g}"
+            f"The best guidance weight is {search.best:g}. `{on_hub.name if on_hub else MINI}` is not changed; use the "
+            f"weight with --cfg {search.best:g}"
         )
         return
     record_sampling(folder, {"cfg": search.best})

@@ -7,14 +7,16 @@ import typer
 
 from sgdd_cli.console import emit, say
 from sgdd_cli.formatting import size
-from sgdd_engine.errors import CheckpointError, DataError
+from sgdd_engine.errors import CheckpointError
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
 
 
 def export(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="Checkpoint or run folder, `mini`, or owner/name on the hub.")
+    ],
     out: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
     dtype: Annotated[
         Literal["fp16", "fp32"], typer.Option("--dtype", help="Precision of the matrices.")
@@ -31,26 +33,19 @@ def export(
 
     Example: sgdd export runs/tales tales-model
     """
-    from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.models import find_checkpoint, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"`{out}` exists and is not an empty folder.", "Name a new folder.")
     check_writable(out, "Name another folder.", folder=True)
-    text = None if card is None else _text(card)
+    text = None if card is None else read_card(card)
     model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
     model.save_pretrained(out, dtype=dtype, card=text)
     _note_local_encoder(model)
     say(f"{size(sum(path.stat().st_size for path in out.iterdir()))} in all.")
     emit(str(out))
-
-
-def _text(card: Path) -> str:
-    try:
-        return card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The model card `{card}` cannot be read: {error}.") from None
 
 
 def _note_local_encoder(model: "SGDD") -> None:

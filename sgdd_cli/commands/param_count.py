@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 def param_count(
     checkpoint: Annotated[
         str | None,
-        typer.Argument(help="Checkpoint or run folder, or `mini`. Default: what the settings describe."),
+        typer.Argument(
+            help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: what the settings describe."
+        ),
     ] = None,
     as_json: AsJson = False,
     files: ConfigFiles = None,
     assignments: Assignments = None,
 ) -> None:
-    """Count parameters, arithmetic and memory; nothing is downloaded.
+    """Count parameters, arithmetic and memory; nothing is downloaded but a checkpoint on the hub.
 
     Example: sgdd param-count --set decoder.layers=6
     """
@@ -35,7 +37,8 @@ def param_count(
 
 
 def _cost(checkpoint: str | None, settings: "Settings") -> "Cost":
-    from sgdd_engine.checkpoint import read_info, resolve_checkpoint  # noqa: PLC0415 - loads torch
+    from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import read_info  # noqa: PLC0415
     from sgdd_engine.training.cost import cost_of, encoder_component, planned_model  # noqa: PLC0415
 
     if checkpoint is None:
@@ -47,7 +50,7 @@ def _cost(checkpoint: str | None, settings: "Settings") -> "Cost":
             settings.data.max_tokens,
         )
         return cost_of(model, encoder, settings.train, settings.diffusion)
-    info = read_info(resolve_checkpoint(checkpoint))
+    info = read_info(find_checkpoint(checkpoint))
     return cost_of(info.model, encoder_component(info), settings.train, info.diffusion)
 
 

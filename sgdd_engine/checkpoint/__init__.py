@@ -3,27 +3,40 @@
 Files: `config.json`, `model.safetensors` (the averaged weights), tokenizer files, `README.md`, `training/` (what
 resuming needs), and `files.json` with the SHA-256 of each, written last. No pickle anywhere.
 
-`info` holds what is no tensor, as `config.json` and as the model card; `find` finds the folder that a name means;
-`folder` reads, verifies and amends one; `weights` writes and loads whole ones. Names are imported on first use: only
-`weights` loads torch.
+`info` holds what is no tensor, as `config.json`, and `card` makes the model card of it; `find` finds the folder that a
+name means, `listing` all that there are; `folder` reads, verifies and amends one; `hub` fetches and shares one;
+`weights` writes and loads whole ones. Names are imported on first use: only `weights` loads torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sgdd_engine.checkpoint.card import CardFacts as CardFacts
+    from sgdd_engine.checkpoint.card import is_generated as is_generated
+    from sgdd_engine.checkpoint.card import model_card as model_card
+    from sgdd_engine.checkpoint.card import with_metadata as with_metadata
     from sgdd_engine.checkpoint.find import STEP_NAME as STEP_NAME
     from sgdd_engine.checkpoint.find import checkpoint_folder as checkpoint_folder
     from sgdd_engine.checkpoint.find import checkpoints_of as checkpoints_of
+    from sgdd_engine.checkpoint.find import hub_model as hub_model
     from sgdd_engine.checkpoint.find import newest_checkpoint as newest_checkpoint
     from sgdd_engine.checkpoint.find import newest_run as newest_run
+    from sgdd_engine.checkpoint.find import require_pinned as require_pinned
     from sgdd_engine.checkpoint.find import resolve_checkpoint as resolve_checkpoint
     from sgdd_engine.checkpoint.folder import checkpoint_damage as checkpoint_damage
     from sgdd_engine.checkpoint.folder import read_info as read_info
+    from sgdd_engine.checkpoint.folder import record_evaluation as record_evaluation
     from sgdd_engine.checkpoint.folder import record_sampling as record_sampling
     from sgdd_engine.checkpoint.folder import weights_sha256 as weights_sha256
+    from sgdd_engine.checkpoint.hub import Upload as Upload
+    from sgdd_engine.checkpoint.hub import pull as pull
+    from sgdd_engine.checkpoint.hub import push as push
+    from sgdd_engine.checkpoint.hub import upload_of as upload_of
+    from sgdd_engine.checkpoint.hub_name import HubName as HubName
     from sgdd_engine.checkpoint.info import CheckpointInfo as CheckpointInfo
-    from sgdd_engine.checkpoint.info import model_card as model_card
+    from sgdd_engine.checkpoint.listing import ListedModel as ListedModel
+    from sgdd_engine.checkpoint.listing import list_models as list_models
     from sgdd_engine.checkpoint.weights import Checkpoint as Checkpoint
     from sgdd_engine.checkpoint.weights import Dtype as Dtype
     from sgdd_engine.checkpoint.weights import load_checkpoint as load_checkpoint
@@ -32,6 +45,18 @@ if TYPE_CHECKING:
 
 # Module of each name.
 _MODULES = {
+    "list_models": "listing",
+    "ListedModel": "listing",
+    "with_metadata": "card",
+    "is_generated": "card",
+    "CardFacts": "card",
+    "upload_of": "hub",
+    "pull": "hub",
+    "push": "hub",
+    "Upload": "hub",
+    "HubName": "hub_name",
+    "require_pinned": "find",
+    "hub_model": "find",
     "STEP_NAME": "find",
     "checkpoint_folder": "find",
     "checkpoints_of": "find",
@@ -40,10 +65,11 @@ _MODULES = {
     "resolve_checkpoint": "find",
     "checkpoint_damage": "folder",
     "read_info": "folder",
+    "record_evaluation": "folder",
     "record_sampling": "folder",
     "weights_sha256": "folder",
     "CheckpointInfo": "info",
-    "model_card": "info",
+    "model_card": "card",
     "Checkpoint": "weights",
     "Dtype": "weights",
     "load_checkpoint": "weights",
@@ -53,22 +79,35 @@ _MODULES = {
 
 __all__ = [
     "STEP_NAME",
+    "CardFacts",
     "Checkpoint",
     "CheckpointInfo",
     "Dtype",
+    "HubName",
+    "ListedModel",
+    "Upload",
     "checkpoint_damage",
     "checkpoint_folder",
     "checkpoints_of",
+    "hub_model",
+    "is_generated",
+    "list_models",
     "load_checkpoint",
     "load_training_state",
     "model_card",
     "newest_checkpoint",
     "newest_run",
+    "pull",
+    "push",
     "read_info",
+    "record_evaluation",
     "record_sampling",
+    "require_pinned",
     "resolve_checkpoint",
     "save_checkpoint",
+    "upload_of",
     "weights_sha256",
+    "with_metadata",
 ]
 
 

@@ -1,10 +1,14 @@
-"""Which checkpoint folder a name means: a folder itself, a run's best, the newest run's, or `mini`."""
+"""Which checkpoint folder a name means: a folder itself, a run's best, the newest run's, `mini`, one on the hub."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from sgdd_engine.checkpoint.folder import CONFIG, NAME_ONE, checkpoint_damage, read_info
+from sgdd_engine.checkpoint.hub import pull
+from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.errors import CheckpointError
+from sgdd_engine.events import Listener, ignore
 from sgdd_engine.mini import MINI, mini_folder
 
 # The names that `checkpoint_folder` gives.
@@ -29,17 +33,30 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def resolve_checkpoint(name: Path | str) -> Path:
-    """The checkpoint that a name or path means: a checkpoint folder itself, a run folder's best, or `mini`.
+def resolve_checkpoint(name: Path | str, revision: str | None = None, on_event: Listener = ignore) -> Path:
+    """The checkpoint that a name or path means: a folder itself, a run folder's best, `mini`, or a model on the hub.
 
     The best is the undamaged one of the lowest held-out loss. The text `mini` is the model that comes with sgdd, unless
-    a folder of that name in the current folder is a checkpoint or a run. A `Path`, or a text such as `./mini`, always
-    means a folder.
+    a folder of that name in the current folder is a checkpoint or a run. A text `owner/name` (or
+    `owner/name@revision`) is a model on the hub, unless there is a folder of that name or of the owner's; with `hf:`
+    before it, it always is. A `Path`, or a text such as `./mini`, always means a folder.
+
+    Args:
+        name: Which one.
+        revision: Commit, branch or tag of a model on the hub.
+        on_event: Told what is fetched from the hub.
 
     Raises:
         CheckpointError: there is no usable checkpoint.
     """
     path = Path(name)
+    if (on_hub := hub_model(name)) is not None:
+        return pull(on_hub if revision is None else replace(on_hub, revision=revision), on_event)
+    if revision is not None:
+        raise CheckpointError(
+            f"A revision ({revision}) was named, and `{name}` is no model on the hub.",
+            "Leave it out, or name the model as hf:owner/name.",
+        )
     if name == MINI and not _is_model(path):
         return mini_folder()
     if not path.exists():
@@ -56,6 +73,26 @@ def resolve_checkpoint(name: Path | str) -> Path:
     raise CheckpointError(
         f"`{path}` is neither a checkpoint nor a run with an undamaged checkpoint.", NAME_ONE
     )
+
+
+def hub_model(name: Path | str) -> HubName | None:
+    """The model on the hub that a name means; None where it means a folder."""
+    found = HubName.parse(name) if isinstance(name, str) else None
+    return found if found is not None and found.means_hub() else None
+
+
+def require_pinned(name: str) -> None:
+    """Check that a name means the same weights each time it is resolved, as a run that starts from them needs.
+
+    Raises:
+        CheckpointError: it is a model on the hub without a commit.
+    """
+    on_hub = hub_model(name)
+    if on_hub is not None and not on_hub.pinned:
+        raise CheckpointError(
+            f"A run cannot start from {on_hub}, which may be another model tomorrow.",
+            f"Name its commit, as owner/name@COMMIT; this command fetches it and prints it: sgdd pull {on_hub}",
+        )
 
 
 def newest_run(runs: Path = Path("runs")) -> Path | None:

@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from sgdd_engine.atomic_files import as_json, damage, replace_file, sha256_of
-from sgdd_engine.checkpoint.info import CheckpointInfo
+from sgdd_engine.atomic_files import HASHES, as_json, damage, replace_file, sha256_of
+from sgdd_engine.checkpoint.hub_name import HubName
+from sgdd_engine.checkpoint.info import EVALUATIONS, CheckpointInfo
 from sgdd_engine.errors import CheckpointError, SgddError
 from sgdd_engine.mini import MINI, is_mini
 
@@ -17,6 +19,7 @@ TRAINING_STATE = "training/"
 # Beginnings of the names of the files that using a model needs. The training state is several times as large, and
 # README.md may be edited.
 MODEL_FILES = (WEIGHTS, CONFIG, "tokenizer")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_meta.json")
 NAME_ONE = "Name a checkpoint folder such as runs/NAME/checkpoints/step-0001000, or a run folder."
 
 
@@ -27,7 +30,13 @@ def checkpoint_damage(folder: Path, *, training_state: bool = False) -> str | No
         folder: The checkpoint.
         training_state: Verify what resuming needs as well.
     """
-    return damage(folder, (*MODEL_FILES, TRAINING_STATE) if training_state else MODEL_FILES)
+    problem = damage(folder, (*MODEL_FILES, TRAINING_STATE) if training_state else MODEL_FILES)
+    if problem:
+        return problem
+    listed = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    # A file without a hash would be read without being verified.
+    missing = next((name for name in (WEIGHTS, CONFIG, *TOKENIZER_FILES) if name not in listed), None)
+    return f"`{HASHES}` has no hash of `{missing}`" if missing else None
 
 
 def read_info(folder: Path) -> CheckpointInfo:
@@ -60,26 +69,56 @@ def weights_sha256(folder: Path) -> str:
 def record_sampling(folder: Path, sampling: Mapping[str, float]) -> None:
     """Write into a checkpoint how to sample from it, such as `{"cfg": 2.0}`; an older record of the same is replaced.
 
-    Killed at any moment, it leaves a checkpoint that verifies, with the old record or with the new one.
+    Raises:
+        CheckpointError, OSError: as for `record_evaluation`.
+    """
+
+    def recorded(info: CheckpointInfo) -> CheckpointInfo:
+        try:
+            return replace(info, sampling={**info.sampling, **sampling})
+        except SgddError as error:
+            raise CheckpointError(
+                f"This cannot be recorded in `{folder}`: {dict(sampling)}. {error.message}", error.hint
+            ) from None
+
+    _amend(folder, recorded)
+
+
+def record_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
+    """Write the scores of an evaluation into a checkpoint, the newest first; see `CheckpointInfo.evaluations`.
+
+    One of the same sentences under the same settings is replaced.
 
     Raises:
-        CheckpointError: it is missing or damaged, it is the model that comes with sgdd, or the record cannot be.
+        CheckpointError: it is missing or damaged, or it is the model that comes with sgdd.
         OSError: the folder cannot be written.
+    """
+
+    def recorded(info: CheckpointInfo) -> CheckpointInfo:
+        older = [one for one in info.evaluations if one.get("settings") != evaluation["settings"]]
+        return replace(info, facts={**info.facts, EVALUATIONS: [dict(evaluation), *older]})
+
+    _amend(folder, recorded)
+
+
+def _amend(folder: Path, change: Callable[[CheckpointInfo], CheckpointInfo]) -> None:
+    """Change what a checkpoint says of itself.
+
+    Killed at any moment, it leaves a checkpoint that verifies, with the old record or with the new one.
     """
     if is_mini(folder):
         raise CheckpointError(
             f"`{MINI}` is part of the installation and stays as it is.",
             f"Record it in a copy: sgdd export {MINI} my-{MINI}",
         )
+    if (on_hub := HubName.of_folder(folder)) is not None:
+        raise CheckpointError(
+            f"`{on_hub}` lies in the hub's cache and stays as it is.",
+            f"Record it in a copy: sgdd export {on_hub} {on_hub.name.rpartition('/')[2]}",
+        )
     if problem := checkpoint_damage(folder):
         raise CheckpointError(f"Nothing can be recorded in `{folder}`: {problem}.", NAME_ONE)
-    info = read_info(folder)
-    try:
-        info = replace(info, sampling={**info.sampling, **sampling})
-    except SgddError as error:
-        raise CheckpointError(
-            f"This cannot be recorded in `{folder}`: {dict(sampling)}. {error.message}", error.hint
-        ) from None
+    info = change(read_info(folder))
     before = folder.stat()
     replace_file(folder, CONFIG, as_json(info.to_dict()))
     # Which run is the newest goes by training, not by records.

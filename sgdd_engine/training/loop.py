@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 import torch
 
 from sgdd_engine.atomic_files import remove_leftovers, write_text
-from sgdd_engine.checkpoint import STEP_NAME, checkpoint_folder
+from sgdd_engine.checkpoint import STEP_NAME, checkpoint_folder, require_pinned
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import CheckpointError, TrainingError
@@ -83,6 +83,8 @@ def train(
         DataError, EncoderError, ConfigError: the corpus, the encoder, the device or the number of processes cannot
             be used.
     """
+    if spec.train.start_from is not None:
+        require_pinned(spec.train.start_from)
     context = RunContext(run, resolve_device(device), world)
     micro_batches_per_step(spec.train.micro_batches, None, world)
     if not world.is_main:
