@@ -231,7 +231,9 @@ def test_export_leaves_out_what_others_have_no_use_for(here, saved):
     assert not (shared / "training").exists()
     with pytest.raises(CheckpointError):
         load_training_state(shared)
-    assert read_info(shared).facts == {
+    # Other tests of this module evaluate the model, which is recorded in it.
+    facts = {name: fact for name, fact in read_info(shared).facts.items() if name != "evaluations"}
+    assert facts == {
         "corpus": {"name": "tales", "fingerprint": "none"},
         "validation": {"loss": 5.25, "nelbo_nats_per_token": 4.5},
     }

@@ -1,0 +1,110 @@
+"""`sgdd doctor`: what is wrong with this machine's installation, or with the results of a run."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sgdd_cli.console import CliExit, emit, emit_json
+from sgdd_cli.default_paths import CORPORA, RUNS, corpus_of
+from sgdd_cli.flags import AsJson
+from sgdd_engine.errors import ConfigError, DataError
+
+# Variables that change what sgdd and its libraries do.
+_ACTING = re.compile(
+    r"(SGDD|HF|HUGGINGFACE|TORCH|CUDA|OMP|MKL|TOKENIZERS|TRANSFORMERS)_\w+|NO_COLOR|FORCE_COLOR|COLUMNS|HTTPS?_PROXY|ALL_PROXY",
+    re.IGNORECASE,
+)
+_SECRET = re.compile(r"TOKEN$|SECRET|PASSWORD|KEY$|CREDENTIAL", re.IGNORECASE)
+_MARKS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
+
+
+def doctor(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Run folder whose results are bad. Default: this machine is looked at."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find what is broken here and how to mend it; with a run, why its results may be bad.
+
+    Without a run: packages, processor, encoders, corpora, models, disk, hub and the variables that act; exit code 1 if
+    something is broken. With a run: the causes that its own records speak for, the likeliest first, each with a figure
+    and a command. Nothing is called certain, and what is not recorded is said to be unknown.
+
+    Example: sgdd doctor --offline
+
+    Example: sgdd doctor runs/tales
+    """
+    if run is None:
+        _machine(offline, as_json)
+    else:
+        _run(run, as_json)
+
+
+def _machine(offline: bool, as_json: bool) -> None:
+    from sgdd_engine.diagnosis.machine import Check, broken, examine_machine  # noqa: PLC0415 - for quick help
+
+    checks = examine_machine(CORPORA, RUNS, offline=offline)
+    variables = acting_variables()
+    shown = ", ".join(f"{name}={value}" for name, value in variables.items()) or "none"
+    checks.append(Check("variables", "ok", f"Set: {shown}."))
+    try:
+        from sgdd_cli.settings import load_settings  # noqa: PLC0415
+
+        resolved = load_settings()
+        sentence = f"{len(resolved.origins)} settings are given by files or variables here."
+        checks.append(Check("settings", "ok", sentence, "sgdd config show" if resolved.origins else None))
+    except ConfigError as error:
+        checks.append(Check("settings", "broken", error.message, error.hint))
+    if as_json:
+        emit_json(
+            {
+                "broken": broken(checks),
+                "checks": [check.to_dict() for check in checks],
+                "variables": variables,
+            },
+            indent=2,
+        )
+    else:
+        for check in checks:
+            emit(f"{_MARKS[check.state]:<6}  {check.name}: {check.sentence}")
+            if check.command and check.state != "ok":
+                emit("".join(f"          {line}\n" for line in check.command.splitlines()).rstrip())
+    if broken(checks):
+        raise CliExit(1)
+
+
+def acting_variables() -> dict[str, str]:
+    """The variables of the environment that change what happens; what is secret in them is not shown."""
+    found = {}
+    for name, value in sorted(os.environ.items()):
+        if _ACTING.fullmatch(name) and value:
+            secret = _SECRET.search(name) is not None
+            found[name] = "(set)" if secret else re.sub(r"//[^/@\s]*@", "//(set)@", value)
+    return found
+
+
+def _run(run: Path, as_json: bool) -> None:
+    from sgdd_engine.checkpoint import read_info, resolve_checkpoint  # noqa: PLC0415 - as above
+    from sgdd_engine.diagnosis.run import examine_run  # noqa: PLC0415
+
+    checkpoint = resolve_checkpoint(run)
+    try:
+        corpus = corpus_of(checkpoint, read_info(checkpoint).facts, "")
+    except DataError:
+        corpus = None
+    causes = examine_run(run, corpus)
+    if as_json:
+        emit_json(
+            {"run": str(run), "checkpoint": str(checkpoint), "causes": [c.to_dict() for c in causes]},
+            indent=2,
+        )
+        return
+    for cause in causes:
+        emit(f"{cause.likelihood}: {cause.name}. {cause.sentence}")
+        if cause.likelihood != "unlikely":
+            emit(f"  {cause.command}")
