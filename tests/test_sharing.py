@@ -15,6 +15,7 @@ from hub_server import READ_ONLY_TOKEN, TOKEN, Repository, serving
 from huggingface_hub import ModelCard
 from reports_for_tests import FULL, SMALL
 from tiny_sgdd import build
+from tiny_training import tiny
 from typer.testing import CliRunner
 
 from sgdd_cli.main import app
@@ -36,8 +37,10 @@ from sgdd_engine.checkpoint import (
     upload_of,
 )
 from sgdd_engine.checkpoint.hub import FILES
+from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.errors import CheckpointError, SgddError
 from sgdd_engine.text import hub as hub_questions
+from sgdd_engine.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = "Tom sold a letter."
@@ -301,6 +304,34 @@ def test_a_revision_is_pinned(hub, shared, model, tmp_path):
         pull(HubName("anna/tales", "v9"))
     with pytest.raises(CheckpointError, match="is no model on the hub"):
         resolve_checkpoint(Path("x"), revision="main")
+
+
+def test_a_run_starts_from_named_weights_alone(hub, shared, tiny_corpus_folder):
+    spec = tiny(start_from="anna/tales")
+    with pytest.raises(CheckpointError, match="cannot start from anna/tales, which may be another") as caught:
+        train(Corpus.open(tiny_corpus_folder), Path("runs/new"), spec, device="cpu")
+    assert "sgdd pull anna/tales" in caught.value.hint
+    assert not hub.asked
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "revision"),
+    [
+        ("anna/tales", "anna/tales", None),
+        ("hf:anna/tales@v1.0", "anna/tales", "v1.0"),
+        ("anna/tales@refs/pr/1", "anna/tales", "refs/pr/1"),
+    ],
+)
+def test_names_on_the_hub(text, name, revision):
+    assert HubName.parse(text) == HubName(name, revision, text.startswith("hf:"))
+
+
+@pytest.mark.parametrize(
+    "text", ["mini", "a/b/c", "./a/b", "/a/b", "a/b@", "a/b@../../x", "a b/c", "../a", "a\\b"]
+)
+def test_what_is_no_name_on_the_hub(text):
+    assert HubName.parse(text) is None
 
 
 def test_a_folder_wins_and_the_user_is_told(hub, shared, model):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = re.compile(
-    r"(?P<prefix>hf:)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII
+    r"(?P<prefix>hf:)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>(?!.*\.\.)[\w./-]+))?",
+    re.ASCII,
 )
 # Where runs are kept by default: a name that begins so is one of theirs, there or not.
 _RUNS = "runs"
