@@ -126,6 +126,10 @@ def test_a_recorded_evaluation_speaks(run):
     assert "token F1 changes by -0.073 against none (-0.083 to -0.063)" in found["guidance"].sentence
     assert found["length"].likelihood == "possible"
     assert "right for 3% of sentences" in found["length"].sentence
+    _, err = call("doctor", run)
+    assert (
+        f"Newest evaluation, 1,234 sentences: token F1 {FULL.conditions['true']['token_f1'].mean:.3f}" in err
+    )
 
 
 def test_a_language_that_the_encoder_was_not_made_for(run, tiny_corpus_folder, monkeypatch):
@@ -179,7 +183,9 @@ def test_the_command_finds_the_corpus_and_prints_causes(run, tiny_corpus_folder,
     told = json.loads(out)
     assert told["causes"][0]["name"] == "training"
     assert {cause["name"]: cause["likelihood"] for cause in told["causes"]}["vocabulary"] == "unlikely"
-    out, _ = call("doctor", run)
+    assert told["evaluation"] is None
+    out, err = call("doctor", run)
+    assert f"is not recorded; to measure it: sgdd eval {run}" in err
     assert out.startswith("likely: training. ")
     assert f"  sgdd train --resume --out {run}" in out
     assert "certain" not in out
@@ -210,6 +216,7 @@ def test_a_sound_machine_has_nothing_broken(here, run, tiny_corpus_folder):
     assert "free; saving the largest run needs" in found["disk"]
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_broken_with_its_command(here, run, tiny_corpus_folder):
     shutil.copytree(tiny_corpus_folder, here / "data" / "tales")
     manifest = json.loads((here / "data/tales/manifest.json").read_text())
@@ -245,6 +252,7 @@ def test_an_unknown_setting_in_the_environment_is_broken_and_secrets_are_not_sho
     assert "mypassword" not in out
 
 
+@pytest.mark.slow
 def test_a_hub_that_answers_and_one_that_does_not(here, monkeypatch):
     with serving() as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)

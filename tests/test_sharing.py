@@ -441,6 +441,7 @@ def test_a_server_that_dies_in_the_middle_is_a_sentence_and_the_next_try_goes_on
 # --- the list -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_models_lists_the_box_runs_and_the_cache(hub, shared, model, tmp_path):
     pull(HubName("anna/tales"))
     run = Path("runs/tales/checkpoints/step-0000003")

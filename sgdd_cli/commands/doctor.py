@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sgdd_cli.console import CliExit, emit, emit_json
+from sgdd_cli.console import CliExit, command_line, emit, emit_json, say
 from sgdd_cli.default_paths import CORPORA, RUNS, corpus_of
 from sgdd_cli.flags import AsJson
 from sgdd_engine.errors import ConfigError, DataError
@@ -98,13 +99,32 @@ def _run(run: Path, as_json: bool) -> None:
     except DataError:
         corpus = None
     causes = examine_run(run, corpus)
+    evaluations = read_info(checkpoint).evaluations
     if as_json:
         emit_json(
-            {"run": str(run), "checkpoint": str(checkpoint), "causes": [c.to_dict() for c in causes]},
+            {
+                "run": str(run),
+                "checkpoint": str(checkpoint),
+                "evaluation": next(iter(evaluations), None),
+                "causes": [cause.to_dict() for cause in causes],
+            },
             indent=2,
         )
         return
+    say(_results(evaluations, run))
     for cause in causes:
         emit(f"{cause.likelihood}: {cause.name}. {cause.sentence}")
         if cause.likelihood != "unlikely":
             emit(f"  {cause.command}")
+
+
+def _results(evaluations: Sequence[Mapping[str, Any]], run: Path) -> str:
+    """How good the results are, where that was measured."""
+    if not evaluations:
+        return f"How good the results are is not recorded; to measure it: {command_line('eval', run)}"
+    newest = evaluations[0]
+    own = next(one for one in newest["conditions"] if one["name"] == "true")["scores"]
+    shown = ", ".join(
+        f"{newest['metrics'][name]} {own[name]['mean']:.3f}" for name in ("token_f1", "cosine") if name in own
+    )
+    return f"Newest evaluation, {newest['sentences']:,} sentences: {shown}."

@@ -194,9 +194,8 @@ def _scores(info: CheckpointInfo) -> Iterator[str]:
         )
         return
     yield (
-        "Sentences that were held out are written again from their vectors alone, from a full mask, at a predicted "
-        "length. Each score is a mean with its 95 % bootstrap interval; the controls show what is reached without the "
-        "sentence's own vector."
+        "Sentences are written again from their vectors alone, from a full mask, at a predicted length. Each score is "
+        "a mean with its 95 % bootstrap interval; the controls show what is reached without the sentence's own vector."
     )
     for evaluation in info.evaluations:
         asked = _asked(evaluation)

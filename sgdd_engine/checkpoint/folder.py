@@ -81,7 +81,7 @@ def record_sampling(folder: Path, sampling: Mapping[str, float]) -> None:
                 f"This cannot be recorded in `{folder}`: {dict(sampling)}. {error.message}", error.hint
             ) from None
 
-    _amend(folder, recorded)
+    _rewrite_info(folder, recorded)
 
 
 def record_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
@@ -98,14 +98,11 @@ def record_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
         older = [one for one in info.evaluations if one.get("settings") != evaluation["settings"]]
         return replace(info, facts={**info.facts, EVALUATIONS: [dict(evaluation), *older]})
 
-    _amend(folder, recorded)
+    _rewrite_info(folder, recorded)
 
 
-def _amend(folder: Path, change: Callable[[CheckpointInfo], CheckpointInfo]) -> None:
-    """Change what a checkpoint says of itself.
-
-    Killed at any moment, it leaves a checkpoint that verifies, with the old record or with the new one.
-    """
+def _rewrite_info(folder: Path, change: Callable[[CheckpointInfo], CheckpointInfo]) -> None:
+    """Change `config.json`; killed at any moment, it leaves a checkpoint that verifies, with the old or the new one."""
     if is_mini(folder):
         raise CheckpointError(
             f"`{MINI}` is part of the installation and stays as it is.",
