@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -311,12 +311,40 @@ def _halved(tensor: Tensor) -> Tensor:
 def record_sampling(folder: Path, sampling: Mapping[str, float]) -> None:
     """Write into a checkpoint how to sample from it, such as `{"cfg": 2.0}`; an older record of the same is replaced.
 
-    Killed at any moment, it leaves a checkpoint that verifies, with the old record or with the new one.
-
     Raises:
         CheckpointError: it is missing or damaged, it is the model that comes with sgdd, or the record cannot be.
         OSError: the folder cannot be written.
     """
+
+    def recorded(info: CheckpointInfo) -> CheckpointInfo:
+        try:
+            return replace(info, sampling={**info.sampling, **sampling})
+        except SgddError as error:
+            raise CheckpointError(
+                f"This cannot be recorded in `{folder}`: {dict(sampling)}. {error.message}", error.hint
+            ) from None
+
+    _rewrite_info(folder, recorded)
+
+
+def record_confidence(folder: Path, confidence: Mapping[str, Any]) -> None:
+    """Write into a checkpoint what `generation.confidence.record_of` gives; its fits replace older ones by name.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or it is the model that comes with sgdd.
+        OSError: the folder cannot be written.
+    """
+
+    def recorded(info: CheckpointInfo) -> CheckpointInfo:
+        old = info.confidence if info.confidence.get("version") == confidence["version"] else {}
+        fits = {**old.get("fits", {}), **confidence["fits"]}
+        return replace(info, confidence={**confidence, "fits": fits})
+
+    _rewrite_info(folder, recorded)
+
+
+def _rewrite_info(folder: Path, change: Callable[[CheckpointInfo], CheckpointInfo]) -> None:
+    """Change `config.json`; killed at any moment, it leaves a checkpoint that verifies, with the old or the new one."""
     if is_mini(folder):
         raise CheckpointError(
             f"`{MINI}` is part of the installation and stays as it is.",
@@ -324,13 +352,7 @@ def record_sampling(folder: Path, sampling: Mapping[str, float]) -> None:
         )
     if problem := checkpoint_damage(folder):
         raise CheckpointError(f"Nothing can be recorded in `{folder}`: {problem}.", _NAME_ONE)
-    info = read_info(folder)
-    try:
-        info = replace(info, sampling={**info.sampling, **sampling})
-    except SgddError as error:
-        raise CheckpointError(
-            f"This cannot be recorded in `{folder}`: {dict(sampling)}. {error.message}", error.hint
-        ) from None
+    info = change(read_info(folder))
     before = folder.stat()
     replace_file(folder, CONFIG, as_json(info.to_dict()))
     # Which run is the newest goes by training, not by records.

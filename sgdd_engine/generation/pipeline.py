@@ -31,6 +31,7 @@ from sgdd_engine.generation.arguments import (
     validate_vectors,
     validate_weights,
 )
+from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
 from sgdd_engine.generation.decode import Decoder
 from sgdd_engine.generation.fill import FilledText, FillRequest, closest, fill_blanks, parse_blanks
 from sgdd_engine.generation.first_drafts import (
@@ -189,6 +190,7 @@ class SGDD:
         score: bool = False,
         unconditional: bool = False,
         explain: bool = False,
+        confidence: bool = False,
         latents: Tensor | None = None,
         on_event: Listener = ignore,
     ) -> list[Generation]:
@@ -217,6 +219,8 @@ class SGDD:
             score: Re-encode what was written and report the cosine.
             unconditional: Ignore the vectors and write under the null condition (a control).
             explain: Say how sure each token was (`Generation.details`).
+            confidence: Say how likely each sentence is close to the source of its vector (`Generation.confidence`),
+                where the checkpoint records it; not for the null condition and `latents`, which have no source.
             latents: [N, latent_dim] to write from in the place of those of the vectors; cosines stay those with the
                 vectors, and refining goes towards them.
             on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
@@ -252,7 +256,11 @@ class SGDD:
         else:
             z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
         requests = draft_requests(self.model, z, allowed, candidates * shortlist, num_samples, seed)
-        traces: Traces | None = {} if explain else None
+        feedback = candidates > 1 or refine > 0 or shortlist > 1
+        fit = self._confidence_fit(feedback=feedback, encoded=score or candidates > 1 or refine > 0)
+        if not confidence or unconditional or latents is not None:
+            fit = None
+        traces: Traces | None = {} if explain or fit is not None else None
         on_step = canvas_listener(self.tokenizer, on_event)
         ids = write_drafts(decoder, z, requests, on_step, traces)
         not_encoded: NotEncoded = {}
@@ -275,7 +283,11 @@ class SGDD:
                 propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
                 best = refine_candidates(best, refine, propose, scorer, on_event)
             written = [generation_of(candidate) for candidate in best]
-        return written if traces is None else with_details(decoder, self.tokenizer, z, written, traces)
+        if traces is not None:
+            written = with_details(decoder, self.tokenizer, z, written, traces)
+        if fit is not None:
+            written = with_confidence(fit, self.model, z, written)
+        return written if explain else [replace(item, details=()) for item in written]
 
     @torch.inference_mode()
     def fill(
@@ -465,6 +477,11 @@ class SGDD:
         if len(e) != 1:
             raise GenerationError(f"One text or vector is wanted, and {len(e)} were given.")
         return e[0]
+
+    def _confidence_fit(self, *, feedback: bool, encoded: bool) -> ConfidenceFit | None:
+        """The recorded fit for sentences that are written in this way."""
+        way = way_of(feedback=feedback, encoded=encoded)
+        return None if way is None else recorded_fits(self.info).get(way)
 
     def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""

@@ -45,6 +45,8 @@ class Generation:
         encoder_calls: Texts that were encoded to write it: each distinct candidate, each proposal of refining, and its
             own text where it was scored. Encoding the source is not counted.
         details: How sure each token was, where that was asked for.
+        confidence: Probability that the token F1 with the source is above 0.8; None where it was not asked for, or the
+            checkpoint records no fit for a sentence written in this way (`generation.confidence`).
     """
 
     text: str
@@ -54,6 +56,7 @@ class Generation:
     cosine: float | None = None
     encoder_calls: int = 0
     details: tuple[WrittenToken, ...] = ()
+    confidence: float | None = None
 
 
 def generation_of(candidate: Candidate) -> Generation:
