@@ -2,41 +2,81 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdd_cli.console import stdout
+from sgdd_cli.console import say, stdout
 from sgdd_engine.errors import SgddError
-from sgdd_engine.events import CanvasChanged, Event, Listener
+from sgdd_engine.events import CanvasChanged, Event, Listener, StageProgress, StageStarted
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation import WrittenToken
+    from sgdd_cli.decoding_options import Writing
+    from sgdd_engine.generation import Generation
 
 # Colours of a piece by its probability; the bounds divide what a reader may trust, doubt and distrust.
 _STYLES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
 
 
-def show_certainty(tokens: Sequence["WrittenToken"]) -> None:
-    """Print pieces and their probabilities on one line of stdout, coloured on a terminal."""
+def show_certainty(item: "Generation") -> None:
+    """Print pieces and their probabilities on one line of stdout, coloured on a terminal, and below the confidence."""
     from rich.text import Text  # noqa: PLC0415 - `sgdd --help` need not load it
 
     line = Text("  ")
-    for token in tokens:
+    for token in item.details:
         style = next(style for bound, style in _STYLES if token.probability >= bound)
         line.append(token.piece.replace("\u2581", " ").strip() or "\u2423", style=style)
         line.append(f" {token.probability:.2f}  ", style="dim")
     line.rstrip()
-    stdout().print(line, soft_wrap=True)
+    console = stdout()
+    console.print(line, soft_wrap=True)
+    if item.confidence is not None:
+        console.print(
+            Text(f"  close to the source with probability {item.confidence:.2f}", style="dim"), soft_wrap=True
+        )
+
+
+def say_of_confidence(writing: "Writing", *, encoded: bool = True) -> None:
+    """Say how the confidence is recorded where the checkpoint has none, and where it was fitted on other sampling.
+
+    Args:
+        writing: The model, and how it writes.
+        encoded: Whether what is written is encoded in any case.
+    """
+    from sgdd_engine.generation.confidence import recorded_fits, way_of  # noqa: PLC0415 - loaded with the model
+
+    config = writing.config
+    feedback = config.candidates > 1 or config.refine > 0
+    fits = recorded_fits(writing.model.info)
+    fit = fits.get(way_of(feedback=feedback, encoded=encoded or feedback) or "")
+    if fit is None:
+        options = "" if not feedback else " and the same --candidates and --refine"
+        say(
+            f"This checkpoint records no confidence of {'refined' if feedback else 'its'} texts; to record it: "
+            f"sgdd eval CHECKPOINT --data FILE --calibrate-score 2000{options}"
+        )
+        return
+    then, now = fit.facts.get("sampling") or {}, asdict(writing.sampling)
+    changed = [f"{name} {then[name]}" for name in then if name in now and then[name] != now[name]]
+    if feedback:
+        asked = {"candidates": config.candidates, "refine": config.refine}
+        changed += [
+            f"{name} {fit.facts.get(name)}" for name, value in asked.items() if fit.facts.get(name) != value
+        ]
+    if changed:
+        say(f"The confidence was fitted with {', '.join(changed)}; here it is an approximation.")
 
 
 class Trace:
-    """Writes the canvas after each denoising step as one JSON line: `text` (its number), `step`, `steps`, `canvas`.
+    """Writes the canvas after each denoising step as one JSON line: `text`, `round`, `step`, `steps`, `canvas`.
 
-    Numbers begin at 1. Canvases of the rounds of refining have no number.
+    Texts are numbered from 1. Round 0 writes the first drafts, round k the proposals of the k-th round of refining. A
+    text of which several are written (candidates, samples, shortlists) has as many lines for a step. `text` is null for
+    proposals of a kind that does not tell what they are for.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._round = path, 0
         try:
             self._file = path.open("w", encoding="utf-8")
         except OSError as error:
@@ -49,15 +89,27 @@ class Trace:
             before: Texts of earlier batches.
             also: The other listener.
         """
+        self._round = 0
 
         def listen(event: Event) -> None:
             also(event)
+            match event:
+                case StageStarted(stage="refining"):
+                    self._round = 1
+                case StageProgress(stage="refining", done=done):
+                    self._round = done + 1
             if isinstance(event, CanvasChanged):
                 numbers: Sequence[int | None] = [before + row + 1 for row in event.rows] or [None] * len(
                     event.texts
                 )
                 for number, canvas in zip(numbers, event.texts, strict=True):
-                    line = {"text": number, "step": event.step, "steps": event.num_steps, "canvas": canvas}
+                    line = {
+                        "text": number,
+                        "round": self._round,
+                        "step": event.step,
+                        "steps": event.num_steps,
+                        "canvas": canvas,
+                    }
                     self._write(line)
 
         return listen

@@ -58,6 +58,32 @@ def load_eval_inputs(
     return EvalInputs(scored, search_on, _training(training, corpus, checkpoint, model))
 
 
+def load_calibration_set(
+    data: Path | None, count: int, model: "SGDD", checkpoint: Path, settings: "Settings", on_event: "Listener"
+) -> EvaluationSet:
+    """So many sentences that an evaluation with these settings neither scores nor finds the guidance weight on.
+
+    Raises:
+        DataError: there are none.
+        EncoderError: as above.
+    """
+    if data is None:
+        data = text_to_score(checkpoint, model.info.facts)
+    config = settings.eval
+    if (data / MANIFEST).is_file():
+        skip = SENTENCES + (config.limit if config.split == "validation" else 0)
+        return from_corpus(Corpus.open(data), "validation", count, config.seed, skip=skip)
+    return from_text_file(
+        data,
+        model,
+        count,
+        config.seed,
+        skip=config.limit + SENTENCES,
+        config=settings.data,
+        on_event=on_event,
+    )
+
+
 def _of_corpus(corpus: Corpus, settings: "Settings") -> tuple[EvaluationSet, EvaluationSet | None]:
     config = settings.eval
     scored = from_corpus(corpus, config.split, config.limit, config.seed)

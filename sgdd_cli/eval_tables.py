@@ -7,9 +7,11 @@ from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, new_table
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
+from sgdd_engine.generation.confidence import CLOSE_F1, WAYS
 
 if TYPE_CHECKING:
     from sgdd_engine.evaluation.bootstrap import Interval
+    from sgdd_engine.evaluation.confidence import JudgedFit
     from sgdd_engine.evaluation.diversity import Diversity, WordFigures
     from sgdd_engine.evaluation.latent import LatentFigures
     from sgdd_engine.evaluation.report import EvaluationReport
@@ -57,6 +59,23 @@ def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: 
     emit_table(table)
     emit(
         "* no other way writes better for as few positions that the decoder reads; ms: processor time a sentence."
+    )
+
+
+def draw_calibration(found: Mapping[str, "JudgedFit"], checkpoint: str) -> None:
+    """Print how well it is told which sentences are close to their sources."""
+    emit(f"{checkpoint}: how likely a written sentence has a token F1 above {CLOSE_F1} with its source")
+    heads = ["sentences", "above", "Brier", "of the share", "calibration error", "AUC"]
+    table = new_table("written", *heads, numbers=heads)
+    for way, judged in found.items():
+        facts = judged.fit.facts
+        names = ("share_close", "brier", "brier_of_share", "expected_calibration_error", "auc")
+        cells = (f"{facts[name]:.3f}" for name in names)
+        table.add_row(WAYS[way], f"{facts['sentences']:,}", *cells)
+    emit_table(table)
+    emit(
+        "Each sentence is judged by a fit on others. Brier: mean squared error of the probability; of the share: of "
+        "saying the same of every sentence."
     )
 
 

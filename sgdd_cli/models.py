@@ -116,6 +116,13 @@ def checkpoint_name(folder: Path) -> str:
     return MINI if is_mini(folder) else str(HubName.of_folder(folder) or folder)
 
 
+def may_change(folder: Path) -> bool:
+    """Whether something may be recorded in a checkpoint: not in `mini`, nor in the hub's cache."""
+    from sgdd_engine.checkpoint import HubName  # noqa: PLC0415 - as above
+
+    return not is_mini(folder) and HubName.of_folder(folder) is None
+
+
 def read_card(card: Path) -> str:
     """The text of a model card.
 

@@ -23,6 +23,8 @@ from sgdd_engine.events import (
 TRAINING = "training"
 # Fewer refreshes than Rich's default: on few cores drawing takes time from the work.
 REFRESHES_PER_SECOND = 4
+# Lines of the screen that canvases leave free: for bars, the step, and the line of the cursor.
+CANVAS_MARGIN = 4
 
 
 class LivePainter:
@@ -59,6 +61,8 @@ class LivePainter:
     def stop(self) -> None:
         """Clear the area; the last figures of training stay."""
         self._live.stop()
+        # What is drawn next begins with canvases of its own.
+        self._canvas = None
         if self._training is not None:
             self._print(formatting.training_line(self._training))
 
@@ -115,7 +119,7 @@ class LivePainter:
         if self._tasks:
             parts.append(self._bars)
         if self._canvas is not None:
-            parts.append(canvas(self._canvas))
+            parts.append(canvas(self._canvas, self._console.width, self._console.height - CANVAS_MARGIN))
         return Group(*parts)
 
     def _training_bar(self, event: TrainingProgress) -> RenderableType:
@@ -143,11 +147,14 @@ def training_table(event: TrainingProgress, width: int) -> Table:
     return table
 
 
-def canvas(event: CanvasChanged) -> RenderableType:
-    """The canvases with their masked positions dimmed."""
-    lines = []
-    for text in event.texts:
-        line = Text(text, no_wrap=True, overflow="ellipsis")
+def canvas(event: CanvasChanged, width: int, height: int) -> RenderableType:
+    """The canvases in the order of their texts, with masked positions dimmed; cut at the edge where room is short."""
+    # They are decoded in the order of their lengths.
+    order = sorted(range(len(event.rows)), key=event.rows.__getitem__) or range(len(event.texts))
+    lines = [Text(event.texts[i]) for i in order]
+    for line in lines:
         line.highlight_regex(r"(?<!\S)_(?!\S)", "dim")
-        lines.append(line)
+    if sum(-(-line.cell_len // width) for line in lines) > height:
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
     return Group(Text(f"step {event.step} of {event.num_steps}", style="bold"), *lines)

@@ -18,7 +18,6 @@ from sgdd_engine.evaluation.verdicts import (
     posterior_verdict,
     repetition_verdict,
     retrieval_verdict,
-    share,
     vector_verdict,
 )
 from sgdd_engine.models.head import VocabularyHead
@@ -94,7 +93,7 @@ def test_the_vector_is_used_only_if_the_whole_interval_says_so():
     true, shuffled = {"token_f1": near(0.5)}, {"token_f1": near(0.1)}
     used = vector_verdict(true, shuffled, {"token_f1": Interval(0.4, 0.3, 0.5)}, 100)
     assert used.ok
-    assert ".30 to .50" in used.sentence
+    assert "0.300 to 0.500" in used.sentence
     assert vector_verdict(true, shuffled, {"token_f1": Interval(0.1, -0.01, 0.2)}, 100).ok is False
 
 
@@ -156,10 +155,3 @@ def test_repetition_is_judged_beside_the_sources():
 
 def test_only_a_posterior_can_collapse():
     assert posterior_verdict(LatentFigures("whitening", 4, [1.0] * 4, 4.0)) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.456, ".46"), (-0.02, "-.02"), (-0.001, ".00"), (0.999, "1.00"), (-1.0, "-1.00")]
-)
-def test_shares_are_written_without_their_zero(value, text):
-    assert share(value) == text

@@ -603,7 +603,7 @@ def test_exact_indexes_give_back_what_was_added(tmp_path, factory, rows):
     found = join(list(opened.batches))
     np.testing.assert_array_equal(found.vectors, VECTORS)
     assert found.ids == ([str(number) for number in range(12)] if factory == "Flat" else IDS)
-    assert opened.notes == ()
+    assert opened.warnings == ()
 
 
 @pytest.mark.parametrize("factory", ["HNSW4,Flat", "SQ8,RFlat", "IVF2,Flat,RFlat"])
@@ -617,7 +617,7 @@ def test_exact_indexes_without_ids_number_their_vectors(tmp_path, factory):
     opened = open_vectors(str(tmp_path / "i.faiss"))
     found = join(list(opened.batches))
     np.testing.assert_array_equal(found.vectors, VECTORS)
-    assert (found.ids, opened.notes) == ([str(number) for number in range(12)], ())
+    assert (found.ids, opened.warnings) == ([str(number) for number in range(12)], ())
 
 
 @pytest.mark.parametrize(
@@ -637,7 +637,7 @@ def test_lossy_indexes_say_so(tmp_path, factory, note, largest):
     opened = open_vectors(stores.faiss(tmp_path, factory), ReadOptions(batch_rows=5))
     difference = np.abs(join(list(opened.batches)).vectors - VECTORS).max()
     assert 0 < difference < largest
-    assert note in opened.notes[0]
+    assert note in opened.warnings[0]
 
 
 def test_faiss_files_that_give_no_vectors_are_refused(tmp_path):

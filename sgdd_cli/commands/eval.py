@@ -29,8 +29,11 @@ from sgdd_engine.mini import MINI
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved
+    from sgdd_engine.diffusion.config import SamplingConfig
+    from sgdd_engine.evaluation.data import EvaluationSet
     from sgdd_engine.evaluation.guidance_search import GuidanceSearch
     from sgdd_engine.evaluation.report import EvaluationReport
+    from sgdd_engine.generation import SGDD
 
 
 def evaluate(
@@ -71,6 +74,16 @@ def evaluate(
             help="Compare ways of sampling instead: sample.steps=4,8,16. Several are combined.",
         ),
     ] = None,
+    calibrate_score: Annotated[
+        int | None,
+        typer.Option(
+            "--calibrate-score",
+            min=1,
+            metavar="N",
+            help="Instead, fit on N other sentences how likely a written one is close to its source, and record it; "
+            "`sgdd sample --json` then has it as `confidence`.",
+        ),
+    ] = None,
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
@@ -87,6 +100,8 @@ def evaluate(
     sentence. Verdicts in words come last.
 
     Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
+
+    Example: sgdd eval runs/tales --data unseen.txt --calibrate-score 2000
 
     Example: sgdd eval mini --vary sample.steps=4,8,16 --vary sample.position_rule=confidence,margin
     """
@@ -109,54 +124,31 @@ def evaluate(
         ],
     )
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
-    from sgdd_cli.eval_tables import draw_evaluation, draw_samplers  # noqa: PLC0415 - as above
+    from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
-    from sgdd_engine.atomic_files import HASHES, check_writable  # noqa: PLC0415
+    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
-    from sgdd_engine.evaluation.sampler_comparison import compare_samplers  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
-    from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
     varied = _varied(vary or [], files or [], assignments or [])
-    if varied and (page is not None or find_cfg):
-        raise ConfigError(
-            "--vary compares ways of sampling and has no report.", "Leave out --report and --find-cfg."
-        )
+    _check_combination(vary, calibrate_score, page, find_cfg)
     if page is not None:
         check_writable(page, "Name another file with --report.")
     _warn_of_unused(resolved)
     model, folder = load_model(
         checkpoint, device_name(gpu, device), named_encoder(resolved), mini_by=command_line("eval", MINI)
     )
-    if resolved.settings.eval.find_cfg and not is_mini(folder):
-        check_writable(
-            folder / HASHES,
-            "The weight is recorded there: leave out --find-cfg, or evaluate a copy (sgdd export).",
-        )
+    if resolved.settings.eval.find_cfg:
+        _check_recordable(folder, "--find-cfg")
     sampling = complete_sampling(resolved.given("sample"), model.info)
+    if calibrate_score is not None:
+        _calibrate(model, folder, data, calibrate_score, resolved, sampling, as_json=as_json)
+        return
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
-        if varied:
-            points = compare_samplers(
-                model,
-                text.scored,
-                sampling=sampling,
-                varied=varied,
-                config=_with_generation(resolved),
-                on_event=display,
-            )
     if varied:
-        found = {
-            "checkpoint": checkpoint_name(folder),
-            "sentences": len(text.scored),
-            "sampling": asdict(sampling),
-            "points": [point.to_dict() for point in points],
-        }
-        if as_json:
-            emit_json(found, indent=2)
-        else:
-            draw_samplers(points, len(text.scored), checkpoint_name(folder))
+        _compare(model, folder, text.scored, resolved, sampling, varied, as_json=as_json)
         return
     with ProgressDisplay() as display:
         report = run_evaluation(
@@ -184,11 +176,11 @@ def evaluate(
 
 def _keep(report: "EvaluationReport", folder: Path) -> None:
     """Record the scores in the checkpoint, for its card, `sgdd models` and `sgdd doctor`; a copy of others' is left."""
-    from sgdd_engine.checkpoint import HubName, record_evaluation  # noqa: PLC0415 - as above
+    from sgdd_cli.models import may_change  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import record_evaluation  # noqa: PLC0415
     from sgdd_engine.errors import CheckpointError  # noqa: PLC0415
-    from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
-    if is_mini(folder) or HubName.of_folder(folder) is not None:
+    if not may_change(folder):
         return
     try:
         record_evaluation(folder, report.to_record())
@@ -196,6 +188,110 @@ def _keep(report: "EvaluationReport", folder: Path) -> None:
         # The run may have removed it meanwhile; the scores have been shown.
         reason = error.message if isinstance(error, CheckpointError) else error.strerror
         warn(f"The scores could not be recorded in {folder}: {reason}")
+
+
+def _check_combination(
+    vary: list[str] | None, calibrate_score: int | None, page: Path | None, find_cfg: bool
+) -> None:
+    """Refuse options that do not belong together."""
+    if vary and (page is not None or find_cfg):
+        raise ConfigError(
+            "--vary compares ways of sampling and has no report.", "Leave out --report and --find-cfg."
+        )
+    if calibrate_score is not None and (vary or page is not None or find_cfg):
+        raise ConfigError(
+            "--calibrate-score writes other sentences than those scored, and has no report.",
+            "Leave out --report, --find-cfg and --vary.",
+        )
+
+
+def _check_recordable(folder: Path, by: str) -> None:
+    """Check, before long work, that what is found can be recorded in a checkpoint that may be changed."""
+    from sgdd_cli.models import may_change  # noqa: PLC0415 - as above
+    from sgdd_engine.atomic_files import HASHES, check_writable  # noqa: PLC0415
+
+    if may_change(folder):
+        check_writable(
+            folder / HASHES,
+            f"What is found is recorded there: leave out {by}, or evaluate a copy (sgdd export).",
+        )
+
+
+def _compare(
+    model: "SGDD",
+    folder: Path,
+    scored: "EvaluationSet",
+    resolved: "Resolved",
+    sampling: "SamplingConfig",
+    varied: dict[str, list[Any]],
+    *,
+    as_json: bool,
+) -> None:
+    """Compare ways of sampling (--vary)."""
+    from sgdd_cli.eval_tables import draw_samplers  # noqa: PLC0415 - as above
+    from sgdd_cli.models import checkpoint_name  # noqa: PLC0415
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
+    from sgdd_engine.evaluation.sampler_comparison import compare_samplers  # noqa: PLC0415
+
+    with ProgressDisplay() as display:
+        points = compare_samplers(
+            model,
+            scored,
+            sampling=sampling,
+            varied=varied,
+            config=_with_generation(resolved),
+            on_event=display,
+        )
+    found = {
+        "checkpoint": checkpoint_name(folder),
+        "sentences": len(scored),
+        "sampling": asdict(sampling),
+        "points": [point.to_dict() for point in points],
+    }
+    if as_json:
+        emit_json(found, indent=2)
+    else:
+        draw_samplers(points, len(scored), checkpoint_name(folder))
+
+
+def _calibrate(
+    model: "SGDD",
+    folder: Path,
+    data: Path | None,
+    count: int,
+    resolved: "Resolved",
+    sampling: "SamplingConfig",
+    *,
+    as_json: bool,
+) -> None:
+    """Fit the confidence in sentences and record it (--calibrate-score) in a checkpoint that may be changed."""
+    from sgdd_cli.eval_inputs import load_calibration_set  # noqa: PLC0415 - as above
+    from sgdd_cli.eval_tables import draw_calibration  # noqa: PLC0415
+    from sgdd_cli.models import checkpoint_name, may_change  # noqa: PLC0415
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
+    from sgdd_engine.checkpoint import record_confidence  # noqa: PLC0415
+    from sgdd_engine.evaluation.confidence import calibrate_score, calibration_dict  # noqa: PLC0415
+
+    _check_recordable(folder, "--calibrate-score")
+    with ProgressDisplay() as display:
+        judged = calibrate_score(
+            model,
+            load_calibration_set(data, count, model, folder, resolved.settings, display),
+            sampling=sampling,
+            config=_with_generation(resolved),
+            on_event=display,
+        )
+    found = calibration_dict(judged)
+    if as_json:
+        emit_json({"checkpoint": checkpoint_name(folder), **found}, indent=2)
+    else:
+        draw_calibration(judged, checkpoint_name(folder))
+    if not may_change(folder):
+        name = checkpoint_name(folder)
+        say(f"`{name}` is not changed; record it in a copy: {command_line('export', name, 'my-copy')}")
+        return
+    record_confidence(folder, found["confidence"])
+    say(f"Recorded in {folder}: sgdd sample --json and sgdd read --json have it as `confidence`.")
 
 
 def _varied(vary: list[str], files: list[Path], assignments: list[str]) -> dict[str, list[Any]]:
@@ -244,14 +340,13 @@ def _warn_of_unused(resolved: "Resolved") -> None:
 
 def _record(search: "GuidanceSearch", folder: Path) -> None:
     """Write the weight that was found into the checkpoint, for `sgdd sample`; `mini` is never changed."""
-    from sgdd_engine.checkpoint import HubName, record_sampling  # noqa: PLC0415 - as above
-    from sgdd_engine.mini import is_mini  # noqa: PLC0415
+    from sgdd_cli.models import checkpoint_name, may_change  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import record_sampling  # noqa: PLC0415
 
-    on_hub = HubName.of_folder(folder)
-    if is_mini(folder) or on_hub is not None:
+    if not may_change(folder):
         say(
-            f"The best guidance weight is {search.best:g}. `{on_hub.name if on_hub else MINI}` is not changed; use the "
-            f"weight with --cfg {search.best:g}"
+            f"The best guidance weight is {search.best:g}. `{checkpoint_name(folder)}` is not changed; use the weight "
+            f"with --cfg {search.best:g}"
         )
         return
     record_sampling(folder, {"cfg": search.best})

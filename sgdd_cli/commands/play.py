@@ -118,25 +118,19 @@ class Prompt:
 
     def _write(self, text: str) -> None:
         vector = self._writing.model.encode(text)
-        self._show(
-            lambda *, explain=False: self._writing.model.generate(vector, explain=explain, **self._options())
-        )
+        self._show(lambda **asked: self._writing.model.generate(vector, **asked, **self._options()))
 
     def _blend(self, rest: str) -> None:
         terms = [parse_term(part) for part in _parts(rest, ':blend "A text.:0.7" "B text.:0.3"')]
         vectors = self._writing.model.encode([term.text for term in terms])
         weights = [term.weight for term in terms]
-        self._show(
-            lambda *, explain=False: self._writing.model.blend(
-                vectors, weights, explain=explain, **self._options()
-            )
-        )
+        self._show(lambda **asked: self._writing.model.blend(vectors, weights, **asked, **self._options()))
 
     def _show(self, write: "Callable[..., Sequence[Generation]]") -> None:
         """Write and show; `:why` writes the same again."""
         for item in write():
             emit(item.text)
-        self._again = lambda: write(explain=True)
+        self._again = lambda: write(explain=True, confidence=True)
 
     def _fill(self, rest: str) -> None:
         usage = ':fill "The [MASK] opened." "what the whole text shall say"'
@@ -167,7 +161,7 @@ class Prompt:
         if self._again is None:
             raise DataError("There is no text yet that could be explained.", "Write one first.")
         for item in self._again():
-            show_certainty(item.details)
+            show_certainty(item)
 
     def _set(self, name: str, value: str) -> None:
         from sgdd_cli.settings import OPTIONS, load_settings  # noqa: PLC0415 - `sgdd --help` need not load it

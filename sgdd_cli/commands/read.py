@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sgdd_cli.certainty import say_of_confidence
 from sgdd_cli.console import CliExit, emit, emit_json, emit_table, new_table, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
@@ -86,7 +87,8 @@ def read(
 
     The vectors must be those of the model's encoder, or mapped to it (--map); the first rows are checked. Rows without
     a usable vector are left out and named. With --json: id, text, cosine of the text's own vector with the given one,
-    and the stored text with its scores.
+    confidence (how likely the token F1 with the text behind the vector is above 0.8), and the stored text with its
+    scores.
 
     With --mean-by, a table with one row for each group: its rows, what their mean says, the words that the mean asks
     for, and the row nearest to it.
@@ -131,7 +133,9 @@ def read(
         if checked.faulty:
             raise CliExit(1)
         return
-    texts = write_texts(writing.model, chosen, score=as_json, **writing.options(display))
+    if as_json:
+        say_of_confidence(writing)
+    texts = write_texts(writing.model, chosen, score=as_json, confidence=as_json, **writing.options(display))
     counts = [count for count in (opened.rows, limit, sample) if count is not None]
     empty = True
     with closing(texts):
@@ -248,6 +252,7 @@ def _emit_json(model: "SGDD", rows: list["ReadText"]) -> None:
                 "id": row.id,
                 "text": row.written.text,
                 "cosine": row.written.cosine,
+                "confidence": row.written.confidence,
                 "stored": stored,
                 "seed": row.written.seed,
                 "encoder_calls": row.written.encoder_calls,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.certainty import Trace, show_certainty
+from sgdd_cli.certainty import Trace, say_of_confidence, show_certainty
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
@@ -41,7 +41,8 @@ def sample(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Under each text its pieces and how probable each was when it was written."
+            "--explain",
+            help="Under each text its pieces and how probable each was when it was written, and its confidence.",
         ),
     ] = False,
     trace: Annotated[
@@ -53,7 +54,9 @@ def sample(
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
-    One line per sample, in the order of the texts. A text that begins with `-` is written after `--`.
+    One line per sample, in the order of the texts. A text that begins with `-` is written after `--`. With --json also
+    the cosine of the vectors of source and text, and the confidence: how likely the token F1 of the two is above 0.8,
+    told without a look at the source.
 
     Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
@@ -71,6 +74,8 @@ def sample(
     writing = load()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")
+    if as_json or explain:
+        say_of_confidence(writing, encoded=as_json)
     traced = None if trace is None else Trace(trace)
     written = calls = read = too_long = longest = 0
     try:
@@ -85,7 +90,13 @@ def sample(
                     options = writing.options(display)
                     if traced is not None:
                         options["on_event"] = traced.listener(read, options["on_event"])
-                    generations = model.generate(vectors, score=as_json, explain=explain, **options)
+                    generations = model.generate(
+                        vectors,
+                        score=as_json,
+                        explain=explain,
+                        confidence=as_json or explain,
+                        **options,
+                    )
                 for item in generations:
                     _show(item, batch[item.row], writing.sampling, as_json)
                 read += len(batch)
@@ -129,12 +140,13 @@ def _show(item: "Generation", source: str, sampling: SamplingConfig, as_json: bo
     if not as_json:
         emit(item.text)
         if item.details:
-            show_certainty(item.details)
+            show_certainty(item)
         return
     described: dict[str, object] = {
         "source": source,
         "text": item.text,
         "cosine": item.cosine,
+        "confidence": item.confidence,
         "steps": sampling.steps,
         "cfg": sampling.cfg,
         "seed": item.seed,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sgdd_engine.checkpoint.find import resolve_checkpoint as resolve_checkpoint
     from sgdd_engine.checkpoint.folder import checkpoint_damage as checkpoint_damage
     from sgdd_engine.checkpoint.folder import read_info as read_info
+    from sgdd_engine.checkpoint.folder import record_confidence as record_confidence
     from sgdd_engine.checkpoint.folder import record_evaluation as record_evaluation
     from sgdd_engine.checkpoint.folder import record_sampling as record_sampling
     from sgdd_engine.checkpoint.folder import weights_sha256 as weights_sha256
@@ -65,6 +66,7 @@ _MODULES = {
     "resolve_checkpoint": "find",
     "checkpoint_damage": "folder",
     "read_info": "folder",
+    "record_confidence": "folder",
     "record_evaluation": "folder",
     "record_sampling": "folder",
     "weights_sha256": "folder",
@@ -100,6 +102,7 @@ __all__ = [
     "pull",
     "push",
     "read_info",
+    "record_confidence",
     "record_evaluation",
     "record_sampling",
     "require_pinned",

@@ -84,6 +84,21 @@ def record_sampling(folder: Path, sampling: Mapping[str, float]) -> None:
     _rewrite_info(folder, recorded)
 
 
+def record_confidence(folder: Path, confidence: Mapping[str, Any]) -> None:
+    """Write into a checkpoint what `generation.confidence.record_of` gives; its fits replace older ones by name.
+
+    Raises:
+        CheckpointError, OSError: as for `record_evaluation`.
+    """
+
+    def recorded(info: CheckpointInfo) -> CheckpointInfo:
+        old = info.confidence if info.confidence.get("version") == confidence["version"] else {}
+        fits = {**old.get("fits", {}), **confidence["fits"]}
+        return replace(info, confidence={**confidence, "fits": fits})
+
+    _rewrite_info(folder, recorded)
+
+
 def record_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
     """Write the scores of an evaluation into a checkpoint, the newest first; see `CheckpointInfo.evaluations`.
 

@@ -32,6 +32,8 @@ class CheckpointInfo:
         step: Optimiser steps taken.
         facts: Figures and origins: validation scores, corpus, training time, settings.
         sampling: Fields of `SamplingConfig` that were found to suit it, such as `{"cfg": 2.0}`; the rest has defaults.
+        confidence: How likely a written sentence is close to its source, as `generation.confidence` records it; empty
+            where that was not fitted.
     """
 
     model: ModelConfig
@@ -41,6 +43,7 @@ class CheckpointInfo:
     step: int
     facts: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, float] = field(default_factory=dict)
+    confidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if unknown := self.sampling.keys() - {item.name for item in dataclasses.fields(SamplingConfig)}:
@@ -136,6 +139,7 @@ class CheckpointInfo:
             facts=facts,
             # Checkpoints from before guidance was searched for record none.
             sampling=plain.get("sampling", {}),
+            confidence=plain.get("confidence", {}),
         )
 
 

@@ -130,8 +130,7 @@ def align(
     require(pairs >= least, f"pairs is {pairs}; a map is fitted on at least {least}.")
     require(texts >= 1, f"texts is {texts}; it must be at least 1.")
     require(0 <= seed < 1 << 63, f"The seed is {seed}; it must lie between 0 and 2^63 - 1.")
-    for note in source.notes:
-        on_event(Notice(note, warning=True))
+    source.report(on_event)
     left_out: Counter[str] = Counter()
     chosen = _choose(source, pairs, seed, left_out, on_event)
     found = _encode(model, chosen, seed, left_out, on_event)

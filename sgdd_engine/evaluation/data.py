@@ -110,6 +110,7 @@ def from_text_file(
     limit: int = 1000,
     seed: int = 0,
     *,
+    skip: int = 0,
     config: DataConfig | None = None,
     on_event: Listener = ignore,
 ) -> EvaluationSet:
@@ -123,6 +124,7 @@ def from_text_file(
         model: Its tokenizer cuts the sentences and its encoder makes the vectors.
         limit: Sentences chosen.
         seed: Seed of the choice.
+        skip: Passed over first: `skip=n` chooses none of those that `limit=n` chooses.
         config: Column and filters; the limit on tokens is always the model's own.
         on_event: Told how many sentences were left out and why, and how the encoding goes on.
 
@@ -135,7 +137,7 @@ def from_text_file(
     source = open_source(str(path), config)
     for text in source.notices():
         on_event(Notice(text))
-    chosen = _choose(_usable(source.lines(), model, config, counts), limit, seed)
+    chosen = _choose(_usable(source.lines(), model, config, counts), skip + limit, seed)
     read = counts.pop("read", 0)
     left_out = {reason: count for reason, count in counts.items() if count}
     if not chosen:
@@ -144,6 +146,12 @@ def from_text_file(
             f"`{path}` holds no sentence that this model can be evaluated on: {what}.",
             f"Give one sentence per line, of {config.min_words} to {config.max_words} words.",
         )
+    if len(chosen) <= skip:
+        raise DataError(
+            f"`{path}` holds {len(chosen):,} sentences that can be used, and {skip:,} are passed over.",
+            "Give more text, or score fewer with --limit.",
+        )
+    chosen = chosen[skip:]
     if left_out:
         on_event(Notice(f"Left out of `{path}`: {describe_rejections(left_out, config)}."))
     sentences = [sentence for sentence, _ in chosen]

@@ -135,8 +135,11 @@ def write(
     config: EvalConfig,
     sampling: SamplingConfig,
     on_event: Listener = ignore,
+    *,
+    explain: bool = False,
+    score: bool = False,
 ) -> list[Generation]:
-    """One text per vector of a set, in order."""
+    """One text per vector of a set, in order; `explain` and `score` are those of `SGDD.generate`."""
     written: dict[int, Generation] = {}
     # Sentences of like length are decoded together, so each chunk makes few and large batches.
     order = np.argsort([len(tokens) for tokens in data.token_ids], kind="stable")
@@ -150,6 +153,8 @@ def write(
             refine=config.refine,
             shortlist=config.shortlist,
             seed=config.seed,
+            explain=explain,
+            score=score,
         )
         written.update(zip(rows.tolist(), texts, strict=True))
         on_event(StageProgress(stage, len(written)))

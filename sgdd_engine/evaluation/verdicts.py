@@ -167,17 +167,10 @@ def repetition_verdict(true: Intervals, of_sources: float) -> Verdict:
     )
 
 
-def share(value: float) -> str:
-    """A share without its leading zero: .46, -.02, 1.00."""
-    # Adding 0 turns a rounded -0.0 into 0.0.
-    text = f"{round(value, 2) + 0.0:.2f}"
-    return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
-
-
 def _value(name: str, value: float) -> str:
-    """A metric in a sentence: .46 where it is at most 1, 46.1 otherwise."""
-    bounds = METRICS[name].bounds
-    return share(value) if bounds is not None and bounds[1] == 1 else f"{value:.1f}"
+    """A metric with as many digits as in the tables: 0.596, 46.1; never a negative zero."""
+    decimals = METRICS[name].decimals
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def _range(name: str, difference: Interval) -> str:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.fill import FilledText as FilledText
     from sgdd_engine.generation.fill import check_blanks as check_blanks
     from sgdd_engine.generation.pipeline import SGDD as SGDD
-    from sgdd_engine.generation.pipeline import Generation as Generation
-    from sgdd_engine.generation.pipeline import WrittenToken as WrittenToken
     from sgdd_engine.generation.reading import ReadText as ReadText
     from sgdd_engine.generation.reading import write_texts as write_texts
     from sgdd_engine.generation.refinement import PROPOSERS as PROPOSERS
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.semantics import default_strength as default_strength
     from sgdd_engine.generation.semantics import interpolation_shares as interpolation_shares
     from sgdd_engine.generation.vector_check import CheckedVectors as CheckedVectors
+    from sgdd_engine.generation.written import Generation as Generation
+    from sgdd_engine.generation.written import WrittenToken as WrittenToken
 
 _MODULES = {
     "CheckedVectors": "vector_check",
@@ -44,8 +44,8 @@ _MODULES = {
     "DecodeRequest": "decode",
     "Decoder": "decode",
     "FilledText": "fill",
-    "Generation": "pipeline",
-    "WrittenToken": "pipeline",
+    "Generation": "written",
+    "WrittenToken": "written",
     "check_blanks": "fill",
     "blend_vectors": "semantics",
     "complete_sampling": "arguments",

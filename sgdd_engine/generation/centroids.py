@@ -11,8 +11,9 @@ from sgdd_engine.vectors.arithmetic import GroupMeans
 from sgdd_engine.vectors.source import VectorBatch, Vectors
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation.pipeline import SGDD, Generation
+    from sgdd_engine.generation.pipeline import SGDD
     from sgdd_engine.generation.vector_words import Word
+    from sgdd_engine.generation.written import Generation
 
 # Means that are written together.
 GROUPS_AT_ONCE = 32

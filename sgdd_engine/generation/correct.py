@@ -39,9 +39,9 @@ class CorrectionProposer:
         for draws, decoder in ((False, greedy), (True, drawing)):
             indices = [i for i, again in enumerate(repeated) if again == draws]
             canvases = [self._canvas(candidates[i], generators[i], draws) for i in indices]
-            for i, tokens in zip(
-                indices, self._context.fill(decoder, self._context.z, canvases), strict=True
-            ):
+            of = [candidates[i] for i in indices]
+            written = self._context.fill(decoder, self._context.z, canvases, of)
+            for i, tokens in zip(indices, written, strict=True):
                 proposals[i] = tokens
         self._last_drafts.update(((c.row, c.seed), c.tokens) for c in candidates)
         return proposals

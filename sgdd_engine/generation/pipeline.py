@@ -1,7 +1,7 @@
 """`SGDD`: a trained model and some text or vectors in, text out; the one door for Python and the command line."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,10 +24,9 @@ from sgdd_engine.checkpoint import (
     with_metadata,
 )
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
-from sgdd_engine.events import CanvasChanged, Listener, ignore
+from sgdd_engine.events import Listener, ignore
 from sgdd_engine.generation import correct, remask  # noqa: F401 - they register their kinds of proposals
 from sgdd_engine.generation.arguments import (
     LengthsLike,
@@ -46,12 +45,18 @@ from sgdd_engine.generation.arguments import (
     validate_vectors,
     validate_weights,
 )
-from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
+from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
+from sgdd_engine.generation.decode import Decoder
 from sgdd_engine.generation.fill import FilledText, FillRequest, closest, fill_blanks, parse_blanks
+from sgdd_engine.generation.first_drafts import (
+    DISTINCT_LENGTHS,
+    canvas_listener,
+    draft_requests,
+    likely_lengths,
+    write_drafts,
+)
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
-    Candidate,
     EncoderScorer,
     ProposalContext,
     best_of_n,
@@ -70,56 +75,11 @@ from sgdd_engine.generation.semantics import (
 )
 from sgdd_engine.generation.shortlist import NotEncoded, build_proposer, select_shortlist
 from sgdd_engine.generation.vector_words import Word, WordFinder
+from sgdd_engine.generation.written import Generation, Traces, generation_of, with_details
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
-
-# Candidates have the likeliest lengths, one each; beyond so many, lengths repeat with tokens that are drawn. The first
-# guess of the length head is right for about a quarter of sentences; eight were tried first, and no other number.
-DISTINCT_LENGTHS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenToken:
-    """How sure the decoder was of one token of a sentence.
-
-    Attributes:
-        piece: The token as the vocabulary spells it.
-        probability: Of the token, under the guided distribution of the step that wrote it; where that is not known,
-            as after refining, with every third token masked and the others given.
-        entropy: Of that distribution, in nats; None where the step is not known.
-        step: The step that wrote it, from 1; None where it is not known, 0 where the token was given.
-    """
-
-    piece: str
-    probability: float
-    entropy: float | None
-    step: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One written sentence.
-
-    Attributes:
-        text: The sentence.
-        tokens: Its token ids.
-        row: Index of the vector it was written from.
-        seed: The seed that wrote it.
-        cosine: Cosine of its re-encoded vector with the given one; None where it was not re-encoded.
-        encoder_calls: Texts that were encoded to write it: each distinct candidate, each proposal of refining, and its
-            own text where it was scored. Encoding the source is not counted.
-        details: How sure each token was, where that was asked for.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    row: int
-    seed: int
-    cosine: float | None = None
-    encoder_calls: int = 0
-    details: tuple[WrittenToken, ...] = ()
 
 
 class SGDD:
@@ -293,6 +253,7 @@ class SGDD:
         score: bool = False,
         unconditional: bool = False,
         explain: bool = False,
+        confidence: bool = False,
         latents: Tensor | None = None,
         on_event: Listener = ignore,
     ) -> list[Generation]:
@@ -321,6 +282,8 @@ class SGDD:
             score: Re-encode what was written and report the cosine.
             unconditional: Ignore the vectors and write under the null condition (a control).
             explain: Say how sure each token was (`Generation.details`).
+            confidence: Say how likely each sentence is close to the source of its vector (`Generation.confidence`),
+                where the checkpoint records it; not for the null condition and `latents`, which have no source.
             latents: [N, latent_dim] to write from in the place of those of the vectors; cosines stay those with the
                 vectors, and refining goes towards them.
             on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
@@ -355,9 +318,14 @@ class SGDD:
             z = validate_latents(latents, self.model.null_latent(len(e)), unconditional)
         else:
             z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
-        requests = self._requests(z, allowed, candidates * shortlist, num_samples, seed)
-        traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None = {} if explain else None
-        ids = self._write(decoder, z, requests, on_event, traces)
+        requests = draft_requests(self.model, z, allowed, candidates * shortlist, num_samples, seed)
+        feedback = candidates > 1 or refine > 0 or shortlist > 1
+        fit = self._confidence_fit(feedback=feedback, encoded=score or candidates > 1 or refine > 0)
+        if not confidence or unconditional or latents is not None:
+            fit = None
+        traces: Traces | None = {} if explain or fit is not None else None
+        on_step = canvas_listener(self.tokenizer, on_event)
+        ids = write_drafts(decoder, z, requests, on_step, traces)
         not_encoded: NotEncoded = {}
         if shortlist > 1:
             kept, not_encoded = select_shortlist(self.model, e, requests, ids, candidates)
@@ -368,21 +336,21 @@ class SGDD:
                 Generation(text, tuple(tokens), request.row, request.seed)
                 for text, tokens, request in zip(texts, ids, requests, strict=True)
             ]
-            return self._explained(decoder, z, written, traces)
-        scorer = EncoderScorer(self.encoder, self.tokenizer, e)
-        best = best_of_n(
-            scorer, [request.row for request in requests], [request.seed for request in requests], ids
-        )
-        if refine:
-            context = ProposalContext(
-                decoder,
-                e,
-                lengths=allowed,
-                on_step=lambda steps: self._on_step(on_event, steps, ()),
+        else:
+            scorer = EncoderScorer(self.encoder, self.tokenizer, e)
+            best = best_of_n(
+                scorer, [request.row for request in requests], [request.seed for request in requests], ids
             )
-            propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
-            best = refine_candidates(best, refine, propose, scorer, on_event)
-        return self._explained(decoder, z, [_generation(candidate) for candidate in best], traces)
+            if refine:
+                context = ProposalContext(decoder, e, lengths=allowed, on_step=on_step)
+                propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
+                best = refine_candidates(best, refine, propose, scorer, on_event)
+            written = [generation_of(candidate) for candidate in best]
+        if traces is not None:
+            written = with_details(decoder, self.tokenizer, z, written, traces)
+        if fit is not None:
+            written = with_confidence(fit, self.model, z, written)
+        return written if explain else [replace(item, details=()) for item in written]
 
     @torch.inference_mode()
     def fill(
@@ -443,7 +411,7 @@ class SGDD:
             for row, template in enumerate(templates)
             for k in range(num_samples)
         ]
-        on_step = self._on_step(on_event, sampling.steps, ())
+        on_step = canvas_listener(self.tokenizer, on_event)(sampling.steps, ())
         ranked = fill_blanks(decoder, self.tokenizer, z, requests, candidates, on_step)
         if e is None or (candidates == 1 and not score):
             return [texts[0] for texts in ranked]
@@ -573,115 +541,15 @@ class SGDD:
             raise GenerationError(f"One text or vector is wanted, and {len(e)} were given.")
         return e[0]
 
+    def _confidence_fit(self, *, feedback: bool, encoded: bool) -> ConfidenceFit | None:
+        """The recorded fit for sentences that are written in this way."""
+        way = way_of(feedback=feedback, encoded=encoded)
+        return None if way is None else recorded_fits(self.info).get(way)
+
     def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""
         return candidates * validate_shortlist(shortlist, self.info, candidates > 1) > DISTINCT_LENGTHS
 
     def likely_lengths(self, z: Tensor, count: int) -> Tensor:
         """The `count` likeliest lengths in tokens of latents [N, latent_dim], likeliest first: [N, count]."""
-        count = min(count, self.info.model.max_tokens)
-        return self.model.length_logits(z).topk(count, dim=-1).indices.cpu() + 1
-
-    def _requests(
-        self, z: Tensor, allowed: Sequence[LengthRange] | None, count: int, num_samples: int, seed: int
-    ) -> list[DecodeRequest]:
-        """`count` sentences of each latent and seed, of the likeliest lengths among those allowed."""
-        count_of_lengths = min(count, DISTINCT_LENGTHS)
-        if allowed is None:
-            per_row = self.likely_lengths(z, count_of_lengths).tolist()
-        else:
-            likely = self.likely_lengths(z, self.info.model.max_tokens).tolist()
-            per_row = [
-                [length for length in row if length in lengths][:count_of_lengths]
-                for row, lengths in zip(likely, allowed, strict=True)
-            ]
-        return [
-            DecodeRequest(row, row_lengths[number % len(row_lengths)], seed + k, number // len(row_lengths))
-            for row, row_lengths in enumerate(per_row)
-            for k in range(num_samples)
-            for number in range(count)
-        ]
-
-    def _write(
-        self,
-        decoder: Decoder,
-        z: Tensor,
-        requests: Sequence[DecodeRequest],
-        on_event: Listener,
-        traces: dict[tuple[int, int, tuple[int, ...]], TokenTrace] | None,
-    ) -> list[list[int]]:
-        """Token ids of each request; where a length repeats, tokens are drawn. Traces by row, seed and tokens."""
-        ids: dict[int, list[int]] = {}
-        for repeats, of_length in ((False, decoder), (True, decoder.resampling())):
-            indices = [i for i, request in enumerate(requests) if (request.stream > 0) == repeats]
-            asked, found = [requests[i] for i in indices], dict[int, TokenTrace]()
-            on_step = self._on_step(on_event, of_length.sampling.steps, [request.row for request in asked])
-            written = of_length.decode(z, asked, on_step, None if traces is None else found.__setitem__)
-            ids.update(zip(indices, written, strict=True))
-            if traces is not None:
-                for number, trace in found.items():
-                    traces.setdefault((asked[number].row, asked[number].seed, tuple(written[number])), trace)
-        return [ids[i] for i in range(len(requests))]
-
-    def _explained(
-        self,
-        decoder: Decoder,
-        z: Tensor,
-        generations: list[Generation],
-        traces: Mapping[tuple[int, int, tuple[int, ...]], TokenTrace] | None,
-    ) -> list[Generation]:
-        """The generations with their `details`, if traces were kept."""
-        if traces is None:
-            return generations
-        found = [traces.get((item.row, item.seed, item.tokens)) for item in generations]
-        changed = [item for item, trace in zip(generations, found, strict=True) if trace is None]
-        log_probs = iter(
-            decoder.token_log_probs(z, [item.row for item in changed], [item.tokens for item in changed])
-        )
-        explained = []
-        for item, trace in zip(generations, found, strict=True):
-            pieces = map(self.tokenizer.piece, item.tokens)
-            if trace is None:
-                details = tuple(
-                    WrittenToken(piece, p, None, None)
-                    for piece, p in zip(pieces, next(log_probs).exp().tolist(), strict=True)
-                )
-            else:
-                certainty = zip(
-                    pieces,
-                    trace.log_prob.exp().tolist(),
-                    trace.entropy.tolist(),
-                    trace.step.tolist(),
-                    strict=True,
-                )
-                details = tuple(WrittenToken(*each) for each in certainty)
-            explained.append(replace(item, details=details))
-        return explained
-
-    def _on_step(self, on_event: Listener, num_steps: int, rows: Sequence[int]) -> OnStep | None:
-        """What reports the canvases of each denoising step to the listener; None where nobody listens.
-
-        Args:
-            on_event: The listener.
-            num_steps: Steps in all.
-            rows: The vector's index of each canvas, where it is known.
-        """
-        if on_event is ignore:
-            return None
-
-        def report(step: int, indices: Sequence[int], canvases: Sequence[list[int]]) -> None:
-            texts = tuple(self.tokenizer.show_canvas(tokens) for tokens in canvases)
-            on_event(CanvasChanged(step, num_steps, texts, tuple(rows[i] for i in indices) if rows else ()))
-
-        return report
-
-
-def _generation(candidate: Candidate) -> Generation:
-    return Generation(
-        candidate.text,
-        candidate.tokens,
-        candidate.row,
-        candidate.seed,
-        candidate.cosine,
-        len(candidate.tried),
-    )
+        return likely_lengths(self.model, z, count)

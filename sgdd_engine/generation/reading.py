@@ -4,7 +4,8 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sgdd_engine.generation.pipeline import SGDD, Generation
+from sgdd_engine.generation.pipeline import SGDD
+from sgdd_engine.generation.written import Generation
 from sgdd_engine.vectors.selection import rebatched
 from sgdd_engine.vectors.source import VectorBatch
 

@@ -98,13 +98,14 @@ class ProposalContext:
         decoder: The model with the sampling that was asked for.
         e: The target vectors [N, D].
         lengths: The lengths that a sentence of each vector may have; by default all.
-        on_step: Gives, for a number of denoising steps, what is called after each of them.
+        on_step: Gives, for a number of denoising steps and the vectors' indices of the canvases, where these are known,
+            what is called after each step.
     """
 
     decoder: Decoder
     e: Tensor
     lengths: Sequence[LengthRange] | None = None
-    on_step: Callable[[int], OnStep | None] | None = None
+    on_step: Callable[[int, Sequence[int]], OnStep | None] | None = None
 
     @cached_property
     def z(self) -> Tensor:
@@ -115,9 +116,27 @@ class ProposalContext:
     def _length_logits(self) -> Tensor:
         return self.decoder.model.length_logits(self.z).cpu()
 
-    def fill(self, decoder: Decoder, z: Tensor, canvases: Sequence[Canvas]) -> list[tuple[int, ...]]:
-        """Complete canvases of rows of `z` [N, latent_dim]; token ids in their order."""
-        on_step = None if self.on_step is None else self.on_step(decoder.sampling.steps)
+    def fill(
+        self,
+        decoder: Decoder,
+        z: Tensor,
+        canvases: Sequence[Canvas],
+        candidates: Sequence[Candidate] = (),
+    ) -> list[tuple[int, ...]]:
+        """Complete canvases.
+
+        Args:
+            decoder: The model and its way of sampling.
+            z: Latents [N, latent_dim], of which each canvas names its row.
+            canvases: What to complete.
+            candidates: The one that each canvas is to replace, so that who watches can tell whose it is.
+
+        Returns:
+            Token ids, in the order of the canvases.
+        """
+        on_step = None
+        if self.on_step is not None:
+            on_step = self.on_step(decoder.sampling.steps, [candidate.row for candidate in candidates])
         return [tuple(tokens) for tokens in decoder.fill(z, canvases, on_step)]
 
     def length_change(self, candidate: Candidate, generator: torch.Generator) -> int:

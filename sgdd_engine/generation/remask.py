@@ -55,7 +55,7 @@ class RemaskProposer:
             )
         ]
         z = self._decoder.latents(self._targets(candidates, overshoot))
-        return self._context.fill(self._decoder, z, canvases)
+        return self._context.fill(self._decoder, z, canvases, candidates)
 
     def _targets(self, candidates: Sequence[Candidate], overshoot: Sequence[float]) -> Tensor:
         """`e + γ (e − v)` for each candidate [M, D], rescaled to the length of `e`."""

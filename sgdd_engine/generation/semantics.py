@@ -14,7 +14,8 @@ from sgdd_engine.models.bottleneck import VIB
 from sgdd_engine.vectors.arithmetic import spherical_interpolation, weighted_sum
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation.pipeline import SGDD, Generation
+    from sgdd_engine.generation.pipeline import SGDD
+    from sgdd_engine.generation.written import Generation
     from sgdd_engine.models.model import SemanticDecoder
 
 DEFAULT_POINTS = 7

@@ -90,8 +90,7 @@ class CheckedVectors:
         Raises:
             VectorSourceError: the width is another, or the vectors are clearly not those of the model's encoder.
         """
-        for note in self._source.notes:
-            self._on_event(Notice(note, warning=True))
+        self._source.report(self._on_event)
         batches = map(self._usable, self._source.batches)
         try:
             head: list[VectorBatch] = []

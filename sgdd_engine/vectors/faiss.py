@@ -70,40 +70,40 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     outer = index
     if isinstance(index, faiss.IndexIDMap):
         ids, index = faiss.vector_to_array(index.id_map), faiss.downcast_index(index.index)
-    notes = _notes(faiss, index, name)
+    warnings = _warnings(faiss, index, name)
     keys = _keys_of_ivf(faiss, index)
     if keys is not None and len(np.unique(keys)) < len(keys):
-        notes.append("Several vectors have the same id; one of them is read in the place of each.")
+        warnings.append("Several vectors have the same id; one of them is read in the place of each.")
     batches = _batches((outer, index), keys, ids, name, options.batch_rows)
-    return OpenSource(name, int(index.ntotal), tuple(notes), batches)
+    return OpenSource(name, int(index.ntotal), (), batches, warnings=tuple(warnings))
 
 
-def _notes(faiss: Any, index: Any, name: str) -> list[str]:  # noqa: ANN401 - classes of a package that may be missing
+def _warnings(faiss: Any, index: Any, name: str) -> list[str]:  # noqa: ANN401 - classes of a package that may be missing
     """What a reader of the index should know.
 
     Raises:
         VectorSourceError: it is of a type that does not give vectors back.
     """
-    notes = []
+    warnings = []
     core = index
     while isinstance(core, faiss.IndexPreTransform):
         steps = [
             type(faiss.downcast_VectorTransform(core.chain.at(i))).__name__ for i in range(core.chain.size())
         ]
-        notes.append(
+        warnings.append(
             f"Vectors went through {', '.join(steps)} before the index stored them; what is read is transformed back "
             "and an approximation."
         )
         core = faiss.downcast_index(core.index)
     kind = type(core).__name__
     if kind in _LOSSY:
-        notes.append(f"A lossy index ({kind}): its vectors are approximations of those that were added.")
+        warnings.append(f"A lossy index ({kind}): its vectors are approximations of those that were added.")
     elif kind not in _EXACT:
         raise VectorSourceError(
             f"{name} is of the type {kind}, from which vectors are not read back.",
             f"Types that are: {', '.join((*_EXACT, *_LOSSY))}, each also inside IndexIDMap or IndexPreTransform.",
         )
-    return notes
+    return warnings
 
 
 def _keys_of_ivf(faiss: Any, index: Any) -> npt.NDArray[np.int64] | None:  # noqa: ANN401 - as above

@@ -19,7 +19,7 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
         options: Columns, rows, size of batches.
 
     Returns:
-        The source; its notes include a sentence for each kind that is broken.
+        The source; its warnings include a sentence for each kind that is broken.
 
     Raises:
         VectorSourceError: no kind knows it, or it cannot be opened.
@@ -47,7 +47,7 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
             broken.append(f"The vector source `{kind.name}` is broken: {type(error).__name__}: {error}")
             continue
         opened = _opened(found, str(source), options)
-        return replace(opened, notes=(*broken, *opened.notes))
+        return replace(opened, warnings=(*broken, *opened.warnings))
     raise _unknown(str(source), prefix if colon else "", kinds, broken)
 
 
@@ -66,7 +66,7 @@ def read_vectors(source: str, **options: Any) -> Iterator[VectorBatch]:  # noqa:
         ...     model.generate(batch.vectors)  # [n, D] float32; batch.ids, batch.texts
 
     Args:
-        source: As for `open_vectors`, which tells the name, the number of rows and notes as well.
+        source: As for `open_vectors`, which tells the name, the number of rows, notes and warnings as well.
         **options: The fields of `ReadOptions`: `column`, `text_column`, `id_column`, `where`, `batch_rows`, ….
 
     Raises:

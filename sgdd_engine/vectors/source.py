@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdd_engine.errors import SgddError, VectorSourceError
+from sgdd_engine.events import Listener, Notice
 
 Vectors = npt.NDArray[np.float32]
 
@@ -66,10 +67,11 @@ class OpenSource:
     Attributes:
         name: What is read, for messages: "Parquet file `x.parquet`, column `emb`".
         rows: How many rows there are, where the source tells it without being read.
-        notes: What a reader should know, a sentence each: "A lossy index: its vectors are approximations."
+        notes: What a reader should know, a sentence each, and what changes nothing of what is read.
         batches: The rows in the source's order, in constant memory. A fault raises `VectorSourceError` after the
             rows before it were given. Closing the iterator closes the source.
         repeatable: Whether it can be opened again and gives the same rows; a pipe cannot.
+        warnings: What may change what is read, a sentence each: "A lossy index: its vectors are approximations."
     """
 
     name: str
@@ -77,6 +79,14 @@ class OpenSource:
     notes: tuple[str, ...]
     batches: Iterator[VectorBatch]
     repeatable: bool = True
+    warnings: tuple[str, ...] = ()
+
+    def report(self, on_event: Listener) -> None:
+        """Tell a listener the warnings and notes."""
+        for message in self.warnings:
+            on_event(Notice(message, warning=True))
+        for message in self.notes:
+            on_event(Notice(message))
 
 
 @runtime_checkable
