@@ -176,6 +176,13 @@ def test_what_is_kept_does_not_grow_with_the_batch(monkeypatch):
     assert kept == [1, 8, 8, 8]
 
 
+@pytest.mark.parametrize("rows", [1, 300, 1370, 100_000])
+def test_blocks_of_a_cpu_begin_at_whole_cache_lines(rows):
+    width = cross_entropy._columns(rows, 12_000, torch.device("cpu"))
+    assert width == 12_000 or width * 4 % 64 == 0
+    assert width >= cross_entropy.MIN_COLUMNS
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_grad_nothing_is_computed_for_it(mode):
     head, hidden, targets, weights = problem()
