@@ -15,6 +15,7 @@ from models_for_tests import (
     random_tokens,
     tiny_model,
 )
+from torch.utils.flop_counter import FlopCounterMode
 
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
@@ -115,6 +116,27 @@ def test_rows_know_nothing_of_each_other(modulation):
     for row in range(4):
         alone = logits_of(model, canvas[row : row + 1], z[row : row + 1])[0]
         torch.testing.assert_close(together[row], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+@pytest.mark.parametrize("anchors", [True, False])
+def test_the_states_of_some_positions_equal_those_among_all_and_take_less(modulation, anchors):
+    model, positions = tiny_model(modulation=modulation, anchors=anchors), torch.tensor([0, 2, 3, 11, 17])
+    canvas, t = random_tokens(3, 6).index_fill(1, torch.tensor([0, 2]), MASK), torch.tensor([0.2, 0.7, 1.0])
+
+    def computed(ask):
+        z = latents().requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            states = ask(model.condition(z))
+        gradients = torch.autograd.grad(states.square().sum(), [z, *model.denoiser.blocks.parameters()])
+        return states, gradients, counter.get_total_flops()
+
+    states, gradients, flops = computed(lambda c: model.hidden(canvas, t, c, positions=positions))
+    of_all, all_gradients, all_flops = computed(lambda c: model.hidden(canvas, t, c).flatten(0, 1)[positions])
+    torch.testing.assert_close(states, of_all)
+    torch.testing.assert_close(gradients, all_gradients, atol=1e-4, rtol=1e-4)
+    assert flops < 0.85 * all_flops
+    assert model.hidden(canvas, t, model.condition(latents()), positions=positions[:0]).shape == (0, 16)
 
 
 def test_a_shared_modulation_takes_the_place_of_one_matrix_per_block():

@@ -258,5 +258,6 @@ class _Scorer:
         self.tally.add(masked, self._guesses(torch.full_like(self.x, mask_id), t, masked))
 
     def _guesses(self, z_t: Tensor, t: Tensor, masked: Tensor) -> Guesses:
-        hidden = self.model.hidden(z_t, t, self.condition)[masked]
+        positions = masked.flatten().nonzero().squeeze(1)
+        hidden = self.model.hidden(z_t, t, self.condition, positions=positions)
         return guess(self.model.head, hidden, self.x[masked])

@@ -5,6 +5,7 @@ Sources: AdaLN-Zero, Peebles and Xie 2022 (arXiv 2212.09748 §3.2); rotary posit
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -100,15 +101,18 @@ class Attention(nn.Module):
         self.k_gain = nn.Parameter(torch.ones(self.head_dim))
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | KeysValues | None) -> Tensor:
+        out: Tensor = self.out(self.mix(x, angles, memory))
+        return out
+
+    def mix(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | KeysValues | None) -> Tensor:
+        """The values that each position reads, of all heads [B, L, width], before the last matrix."""
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
         q, k = rotate(normalize(q, self.q_gain), angles), rotate(normalize(k, self.k_gain), angles)
         if memory is not None:
             memory_k, memory_v = self.project_memory(memory) if isinstance(memory, Tensor) else memory
             k = torch.cat([k, memory_k], dim=2)
             v = torch.cat([v, memory_v], dim=2)
-        mixed = attend(q, k, v)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return out
+        return attend(q, k, v).transpose(1, 2).flatten(2)
 
     def project_memory(self, memory: Tensor) -> KeysValues:
         """Keys and values of memory [B, K, width]."""
@@ -145,7 +149,8 @@ class AdaLNZeroBlock(nn.Module):
     The modulation starts at zero, so every block starts as the identity. Where it is shared the block adds an offset
     of its own (adaLN-single, arXiv 2310.00426 §2.3); where there is none the offset is all there is.
     Shapes: x [B, L, width], condition [B, width], or [B, 6 · width] of a shared modulation, or a zero [1, 1],
-    memory [B, K, width], or its keys and values, or None → [B, L, width].
+    memory [B, K, width], or its keys and values, or None → [B, L, width]; with `positions` [M], indices into the
+    flattened [B · L], → [M, width].
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -166,13 +171,40 @@ class AdaLNZeroBlock(nn.Module):
         condition: Tensor,
         angles: tuple[Tensor, Tensor],
         memory: Tensor | KeysValues | None,
+        positions: Tensor | None = None,
     ) -> Tensor:
-        parts = self.modulation(condition).unsqueeze(-2).chunk(ADALN_CHUNKS, dim=-1)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+        width = x.shape[-1]
+        modulation = self.modulation(condition).unsqueeze(-2)
+        mixed = self.mix(x, modulation[..., : 2 * width], angles, memory)
+        rest = modulation[..., 2 * width :]
+        if positions is not None:
+            rest = at_positions(rest, positions, x.shape)
+            x, mixed = (each.flatten(0, 1).index_select(0, positions) for each in (x, mixed))
+        return self.add_branches(x, mixed, rest)
+
+    def mix(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        angles: tuple[Tensor, Tensor],
+        memory: Tensor | KeysValues | None,
+    ) -> Tensor:
+        """What attention reads [B, L, width], before its last matrix: the only part where positions meet.
+
+        `modulation` [B, 1, 2 · width] holds shift and scale.
+        """
+        shift, scale = modulation.chunk(2, dim=-1)
         if isinstance(memory, Tensor):
             memory = self.memory_norm(memory)
-        h = self.attention(modulate(self.attention_norm(x), shift_a, scale_a), angles, memory)
-        x = x + gate_a * self.dropout(h)
+        return self.attention.mix(modulate(self.attention_norm(x), shift, scale), angles, memory)
+
+    def add_branches(self, x: Tensor, mixed: Tensor, modulation: Tensor) -> Tensor:
+        """`x` [..., width] with the branches of attention, which read `mixed`, and of the feed-forward added to it.
+
+        `modulation` [..., 4 · width] holds attention's gate, and shift, scale and gate of the feed-forward.
+        """
+        gate_a, shift_m, scale_m, gate_m = modulation.chunk(4, dim=-1)
+        x = x + gate_a * self.dropout(self.attention.out(mixed))
         h = self.mlp(modulate(self.mlp_norm(x), shift_m, scale_m))
         out: Tensor = x + gate_m * self.dropout(h)
         return out
@@ -185,3 +217,9 @@ class AdaLNZeroBlock(nn.Module):
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`x · (1 + scale) + shift`."""
     return x * (1 + scale) + shift
+
+
+def at_positions(modulation: Tensor, positions: Tensor, canvas: Sequence[int]) -> Tensor:
+    """The modulation [B, 1, C], or [1, 1, C] for all rows, of positions [M] of the flattened canvas [B, L]: [M, C]."""
+    rows, length = canvas[:2]
+    return modulation.squeeze(-2).expand(rows, -1).index_select(0, positions // length)

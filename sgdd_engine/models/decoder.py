@@ -14,6 +14,7 @@ from sgdd_engine.models.blocks import (
     KeysValues,
     Offset,
     TimeEmbedding,
+    at_positions,
     modulate,
     rotary_angles,
     zero_modulation,
@@ -54,6 +55,8 @@ class Condition:
 class DenoisingTransformer(nn.Module):
     """Hidden states of the canvas: `(z_t [B, n], t [B], condition, before [B, n, width]) → [B, n, width]`.
 
+    With `positions` [M], indices into the flattened canvas, it returns those of these positions [M, width] only.
+
     The canvas is read between visible `<s>` and `</s>`. Without them, and without memory, an all-mask canvas
     is position-blind: all values are equal, so rotary attention returns the same vector everywhere, whatever
     the weights. Without modulation, a token made of condition, time and length stands before it (in-context
@@ -93,7 +96,14 @@ class DenoisingTransformer(nn.Module):
         memory_kv = tuple(block.project_memory(condition.memory) for block in blocks)
         return replace(condition, memory_kv=memory_kv, angles=angles)
 
-    def forward(self, z_t: Tensor, t: Tensor, condition: Condition, before: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Condition,
+        before: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         n = z_t.shape[1]
         x = self._embedded(z_t, [condition.draft, self._self_conditioning(z_t, before)])
         signal = condition.vector + self.time(t) + self.length.weight[n]
@@ -102,11 +112,21 @@ class DenoisingTransformer(nn.Module):
         modulation, final = self._modulations(signal)
         angles = condition.angles or self._angles(x.shape[1], x.device)
         memories = condition.memory_kv or (condition.memory,) * len(self.blocks)
-        for block, memory in zip(self.blocks, memories, strict=True):
-            x = block(x, modulation, angles, memory)
         first = self.config.anchors + self.in_context
-        shift, scale = final.unsqueeze(-2).chunk(2, dim=-1)
-        return modulate(self.final_norm(x[:, first : first + n]), shift, scale)
+        *earlier, last = zip(self.blocks, memories, strict=True)
+        for block, memory in earlier:
+            x = block(x, modulation, angles, memory)
+        block, memory = last
+        final = final.unsqueeze(-2)
+        if positions is None:
+            x = block(x, modulation, angles, memory)[:, first : first + n]
+        else:
+            # No position reads another one after the attention of the last block.
+            final = at_positions(final, positions, z_t.shape)
+            wanted = positions + positions // n * (x.shape[1] - n) + first
+            x = block(x, modulation, angles, memory, wanted)
+        shift, scale = final.chunk(2, dim=-1)
+        return modulate(self.final_norm(x), shift, scale)
 
     def _modulations(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs of the blocks' modulations, and shift and scale of the last norm."""

@@ -105,12 +105,20 @@ class SemanticDecoder(nn.Module):
         logits: Tensor = self.length_head(z)
         return logits.float()
 
-    def hidden(self, z_t: Tensor, t: Tensor, condition: Condition, before: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        condition: Condition,
+        before: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states [B, n, width] of the canvas `z_t` [B, n] at times `t` [B].
 
         `before` is what this returned one step earlier; without it, or where it is zero, there was no step before.
+        With `positions` [M], indices into the flattened canvas, only theirs are returned [M, width], which takes less.
         """
-        hidden: Tensor = self.denoiser(z_t, t, condition, before)
+        hidden: Tensor = self.denoiser(z_t, t, condition, before, positions)
         return hidden
 
     def predict_embedding(self, tokens: Tensor) -> Tensor:

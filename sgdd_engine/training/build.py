@@ -157,12 +157,13 @@ def compile_blocks(model: SemanticDecoder, device: torch.device) -> None:
         ConfigError: PyTorch finds no compiler for the device.
     """
     _require_compiler(device)
-    blocks = list(model.denoiser.blocks)
+    # Methods and not modules: hooks of FSDP2 stay outside of what is compiled. The decoder's blocks are compiled in two
+    # parts: between them positions are chosen, whose backward pass the compiler would write one number at a time.
+    methods = [(block, name) for block in model.denoiser.blocks for name in ("mix", "add_branches")]
     if model.surrogate is not None:
-        blocks.extend(model.surrogate.blocks)
-    for block in blocks:
-        # The method and not the module: hooks of FSDP2 stay outside of what is compiled.
-        block.forward = torch.compile(block.forward, dynamic=True)
+        methods.extend((block, "forward") for block in model.surrogate.blocks)
+    for block, name in methods:
+        setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
 
 
 def _require_compiler(device: torch.device) -> None:

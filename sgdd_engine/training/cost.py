@@ -114,7 +114,7 @@ def cost_of(config: ModelConfig, encoder: Component, train: TrainConfig, diffusi
     masked = mean_mask_share(diffusion)
     head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width
     passes = BACKWARD + FIRST_LOOKS * config.decoder.self_conditioning
-    trunk = passes * _forward_flops(model, tokens) / tokens
+    trunk = passes * _forward_flops(model, tokens, round(masked * tokens)) / tokens
     parts = (encoder, *_components(model))
     trainable = sum(part.parameters for part in parts if part.trainable)
     return Cost(
@@ -160,13 +160,13 @@ def _size(part: nn.Module | nn.Parameter) -> int:
     return part.numel() if isinstance(part, nn.Parameter) else sum(p.numel() for p in part.parameters())
 
 
-def _forward_flops(model: SemanticDecoder, tokens: int) -> float:
+def _forward_flops(model: SemanticDecoder, tokens: int, masked: int) -> float:
     """Products of one sentence's forward pass without the head, counted by PyTorch as they are dispatched."""
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         z = torch.empty(1, model.bottleneck.output_dim)
         model.length_logits(z)
         text = torch.zeros(1, tokens, dtype=torch.long)
-        model.hidden(text, torch.ones(1), model.condition(z))
+        model.hidden(text, torch.ones(1), model.condition(z), positions=torch.arange(masked))
         if model.surrogate is not None:
             model.predict_embedding(text)
     # The bottleneck is made of linear maps alone: two operations per weight.

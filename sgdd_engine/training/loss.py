@@ -89,8 +89,8 @@ def batch_loss(
 
     draft = None if model.draft_reader is None else _draft(model, drafts, z_t, z, dropped, generator)
     condition = model.condition(z, draft)
-    previous = _self_condition(model, z_t, t, condition, step)
-    hidden = model.hidden(z_t, t, condition, previous).flatten(0, 1).index_select(0, positions)
+    previous = _self_condition(model, z_t, t, condition, positions, step)
+    hidden = model.hidden(z_t, t, condition, previous, positions)
     targets = x.flatten().index_select(0, positions)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
 
@@ -163,20 +163,23 @@ def uses_first_pass(step: int) -> bool:
 
 
 def _self_condition(
-    model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, step: int
+    model: SemanticDecoder, z_t: Tensor, t: Tensor, condition: Condition, positions: Tensor, step: int
 ) -> Tensor | None:
     """The hidden states [B, n, width] that a decoder with self-conditioning reads; None for other decoders.
+
+    It reads them at the masked `positions` [M] only; elsewhere they are zero.
 
     In half of the steps those of a first pass, without gradient (arXiv 2208.04202 §3.2), in the others zeros. The step
     decides and not the noise of the micro-batch: under FSDP all processes must call the decoder equally often.
     """
     if not model.config.decoder.self_conditioning:
         return None
-    if not uses_first_pass(step):
-        return torch.zeros(*z_t.shape, model.config.decoder.width, device=z_t.device)
-    with torch.no_grad():
-        first = model.hidden(z_t, t, condition)
-    return first.float()
+    states = torch.zeros(z_t.numel(), model.config.decoder.width, device=z_t.device)
+    if uses_first_pass(step):
+        with torch.no_grad():
+            first = model.hidden(z_t, t, condition, positions=positions)
+        states.index_copy_(0, positions, first.float())
+    return states.view(*z_t.shape, -1)
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:

@@ -131,7 +131,8 @@ class _Scorer:
     dtype: torch.dtype
 
     def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> TokenScores:
-        hidden = self.model.hidden(z_t, t, self.condition)[masked].to(self.dtype)
+        positions = masked.flatten().nonzero().squeeze(1)
+        hidden = self.model.hidden(z_t, t, self.condition, positions=positions).to(self.dtype)
         ones = torch.ones(len(hidden), device=self.x.device)
         return self.model.head.cross_entropy(hidden, self.x[masked], ones)
 
