@@ -176,6 +176,27 @@ def test_what_is_kept_does_not_grow_with_the_batch(monkeypatch):
     assert kept == [1, 8, 8, 8]
 
 
+def test_memory_for_exponentials_is_used_again_while_it_is_small(monkeypatch):
+    head, hidden, targets, weights = problem()
+    walked(head, hidden, targets, weights)
+    kept = head._workspace._memory
+    expected = walked(head, hidden[:9], targets[:9], weights[:9])
+    assert head._workspace._memory is kept
+    # What an earlier step left in it changes nothing.
+    kept.fill_(torch.nan)
+    for ours, theirs in zip(walked(head, hidden[:9], targets[:9], weights[:9])[3], expected[3], strict=True):
+        assert torch.equal(ours, theirs)
+    walked(head, hidden.bfloat16(), targets, weights)
+    assert head._workspace._memory.dtype == torch.bfloat16
+    kept = head._workspace._memory
+    with torch.inference_mode():
+        head.cross_entropy(hidden, targets, weights)
+    assert head._workspace._memory is kept
+    monkeypatch.setattr(cross_entropy, "WORKSPACE_BYTES", M * V)
+    walked(head, hidden, targets, weights)
+    assert head._workspace._memory is None
+
+
 @pytest.mark.parametrize("rows", [1, 300, 1370, 100_000])
 def test_blocks_of_a_cpu_begin_at_whole_cache_lines(rows):
     width = cross_entropy._columns(rows, 12_000, torch.device("cpu"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sgdd_engine.models.cross_entropy import score
+from sgdd_engine.models.cross_entropy import Workspace, score
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class VocabularyHead(nn.Module):
     def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()
         self.width = width
+        self._workspace = Workspace()
         self.table = nn.Parameter(torch.empty(vocab_size, width))
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         nn.init.normal_(self.table, std=width**-0.5)
@@ -59,7 +60,7 @@ class VocabularyHead(nn.Module):
             weights: Weight of each position in the loss [M].
         """
         loss, nll, correct = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, self.table, self.bias, targets, weights.float(), torch.is_grad_enabled()
+            hidden, self.table, self.bias, targets, weights.float(), torch.is_grad_enabled(), self._workspace
         )
         return TokenScores(loss, nll, correct)
 
@@ -76,11 +77,14 @@ class _CrossEntropy(torch.autograd.Function):
         targets: Tensor,
         weights: Tensor,
         grad_enabled: bool,
+        workspace: Workspace,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # `needs_input_grad` knows nothing of no_grad, and in here the mode is always off: hence the argument.
         wants_grad = grad_enabled and any(ctx.needs_input_grad[:3])
         with torch.autocast(hidden.device.type, enabled=False):
-            found = score(hidden, table.detach(), bias.detach(), targets, weights, wants_grad=wants_grad)
+            found = score(
+                hidden, table.detach(), bias.detach(), targets, weights, workspace, wants_grad=wants_grad
+            )
         ctx.grads = found.gradients
         ctx.mark_non_differentiable(found.nll, found.correct)
         return (found.nll * weights).sum(), found.nll, found.correct
@@ -92,4 +96,4 @@ class _CrossEntropy(torch.autograd.Function):
         # A loss that is differentiated itself has the gradient 1, and the table's is large; a GPU does not wait to ask.
         if grad_loss.device.type != "cpu" or grad_loss != 1:
             grads = tuple(grad.mul_(grad_loss) for grad in grads)
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)
