@@ -41,6 +41,7 @@ from sgdd_engine.data.workspace import (
 from sgdd_engine.distributed import ALONE, World, run_on_rank0
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
+from sgdd_engine.models.device import has_native_bf16
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
@@ -49,6 +50,10 @@ TOKENIZING = "tokenizer"
 
 # Sentences that a vocabulary is trained on; five times as many of the same novels gave no shorter token sequences.
 _TOKENIZER_SAMPLE = 100_000
+_EMULATED_BF16 = (
+    "This device has no bf16 arithmetic of its own and emulates it, so encoding takes longer than with "
+    "encoder.precision=fp32."
+)
 
 
 def prepare(
@@ -166,6 +171,8 @@ class _Preparation:
                 shutil.rmtree(self._work, ignore_errors=True)
             raise
         self._make_tokenizer(distinct, loaded)
+        if loaded.reference.dtype == "bfloat16" and not has_native_bf16(loaded.device):
+            self.on_event(Notice(_EMULATED_BF16, warning=True))
         return loaded
 
     def _deduplicate(self, state: PreparationSpec, spec: PreparationSpec) -> DistinctSentences:
