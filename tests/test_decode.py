@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE_SCHEDULES
 from sgdd_engine.diffusion.position_rules import POSITION_RULES
-from sgdd_engine.diffusion.sampler import sample
+from sgdd_engine.diffusion.sampler import LogitChunk, sample
 from sgdd_engine.diffusion.schedule import build_schedule
-from sgdd_engine.generation import guided_denoiser
+from sgdd_engine.generation import decode, guided_denoiser
 from sgdd_engine.generation.decode import Canvas, DecodeRequest
 from sgdd_engine.models.model import SemanticDecoder
 
@@ -30,12 +30,14 @@ def plainly(model, z, task, config):
     z = z[[task.row]]
 
     before = {}
+    outside = torch.zeros(VOCABULARY.size, dtype=torch.bool)
 
     def branch(name, z_t, t, latent):
         hidden = model.hidden(z_t, t, model.condition(latent), before.get(name))
         if model.config.decoder.self_conditioning:
             before[name] = hidden
-        return model.head.logits(hidden[0]).index_fill(1, torch.tensor(SPECIALS), -1e4).log_softmax(-1)
+        logits = model.head.logits(hidden[0]).index_fill(1, torch.tensor(SPECIALS), -1e4)
+        return logits.masked_fill(outside, -1e4).log_softmax(-1)
 
     weights = GUIDANCE_SCHEDULES.build(config.guidance_schedule)
     steps, kept = itertools.count(), {}
@@ -51,7 +53,12 @@ def plainly(model, z, task, config):
         else:
             scores = c + ((w - 1) * (c - u)).index_fill(1, z_t[0], 0.0)
         scores = scores.log_softmax(-1)[masked[0]]
-        return lambda which: iter([scores[which]])
+        if config.vocabulary and not outside.any():
+            size = min(config.vocabulary, VOCABULARY.size - 1)
+            likeliest = scores.index_fill(1, torch.tensor([MASK]), -torch.inf).amax(0).topk(size)
+            outside.fill_(True)[likeliest.indices] = False
+            scores = scores.masked_fill(outside, -1e4).log_softmax(-1)
+        return lambda which: iter([LogitChunk(scores[which])])
 
     blank, noise = torch.full((1, task.length), MASK), [generator(task.seed)]
     return (
@@ -109,6 +116,40 @@ def test_every_rule_writes_what_the_plain_way_writes(order, temperature):
 def test_guidance_that_changes_writes_what_the_plain_way_writes(guidance, more):
     fast, expected = both_ways({"cfg": 1.7, "guidance": guidance, "steps": 8, **more})
     assert fast == expected
+
+
+@pytest.mark.parametrize("guidance", ["coverage", "plain"])
+@pytest.mark.parametrize("cfg", [0.0, 1.0, 1.7])
+def test_a_text_has_a_vocabulary_of_its_own(cfg, guidance):
+    for more in (
+        {},
+        {"position_rule": "random"},
+        {"remask": 0.3, "position_rule": "margin"},
+        {"position_rule": "threshold:probability=0.5", "null_every": 2},
+    ):
+        options = {"cfg": cfg, "guidance": guidance, "steps": 6, "vocabulary": 4, **more}
+        found, expected = both_ways(options)
+        assert found == expected, more
+        assert all(len(set(text)) <= 4 for text in found)
+
+
+@pytest.mark.parametrize("self_conditioning", [False, True])
+def test_a_vocabulary_of_all_tokens_leaves_out_none(self_conditioning):
+    for size in (VOCABULARY.size - 1, 1000):
+        options = {"cfg": 1.7, "steps": 8, "vocabulary": size}
+        found, _ = both_ways(options, self_conditioning=self_conditioning)
+        _, expected = both_ways({**options, "vocabulary": 0}, self_conditioning=self_conditioning)
+        assert found == expected
+
+
+def test_a_vocabulary_does_not_depend_on_the_batch(monkeypatch):
+    config = SamplingConfig(cfg=1.7, steps=6, vocabulary=4)
+    tasks = [DecodeRequest(row, length, row) for row, length in enumerate(LENGTHS)]
+    together = bound(tiny_model(), config).decode(latents(), tasks)
+    # Two texts at a time, and a few positions of a text at a time.
+    monkeypatch.setattr(decode, "CHUNK_ELEMENTS", 2 * 4 * 16)
+    monkeypatch.setattr(guided_denoiser, "CHUNK_ELEMENTS", 4 * VOCABULARY.size)
+    assert bound(tiny_model(), config).decode(latents(), tasks) == together
 
 
 class Seen(TorchDispatchMode):

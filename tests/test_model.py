@@ -270,7 +270,7 @@ def log_probs(model, z, canvas, **sampling):
             model, z, [canvas.shape[1]] * len(canvas), SamplingConfig(**sampling), SPECIALS
         )
         scores = guided(canvas, torch.full((len(canvas),), 0.8), masked)
-        return torch.cat([logits.log_softmax(-1) for logits in scores(torch.arange(int(masked.sum())))])
+        return torch.cat([chunk.logits.log_softmax(-1) for chunk in scores(torch.arange(int(masked.sum())))])
 
 
 @pytest.fixture

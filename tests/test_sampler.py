@@ -10,7 +10,7 @@ from models_for_tests import VOCABULARY, generator, random_tokens
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.position_rules import POSITION_RULES
-from sgdd_engine.diffusion.sampler import sample
+from sgdd_engine.diffusion.sampler import LogitChunk, sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import ConfigError
 
@@ -27,7 +27,7 @@ def in_pieces(log_probs, size=3):
 
         def scores(which):
             for part in which.split(size):
-                yield place[: len(part)].copy_(whole[part])
+                yield LogitChunk(place[: len(part)].copy_(whole[part]))
 
         return scores
 
@@ -499,3 +499,31 @@ def test_steps_are_counted_for_each_row():
     canvas = torch.where(torch.arange(6) < 5, random_tokens(2, 6), MASK)
     canvas[1] = MASK
     assert write_traced(by_lookup, canvas, SamplingConfig(steps=4)).steps.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_denoiser_may_score_some_tokens_only_in_any_order(temperature):
+    ids = torch.tensor([MASK, 31, 5, 17, 8])
+
+    def some(z_t, t, masked):
+        whole = by_lookup(z_t, t, masked)
+        return lambda which: iter([LogitChunk(whole[which][:, ids], ids.expand(len(which), -1))])
+
+    def all_tokens(z_t, t, masked):
+        outside = torch.full((V,), True).index_fill(0, ids, False)
+        whole = by_lookup(z_t, t, masked).masked_fill(outside, -torch.inf)
+        return lambda which: iter([LogitChunk(whole[which])])
+
+    config = SamplingConfig(steps=4, temperature=temperature, position_rule="margin")
+    more = {"mask_id": MASK, "schedule": build_schedule("cosine"), "config": config, "trace": True}
+    found, expected = (
+        sample(denoiser, blank(3, 7), generators=[generator(s) for s in range(3)], **more)
+        for denoiser in (some, all_tokens)
+    )
+    assert found.tokens.unique().tolist() == sorted(ids[1:].tolist())
+    if temperature == 0:
+        assert torch.equal(found.tokens, expected.tokens)
+        assert torch.equal(found.trace.step, expected.trace.step)
+        torch.testing.assert_close(found.trace.log_prob, expected.trace.log_prob)
+    assert bool((found.trace.log_prob < 0).all())
+    assert bool((found.trace.entropy > 0).all())

@@ -68,6 +68,9 @@ class SamplingConfig:
         1,
         "steps from one computation of guidance's null branch to the next; in between its last result serves again",
     )
+    vocabulary: int = option(
+        0, "tokens that can be written in a text: those its first step finds likeliest; 0 for all there are"
+    )
     unmasking: str = choice(
         "cosine",
         SCHEDULES,
@@ -92,6 +95,7 @@ class SamplingConfig:
         require(self.cfg >= 0, f"sample.cfg is {self.cfg}; it must not be negative.")
         require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")
         require(self.null_every >= 1, f"sample.null_every is {self.null_every}; it must be at least 1.")
+        require(self.vocabulary >= 0, f"sample.vocabulary is {self.vocabulary}; it must not be negative.")
         require(self.top_k >= 0, f"sample.top_k is {self.top_k}; it must not be negative.")
         require(0 <= self.remask < 1, f"sample.remask is {self.remask}; it must lie in [0, 1).")
         require(0 < self.top_p <= 1, f"sample.top_p is {self.top_p}; it must lie in (0, 1].")

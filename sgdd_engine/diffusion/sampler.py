@@ -7,6 +7,7 @@ With `remask`, tokens that were written are masked again (ReMDM, arXiv 2503.0030
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +16,37 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.position_rules import POSITION_RULES, PositionRule, RevealStep
 from sgdd_engine.diffusion.schedule import SCHEDULES, MaskingSchedule
 
-LogitChunks = Callable[[Tensor], Iterator[Tensor]]
-"""`which [m] → logits [m₁, V], [m₂, V], …`, chunks that together are the m positions asked for, in their order.
+
+class LogitChunk(NamedTuple):
+    """Logits of a few positions.
+
+    Attributes:
+        logits: [m, V], or [m, K] where a denoiser scores some tokens only.
+        ids: The tokens that the K columns stand for [m, K], the mask token first; None where they are all tokens.
+    """
+
+    logits: Tensor
+    ids: Tensor | None = None
+
+    def without_mask(self, mask_id: int) -> Tensor:
+        """The logits, the mask token's being −inf; written over."""
+        self.logits[:, mask_id if self.ids is None else 0] = -torch.inf
+        return self.logits
+
+    def tokens(self, columns: Tensor) -> Tensor:
+        """The token that stands in a column of each position [m]."""
+        return columns if self.ids is None else self.ids.gather(1, columns[:, None]).squeeze(1)
+
+    def log_prob(self, distribution: Tensor, tokens: Tensor) -> Tensor:
+        """The entries [m] of log-probabilities, shaped as the logits are, that belong to tokens [m]."""
+        tokens = tokens[:, None].to(distribution.device)
+        if self.ids is None:
+            return distribution.gather(1, tokens).squeeze(1)
+        return distribution.masked_fill(self.ids != tokens, -torch.inf).amax(dim=1)
+
+
+LogitChunks = Callable[[Tensor], Iterator[LogitChunk]]
+"""`which [m] → m₁, m₂, … positions`, chunks that together are the m positions asked for, in their order.
 
 `which` counts the masked positions of the canvas in reading order. The sampler may overwrite a chunk, and a chunk is
 valid until the next one is asked for: all of them together need not fit into memory.
@@ -143,14 +173,13 @@ def _certainty(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of the tokens [m] that were written at these positions, and the entropy there, in nats."""
     log_probs, entropies, done = [], [], 0
-    for logits in logit_chunks(which):
-        logits[:, mask_id] = -torch.inf
-        distribution = logits.log_softmax(dim=-1)
-        chosen = tokens[done : done + len(logits), None].to(logits.device)
-        log_probs.append(distribution.gather(1, chosen).squeeze(1).float().cpu())
+    for chunk in logit_chunks(which):
+        distribution = chunk.without_mask(mask_id).log_softmax(dim=-1)
+        chosen = tokens[done : done + len(distribution)]
+        log_probs.append(chunk.log_prob(distribution, chosen).float().cpu())
         # The mask token has probability 0, and 0 · −inf would be NaN.
         entropies.append(-(distribution.exp() * distribution.clamp_min(-1e4)).sum(dim=-1).float().cpu())
-        done += len(logits)
+        done += len(distribution)
     return torch.cat(log_probs), torch.cat(entropies)
 
 
@@ -209,11 +238,11 @@ def _score(
     if not needs_scores:
         return torch.zeros(count), None
     scores, tokens = [], []
-    for logits in logit_chunks(torch.arange(count)):
-        logits[:, mask_id] = -torch.inf
+    for chunk in logit_chunks(torch.arange(count)):
+        logits = chunk.without_mask(mask_id)
         scores.append(rule.score(logits))
         if config.temperature == 0:
-            tokens.append(logits.max(dim=-1).indices)
+            tokens.append(chunk.tokens(logits.max(dim=-1).indices))
     return torch.cat(scores).cpu(), torch.cat(tokens).cpu() if tokens else None
 
 
@@ -248,12 +277,13 @@ def _choose_tokens(
     """A token, never the mask, for each chosen position [m]: the likeliest, or a tempered draw from the nucleus."""
     tokens: list[Tensor] = []
     done = 0
-    for logits in logit_chunks(which):
-        logits[:, mask_id] = -torch.inf
+    for chunk in logit_chunks(which):
+        logits = chunk.without_mask(mask_id)
         if config.temperature == 0:
-            tokens.append(logits.max(dim=-1).indices)
+            columns = logits.max(dim=-1).indices
         else:
-            tokens.append(_draw(logits, generators[done : done + len(logits)], config))
+            columns = _draw(logits, generators[done : done + len(logits)], config)
+        tokens.append(chunk.tokens(columns))
         done += len(logits)
     return torch.cat(tokens).cpu()
 

@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.sampler import Denoiser, LogitChunks, TokenTrace, sample
+from sgdd_engine.diffusion.sampler import Denoiser, LogitChunk, LogitChunks, TokenTrace, sample
 from sgdd_engine.diffusion.schedule import MaskingSchedule
-from sgdd_engine.generation.guided_denoiser import FORBIDDEN_LOGIT, DraftInput, GuidedDenoiser
+from sgdd_engine.generation.guided_denoiser import (
+    CHUNK_ELEMENTS,
+    FORBIDDEN_LOGIT,
+    DraftInput,
+    GuidedDenoiser,
+)
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.seeds import stream_seed
 
@@ -136,12 +141,18 @@ class Decoder:
             Token ids, in the order of the canvases.
         """
         results: list[list[int]] = [[] for _ in canvases]
-        for indices in _batches([len(canvas.tokens) for canvas in canvases]):
+        # Each text's own rows of the token table are held at once.
+        elements = self.sampling.vocabulary * self.model.head.width
+        most = max(1, CHUNK_ELEMENTS // elements) if elements else len(canvases)
+        for indices in _batches([len(canvas.tokens) for canvas in canvases], most):
             batch = [canvases[i] for i in indices]
             lengths = [len(canvas.tokens) for canvas in batch]
             drafts = [canvas.draft for canvas in batch if canvas.draft is not None]
             denoiser: Denoiser = self._denoiser(z[[canvas.row for canvas in batch]], lengths, drafts)
             if any(canvas.forbidden for canvas in batch):
+                assert not self.sampling.vocabulary, (
+                    "what is forbidden may leave nothing of a text's vocabulary"
+                )
                 denoiser = _forbidding(denoiser, [canvas.forbidden for canvas in batch])
             sampled = sample(
                 denoiser,
@@ -178,7 +189,7 @@ class Decoder:
             lengths = [len(texts[i]) for i in indices]
             tokens = self.pad_rows([texts[i] for i in indices])
             # Its calls are not the steps of one sentence: self-conditioning would show it another canvas.
-            denoiser = self._denoiser(z[[rows[i] for i in indices]], lengths, self_conditioning=False)
+            denoiser = self._denoiser(z[[rows[i] for i in indices]], lengths, in_sequence=False)
             log_probs = torch.zeros(tokens.shape)
             for first in range(STRIDE):
                 masked = torch.zeros_like(tokens, dtype=torch.bool)
@@ -203,10 +214,10 @@ class Decoder:
         lengths: Sequence[int],
         drafts: Sequence[DraftInput] = (),
         *,
-        self_conditioning: bool = True,
+        in_sequence: bool = True,
     ) -> GuidedDenoiser:
         return GuidedDenoiser(
-            self.model, z, lengths, self.sampling, self.forbidden, drafts, self_conditioning=self_conditioning
+            self.model, z, lengths, self.sampling, self.forbidden, drafts, in_sequence=in_sequence
         )
 
     def _masked_log_probs(
@@ -216,7 +227,7 @@ class Decoder:
         canvas = tokens.masked_fill(masked, self.mask_id)
         times = self.schedule.time_at(masked.sum(dim=1) / torch.tensor(lengths))
         parts, targets = [], tokens[masked]
-        for logits in denoiser(canvas, times, masked)(torch.arange(len(targets))):
+        for logits, _ in denoiser(canvas, times, masked)(torch.arange(len(targets))):
             target = targets[: len(logits), None].to(logits.device)
             targets = targets[len(logits) :]
             # Guided logits are not normalised, and the mask token is among them.
@@ -232,26 +243,26 @@ def _forbidding(denoiser: Denoiser, forbidden: Sequence[Mapping[int, Tensor]]) -
         chunks = denoiser(z_t, t, masked)
         ids_at = [forbidden[row].get(position) for row, position in masked.nonzero().tolist()]
 
-        def logit_chunks(which: Tensor) -> Iterator[Tensor]:
+        def logit_chunks(which: Tensor) -> Iterator[LogitChunk]:
             wanted = iter(which.tolist())
-            for logits in chunks(which):
-                for of_position, index in zip(logits, wanted, strict=False):
+            for chunk in chunks(which):
+                for of_position, index in zip(chunk.logits, wanted, strict=False):
                     if (ids := ids_at[index]) is not None:
                         of_position[ids] = FORBIDDEN_LOGIT
-                yield logits
+                yield chunk
 
         return logit_chunks
 
     return limited
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of sentences of these lengths, the shortest first, in batches of about `BATCH_TOKENS`."""
+def _batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Indices of sentences of these lengths, the shortest first, in batches of about `BATCH_TOKENS`, at most `most`."""
     batch: list[int] = []
     room = BATCH_TOKENS
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         room -= lengths[index]
-        if batch and room < 0:
+        if batch and (room < 0 or len(batch) == most):
             yield batch
             batch, room = [], BATCH_TOKENS - lengths[index]
         batch.append(index)

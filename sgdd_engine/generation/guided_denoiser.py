@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE, GUIDANCE_SCHEDULES, plain_guidance
-from sgdd_engine.diffusion.sampler import LogitChunks
+from sgdd_engine.diffusion.sampler import LogitChunk, LogitChunks
+from sgdd_engine.generation.text_vocabulary import TextVocabularies
 from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
@@ -72,8 +73,8 @@ class GuidedDenoiser:
         sampling: The guidance weight, its schedule and its form, and `null_every`.
         forbidden: Token ids that are never written.
         drafts: A draft for each row, or none at all; the null branch reads none.
-        self_conditioning: Whether each call is one step after the last, so that a decoder with self-conditioning reads
-            its own hidden states of the last call.
+        in_sequence: Whether each call is one step after the last: then a decoder with self-conditioning reads its own
+            hidden states of the last call, and `sampling.vocabulary` limits the tokens to those of the first.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class GuidedDenoiser:
         forbidden: Sequence[int],
         drafts: Sequence[DraftInput] = (),
         *,
-        self_conditioning: bool = True,
+        in_sequence: bool = True,
     ) -> None:
         self._model = model
-        self._self_conditioning = self_conditioning and model.config.decoder.self_conditioning
+        self._self_conditioning = in_sequence and model.config.decoder.self_conditioning
         self._lengths = torch.tensor(list(lengths))
         self._calls = 0
         self._null_every = sampling.null_every
@@ -107,11 +108,13 @@ class GuidedDenoiser:
         self._bias = head.bias.float().index_fill(0, never_written, FORBIDDEN_LOGIT)
         self._table = head.table.float().T
         # A GPU's cache is too small for chunks that would keep it busy.
-        elements = CACHED_ELEMENTS * torch.get_num_threads() if z.device.type == "cpu" else CHUNK_ELEMENTS
-        self._chunk_rows = max(1, elements // vocabulary.size)
+        on_cpu = z.device.type == "cpu"
+        self._chunk_elements = CACHED_ELEMENTS * torch.get_num_threads() if on_cpu else CHUNK_ELEMENTS
         # One buffer for the logits of both branches: memory that is allocated anew is cleared by the system first.
         rows = max(2, min(CHUNK_ELEMENTS // vocabulary.size, 2 * sum(lengths)))
         self._logits = self._bias.new_empty(rows, vocabulary.size)
+        self._vocabulary_size = sampling.vocabulary if in_sequence else 0
+        self._vocabularies: TextVocabularies | None = None
 
     def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[DraftInput]) -> list[_LengthGroup]:
         null = self._model.null_latent(1)
@@ -150,6 +153,19 @@ class GuidedDenoiser:
             conditional[at] = plain_guidance(conditional[at], null[of_null], weight, rows, canvas)
         null_rows = guided.cumsum(0) - 1
         guided &= ~merged
+        if self._vocabulary_size and self._vocabularies is None:
+            self._vocabularies = TextVocabularies.select(
+                conditional,
+                rows,
+                len(canvas),
+                self._vocabulary_size,
+                table=self._table,
+                bias=self._bias,
+                mask_id=self._model.config.vocabulary.mask_id,
+                room=self._logits,
+            )
+        if self._vocabularies is not None:
+            canvas = self._vocabularies.columns(canvas)
         return partial(self._logit_chunks, conditional, null, guided, null_rows, w, rows, canvas)
 
     def _hidden(
@@ -202,22 +218,19 @@ class GuidedDenoiser:
         rows: Tensor,
         canvas: Tensor,
         which: Tensor,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[LogitChunk]:
         """Guided logits of positions `which` of `conditional` [M, width], a few at a time; see `LogitChunks`."""
         device = self._bias.device
         for part in torch.split(which, len(self._logits) // 2):
-            at = part.to(device)
-            logits = torch.addmm(self._bias, conditional[at], self._table, out=self._logits[: len(part)])
+            logits = self._project(conditional[part.to(device)], rows[part], self._logits[: len(part)])
             two = guided[part]
-            if not two.any():
-                yield from torch.split(logits, self._chunk_rows)
-                continue
             of_null = null[null_rows[part][two].to(device)]
-            end = len(part) + len(of_null)
-            null_logits = torch.addmm(self._bias, of_null, self._table, out=self._logits[len(part) : end])
+            room = self._logits[len(part) : len(part) + len(of_null)]
+            null_logits = self._project(of_null, rows[part][two], room) if len(of_null) else room
+            chunk_rows = max(1, self._chunk_elements // logits.shape[1])
             done = 0
             for chunk, with_null, chunk_part in zip(
-                *(torch.split(each, self._chunk_rows) for each in (logits, two, part)), strict=True
+                *(torch.split(each, chunk_rows) for each in (logits, two, part)), strict=True
             ):
                 count = int(with_null.sum())
                 unconditional = null_logits[done : done + count]
@@ -225,13 +238,22 @@ class GuidedDenoiser:
                 chosen = chunk_part[with_null]
                 weight, of_rows = w[chosen, None].to(device), rows[chosen].to(device)
                 if count == len(chunk):
-                    yield self._guide(chunk, unconditional, weight, of_rows, canvas)
+                    chunk = self._guide(chunk, unconditional, weight, of_rows, canvas)  # noqa: PLW2901
                 elif count:
                     where = with_null.nonzero().squeeze(1).to(device)
                     chunk[where] = self._guide(chunk[where], unconditional, weight, of_rows, canvas)
-                    yield chunk
-                else:
-                    yield chunk
+                yield LogitChunk(chunk, self._ids(rows[chunk_part]))
+
+    def _project(self, hidden: Tensor, rows: Tensor, room: Tensor) -> Tensor:
+        """Logits [m, V] of hidden states, put where there is room, or those of their texts' own tokens [m, K]."""
+        if self._vocabularies is None:
+            return torch.addmm(self._bias, hidden, self._table, out=room)
+        return self._vocabularies.logits(hidden, rows)
+
+    def _ids(self, rows: Tensor) -> Tensor | None:
+        """The tokens that the columns of logits stand for [m, K]; None where they are all tokens."""
+        vocabularies = self._vocabularies
+        return None if vocabularies is None else vocabularies.ids[rows.to(vocabularies.ids.device)]
 
 
 def _with_null_draft(drafts: Sequence[DraftInput], null: Tensor) -> Draft:
