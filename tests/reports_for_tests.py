@@ -11,6 +11,7 @@ from sgdd_engine.evaluation.latent import LatentFigures, PosteriorFigures
 from sgdd_engine.evaluation.likelihood import BINS, Calibration, LikelihoodFigures, MaskBucket
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.report import EvaluationReport, LengthBucket, Sample
+from sgdd_engine.evaluation.sampler_comparison import SamplerPoint
 from sgdd_engine.evaluation.scores import Scores
 from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import Verdict
@@ -116,6 +117,13 @@ FULL = EvaluationReport(
         "model": {"step": 12000, "encoder": {"name": "minilm"}, "device": "cpu"},
         "versions": {"sgdd": "7.8.9"},
     },
+    samplers=[
+        SamplerPoint({"steps": 4, "position_rule": "margin"}, metrics(0.85), 121.4, 0.0141, efficient=True),
+        SamplerPoint({"steps": 8, "position_rule": "margin"}, metrics(0.97), 207.2, 0.0262, efficient=True),
+        SamplerPoint({"steps": 4, "position_rule": "random"}, metrics(0.55), 123.9, 0.0122),
+        SamplerPoint({"steps": 8, "position_rule": "random"}, metrics(0.75), 209.6, 0.0235),
+        SamplerPoint({"steps": 16, "position_rule": "margin"}, metrics(1.0), 453.8, 0.0519, efficient=True),
+    ],
 )
 
 # Two sentences, a plain decoder, and nothing that can be left out.
@@ -130,4 +138,5 @@ SMALL = replace(
     memorisation=None,
     guidance_search=None,
     settings={**FULL.settings, "training": None},
+    samplers=None,
 )

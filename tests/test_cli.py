@@ -553,6 +553,17 @@ def test_eval_compares_ways_of_sampling(workplace):
     assert next(line[1] for line in lines if line[:1] == ["*"] and line[1].isdigit()) == "1"
 
 
+@pytest.mark.slow
+def test_a_report_shows_the_ways_of_sampling_that_were_compared(workplace):
+    less = ["--limit", 4, "--set", "eval.diversity_samples=0", "--device", "cpu"]
+    vary = ["--vary", "sample.steps=1,2"]
+    out, _ = call("eval", workplace, *less, *vary, "--report", "ways.html", "--json")
+    assert [point["changes"] for point in json.loads(out)["samplers"]] == [{"steps": 1}, {"steps": 2}]
+    page = Path("ways.html").read_text(encoding="utf-8")
+    assert "positions read per text" in page
+    assert "steps = 2" in page
+
+
 @pytest.mark.parametrize(
     ("vary", "message"),
     [

@@ -111,12 +111,12 @@ def test_json_form_has_the_promised_keys_and_no_surprises(report):
     assert set(found) == {
         *("sentences", "verdicts", "conditions", "differences", "random_pair_cosine", "encoder_calls"),
         *("by_length", "by_mask_ratio", "likelihood", "calibration", "latent", "diversity", "memorisation"),
-        *("guidance_search", "samples", "settings"),
+        *("guidance_search", "samplers", "samples", "settings"),
     }
     # w = 1 was asked for and no corpus was given.
     assert list(found["conditions"]) == ["true", "shuffled", "null"]
     assert list(found["differences"]) == ["shuffled", "null"]
-    assert found["memorisation"] is found["guidance_search"] is None
+    assert found["memorisation"] is found["guidance_search"] is found["samplers"] is None
     assert [verdict["name"] for verdict in found["verdicts"]] == ["vector_used", "calibration", "repetition"]
     scores = list(intervals_within(found))
     assert len(scores) > 40

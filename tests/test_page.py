@@ -1,5 +1,6 @@
 """The page of an evaluation: what stands on it, what is left out, and that nothing can leave it."""
 
+import itertools
 import json
 import math
 import re
@@ -18,17 +19,18 @@ from reports_for_tests import FULL, SMALL
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.likelihood import Bin
 from sgdd_engine.evaluation.metrics import METRICS, token_f1
-from sgdd_engine.evaluation.page.drawings import (
+from sgdd_engine.evaluation.page.charts import (
     Bar,
     Series,
     bars,
-    calibration,
     lines,
     profile,
     round_ticks,
     tick_text,
 )
+from sgdd_engine.evaluation.page.drawings import by_cost, calibration
 from sgdd_engine.evaluation.page.samples import compare
+from sgdd_engine.evaluation.page.scatter import Spot, scatter
 from sgdd_engine.evaluation.page.write import render, write_page
 from sgdd_engine.evaluation.report import Sample
 from sgdd_engine.evaluation.verdicts import Verdict
@@ -36,7 +38,17 @@ from sgdd_engine.text.words import words
 
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 SECTIONS = [
-    *("verdicts", "conditions", "differences", "length", "masks", "guidance", "calibration", "latent"),
+    *(
+        "verdicts",
+        "conditions",
+        "differences",
+        "length",
+        "masks",
+        "guidance",
+        "cost",
+        "calibration",
+        "latent",
+    ),
     *("likelihood", "variety", "samples", "settings"),
 ]
 
@@ -100,7 +112,7 @@ def test_every_part_has_its_section_and_its_way_there(page):
 
 def test_what_was_not_measured_is_left_out():
     page = Page(render(SMALL, "runs/tales"))
-    assert sections(page) == [name for name in SECTIONS if name != "guidance"]
+    assert sections(page) == [name for name in SECTIONS if name not in ("guidance", "cost")]
     for text in ("found in training", "Self-BLEU", "KL", "Active units", "standard error", "Encoder calls"):
         assert text not in page.text
     assert "nearest training sentence" not in page.text.replace(
@@ -205,7 +217,7 @@ def test_the_page_asks_for_nothing():
 def test_each_drawing_has_a_title_and_tells_its_numbers(page):
     drawings = page.all("svg")
     # Conditions and lengths three each, two by mask ratio, six of guidance, calibration, two of the latent.
-    assert len(drawings) == 17
+    assert len(drawings) == 19
     ids = set(page.ids())
     for drawing in drawings:
         assert drawing["role"] == "img"
@@ -372,6 +384,40 @@ def test_one_place_and_equal_values_can_be_drawn():
         for logarithmic in (False, max(values) > 0):
             assert "<path" in str(profile("x", "X", values, axis="d", logarithmic=logarithmic))
     assert "<circle" not in str(calibration("x", "X", []))
+
+
+def test_ways_of_sampling_that_pay_are_joined_and_named():
+    drawing = str(by_cost(FULL.samplers, "token_f1", "positions_read"))
+    assert drawing.count("<circle") == 5
+    assert drawing.count('class="own fill"') == drawing.count('class="name"') == 3
+    (front,) = re.findall(r'<path class="own stroke thin" d="M([^"]*)"', drawing)
+    ways = [tuple(map(float, point.split())) for point in front.split(" L")]
+    # From cheap and poor to dear and good; the upright axis points down.
+    assert ways == sorted(ways)
+    assert [y for _, y in ways] == sorted((y for _, y in ways), reverse=True)
+    named = re.findall(r'<text class="name"[^>]*>([^<]*)<', drawing)
+    assert named == ["4, margin", "8, margin", "16, margin"]
+    # By time the cheapest of all is another one.
+    by_time = str(by_cost(FULL.samplers, "cosine", "seconds"))
+    assert re.findall(r'<text class="name"[^>]*>([^<]*)<', by_time)[0] == "4, random"
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.floats(1, 100), st.floats(0, 1)), min_size=1, max_size=12))
+def test_names_of_points_meet_nothing(places):
+    spots = [Spot(f"way {i}", x, Interval(y), on_front=True) for i, (x, y) in enumerate(places)]
+    drawing = str(scatter("x", "X", spots, axis="cost"))
+    found = re.findall(
+        r'<text class="name" x="([-\d.]+)" y="([-\d.]+)" text-anchor="(\w+)">([^<]*)<', drawing
+    )
+    boxes = []
+    for x, y, anchor, text in found:
+        width = 6.4 * len(text)
+        left = float(x) - {"start": 0, "middle": width / 2, "end": width}[anchor]
+        boxes.append((left, float(y) - 10, left + width, float(y)))
+    assert boxes
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
 
 
 def test_a_perfectly_calibrated_bin_lies_on_the_diagonal():

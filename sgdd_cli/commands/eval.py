@@ -28,11 +28,14 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.mini import MINI
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sgdd_cli.settings import Resolved
     from sgdd_engine.diffusion.config import SamplingConfig
     from sgdd_engine.evaluation.data import EvaluationSet
     from sgdd_engine.evaluation.guidance_search import GuidanceSearch
     from sgdd_engine.evaluation.report import EvaluationReport
+    from sgdd_engine.evaluation.sampler_comparison import SamplerPoint
     from sgdd_engine.generation import SGDD
 
 
@@ -71,7 +74,7 @@ def evaluate(
         typer.Option(
             "--vary",
             metavar="KEY=VALUES",
-            help="Compare ways of sampling instead: sample.steps=4,8,16. Several are combined.",
+            help="Compare ways of sampling instead: sample.steps=4,8,16. Several are combined. With --report: as well.",
         ),
     ] = None,
     calibrate_score: Annotated[
@@ -103,7 +106,7 @@ def evaluate(
 
     Example: sgdd eval runs/tales --data unseen.txt --calibrate-score 2000
 
-    Example: sgdd eval mini --vary sample.steps=4,8,16 --vary sample.position_rule=confidence,margin
+    Example: sgdd eval mini --vary sample.steps=4,8,16 --vary sample.position_rule=confidence,margin --report front.html
     """
     from sgdd_cli.models import checkpoint_name, load_model, named_encoder  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.settings import DEFAULT, load_settings  # noqa: PLC0415
@@ -124,7 +127,7 @@ def evaluate(
         ],
     )
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
-    from sgdd_cli.eval_tables import draw_evaluation  # noqa: PLC0415 - as above
+    from sgdd_cli.eval_tables import draw_evaluation, draw_samplers  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
@@ -147,8 +150,9 @@ def evaluate(
         return
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
-    if varied:
-        _compare(model, folder, text.scored, resolved, sampling, varied, as_json=as_json)
+    points = _compare(model, text.scored, resolved, sampling, varied) if varied else None
+    if points is not None and page is None:
+        _show_points(points, len(text.scored), checkpoint_name(folder), sampling, as_json=as_json)
         return
     with ProgressDisplay() as display:
         report = run_evaluation(
@@ -161,11 +165,14 @@ def evaluate(
             keep_cfg=resolved.origin("sample.cfg") != DEFAULT,
             on_event=display,
         )
+    report = replace(report, samplers=points)
     name = checkpoint_name(folder)
     if as_json:
         emit_json({"checkpoint": name, **report.to_dict()}, indent=2)
     else:
         draw_evaluation(report, name)
+        if points is not None:
+            draw_samplers(points, len(text.scored), name)
     if page is not None:
         write_page(report, name, page)
         say(f"Report: {page}")
@@ -194,9 +201,9 @@ def _check_combination(
     vary: list[str] | None, calibrate_score: int | None, page: Path | None, find_cfg: bool
 ) -> None:
     """Refuse options that do not belong together."""
-    if vary and (page is not None or find_cfg):
+    if vary and find_cfg:
         raise ConfigError(
-            "--vary compares ways of sampling and has no report.", "Leave out --report and --find-cfg."
+            "--vary compares ways of sampling, and --find-cfg records one.", "Leave out one of the two."
         )
     if calibrate_score is not None and (vary or page is not None or find_cfg):
         raise ConfigError(
@@ -219,22 +226,17 @@ def _check_recordable(folder: Path, by: str) -> None:
 
 def _compare(
     model: "SGDD",
-    folder: Path,
     scored: "EvaluationSet",
     resolved: "Resolved",
     sampling: "SamplingConfig",
     varied: dict[str, list[Any]],
-    *,
-    as_json: bool,
-) -> None:
+) -> "list[SamplerPoint]":
     """Compare ways of sampling (--vary)."""
-    from sgdd_cli.eval_tables import draw_samplers  # noqa: PLC0415 - as above
-    from sgdd_cli.models import checkpoint_name  # noqa: PLC0415
-    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
     from sgdd_engine.evaluation.sampler_comparison import compare_samplers  # noqa: PLC0415
 
     with ProgressDisplay() as display:
-        points = compare_samplers(
+        return compare_samplers(
             model,
             scored,
             sampling=sampling,
@@ -242,16 +244,24 @@ def _compare(
             config=_with_generation(resolved),
             on_event=display,
         )
+
+
+def _show_points(
+    points: "Sequence[SamplerPoint]", sentences: int, name: str, sampling: "SamplingConfig", *, as_json: bool
+) -> None:
+    """The ways of sampling that were compared, as a table or as JSON."""
+    from sgdd_cli.eval_tables import draw_samplers  # noqa: PLC0415 - as above
+
     found = {
-        "checkpoint": checkpoint_name(folder),
-        "sentences": len(scored),
+        "checkpoint": name,
+        "sentences": sentences,
         "sampling": asdict(sampling),
         "points": [point.to_dict() for point in points],
     }
     if as_json:
         emit_json(found, indent=2)
     else:
-        draw_samplers(points, len(scored), checkpoint_name(folder))
+        draw_samplers(points, sentences, name)
 
 
 def _calibrate(

@@ -13,6 +13,7 @@ from sgdd_engine.evaluation.latent import LatentFigures
 from sgdd_engine.evaluation.likelihood import LikelihoodFigures
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
+from sgdd_engine.evaluation.sampler_comparison import SamplerPoint
 from sgdd_engine.evaluation.scores import Scores, intervals
 from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import Verdict
@@ -102,6 +103,7 @@ class EvaluationReport:
         guidance_search: The curve over guidance weights, where it was asked for.
         samples: Best, median and worst sentences by token F1, and some at random.
         settings: All that made the figures.
+        samplers: What other ways of sampling cost and bring, where they were compared.
     """
 
     scores: Mapping[str, Scores]
@@ -117,6 +119,7 @@ class EvaluationReport:
     guidance_search: GuidanceSearch | None
     samples: Sequence[Sample]
     settings: Mapping[str, Any]
+    samplers: Sequence[SamplerPoint] | None = None
 
     @property
     def sentences(self) -> int:
@@ -136,7 +139,7 @@ class EvaluationReport:
         `conditions` and `differences` (by condition and score); `random_pair_cosine`; `encoder_calls` (texts encoded
         to write one sentence, mean); `by_length`; `by_mask_ratio` (`masked` in percent, `accuracy`, `nll_nats`,
         `tokens`); `likelihood`; `calibration` (`ece`, `overconfidence`, `tokens`, `bins`); `latent`; `diversity`;
-        `memorisation` and `guidance_search` (or null); `samples`; `settings`.
+        `memorisation`, `guidance_search` and `samplers` (or null); `samples`; `settings`.
         """
         likelihood = asdict(self.likelihood)
         likelihood.pop("calibration")
@@ -155,6 +158,7 @@ class EvaluationReport:
             "diversity": self.diversity.to_dict(),
             "memorisation": _plain(self.memorisation),
             "guidance_search": None if self.guidance_search is None else self.guidance_search.to_dict(),
+            "samplers": None if self.samplers is None else [point.to_dict() for point in self.samplers],
             "samples": _plain(self.samples),
             "settings": dict(self.settings),
         }

@@ -96,7 +96,8 @@ def compare_samplers(
         on_event(
             Notice(f"{name}: token F1 {figures['token_f1'].mean:.3f}, cosine {figures['cosine'].mean:.3f}")
         )
-    return [replace(point, efficient=_is_efficient(point, points)) for point in points]
+    pays = efficient(points, "token_f1", "positions_read")
+    return [replace(point, efficient=one) for point, one in zip(points, pays, strict=True)]
 
 
 class _Positions:
@@ -119,13 +120,18 @@ class _Positions:
         self._handle.remove()
 
 
-def _is_efficient(point: SamplerPoint, others: Sequence[SamplerPoint]) -> bool:
-    def f1(one: SamplerPoint) -> float:
-        return one.figures["token_f1"].mean
+def efficient(points: Sequence[SamplerPoint], metric: str, cost: str) -> list[bool]:
+    """Of each way of sampling: whether no other one is as good for less, or better for as much (the Pareto front).
 
-    return not any(
-        f1(other) >= f1(point)
-        and other.positions_read <= point.positions_read
-        and (f1(other) > f1(point) or other.positions_read < point.positions_read)
-        for other in others
-    )
+    Args:
+        points: The ways.
+        metric: A metric of which more is better.
+        cost: `positions_read` or `seconds`.
+    """
+    found = [(point.figures[metric].mean, getattr(point, cost)) for point in points]
+    return [
+        not any(
+            other >= value and price <= paid and (other > value or price < paid) for other, price in found
+        )
+        for value, paid in found
+    ]

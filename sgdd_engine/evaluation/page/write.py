@@ -12,8 +12,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.evaluation.metrics import METRICS
-from sgdd_engine.evaluation.page import drawings
-from sgdd_engine.evaluation.page.drawings import format_number, format_range
+from sgdd_engine.evaluation.page import charts, drawings
+from sgdd_engine.evaluation.page.charts import format_number, format_range
 from sgdd_engine.evaluation.page.samples import compare
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.evaluation.report import SAMPLE_SCORES, EvaluationReport
@@ -61,6 +61,7 @@ def _template() -> Template:
     environment.globals |= {
         "METRICS": METRICS,
         "SAMPLE_SCORES": SAMPLE_SCORES,
+        "charts": charts,
         "compare": compare,
         "draw": drawings,
         "marks": _MARKS,
