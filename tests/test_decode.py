@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, bound, generator, tiny_model
+from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, bound, generator, random_tokens, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -266,6 +266,30 @@ def test_what_is_kept_for_many_steps_says_the_same():
             once = model.hidden(canvas, torch.ones(2), model.denoiser.cache_condition(condition, 6))
             anew = model.hidden(canvas, torch.ones(2), condition)
         assert torch.equal(once, anew)
+
+
+@pytest.mark.parametrize("modulation", ["block", "shared", "none"])
+@pytest.mark.parametrize("anchors", [True, False])
+def test_positions_that_are_wanted_are_the_same_as_among_all(modulation, anchors):
+    model, canvas = tiny_model(modulation=modulation, anchors=anchors), random_tokens(3, 6)
+    wanted = torch.rand(3, 6, generator=generator(5)) < 0.5
+    condition, t = model.condition(latents(3)), torch.tensor([0.2, 0.5, 0.9])
+    with torch.no_grad():
+        all_positions = model.hidden(canvas, t, condition)
+        some = model.hidden(canvas, t, condition, wanted=wanted)
+    torch.testing.assert_close(some[wanted], all_positions[wanted])
+    assert not some[~wanted].any()
+
+
+def test_tokens_are_scored_without_what_writing_saves():
+    texts, rows = [[5, 6, 7, 8, 9], [11, 12, 13, 14, 15, 16]], [0, 1]
+
+    def scores(**options):
+        return bound(tiny_model(), SamplingConfig(cfg=1.7, **options)).token_log_probs(latents(), rows, texts)
+
+    expected = scores()
+    for found, plain in zip(scores(null_every=3, vocabulary=4), expected, strict=True):
+        torch.testing.assert_close(found, plain)
 
 
 def test_what_is_forbidden_at_a_position_is_written_elsewhere_only():

@@ -74,7 +74,7 @@ class GuidedDenoiser:
         forbidden: Token ids that are never written.
         drafts: A draft for each row, or none at all; the null branch reads none.
         in_sequence: Whether each call is one step after the last: then a decoder with self-conditioning reads its own
-            hidden states of the last call, and `sampling.vocabulary` limits the tokens to those of the first.
+            hidden states of the last call, and `null_every` and `sampling.vocabulary` hold.
     """
 
     def __init__(
@@ -92,7 +92,11 @@ class GuidedDenoiser:
         self._self_conditioning = in_sequence and model.config.decoder.self_conditioning
         self._lengths = torch.tensor(list(lengths))
         self._calls = 0
-        self._null_every = sampling.null_every
+        self._null_every = sampling.null_every if in_sequence else 1
+        # What is kept for later steps is needed at positions that are masked again, or read by them; and a GPU would
+        # have to be waited for.
+        kept = sampling.remask > 0 or self._self_conditioning
+        self._masked_only = z.device.type == "cpu" and not kept
         self._guide = GUIDANCE[sampling.guidance]
         self._plain = sampling.guidance == "plain"
         # The null branch guided by itself is itself.
@@ -188,7 +192,14 @@ class GuidedDenoiser:
         condition = group.condition.select(torch.cat([rows, null_condition]).to(canvas.device))
         last = group.last_hidden
         before = None if last is None else torch.cat([last[0, rows], last[1, read]])
-        hidden = self._model.hidden(tokens[at], times[group.rows][at], condition, before)
+        read_at = (tokens[at], times[group.rows][at], condition, before)
+        if self._masked_only:
+            positions = masked[at.cpu()].flatten().nonzero().squeeze(1).to(canvas.device)
+            found = self._model.hidden(*read_at, positions)
+            hidden = found.new_zeros(len(at), group.length, width)
+            hidden.view(-1, width)[positions] = found
+        else:
+            hidden = self._model.hidden(*read_at)
         conditional, null = hidden[: len(rows)], hidden[len(rows) :]
         if len(read):
             if group.null_hidden is None:
