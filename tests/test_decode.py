@@ -268,19 +268,6 @@ def test_what_is_kept_for_many_steps_says_the_same():
         assert torch.equal(once, anew)
 
 
-@pytest.mark.parametrize("modulation", ["block", "shared", "none"])
-@pytest.mark.parametrize("anchors", [True, False])
-def test_positions_that_are_wanted_are_the_same_as_among_all(modulation, anchors):
-    model, canvas = tiny_model(modulation=modulation, anchors=anchors), random_tokens(3, 6)
-    wanted = torch.rand(3, 6, generator=generator(5)) < 0.5
-    condition, t = model.condition(latents(3)), torch.tensor([0.2, 0.5, 0.9])
-    with torch.no_grad():
-        all_positions = model.hidden(canvas, t, condition)
-        some = model.hidden(canvas, t, condition, wanted=wanted)
-    torch.testing.assert_close(some[wanted], all_positions[wanted])
-    assert not some[~wanted].any()
-
-
 def test_tokens_are_scored_without_what_writing_saves():
     texts, rows = [[5, 6, 7, 8, 9], [11, 12, 13, 14, 15, 16]], [0, 1]
 
