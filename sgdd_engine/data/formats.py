@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 MAX_ROW = 1 << 24
 # Rows of an Arrow table that become Python strings at once.
 _ARROW_ROWS = 4096
+# By default pyarrow keeps every row group in memory that it has read ahead, and without a buffer it reads a column of a
+# whole row group at once, a million rows. 6 million texts (570 MB, nine row groups) took 600 MB, and now 50 MB;
+# 200,000 vectors in one row group took 300 MB, and now 20 MB, at twice the speed.
+PARQUET_READING = {"pre_buffer": False, "buffer_size": 1 << 20}
 
 
 @dataclass(frozen=True)
@@ -181,10 +185,10 @@ def _json_text(row: object, file: TextFile, place: str) -> str:
     value = row
     if isinstance(row, dict):
         try:
-            value = _nested(row, file.column)
+            value = nested(row, file.column)
         except KeyError:
             raise DataError(
-                f"{file.name} has no key `{file.column}` in {place}; it has {listed(list(_keys(row)))}.",
+                f"{file.name} has no key `{file.column}` in {place}; it has {listed([key for key, _ in leaves(row)])}.",
                 "Name the key that holds the text with --column.",
             ) from None
     elif not isinstance(row, str):
@@ -195,8 +199,12 @@ def _json_text(row: object, file: TextFile, place: str) -> str:
     return checked_text(value, file.name, place, file.column)
 
 
-def _nested(row: Mapping[str, Any], column: str) -> object:
-    """The value of a key, or of a path of keys (`meta.text`)."""
+def nested(row: Mapping[str, Any], column: str) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of a key, or of a path of keys (`meta.text`).
+
+    Raises:
+        KeyError: there is none.
+    """
     if column in row:
         return row[column]
     value: Any = row
@@ -207,12 +215,13 @@ def _nested(row: Mapping[str, Any], column: str) -> object:
     return value
 
 
-def _keys(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def leaves(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a JSON object that are no objects, with their paths of keys as `nested` reads them."""
     for key, value in row.items():
         if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
 
 
 @reads(".csv", ".tsv", ".tab", row_per_line=True)
@@ -261,7 +270,7 @@ def _parquet(file: TextFile) -> Any:  # noqa: ANN401 - pyarrow has no types
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        return pq.ParquetFile(file.path)
+        return pq.ParquetFile(file.path, **PARQUET_READING)
     except pa.ArrowException as error:
         raise DataError(
             f"{file.name} is not a Parquet file: {error}.", "Copy or download it again."

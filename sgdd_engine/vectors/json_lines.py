@@ -6,7 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from sgdd_engine.data.formats import MAX_ROW, ending
+from sgdd_engine.data.formats import MAX_ROW, ending, leaves, nested
 from sgdd_engine.data.lines import read_lines
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.columns import Columns, choose_columns, describe
@@ -55,7 +55,7 @@ def open_lines(name: str, lines: Iterable[tuple[int, str]], options: ReadOptions
         if not isinstance(value, dict):
             found = {}
             break
-        keys = dict(_keys(value))
+        keys = dict(leaves(value))
         if any(_is_vector(item) for item in keys.values()):
             found = keys
             break
@@ -71,7 +71,7 @@ def open_lines(name: str, lines: Iterable[tuple[int, str]], options: ReadOptions
         )
         name = f"{name}, key {columns.vector}"
     elif found is None and head:
-        first = dict(_keys(head[0][1]))
+        first = dict(leaves(head[0][1]))
         raise VectorSourceError(
             f"{name} has no key of vectors in its first {len(head):,} rows; there are {describe({}, list(first))}.",
             'Each row is an object such as {"embedding": [0.1, -0.2]}, or a list of numbers.',
@@ -132,20 +132,10 @@ def _row(index: int, number: int, value: Any, columns: Columns | None, name: str
 
 def _at(row: Mapping[str, Any], column: str | None) -> Any:  # noqa: ANN401 - any JSON value
     """The value under a key or a path of keys; None where there is none."""
-    if column is None or column in row:
-        return None if column is None else row[column]
-    value: Any = row
-    for key in column.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _keys(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in row.items():
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    try:
+        return None if column is None else nested(row, column)
+    except KeyError:
+        return None
 
 
 def _is_vector(value: object) -> bool:
