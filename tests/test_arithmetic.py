@@ -121,3 +121,6 @@ def test_a_group_of_one_is_its_vector_and_one_that_cancels_out_has_no_mean():
     found = means_of(["one", "two", "two"], np.stack([a, b, -b]), 2)
     assert list(found) == ["one"]
     np.testing.assert_allclose(found["one"], a, atol=1e-7)
+    means = GroupMeans()
+    means.add(["two", "two"], np.stack([b, -b]))
+    assert (list(means.means()), means.vanished) == ([], ["two"])

@@ -248,6 +248,14 @@ def test_groups_as_a_table_and_of_some_rows(grouped):
     assert all(row["nearest"] for row in sampled)
 
 
+def test_a_group_without_a_mean_is_named(tmp_path, vectors):
+    rows = [{"emb": v.tolist(), "key": key} for v, key in zip((vectors[0], -vectors[0]), "aa", strict=True)]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out, err = call("read", tmp_path / "v.jsonl", "--mean-by", "key", "--assume-same", *MINI)
+    assert out == ""
+    assert "Warning: Left out: 1 group whose vectors cancel each other out, and so have no mean: a" in err
+
+
 def write_jsonl(path: Path, vectors) -> bytes:
     rows = [{"emb": v.tolist(), "topic": topic} for v, topic in zip(vectors, TOPICS, strict=True)]
     path.write_text("\n".join(map(json.dumps, rows)))

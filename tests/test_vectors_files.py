@@ -261,6 +261,11 @@ def test_a_wrong_name_is_answered_with_the_names_that_are_there(tmp_path, write)
         open_vectors(source, ReadOptions(column="text"))
 
 
+def test_the_texts_of_langchain_are_found(tmp_path):
+    (tmp_path / "v.jsonl").write_text('{"embedding": [1, 2], "page_content": "A text.", "source": "a.pdf"}\n')
+    assert everything(tmp_path / "v.jsonl").texts == ["A text."]
+
+
 def test_columns_of_numbers_are_told_from_other_numbers(tmp_path):
     rows = [["id", "year", *(f"a{i}" for i in range(3)), *(f"b{i}" for i in range(WIDTH))]]
     rows += [[i, 2000 + i, 7, 8, 9, *v.tolist()] for i, v in enumerate(VECTORS)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
+from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.vectors.arithmetic import GroupMeans
 from sgdd_engine.vectors.source import VectorBatch, Vectors
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Means that are written together.
 GROUPS_AT_ONCE = 32
+# Groups that a message names.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def name_groups(
         batches: Vectors of its encoder with `groups`, such as `CheckedVectors`.
         read_again: Gives the same rows a second time, in which the nearest ones are found; None where this cannot be.
         count: Words for each group.
-        on_event: Told of both readings.
+        on_event: Told of both readings, and of the groups that have no mean.
         **options: As for `SGDD.generate`.
 
     Yields:
@@ -79,6 +81,8 @@ def name_groups(
     for batch in _counted("averaging", batches, on_event):
         means.add(batch.groups or [], batch.vectors)
     found = dict(means.means())
+    if means.vanished:
+        on_event(Notice(_of_vanished(means.vanished), warning=True))
     nearest: dict[str, NearestRow] = {}
     if read_again is not None:
         nearest = _nearest_rows(found, _counted("comparing", read_again(), on_event))
@@ -91,6 +95,12 @@ def name_groups(
         for row, group in enumerate(some):
             texts = tuple(item for item in written if item.row == row)
             yield NamedGroup(group, means.sizes[group], texts, tuple(words[row]), nearest.get(group))
+
+
+def _of_vanished(groups: list[str]) -> str:
+    named = ", ".join(groups[:_NAMED]) + (", …" if len(groups) > _NAMED else "")
+    which = "1 group" if len(groups) == 1 else f"{len(groups):,} groups"
+    return f"Left out: {which} whose vectors cancel each other out, and so have no mean: {named}"
 
 
 def _nearest_rows(means: dict[str, Vectors], batches: Iterable[VectorBatch]) -> dict[str, NearestRow]:

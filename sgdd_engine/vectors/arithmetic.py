@@ -89,6 +89,8 @@ class GroupMeans:
         self._lengths: dict[str, float] = {}
         self.sizes: dict[str, int] = {}
         """Rows of each group, in the order in which the groups came."""
+        self.vanished: list[str] = []
+        """Groups without a mean, once `means` was read."""
 
     def add(self, groups: Sequence[str], vectors: Vectors) -> None:
         """Add rows [n, D], each to its group."""
@@ -105,13 +107,14 @@ class GroupMeans:
     def means(self) -> Iterator[tuple[str, Vectors]]:
         """Each group with its mean [D]: the direction of its sum, and the mean length of its vectors.
 
-        A group whose vectors cancel each other out has none and is left out.
+        A group whose vectors cancel each other out has none and is left out; `vanished` then names it.
         """
+        self.vanished.clear()
         for group, total in self._sums.items():
             try:
                 yield group, _of_length(total, self._lengths[group], self.sizes[group])
             except GenerationError:
-                continue
+                self.vanished.append(group)
 
 
 def _of_length(total: Floats, weighted_lengths: float, weight: float) -> Vectors:

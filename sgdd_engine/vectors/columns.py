@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.source import ReadOptions
 
-TEXT_NAMES = ("text", "sentence", "document", "content", "chunk", "passage", "body")
+TEXT_NAMES = ("text", "sentence", "document", "content", "page_content", "chunk", "passage", "body")
 """Columns that are taken for the stored texts, the first that is there."""
 ID_NAMES = ("id", "_id", "ids", "uuid", "doc_id")
 """Columns that are taken for the ids of rows, the first that is there."""
