@@ -148,7 +148,7 @@ def training_table(event: TrainingProgress, width: int) -> Table:
 
 
 def canvas(event: CanvasChanged, width: int, height: int) -> RenderableType:
-    """The canvases in the order of their texts, with masked positions dimmed; cut at the edge where room is short."""
+    """The canvases in the order of their texts, with masked positions dimmed, and no more than there is room for."""
     # They are decoded in the order of their lengths.
     order = sorted(range(len(event.rows)), key=event.rows.__getitem__) or range(len(event.texts))
     lines = [Text(event.texts[i]) for i in order]
@@ -157,4 +157,8 @@ def canvas(event: CanvasChanged, width: int, height: int) -> RenderableType:
     if sum(-(-line.cell_len // width) for line in lines) > height:
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
+    # More lines than the screen has would scroll away and stay.
+    if len(lines) > height:
+        kept = max(1, height - 1)
+        lines = [*lines[:kept], Text(f"\u2026 and {len(lines) - kept:,} more", style="dim")]
     return Group(Text(f"step {event.step} of {event.num_steps}", style="bold"), *lines)

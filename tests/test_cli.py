@@ -677,13 +677,16 @@ def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
     assert lines[::2] == plain.splitlines()
     assert all(re.fullmatch(r"  (\S+ [01]\.\d\d  ){3}\S+ [01]\.\d\d", line) for line in lines[1::2])
     told = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
-    assert {line["text"] for line in told} == {1, 2}
+    assert {(line["text"], line["round"]) for line in told} == {(1, 0), (2, 0)}
     assert [line["canvas"] for line in told if line["step"] == 4] == lines[::2]
     assert all(line["canvas"].split().count("_") == 4 - line["step"] for line in told)
     out, _ = call("sample", *texts, *options, "--explain", "--json")
     tokens = [json.loads(line)["tokens"] for line in out.splitlines()]
     assert [len(each) for each in tokens] == [4, 4]
     assert tokens[0][0].keys() == {"piece", "probability", "entropy", "step"}
+    call("sample", *texts, *options[:-4], "--steps", 4, "--refine", 2, "--trace", trace)
+    told = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
+    assert {(line["text"], line["round"]) for line in told} == {(n, k) for n in (1, 2) for k in (0, 1, 2)}
 
 
 def test_a_trace_that_cannot_be_written_is_refused_before_the_work(tmp_path):

@@ -9,7 +9,7 @@ from rich.console import Console
 from sgdd_cli import formatting
 from sgdd_cli.console import output_options
 from sgdd_cli.progress import LinePainter, ProgressDisplay
-from sgdd_cli.progress_live import LivePainter
+from sgdd_cli.progress_live import CANVAS_MARGIN, LivePainter, canvas
 from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
@@ -144,6 +144,28 @@ def test_watching_off_a_terminal_prints_each_canvas(capsys):
     with ProgressDisplay(watch=True) as display:
         display(CanvasChanged(1, 2, ("the _", "_ _")))
     assert capsys.readouterr().err.splitlines() == ["1/2  the _", "1/2  _ _"]
+
+
+def drawn(*events: CanvasChanged, width: int, height: int) -> list[str]:
+    """The lines of the last canvases on a screen of this size."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
+    shown = canvas(events[-1], console.width, console.height - CANVAS_MARGIN)
+    return [line.rstrip() for line in "".join(s.text for s in console.render(shown)).splitlines()]
+
+
+def test_canvases_stand_in_the_order_of_their_texts_and_are_whole_where_there_is_room():
+    event = CanvasChanged(2, 8, ("c _", "b _ _ _ _ _ _ _ long.", "a \u6f22\u5b57 _"), rows=(2, 1, 0))
+    assert drawn(event, width=80, height=24) == [
+        "step 2 of 8",
+        "a \u6f22\u5b57 _",
+        "b _ _ _ _ _ _ _ long.",
+        "c _",
+    ]
+    assert drawn(event, width=16, height=24)[2:4] == ["b _ _ _ _ _ _ _", "long."]
+    assert drawn(event, width=16, height=7)[1:] == ["a \u6f22\u5b57 _", "b _ _ _ _ _ _ _…", "c _"]
+    assert drawn(event, width=16, height=6)[1:] == ["a \u6f22\u5b57 _", "\u2026 and 2 more"]
+    # Canvases of which is not told whose they are keep their order.
+    assert drawn(CanvasChanged(1, 2, ("x _", "_")), width=80, height=24)[1:] == ["x _", "_"]
 
 
 def test_on_a_terminal_everything_is_drawn_and_the_last_figures_stay():
