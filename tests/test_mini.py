@@ -301,6 +301,7 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path):
         "SGDD_EVAL__NELBO_SAMPLES": "1",
         "SGDD_EVAL__DIVERSITY_SAMPLES": "0",
         "SGDD_EVAL__COMPARE_GUIDANCE": "false",
+        "CALIBRATE": "no",
     }
     command = ["bash", str(EXAMPLE / "make_mini.sh"), "train.txt", "fiction.txt", "stories.txt", "work"]
     with programs(tmp_path / "bin", **small) as path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint, read_info, resolve_checkpoint
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
+from sgdd_engine.generation.confidence import WAYS, recorded_fits
 
 TEMPLATE = Path(__file__).with_name("card.template.md")
 # Key of a score, its name, digits behind the point.
@@ -41,7 +42,11 @@ def card(
     loaded = load_checkpoint(checkpoint)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     sections = [section(title, report) for title, report in reports.items()]
-    scores = "\n\n".join([*sections, *([feedback(calls)] if calls else [])])
+    more = [
+        *([feedback(calls)] if calls else []),
+        *([confidence(loaded.info)] if loaded.info.confidence else []),
+    ]
+    scores = "\n\n".join([*sections, *more])
     stages = [*(read_info(resolve_checkpoint(run)) for run in after), loaded.info]
     facts = recipe(loaded.info) | {"training": "; then ".join(map(trained, stages))}
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -130,6 +135,22 @@ def feedback(reports: Sequence[dict[str, Any]]) -> str:
         exact = f"{true['exact_match']['mean']:.3f}"
         rows.append(row(f"{report['encoder_calls']:.1f}", [*map(str, cells), *pairs, exact]))
     return "\n\n".join(["### What encoder calls bring, held-out novels", "\n".join(rows)])
+
+
+def confidence(info: CheckpointInfo) -> str:
+    """How well it is told which sentences are close to their sources, as the checkpoint records it."""
+    rows = header("written", ["sentences", "above 0.8", "Brier", "of the share", "calibration error", "AUC"])
+    names = ("share_close", "brier", "brier_of_share", "expected_calibration_error", "auc")
+    for way, fit in recorded_fits(info).items():
+        rows.append(
+            row(WAYS[way], [f"{fit.facts['sentences']:,}", *(f"{fit.facts[name]:.3f}" for name in names)])
+        )
+    what = (
+        "How likely a token F1 above 0.8 with the source is, told without the source by a logistic regression on what "
+        "generation knows, and judged by cross-validation on sentences that are scored nowhere else. Brier is the mean "
+        "squared error of the probability; of the share: of saying the same of every sentence."
+    )
+    return "\n\n".join(["### Confidence in a sentence, held-out novels", what, "\n".join(rows)])
 
 
 def conditions(found: dict[str, dict[str, Any]]) -> list[str]:

@@ -32,6 +32,13 @@ sgdd export "$work/second" "$work/exported"
 score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
 # The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
 score --data "$fiction" --find-cfg > "$work/fiction.json"
+# How likely a sentence is close to its source, on further sentences, and recorded too. A model that is not trained, as
+# in the test of this script, has nothing to tell apart.
+if [ "${CALIBRATE:-yes}" = yes ]; then
+    calibrate() { sgdd eval "$work/exported" --data "$fiction" --json "$@"; }
+    calibrate --calibrate-score 1500 > "$work/confidence.json"
+    calibrate --calibrate-score 300 --candidates 2 --refine 2 --shortlist 1 > "$work/confidence-feedback.json"
+fi
 score --data "$fiction" --cfg 2.0 > "$work/cfg2.json"
 score --data "$fiction" --candidates 2 --refine 6 --shortlist 8 > "$work/both.json"
 score --data "$stories" --cfg 1.5 > "$work/stories.json"
