@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sgdd_cli.decoding_options import Writing
     from sgdd_engine.generation import Generation
 
+_INDENT = "  "
 # Colours of a piece by its probability; the bounds divide what a reader may trust, doubt and distrust.
 _STYLES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
 
@@ -22,18 +23,24 @@ def show_certainty(item: "Generation") -> None:
     """Print pieces and their probabilities on one line of stdout, coloured on a terminal, and below the confidence."""
     from rich.text import Text  # noqa: PLC0415 - `sgdd --help` need not load it
 
-    line = Text("  ")
+    console = stdout()
+    # A pipe gets one line; on a terminal a piece and its probability stay together.
+    width = console.width if console.is_terminal else None
+    lines = [Text(_INDENT)]
     for token in item.details:
         style = next(style for bound, style in _STYLES if token.probability >= bound)
-        line.append(token.piece.replace("\u2581", " ").strip() or "\u2423", style=style)
-        line.append(f" {token.probability:.2f}  ", style="dim")
-    line.rstrip()
-    console = stdout()
-    console.print(line, soft_wrap=True)
+        piece = token.piece.replace("\u2581", " ").strip() or "\u2423"
+        pair = Text.assemble((piece, style), (f" {token.probability:.2f}", "dim"))
+        if width is not None and lines[-1].cell_len + pair.cell_len > width and lines[-1].plain != _INDENT:
+            lines.append(Text(_INDENT))
+        lines[-1].append_text(pair).append("  ")
     if item.confidence is not None:
-        console.print(
-            Text(f"  close to the source with probability {item.confidence:.2f}", style="dim"), soft_wrap=True
+        lines.append(
+            Text(f"{_INDENT}close to the source with probability {item.confidence:.2f}", style="dim")
         )
+    for line in lines:
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def say_of_confidence(writing: "Writing", *, encoded: bool = True) -> None:

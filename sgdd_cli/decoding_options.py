@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,10 +144,14 @@ class DecodingOptions:
         return load
 
 
-def with_decoding_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_decoding_options(command: Callable[..., None], *, only: Collection[str] = ()) -> Callable[..., None]:
     """Give a command the options of `DecodingOptions`, in the place of its argument of that type.
 
     Typer reads options from the signature of a function, so it is shown one with them.
+
+    Args:
+        command: The command.
+        only: The names of those it has, where it has no use for all.
     """
     signature = inspect.signature(command)
     (name,) = (p.name for p in signature.parameters.values() if p.annotation is DecodingOptions)
@@ -156,6 +160,7 @@ def with_decoding_options(command: Callable[..., None]) -> Callable[..., None]:
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
         )
         for field in fields(DecodingOptions)
+        if not only or field.name in only
     ]
 
     @functools.wraps(command)

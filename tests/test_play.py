@@ -70,6 +70,12 @@ def test_what_cannot_be_answered_is_said_and_the_next_line_is(line, message):
     assert out == sample(TEXT)
 
 
+def test_the_canvas_is_shown_when_asked():
+    out, err = call("play", *MINI, "--watch", stdin=f"{TEXT}\n:quit\n".encode())
+    assert out.splitlines() == sample(TEXT)
+    assert "1/16  _ _" in err
+
+
 def test_it_tells_what_was_asked_and_set_and_ends_at_quit():
     out, _ = play(":cfg 1", "", ":settings", ":history", ":quit", TEXT)
     assert out[0] == ":cfg 1.0"

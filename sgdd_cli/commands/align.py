@@ -1,23 +1,14 @@
 """`sgdd align`: a map from another encoder's vectors to the model's."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
-from sgdd_cli.flags import (
-    AsJson,
-    Assignments,
-    Cfg,
-    Checkpoint,
-    ConfigFiles,
-    Device,
-    Encoder,
-    Gpu,
-    Steps,
-    device_name,
-)
+from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.flags import AsJson
 
 if TYPE_CHECKING:
     from sgdd_engine.evaluation.alignment import Alignment
@@ -25,6 +16,11 @@ if TYPE_CHECKING:
     from sgdd_engine.evaluation.bootstrap import Interval
 
 
+# One text is written for each held-out pair, at its likeliest length.
+_OPTIONS = ("cfg", "steps", "checkpoint", "encoder", "gpu", "device", "files", "assignments")
+
+
+@functools.partial(with_decoding_options, only=_OPTIONS)
 def align(
     pairs_of: Annotated[
         str,
@@ -64,15 +60,9 @@ def align(
         int,
         typer.Option("--seed", help="Of the sample, the held-out part and the writing."),
     ] = 0,
-    cfg: Cfg = None,
-    steps: Steps = None,
-    checkpoint: Checkpoint = None,
-    encoder: Encoder = None,
-    gpu: Gpu = None,
-    device: Device = None,
+    *,
+    decoding: DecodingOptions,
     as_json: AsJson = False,
-    files: ConfigFiles = None,
-    assignments: Assignments = None,
 ) -> None:
     """Learn to read the vectors of another encoder, from some of them with their texts.
 
@@ -82,38 +72,26 @@ def align(
 
     Example: sgdd align rows.parquet --text-column body --out map.safetensors
     """
-    from sgdd_cli.models import load_model, named_encoder  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415
-
-    resolved = load_settings(
-        files or (),
-        assignments or (),
-        [
-            ("--encoder", "encoder.name", encoder),
-            ("--cfg", "sample.cfg", cfg),
-            ("--steps", "sample.steps", steps),
-        ],
-    )
-    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
+    load = decoding.resolve()
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.alignment import align as run_alignment  # noqa: PLC0415 - loads torch
-    from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
     from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
 
     check_writable(out, "Name another file with --out.")
     opened = open_vectors(
         pairs_of, ReadOptions(column=column, text_column=text_column, table=table, where=where)
     )
-    model, _ = load_model(checkpoint, device_name(gpu, device), named_encoder(resolved))
+    writing = load()
     say(f"Reading: {opened.name}")
     with ProgressDisplay() as display:
         found = run_alignment(
-            model,
+            writing.model,
             opened,
             pairs=pairs,
             texts=texts,
             seed=seed,
-            sampling=complete_sampling(resolved.given("sample"), model.info),
+            sampling=writing.sampling,
             on_event=display,
         )
     found.linear_map.save(out)

@@ -13,6 +13,7 @@ from sgdd_cli.commands.blend import parse_term
 from sgdd_cli.console import emit, say, show_error
 from sgdd_cli.decoding_options import DecodingOptions, Writing, with_decoding_options
 from sgdd_engine.errors import DataError, SgddError
+from sgdd_engine.events import Listener, ignore
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import Generation
@@ -118,19 +119,34 @@ class Prompt:
 
     def _write(self, text: str) -> None:
         vector = self._writing.model.encode(text)
-        self._show(lambda **asked: self._writing.model.generate(vector, **asked, **self._options()))
+        self._show(lambda **asked: self._writing.model.generate(vector, **{**self._options(), **asked}))
 
     def _blend(self, rest: str) -> None:
         terms = [parse_term(part) for part in _parts(rest, ':blend "A text.:0.7" "B text.:0.3"')]
         vectors = self._writing.model.encode([term.text for term in terms])
         weights = [term.weight for term in terms]
-        self._show(lambda **asked: self._writing.model.blend(vectors, weights, **asked, **self._options()))
+        self._show(
+            lambda **asked: self._writing.model.blend(vectors, weights, **{**self._options(), **asked})
+        )
 
     def _show(self, write: "Callable[..., Sequence[Generation]]") -> None:
         """Write and show; `:why` writes the same again."""
-        for item in write():
+        with self._display() as on_event:
+            written = write(on_event=on_event)
+        for item in written:
             emit(item.text)
         self._again = lambda: write(explain=True, confidence=True)
+
+    @contextlib.contextmanager
+    def _display(self) -> Iterator[Listener]:
+        """A listener that shows the canvas while it is entered, with --watch."""
+        from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - `sgdd --help` need not load it
+
+        if not self._writing.watch:
+            yield ignore
+            return
+        with ProgressDisplay(watch=True) as display:
+            yield display
 
     def _fill(self, rest: str) -> None:
         usage = ':fill "The [MASK] opened." "what the whole text shall say"'
@@ -138,15 +154,17 @@ class Prompt:
         if len(meanings) > 1:
             raise DataError(":fill takes a text and a meaning.", usage)
         config = self._writing.config
-        filled = self._writing.model.fill(
-            text,
-            meanings or None,
-            sampling=self._writing.sampling,
-            lengths=config.length,
-            candidates=config.candidates,
-            num_samples=config.num_samples,
-            seed=config.seed,
-        )
+        with self._display() as on_event:
+            filled = self._writing.model.fill(
+                text,
+                meanings or None,
+                sampling=self._writing.sampling,
+                lengths=config.length,
+                candidates=config.candidates,
+                num_samples=config.num_samples,
+                seed=config.seed,
+                on_event=on_event,
+            )
         for item in filled:
             emit(item.text)
         self._again = None
@@ -185,8 +203,6 @@ class Prompt:
         self._changed[name] = found
 
     def _options(self) -> dict[str, Any]:
-        from sgdd_engine.events import ignore  # noqa: PLC0415 - as above
-
         return self._writing.options(ignore)
 
     def _show_settings(self, _: str) -> None:
