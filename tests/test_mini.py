@@ -21,6 +21,7 @@ from sgdd_engine.checkpoint import read_info
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.data.cleaning import clean, rejection
 from sgdd_engine.data.config import DataConfig
+from sgdd_engine.generation.confidence import recorded_fits
 from sgdd_engine.mini import CHECKPOINT, SENTENCES, mini_folder
 from sgdd_engine.text.encoder_files import _SHA256
 
@@ -77,6 +78,7 @@ def test_it_is_complete_small_and_what_its_hashes_say():
     assert (info.encoder.name, info.encoder.weights_sha256) == ("minilm", _SHA256["model.safetensors"])
     assert info.trained_null
     assert info.sampling["cfg"] > 1
+    assert recorded_fits(info).keys() == {"one_shot", "one_shot_encoded"}
     # Nothing of the machine that trained it.
     assert "/" not in json.dumps(info.facts)
 

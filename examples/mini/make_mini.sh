@@ -35,9 +35,7 @@ score --data "$fiction" --find-cfg > "$work/fiction.json"
 # How likely a sentence is close to its source, on further sentences, and recorded too. A model that is not trained, as
 # in the test of this script, has nothing to tell apart.
 if [ "${CALIBRATE:-yes}" = yes ]; then
-    calibrate() { sgdd eval "$work/exported" --data "$fiction" --json "$@"; }
-    calibrate --calibrate-score 1500 > "$work/confidence.json"
-    calibrate --calibrate-score 300 --candidates 2 --refine 2 --shortlist 1 > "$work/confidence-feedback.json"
+    sgdd eval "$work/exported" --data "$fiction" --calibrate-score 1500 --json > "$work/confidence.json"
 fi
 score --data "$fiction" --cfg 2.0 > "$work/cfg2.json"
 score --data "$fiction" --candidates 2 --refine 6 --shortlist 8 > "$work/both.json"
