@@ -18,6 +18,7 @@ from sgdd_cli.default_paths import corpus_folder, new_run
 from sgdd_cli.main import app
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
+from sgdd_engine.mini import SENTENCES
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "tokenizers", "numpy")
@@ -577,6 +578,36 @@ def test_ways_of_sampling_that_cannot_be_compared(workplace, vary, message):
     with pytest.raises(ConfigError) as caught:
         call("eval", workplace, "--vary", vary)
     assert message in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("other", [["--find-cfg"], ["--report", "page.html"], ["--vary", "sample.steps=1,2"]])
+def test_the_confidence_is_calibrated_on_its_own(workplace, other):
+    with pytest.raises(ConfigError, match="--calibrate-score writes other sentences"):
+        call("eval", "there is no such model", "--calibrate-score", 100, *other)
+
+
+@pytest.mark.slow
+@pytest.mark.offline_encoder
+def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
+    model, text = tmp_path / "model", tmp_path / "text.txt"
+    call("export", "mini", model)
+    text.write_text("\n".join(SENTENCES.read_text(encoding="utf-8").splitlines()), encoding="utf-8")
+    options = ["--data", text, "--device", "cpu", "--steps", 4]
+    with pytest.raises(DataError, match="200 sentences that can be used; the first 302") as caught:
+        call("eval", model, *options, "--limit", 2, "--calibrate-score", 100)
+    assert "--limit" in caught.value.hint
+    more = [f"{line[:-1]}{end}" for line in text.read_text(encoding="utf-8").splitlines() for end in ".?!"]
+    text.write_text("\n".join(more), encoding="utf-8")
+    out, err = call("eval", model, *options, "--limit", 2, "--calibrate-score", 100)
+    assert "one sentence, its cosine known" in out
+    assert f"Recorded in {model}" in err
+    row = json.loads(call("sample", "A text.", "--json", *options[2:], "--checkpoint", model)[0])
+    assert 0 < row["confidence"] < 1
+    _, err = call("sample", "A text.", "--json", "--device", "cpu", "--checkpoint", model)
+    assert "The confidence was fitted with steps 4; here it is an approximation." in err
+    row, err = call("sample", "A text.", "--json", "--refine", 1, *options[2:], "--checkpoint", model)
+    assert json.loads(row)["confidence"] is None
+    assert "records no confidence of refined texts" in err
 
 
 @pytest.mark.slow

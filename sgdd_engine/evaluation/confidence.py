@@ -84,7 +84,7 @@ def calibrate_score(
     if len(data) < LEAST_SENTENCES:
         raise DataError(
             f"{len(data):,} sentences are left to fit the confidence on, and {LEAST_SENTENCES} are needed.",
-            "Give more text, or leave more of it unscored with a smaller --limit.",
+            "Give more text, or leave more of it unscored: --limit 100",
         )
     reads = config.candidates > 1 or config.refine > 0
     config = replace(config, shortlist=validate_shortlist(config.shortlist, model.info, reads))

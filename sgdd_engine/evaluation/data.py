@@ -148,8 +148,9 @@ def from_text_file(
         )
     if len(chosen) <= skip:
         raise DataError(
-            f"`{path}` holds {len(chosen):,} sentences that can be used, and {skip:,} are passed over.",
-            "Give more text, or score fewer with --limit.",
+            f"`{path}` holds {len(chosen):,} sentences that can be used; the first {skip:,} are for the scores and the "
+            "guidance weight, and none is left.",
+            "Give more text, or leave more of it unscored: --limit 100",
         )
     chosen = chosen[skip:]
     if left_out:
