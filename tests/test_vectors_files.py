@@ -261,6 +261,13 @@ def test_a_wrong_name_is_answered_with_the_names_that_are_there(tmp_path, write)
         open_vectors(source, ReadOptions(column="text"))
 
 
+def test_a_line_of_numbers_may_begin_with_nan(tmp_path):
+    (tmp_path / "v.jsonl").write_text("nan 1 2\nnull\n3 4 5\n")
+    found = everything(tmp_path / "v.jsonl")
+    np.testing.assert_array_equal(found.vectors, np.array([[np.nan, 1, 2], [3, 4, 5]], dtype=np.float32))
+    assert list(found.left_out) == ["1"]
+
+
 def test_the_texts_of_langchain_are_found(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"embedding": [1, 2], "page_content": "A text.", "source": "a.pdf"}\n')
     assert everything(tmp_path / "v.jsonl").texts == ["A text."]

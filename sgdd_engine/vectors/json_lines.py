@@ -96,7 +96,7 @@ def _parse(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, A
     for number, line in lines:
         if not line.strip():
             continue
-        if line.lstrip()[0] not in "[{n":
+        if line.lstrip()[0] not in "[{" and line.strip() != "null":
             yield number, parse_vector(line, name, f"line {number:,}")
             continue
         try:
