@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, bound, generator, random_tokens, tiny_model
+from models_for_tests import MAX_TOKENS, SPECIALS, VOCABULARY, bound, generator, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgdd_engine.diffusion.config import SamplingConfig
