@@ -82,12 +82,22 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class CanvasChanged:
-    """One denoising step is done; `texts` shows each canvas, masked positions as `_`, and `rows` its vector's index."""
+    """One denoising step is done.
+
+    Attributes:
+        step: Steps done.
+        num_steps: Steps in all.
+        texts: Each canvas, masked positions as `_`.
+        rows: The index of each canvas's vector, where it is known.
+        tokens: The positions of each canvas: the piece, empty where masked, and its probability when it was written.
+            Empty unless it was asked how sure each token was.
+    """
 
     step: int
     num_steps: int
     texts: tuple[str, ...]
     rows: tuple[int, ...] = ()
+    tokens: tuple[tuple[tuple[str, float], ...], ...] = ()
 
 
 Event = (

@@ -134,6 +134,33 @@ def test_the_canvas_is_shown_filling_in(model, few):
     masks = [event.texts[0].split().count("_") for event in events]
     assert masks == sorted(masks, reverse=True)
     assert masks[0] > 0 == masks[-1]
+    assert all(event.tokens == () for event in events), "how sure it is was not asked for"
+
+
+def test_the_canvas_says_of_each_written_token_how_sure_it_was(model, few):
+    events = []
+    (item,) = model.generate(model.encode(few[:1]), sampling=PLAIN, explain=True, on_event=events.append)
+    for event in events:
+        (canvas,) = event.tokens
+        assert canvas == tuple(
+            (token.piece, token.probability) if token.step <= event.step else ("", 0.0)
+            for token in item.details
+        )
+
+
+def test_the_other_texts_that_were_encoded_come_with_their_cosines(model, few):
+    items = model.reconstruct(few, candidates=4, refine=2)
+    vectors = model.encode(few)
+    assert any(item.alternatives for item in items)
+    for item in items:
+        assert len(item.alternatives) == item.encoder_calls - 1
+        cosines = [cosine for _, cosine in item.alternatives]
+        assert cosines == sorted(cosines, reverse=True)
+        assert all(cosine <= item.cosine + 1e-4 for cosine in cosines)
+        for text, cosine in item.alternatives:
+            again = torch.cosine_similarity(model.encode(text)[0], vectors[item.row], dim=0)
+            assert cosine == pytest.approx(float(again), abs=1e-4)
+    assert model.reconstruct(few)[0].alternatives == ()
 
 
 @pytest.mark.parametrize("options", [{}, {"candidates": 3}, {"candidates": 2, "refine": 2}])

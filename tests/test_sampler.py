@@ -146,7 +146,7 @@ def test_the_schedule_says_how_many_masks_are_left(n, steps):
         times.append((t.clone(), masked.float().mean(dim=1)))
         return by_lookup(z_t, t, masked)
 
-    write(watched, blank(2, n), SamplingConfig(steps=steps), on_step=lambda i, z: seen.append((i, z)))
+    write(watched, blank(2, n), SamplingConfig(steps=steps), on_step=lambda i, z, _: seen.append((i, z)))
     assert len(seen) == len(times) <= min(n, steps)
     assert [i for i, _ in seen] == list(range(1, len(seen) + 1))
     left = n
@@ -223,7 +223,7 @@ def test_top_p_looks_at_the_tempered_distribution():
 
 def first_filled(log_probs, n, config, seeds):
     canvases = []
-    write(log_probs, blank(len(seeds), n), config, seeds=seeds, on_step=lambda i, z: canvases.append(z))
+    write(log_probs, blank(len(seeds), n), config, seeds=seeds, on_step=lambda i, z, _: canvases.append(z))
     return canvases[0] != MASK
 
 
@@ -358,7 +358,7 @@ def blank_steps(rule, n=9, log_probs=by_lookup, **options):
         log_probs,
         blank(1, n),
         SamplingConfig(position_rule=rule, **options),
-        on_step=lambda step, z: seen.append(int((z == MASK).sum())),
+        on_step=lambda step, z, _: seen.append(int((z == MASK).sum())),
     )
     return [before - after for before, after in itertools.pairwise(seen)]
 
@@ -401,7 +401,7 @@ def test_left_to_right_is_the_order_of_reading():
         by_lookup,
         blank(1, 5),
         SamplingConfig(steps=5, position_rule="left_to_right", unmasking="linear"),
-        on_step=lambda step, z: canvases.append((z[0] != MASK).tolist()),
+        on_step=lambda step, z, _: canvases.append((z[0] != MASK).tolist()),
     )
     assert canvases == [[i <= step for i in range(5)] for step in range(5)]
 
@@ -440,7 +440,7 @@ def test_remasking_writes_tokens_anew_and_spares_what_was_given(order, remask):
         by_lookup,
         canvas,
         SamplingConfig(steps=12, position_rule=order, remask=remask),
-        on_step=lambda step, z: seen.append(z),
+        on_step=lambda step, z, _: seen.append(z),
     )
     assert (out != MASK).all()
     assert all(torch.equal(z[:, :3], given_tokens[:, :3]) for z in seen)
@@ -463,7 +463,7 @@ def test_remasking_takes_the_unsure_tokens_most_often():
             blank(1, 2),
             SamplingConfig(steps=3, position_rule="threshold:probability=0.1", remask=0.5),
             seeds=[seed],
-            on_step=lambda step, z: masked_again.add_((z[0] == MASK).float()),
+            on_step=lambda step, z, _: masked_again.add_((z[0] == MASK).float()),
         )
     # In proportion to 1 / p, that is 1 to 2.
     assert 0.5 < masked_again[0] / masked_again[1] * 2 < 1.7

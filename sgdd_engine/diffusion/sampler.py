@@ -104,7 +104,7 @@ def sample(
     generators: Sequence[torch.Generator],
     lengths: Sequence[int] | None = None,
     trace: bool = False,
-    on_step: Callable[[int, Tensor], None] | None = None,
+    on_step: Callable[[int, Tensor, TokenTrace | None], None] | None = None,
 ) -> SampledTokens:
     """Fill every masked position of a canvas; tokens that stand on it stay.
 
@@ -120,7 +120,7 @@ def sample(
         lengths: Tokens of each row, where some rows are shorter than the canvas; what stands behind them is
             never looked at.
         trace: Whether to say how sure each token was; costs a second look at the logits of what is written.
-        on_step: Called with (steps done, canvas [B, n]) after each step.
+        on_step: Called with (steps done, canvas [B, n], the trace so far where it is asked for) after each step.
 
     Returns:
         Tokens [B, n]. Rows with fewer masks than steps, and rows of an adaptive rule, need fewer steps.
@@ -164,7 +164,7 @@ def sample(
             unsure = _remasked(standing, masks_left, written.log_prob, ends, config, generators)
             z_t[unsure] = mask_id
         if on_step is not None:
-            on_step(step + 1, z_t.clone())
+            on_step(step + 1, z_t.clone(), written if trace else None)
     return SampledTokens(z_t, steps_taken, written if trace else None)
 
 

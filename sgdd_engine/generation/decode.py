@@ -25,8 +25,8 @@ RESAMPLING_TEMPERATURE = 0.7
 # `token_log_probs` masks every third token at a time, so that a token is scored with its neighbours given.
 STRIDE = 3
 
-OnStep = Callable[[int, Sequence[int], Sequence[list[int]]], None]
-"""Called with (steps done, indices of the batch's canvases, their tokens)."""
+OnStep = Callable[[int, Sequence[int], Sequence[list[int]], Sequence[TokenTrace] | None], None]
+"""Called with (steps done, indices of the batch's canvases, their tokens, their traces so far if traces are kept)."""
 OnTrace = Callable[[int, TokenTrace], None]
 """Called with (index of a canvas, how sure each of its n tokens was when it was written: tensors [n])."""
 
@@ -276,5 +276,9 @@ def _unpadded(table: Tensor, lengths: Sequence[int]) -> list[list[int]]:
 
 def _on_table(
     on_step: OnStep, indices: Sequence[int], lengths: Sequence[int]
-) -> Callable[[int, Tensor], None]:
-    return lambda step, table: on_step(step, indices, _unpadded(table, lengths))
+) -> Callable[[int, Tensor, TokenTrace | None], None]:
+    def of_rows(step: int, table: Tensor, trace: TokenTrace | None) -> None:
+        traces = None if trace is None else [trace.of_row(row, length) for row, length in enumerate(lengths)]
+        on_step(step, indices, _unpadded(table, lengths), traces)
+
+    return of_rows

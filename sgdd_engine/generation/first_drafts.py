@@ -84,10 +84,34 @@ def canvas_listener(tokenizer: TextTokenizer, on_event: Listener) -> StepListene
         if on_event is ignore:
             return None
 
-        def report(step: int, indices: Sequence[int], canvases: Sequence[list[int]]) -> None:
+        def report(
+            step: int,
+            indices: Sequence[int],
+            canvases: Sequence[list[int]],
+            traces: Sequence[TokenTrace] | None,
+        ) -> None:
             texts = tuple(tokenizer.show_canvas(tokens) for tokens in canvases)
-            on_event(CanvasChanged(step, num_steps, texts, tuple(rows[i] for i in indices) if rows else ()))
+            tokens = (
+                ()
+                if traces is None
+                else tuple(
+                    _sure_tokens(tokenizer, canvas, trace)
+                    for canvas, trace in zip(canvases, traces, strict=True)
+                )
+            )
+            of_rows = tuple(rows[i] for i in indices) if rows else ()
+            on_event(CanvasChanged(step, num_steps, texts, of_rows, tokens))
 
         return report
 
     return on_step
+
+
+def _sure_tokens(
+    tokenizer: TextTokenizer, canvas: Sequence[int], trace: TokenTrace
+) -> tuple[tuple[str, float], ...]:
+    """Each position's piece and its probability when it was written; an empty piece where it is masked."""
+    return tuple(
+        ("", 0.0) if token == tokenizer.mask_id else (tokenizer.piece(token), probability)
+        for token, probability in zip(canvas, trace.log_prob.exp().tolist(), strict=True)
+    )

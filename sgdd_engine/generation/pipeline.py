@@ -345,7 +345,7 @@ class SGDD:
                 context = ProposalContext(decoder, e, lengths=allowed, on_step=on_step)
                 propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
                 best = refine_candidates(best, refine, propose, scorer, on_event)
-            written = [generation_of(candidate) for candidate in best]
+            written = [generation_of(candidate, e) for candidate in best]
         if traces is not None:
             written = with_details(decoder, self.tokenizer, z, written, traces)
         if fit is not None:

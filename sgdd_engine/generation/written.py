@@ -1,8 +1,9 @@
 """What was written for a vector, and how sure the decoder was of each token."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.sampler import TokenTrace
@@ -47,6 +48,7 @@ class Generation:
         details: How sure each token was, where that was asked for.
         confidence: Probability that the token F1 with the source is above 0.8; None where it was not asked for, or the
             checkpoint records no fit for a sentence written in this way (`generation.confidence`).
+        alternatives: The other texts that were encoded for it, with their cosines, the closest first.
     """
 
     text: str
@@ -57,10 +59,16 @@ class Generation:
     encoder_calls: int = 0
     details: tuple[WrittenToken, ...] = ()
     confidence: float | None = None
+    alternatives: tuple[tuple[str, float], ...] = field(default=(), repr=False)
 
 
-def generation_of(candidate: Candidate) -> Generation:
-    """A candidate that is kept, as the result of its vector and seed."""
+def generation_of(candidate: Candidate, e: Tensor) -> Generation:
+    """A candidate that is kept, as the result of its vector (a row of `e` [N, D]) and seed."""
+    others = [text for text in candidate.tried if text != candidate.text]
+    cosines: list[float] = []
+    if others:
+        vectors = torch.stack([candidate.tried[text].vector for text in others])
+        cosines = torch.cosine_similarity(vectors, e[candidate.row][None], dim=-1).tolist()
     return Generation(
         candidate.text,
         candidate.tokens,
@@ -68,6 +76,7 @@ def generation_of(candidate: Candidate) -> Generation:
         candidate.seed,
         candidate.cosine,
         len(candidate.tried),
+        alternatives=tuple(sorted(zip(others, cosines, strict=True), key=lambda item: -item[1])),
     )
 
 
