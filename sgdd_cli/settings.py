@@ -51,8 +51,8 @@ RENAMED = {
 }
 _PREFIX = "SGDD_"
 _ENVIRONMENT = "environment "
-# Variables that are no settings: a default checkpoint, a default settings file, tracebacks.
-_OTHER_VARIABLES = ("SGDD_CHECKPOINT", "SGDD_CONFIG", "SGDD_DEBUG")
+# Variables that are no settings: a default checkpoint, a default settings file, tracebacks, the token of the page.
+_OTHER_VARIABLES = ("SGDD_CHECKPOINT", "SGDD_CONFIG", "SGDD_DEBUG", "SGDD_TOKEN")
 
 FoundValue = tuple[str, Any, str]
 """A value as a source gives it: (key, value, where it was found)."""

@@ -1,4 +1,4 @@
-"""`sgdd play`: a model that is loaded once and answers line by line."""
+"""`sgdd play`: a model that is loaded once and answers line by line, or in a browser."""
 
 import contextlib
 import shlex
@@ -6,7 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sgdd_cli.certainty import show_certainty
 from sgdd_cli.commands.blend import parse_term
@@ -32,13 +34,43 @@ A line of text is turned into its vector and written again from the vector alone
 
 
 @with_decoding_options
-def play(decoding: DecodingOptions) -> None:
-    """Ask a model line by line: it is loaded once and answers at once.
+def play(
+    decoding: DecodingOptions,
+    *,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve a page and an HTTP API on this machine instead of a prompt.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to serve at; one that others can reach needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to serve at; 0 for any free one.")
+    ] = 8765,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            envvar="SGDD_TOKEN",
+            help="What requests must carry; in the variable other users of this machine cannot read it.",
+        ),
+    ] = None,
+    open_page: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Open the page in a browser. Default: where there is a screen."
+        ),
+    ] = None,
+) -> None:
+    """Ask a model line by line, or on a page: it is loaded once and answers at once.
 
     A line is a text to write again, or a command such as `:cfg 3`; `:help` lists them. End with `:quit` or Ctrl-D.
+    With --web: a page where the text is seen filling in, and an HTTP API with a description under /docs.
 
-    Example: sgdd play --checkpoint mini
+    Example: sgdd play --web --checkpoint mini
     """
+    if web:
+        _serve(decoding, host, port, token, open_page)
+        return
     writing = decoding.resolve()()
     # The encoder is loaded on first use; the first answer need not wait for it.
     writing.model.encode("A text.")
@@ -57,6 +89,22 @@ def play(decoding: DecodingOptions) -> None:
             show_error(str(error), error.hint)
         except KeyboardInterrupt:
             say("Interrupted.")
+
+
+def _serve(
+    decoding: DecodingOptions, host: str, port: int, token: str | None, open_page: bool | None
+) -> None:
+    load = decoding.resolve()
+    try:
+        from sgdd_cli.web.serve import check_address, serve  # noqa: PLC0415 - its libraries are an extra
+    except ModuleNotFoundError as error:
+        raise SgddError(
+            f"The page needs libraries that are not installed ({error}).", 'pip install "sgdd[web]"'
+        ) from error
+    check_address(host, token)
+    writing = load()
+    writing.model.encode("A text.")
+    serve(writing, host, port, token, open_page)
 
 
 def _lines() -> Iterator[str]:

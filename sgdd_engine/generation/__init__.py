@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.arguments import complete_sampling as complete_sampling
     from sgdd_engine.generation.arguments import validate_lengths as validate_lengths
     from sgdd_engine.generation.arguments import validate_shortlist as validate_shortlist
+    from sgdd_engine.generation.arguments import validate_texts as validate_texts
+    from sgdd_engine.generation.arguments import validate_vectors as validate_vectors
+    from sgdd_engine.generation.arguments import validate_weights as validate_weights
     from sgdd_engine.generation.centroids import NamedGroup as NamedGroup
     from sgdd_engine.generation.centroids import name_groups as name_groups
     from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE as RESAMPLING_TEMPERATURE
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.semantics import blend_vectors as blend_vectors
     from sgdd_engine.generation.semantics import cosines_with as cosines_with
     from sgdd_engine.generation.semantics import default_strength as default_strength
+    from sgdd_engine.generation.semantics import interpolate_vectors as interpolate_vectors
     from sgdd_engine.generation.semantics import interpolation_shares as interpolation_shares
     from sgdd_engine.generation.vector_check import CheckedVectors as CheckedVectors
     from sgdd_engine.generation.written import Generation as Generation
@@ -53,9 +57,13 @@ _MODULES = {
     "default_strength": "semantics",
     "encode_written": "refinement",
     "validate_lengths": "arguments",
+    "interpolate_vectors": "semantics",
     "interpolation_shares": "semantics",
     "name_groups": "centroids",
     "validate_shortlist": "arguments",
+    "validate_texts": "arguments",
+    "validate_vectors": "arguments",
+    "validate_weights": "arguments",
     "write_texts": "reading",
 }
 
@@ -79,10 +87,14 @@ __all__ = [
     "cosines_with",
     "default_strength",
     "encode_written",
+    "interpolate_vectors",
     "interpolation_shares",
     "name_groups",
     "validate_lengths",
     "validate_shortlist",
+    "validate_texts",
+    "validate_vectors",
+    "validate_weights",
     "write_texts",
 ]
 

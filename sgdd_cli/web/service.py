@@ -1,0 +1,407 @@
+"""What the HTTP API does, without HTTP: checks a body, has its rows computed, and makes the answer."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from anyio import to_thread
+from torch import Tensor
+
+from sgdd_cli.decoding_options import Writing
+from sgdd_cli.models import checkpoint_name
+from sgdd_cli.web.batching import Batcher, Encode, Fill, OnRow, Write
+from sgdd_cli.web.bodies import (
+    Alternative,
+    BlendBody,
+    Defaults,
+    EncodeBody,
+    EncodedAnswer,
+    FillBody,
+    GenerateBody,
+    InterpolateBody,
+    ModelAnswer,
+    Options,
+    RefinedOptions,
+    Token,
+    Written,
+    WrittenAnswer,
+)
+from sgdd_engine import __version__
+from sgdd_engine.data.cleaning import clean
+from sgdd_engine.errors import DataError, GenerationError, VectorSourceError
+from sgdd_engine.generation import (
+    CheckedVectors,
+    FilledText,
+    Generation,
+    blend_vectors,
+    check_blanks,
+    interpolate_vectors,
+    interpolation_shares,
+    validate_lengths,
+    validate_shortlist,
+    validate_texts,
+    validate_vectors,
+    validate_weights,
+)
+from sgdd_engine.generation.config import LengthRange
+from sgdd_engine.vectors import OpenSource, ReadOptions, open_vectors
+
+# No token of any vocabulary here is longer on average, not even in a language of long words; longer texts are refused
+# before they are cut into tokens, which takes time.
+_CHARACTERS_PER_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for.
+
+    Attributes:
+        body_bytes: Of a request's body; 256 vectors of 1,024 numbers are 3 to 5 MB of JSON.
+        texts: Texts or vectors of a request.
+        tokens: Of one text, in the model's vocabulary.
+        seconds: That a request may take.
+        waiting: Requests that may wait for their turn.
+        send_seconds: That a client may leave an event of a stream unread.
+    """
+
+    body_bytes: int = 8 << 20
+    texts: int = 256
+    tokens: int = 512
+    seconds: float = 60.0
+    waiting: int = 64
+    send_seconds: float = 20.0
+
+
+class Service:
+    """One model with its worker.
+
+    Args:
+        writing: The model, and how it writes where a request says nothing.
+        limits: What one request may ask for.
+    """
+
+    def __init__(self, writing: Writing, limits: Limits) -> None:
+        self.limits = limits
+        self._writing = writing
+        self._model, self._info = writing.model, writing.model.info
+        self._batcher = Batcher(writing.model, max_waiting=limits.waiting)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._batcher.close()
+
+    def model(self) -> ModelAnswer:
+        """What is loaded."""
+        config, sampling = self._writing.config, self._writing.sampling
+        return ModelAnswer(
+            checkpoint=checkpoint_name(self._writing.folder),
+            encoder=self._info.encoder.name,
+            dim=self._info.model.embedding_dim,
+            max_tokens=self._info.model.max_tokens,
+            guidance=self._info.trained_null,
+            defaults=Defaults(
+                cfg=sampling.cfg,
+                steps=sampling.steps,
+                temperature=sampling.temperature,
+                candidates=config.candidates,
+                refine=config.refine,
+                seed=config.seed,
+            ),
+            limits={
+                "body_bytes": self.limits.body_bytes,
+                "texts": self.limits.texts,
+                "tokens": self.limits.tokens,
+                "seconds": self.limits.seconds,
+            },
+            version=__version__,
+        )
+
+    async def encode(self, body: EncodeBody) -> EncodedAnswer:
+        """Vectors of texts."""
+        texts, notes = await self._texts(body.texts)
+        vectors = await self._batcher.compute(Encode(), texts)
+        return EncodedAnswer(
+            vectors=[vector.tolist() for vector in vectors],
+            dim=self._info.model.embedding_dim,
+            encoder=self._info.encoder.name,
+            notes=notes,
+        )
+
+    async def generate(self, body: GenerateBody, on_row: OnRow | None) -> WrittenAnswer:
+        """Texts or vectors, written again."""
+        vectors, notes = await self._vectors(body.texts, body.vectors)
+        return WrittenAnswer(results=await self._write(vectors, body, on_row), notes=notes)
+
+    async def blend(self, body: BlendBody, on_row: OnRow | None) -> WrittenAnswer:
+        """A weighted sum, and how close the text is to each part."""
+        parts, notes = await self._vectors(body.texts, body.vectors)
+        blended = blend_vectors(parts, validate_weights(body.weights, len(parts)))
+        results = await self._write(blended[None], body, on_row)
+        return WrittenAnswer(results=await self._with_cosines(results, parts), notes=notes)
+
+    async def interpolate(self, body: InterpolateBody, on_row: OnRow | None) -> WrittenAnswer:
+        """Points between two ends, and how close the texts are to both."""
+        ends, notes = await self._vectors(body.texts, body.vectors)
+        if len(ends) != 2:
+            raise GenerationError(f"Two ends are wanted, and {len(ends)} were given.")
+        points, shares = interpolate_vectors(ends[0], ends[1], body.points), interpolation_shares(body.points)
+        results = await self._write(points, body, on_row)
+        results = [item.model_copy(update={"share": shares[item.row]}) for item in results]
+        return WrittenAnswer(results=await self._with_cosines(results, ends), notes=notes)
+
+    async def fill(self, body: FillBody, on_row: OnRow | None) -> WrittenAnswer:
+        """Texts whose blanks are filled."""
+        texts, _ = await self._texts(body.texts)
+        meant = body.meanings is not None or body.vectors is not None
+        notes: list[str] = []
+        meanings: Sequence[Tensor | None] = [None] * len(texts)
+        if meant:
+            vectors, notes = await self._vectors(body.meanings, body.vectors)
+            if len(vectors) not in (1, len(texts)):
+                raise GenerationError(
+                    f"{len(vectors)} meanings were given for {len(texts)} texts.",
+                    "Give one for all, or one for each.",
+                )
+            meanings = list(vectors.expand(len(texts), -1))
+        config = self._writing.config
+        candidates = body.candidates or (config.candidates if meant else 1)
+        if not meant and candidates > 1:
+            raise GenerationError(
+                "Candidates compare with a meaning, and none was given.", "Give one in `meanings`."
+            )
+        (allowed,) = validate_lengths(self._lengths(body), 1, 1, self._info)
+        for text in texts:
+            check_blanks(text, self._model.tokenizer, allowed, self._info.model.max_tokens)
+        work = Fill(
+            replace(self._sampling(body), **({} if meant else {"cfg": 1.0})),
+            meant,
+            candidates,
+            body.num_samples or config.num_samples,
+            config.seed if body.seed is None else body.seed,
+        )
+        lengths = f"{allowed.shortest}-{allowed.longest}"
+        rows = [(text, meaning, lengths) for text, meaning in zip(texts, meanings, strict=True)]
+        found = await self._batcher.compute(work, rows, on_row)
+        results = [_filled(row, item) for row, items in enumerate(found) for item in items]
+        return WrittenAnswer(results=results, notes=notes)
+
+    async def read(
+        self, name: str, content: bytes, options: RefinedOptions, on_row: OnRow | None
+    ) -> WrittenAnswer:
+        """The vectors or the lines of text of a file, written again.
+
+        Raises:
+            SgddError: the file is of no kind that is read here, damaged, too long, or holds other vectors.
+        """
+        ids, vectors, texts = await to_thread.run_sync(self._open, name, content)
+        e, notes = (vectors, []) if vectors is not None else await self._vectors(texts, None)
+        results = await self._write(e, options, on_row)
+        return WrittenAnswer(
+            results=[item.model_copy(update={"id": ids[item.row]}) for item in results], notes=notes
+        )
+
+    # --- what a file holds ------------------------------------------------------------------------------
+
+    def _open(self, name: str, content: bytes) -> tuple[list[str], Tensor | None, list[str] | None]:
+        """Ids and vectors of a file, or its texts, which are their own ids."""
+        ending = Path(name).suffix.lower()
+        if ending in ("", ".txt", ".json", ".jsonl"):
+            text = _decoded(content)
+            rows = _json_rows(text) or [line for line in text.splitlines() if clean(line)]
+            if all(isinstance(row, str) and not _is_vector(row) for row in rows):
+                self._check_count(len(rows))
+                return rows, None, rows
+            content = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows).encode()
+            ending = ".jsonl"
+        if ending not in (".npy", ".jsonl", ".csv"):
+            raise VectorSourceError(
+                f"A file of the kind `{ending}` is not read here.",
+                "Give .npy, .json, .jsonl, .csv or .txt; `sgdd read` reads more.",
+            )
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"uploaded{ending}"
+            path.write_bytes(content)
+            try:
+                return self._rows(open_vectors(str(path), ReadOptions(width=self._info.model.embedding_dim)))
+            except VectorSourceError as error:
+                error.message = error.message.replace(str(path), name or "text")
+                raise
+
+    def _rows(self, opened: OpenSource) -> tuple[list[str], Tensor | None, None]:
+        ids: list[str] = []
+        vectors: list[Tensor] = []
+        # The worker alone uses the encoder, so nothing is encoded here to compare with.
+        for batch in CheckedVectors(self._model, opened, assume_same=True):
+            ids += batch.ids
+            vectors.append(torch.from_numpy(batch.vectors))
+            self._check_count(len(ids))
+        if not ids:
+            raise VectorSourceError("The file holds no vector that can be read.")
+        return ids, torch.cat(vectors), None
+
+    # --- what is asked ----------------------------------------------------------------------------------
+
+    def _check_count(self, count: int) -> None:
+        if count > self.limits.texts:
+            raise GenerationError(
+                f"{count:,} texts or vectors were given; a request may hold {self.limits.texts:,}.",
+                "Send them in several requests.",
+            )
+        if not count:
+            raise GenerationError("No text and no vector was given.", "Give at least one.")
+
+    async def _texts(self, texts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Cleaned texts, and notes about them.
+
+        Raises:
+            GenerationError: too many, too long, or one holds nothing.
+        """
+        self._check_count(len(texts))
+        limit, longest = self.limits.tokens, max(map(len, texts))
+        if longest > limit * _CHARACTERS_PER_TOKEN:
+            raise GenerationError(f"A text has {longest:,} characters; at most {limit:,} tokens are read.")
+        cleaned = validate_texts(texts)
+        tokens = await to_thread.run_sync(self._model.tokenizer.encode_batch, cleaned)
+        lengths = list(map(len, tokens))
+        if max(lengths) > limit:
+            raise GenerationError(
+                f"A text has {max(lengths):,} tokens; at most {limit:,} are read.",
+                "Give one sentence per text.",
+            )
+        most = self._info.model.max_tokens
+        beyond = [length for length in lengths if length > most]
+        if not beyond:
+            return cleaned, []
+        which = "The text has" if len(texts) == 1 else f"{len(beyond)} of the texts have up to"
+        return cleaned, [
+            f"{which} {max(beyond)} tokens, and this model writes at most {most}: what it writes is shorter."
+        ]
+
+    async def _vectors(
+        self, texts: Sequence[str] | None, vectors: Sequence[Sequence[float]] | None
+    ) -> tuple[Tensor, list[str]]:
+        """Vectors [N, D] of texts or as given, and notes.
+
+        Raises:
+            GenerationError: not exactly one of the two, or it does not fit.
+        """
+        if (texts is None) == (vectors is None):
+            raise GenerationError("Either texts or vectors are wanted, one of the two.")
+        if vectors is not None:
+            self._check_count(len(vectors))
+            e = validate_vectors(vectors, self._info)
+            if not e.any(dim=1).all():
+                raise GenerationError("A vector of zeros says nothing.", "Give the vector of a text.")
+            return e, []
+        cleaned, notes = await self._texts(texts or ())
+        return torch.stack(await self._batcher.compute(Encode(), cleaned)), notes
+
+    def _sampling(self, options: Options) -> Any:  # noqa: ANN401 - SamplingConfig
+        given = {name: getattr(options, name) for name in ("cfg", "steps", "temperature")}
+        sampling = replace(self._writing.sampling, **{k: v for k, v in given.items() if v is not None})
+        if sampling.cfg != 1 and not self._info.trained_null:
+            raise GenerationError(
+                "This model was trained without a null condition; it has no guidance.", "cfg: 1"
+            )
+        return sampling
+
+    def _lengths(self, options: Options) -> int | str:
+        given = self._writing.config.length if options.length is None else options.length
+        return f"1-{self._info.model.max_tokens}" if given is None else given
+
+    async def _write(self, vectors: Tensor, options: RefinedOptions, on_row: OnRow | None) -> list[Written]:
+        config = self._writing.config
+        lengths = self._lengths(options)
+        exact = (found := LengthRange.parse(str(lengths))) is not None and found.exact
+        default = 1 if exact and self._info.model.max_tokens > 1 else config.candidates
+        candidates = options.candidates or default
+        refine = config.refine if options.refine is None else options.refine
+        (allowed,) = validate_lengths(lengths, 1, candidates, self._info)
+        work = Write(
+            self._sampling(options),
+            candidates,
+            refine,
+            validate_shortlist(config.shortlist, self._info, candidates > 1 or refine > 0),
+            options.num_samples or config.num_samples,
+            config.seed if options.seed is None else options.seed,
+            options.explain,
+        )
+        span = f"{allowed.shortest}-{allowed.longest}"
+        found_texts = await self._batcher.compute(work, [(vector, span) for vector in vectors], on_row)
+        return [_written(row, item) for row, items in enumerate(found_texts) for item in items]
+
+    async def _with_cosines(self, results: list[Written], parts: Tensor) -> list[Written]:
+        vectors = torch.stack(await self._batcher.compute(Encode(), [item.text or "." for item in results]))
+        cosines = torch.cosine_similarity(vectors[:, None], parts[None], dim=-1).tolist()
+        return [
+            item.model_copy(update={"cosines": to_parts})
+            for item, to_parts in zip(results, cosines, strict=True)
+        ]
+
+
+def _written(row: int, item: Generation) -> Written:
+    tokens = [
+        Token(piece=token.piece, probability=token.probability, entropy=token.entropy, step=token.step)
+        for token in item.details
+    ]
+    return Written(
+        row=row,
+        text=item.text,
+        cosine=item.cosine,
+        seed=item.seed,
+        encoder_calls=item.encoder_calls,
+        alternatives=[Alternative(text=text, cosine=cosine) for text, cosine in item.alternatives],
+        tokens=tokens or None,
+    )
+
+
+def _filled(row: int, item: FilledText) -> Written:
+    return Written(
+        row=row,
+        text=item.text,
+        cosine=item.cosine,
+        seed=item.seed,
+        encoder_calls=item.encoder_calls,
+        blanks=list(item.blanks),
+    )
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("The file is not UTF-8 text.", "Save it as UTF-8, or give .npy or .csv.") from error
+
+
+def _json_rows(text: str) -> list[Any] | None:
+    """The rows of a JSON value: one vector, a list of rows, or an object with such a list; None for other text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict):
+        lists = [item for item in value.values() if isinstance(item, list) and item]
+        value = next((item for item in lists if isinstance(item[0], list | dict)), value)
+    if not isinstance(value, list) or (value and isinstance(value[0], int | float)):
+        return [value]
+    return value
+
+
+def _is_vector(line: str) -> bool:
+    """Whether a line of text is a row with a vector, or several numbers."""
+    if line.lstrip()[:1] in ("[", "{"):
+        return True
+    words = line.replace(",", " ").replace(";", " ").split()
+    return len(words) > 1 and all(map(_is_number, words[:2]))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
