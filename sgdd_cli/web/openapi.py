@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -164,13 +165,14 @@ def readable_page() -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["code"] = _with_code
     calls = [
         {
             "path": path,
             "summary": call.summary,
             "description": call.description,
             "options": _rows(call.body or RefinedOptions),
-            "answer": _rows(call.answer),
+            "answer": [(name, kind.partition(",")[0], text) for name, kind, text in _rows(call.answer)],
             "example": _example(call.body),
         }
         for path, call in CALLS.items()
@@ -178,6 +180,14 @@ def readable_page() -> str:
     return environment.get_template("docs.html.j2").render(
         calls=calls, failures=_FAILURES, version=__version__
     )
+
+
+def _with_code(text: str) -> Markup:
+    """A text as HTML, in which what stands between two `` ` `` is code."""
+    parts = (
+        Markup("<code>{}</code>") if number % 2 else Markup("{}") for number in range(text.count("`") + 1)
+    )
+    return Markup().join(part.format(piece) for part, piece in zip(parts, text.split("`"), strict=True))
 
 
 def _rows(kind: type[BaseModel]) -> list[tuple[str, str, str]]:

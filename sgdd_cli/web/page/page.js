@@ -84,6 +84,14 @@
     $("frame-out").textContent = index + " of " + (frames.length - 1);
     showCanvas(frames[index], frames[index - 1]);
   };
+  // The canvases of the text that was kept: others were written beside it. Where it was changed afterwards, the end alone.
+  const framesOf = (tokens) => {
+    const known = tokens.every(({ step }) => step !== undefined);
+    const steps = known ? Math.max(...tokens.map(({ step }) => step)) : 1;
+    return Array.from({ length: steps + 1 }, (_, step) => tokens.map((one) => (
+      (known ? one.step : 1) <= step ? [one.piece, one.probability] : ["", 0]
+    )));
+  };
   const endFrames = () => {
     $("scrub").hidden = $("legend").hidden = frames.length < 2;
     if (frames.length < 2) return;
@@ -100,16 +108,11 @@
   };
   const showResult = (answer, ask) => {
     const [first] = answer.results;
-    if (first.tokens && answer.results.length === 1) {
-      const last = first.tokens.map(({ piece, probability }) => [piece, probability]);
-      if (JSON.stringify(last.map(([piece]) => piece)) !== JSON.stringify((frames.at(-1) || []).map(([piece]) => piece))) {
-        frames.push(last);
-      }
-    }
-    if (ask.path === "/fill") {
-      frames = [];
-      $("canvas").replaceChildren(make("span", "piece given", first.text));
-    }
+    const several = answer.results.length > 1;
+    frames = several ? [] : framesOf(first.tokens || []);
+    $("canvas").replaceChildren();
+    $("canvas").hidden = several;
+    if (!first.tokens) $("canvas").append(make("span", "piece given", first.text));
     endFrames();
     $("notes").replaceChildren(...answer.notes.map((note) => make("li", "", note)));
     const items = [];
@@ -121,6 +124,7 @@
       if (result.blanks) about.push("written: " + result.blanks.join(" … "));
       const figure = result.share === undefined ? cosine : Math.round(100 * result.share) + " %";
       items.push(entry(figure, result.text, about.join(" · "), true));
+      if (several) continue;
       for (const other of result.alternatives || []) items.push(entry(number(other.cosine), other.text));
     }
     $("texts").replaceChildren(...items);
@@ -148,6 +152,9 @@
     running?.abort();
     const mine = (running = new AbortController());
     say("Writing …");
+    $("canvas").hidden = false;
+    $("canvas").replaceChildren();
+    $("scrub").hidden = true;
     $("result").setAttribute("aria-busy", "true");
     try {
       const init = { method: "POST", signal: mine.signal };
@@ -172,6 +179,7 @@
       for await (const [kind, data] of eventsOf(response)) {
         if (kind === "error") throw new Refused([data.error, data.hint].filter(Boolean).join(" "));
         if (kind === "canvas" && data.row === 0 && data.tokens) {
+          if (data.step === 1) frames = []; // another candidate is written
           if (!frames.length) frames.push(data.tokens.map(() => ["", 0]));
           frames.push(data.tokens);
           await new Promise((done) => setTimeout(done, Math.max(0, due - performance.now())));
