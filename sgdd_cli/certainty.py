@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from sgdd_engine.generation import Generation
 
 _INDENT = "  "
-# Colours of a piece by its probability; the bounds divide what a reader may trust, doubt and distrust.
-_STYLES = ((0.9, "green"), (0.5, "yellow"), (0.0, "red"))
+# From the first of these probabilities on a piece may be trusted, from the second doubted; below both it is a guess.
+SURE, FAIR = 0.9, 0.5
+_STYLES = ((SURE, "green"), (FAIR, "yellow"), (0.0, "red"))
 
 
 def show_certainty(item: "Generation") -> None:

@@ -28,7 +28,7 @@ MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='ru
 
 @pytest.fixture(scope="module")
 def writing(tiny_encoder, sentences):
-    model = build(tiny_encoder, sentences[:6], steps=40)
+    model = build(tiny_encoder, sentences[:6], steps=20)
     return Writing(model, Path("tiny"), SAMPLING, GenerationConfig(), watch=False)
 
 

@@ -29,7 +29,7 @@ from sgdd_cli.web.batching import Batcher, Encode, QueueFull
 from sgdd_cli.web.openapi import CALLS, document
 from sgdd_cli.web.service import Limits
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.errors import ConfigError, GenerationError
+from sgdd_engine.errors import ConfigError, GenerationError, SgddError
 from sgdd_engine.generation.config import GenerationConfig
 
 TOKEN = "a-token-of-enough-length"
@@ -53,7 +53,7 @@ def serving(writing, **options):
 
 @pytest.fixture(scope="module")
 def writing(tiny_encoder, sentences):
-    model = build(tiny_encoder, sentences[:6], steps=40)
+    model = build(tiny_encoder, sentences[:6], steps=20)
     return Writing(model, Path("tiny"), SAMPLING, GenerationConfig(), watch=False)
 
 
@@ -308,6 +308,7 @@ def test_a_full_queue_says_when_to_come_again(writing, sentences):
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 503)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_whom_they_are_computed_with(url, writing, sentences):
     texts = sentences[:10]
     alone = [writing.model.reconstruct(text, sampling=SAMPLING, candidates=2)[0].text for text in texts]
@@ -465,6 +466,20 @@ def test_the_document_describes_every_call_and_its_examples_work(client):
 def test_other_machines_are_not_let_in_without_a_token(options, message):
     with pytest.raises(ConfigError, match=message):
         call("play", "--web", *options)
+
+
+def test_what_is_for_the_page_is_refused_at_the_prompt():
+    _, err = call("play", "--port", 9000, code=2)
+    assert "--port is for the page" in err
+
+
+def test_without_the_extra_one_sentence_names_it(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("sgdd_cli.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # which is how Python marks what cannot be imported
+    with pytest.raises(SgddError) as raised:
+        call("play", "--web")
+    assert raised.value.hint == 'pip install "sgdd[web]"'
 
 
 @pytest.mark.slow

@@ -41,11 +41,16 @@ def play(
         bool, typer.Option("--web", help="Serve a page and an HTTP API on this machine instead of a prompt.")
     ] = False,
     host: Annotated[
-        str, typer.Option("--host", help="Address to serve at; one that others can reach needs a token.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            "--host",
+            help="Address to serve at; one that others can reach needs a token. Default: 127.0.0.1, this machine only.",
+        ),
+    ] = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to serve at; 0 for any free one.")
-    ] = 8765,
+        int | None,
+        typer.Option("--port", min=0, max=65535, help="Port to serve at; 0 for any free one. Default: 8765."),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -69,8 +74,11 @@ def play(
     Example: sgdd play --web --checkpoint mini
     """
     if web:
-        _serve(decoding, host, port, token, open_page)
+        _serve(decoding, host or "127.0.0.1", 8765 if port is None else port, token, open_page)
         return
+    for flag, value in (("--host", host), ("--port", port), ("--open", open_page)):
+        if value is not None:
+            raise typer.BadParameter(f"{flag} is for the page: sgdd play --web {flag} …")
     writing = decoding.resolve()()
     # The encoder is loaded on first use; the first answer need not wait for it.
     writing.model.encode("A text.")
@@ -98,6 +106,8 @@ def _serve(
     try:
         from sgdd_cli.web.serve import check_address, serve  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("sgdd_"):
+            raise
         raise SgddError(
             f"The page needs libraries that are not installed ({error}).", 'pip install "sgdd[web]"'
         ) from error

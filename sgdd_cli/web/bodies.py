@@ -179,6 +179,8 @@ class ModelAnswer(BaseModel):
     max_tokens: int = Field(description="Tokens of the longest text that it writes.")
     guidance: bool = Field(description="Whether it was trained for guidance (cfg other than 1).")
     defaults: Defaults
+    sure: float = Field(description="Pieces are shown as sure from this probability.")
+    fair: float = Field(description="Pieces are shown as fairly sure from this probability.")
     limits: dict[str, float]
     version: str
 

@@ -11,6 +11,7 @@ import torch
 from anyio import to_thread
 from torch import Tensor
 
+from sgdd_cli.certainty import FAIR, SURE
 from sgdd_cli.decoding_options import Writing
 from sgdd_cli.models import checkpoint_name
 from sgdd_cli.web.batching import Batcher, Encode, Fill, OnRow, Write
@@ -111,6 +112,8 @@ class Service:
                 refine=config.refine,
                 seed=config.seed,
             ),
+            sure=SURE,
+            fair=FAIR,
             limits={
                 "body_bytes": self.limits.body_bytes,
                 "texts": self.limits.texts,

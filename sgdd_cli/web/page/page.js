@@ -4,7 +4,6 @@
   const $ = (id) => document.getElementById(id);
   // A step of `mini` takes a few milliseconds: it is shown for longer, or nobody would see it.
   const STEP_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 90;
-  const SURE = 0.9, FAIR = 0.5;
   let token = sessionStorage.getItem("sgdd-token") || "";
   let model = null;
   let running = null; // the AbortController of what is being written
@@ -54,7 +53,7 @@
   }
 
   // --- the canvas -------------------------------------------------------------------------------------
-  const tone = (p) => (p >= SURE ? "sure" : p >= FAIR ? "fair" : "unsure");
+  const tone = (p) => (p >= model.sure ? "sure" : p >= model.fair ? "fair" : "unsure");
   // Pieces begin a word with U+2581 (SentencePiece) or go on with one after "##" (WordPiece).
   const joins = (piece) => piece.startsWith("##") || /^[.,;:!?'’”)\]…]/u.test(piece)
     || (model && model.spaces && !piece.startsWith("▁"));
@@ -335,6 +334,8 @@
       $(id).value = value;
     }
     $("length").max = model.max_tokens;
+    $("sure").textContent = model.sure + " and more";
+    $("fair").textContent = model.fair + " and more";
     $("cfg").disabled = !model.guidance;
     sliders.forEach(label);
     document.body.dataset.ready = "true";
