@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -354,7 +355,7 @@ def run_batches(asked, *, gone=(), max_waiting=64):
     log = []
 
     async def main():
-        batcher = Batcher(None, batch_canvases=4, max_waiting=max_waiting)
+        batcher = Batcher(None, batch_canvases=4, batch_seconds=math.inf, max_waiting=max_waiting)
         started, go_on = threading.Event(), threading.Event()
         first = asyncio.create_task(batcher.compute(Recorder("first", [], started, go_on), ["x"]))
         await asyncio.to_thread(started.wait)

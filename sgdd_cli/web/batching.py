@@ -23,6 +23,9 @@ from sgdd_engine.generation import SGDD, FilledText, Generation
 # Canvases of a batch. With `mini` a sentence costs 231 ms alone, 131 in a batch of 16 and 95 in one of 32 (one thread
 # of a busy machine); twice the batch would let a short request wait twice as long for the one before it.
 BATCH_CANVASES = 16
+# Seconds that a batch should take at most, where several rows are in it: a request that comes in between waits for it.
+# On a busy machine, where 16 long texts took 17 s, a short request beside a flood of them waited for 22 s.
+BATCH_SECONDS = 1.0
 # Characters of text that the encoder reads in the time of one canvas: a sentence of 50 takes 6 ms of those 131.
 CHARACTERS_PER_CANVAS = 1000
 # What a row costs besides.
@@ -60,7 +63,7 @@ class Encode:
 
 @dataclass(frozen=True)
 class Write:
-    """Vectors to texts; a row is a vector [D] and the lengths that its texts may have, as `SGDD.generate` takes them.
+    """Vectors, or texts by their vectors, to texts; a row is either and the lengths that its texts may have.
 
     Attributes are the arguments of `SGDD.generate`.
     """
@@ -73,16 +76,20 @@ class Write:
     seed: int = 0
     explain: bool = False
 
-    def cost(self, row: tuple[Tensor, str]) -> float:  # noqa: ARG002 - all rows cost the same
-        """Texts that are written."""
-        return self.num_samples * self.shortlist * (self.candidates + self.refine)
+    def cost(self, row: tuple[Tensor | str, str]) -> float:
+        """Texts that are written, and what is encoded first."""
+        to_encode = Encode().cost(row[0]) if isinstance(row[0], str) else 0.0
+        return to_encode + self.num_samples * self.shortlist * (self.candidates + self.refine)
 
     def run(
-        self, model: SGDD, rows: Sequence[tuple[Tensor, str]], on_event: Listener
+        self, model: SGDD, rows: Sequence[tuple[Tensor | str, str]], on_event: Listener
     ) -> Sequence[list[Generation]]:
         """The texts of each vector."""
+        # In the same turn: a request that had to wait for two would wait for two batches of others.
+        texts = [source for source, _ in rows if isinstance(source, str)]
+        encoded = iter(model.encode(texts) if texts else ())
         written = model.generate(
-            [vector for vector, _ in rows],
+            [next(encoded) if isinstance(source, str) else source for source, _ in rows],
             sampling=self.sampling,
             lengths=[lengths for _, lengths in rows],
             candidates=self.candidates,
@@ -197,15 +204,24 @@ class Batcher:
         model: The model; nobody else may use it meanwhile.
         max_waiting: Requests that may wait.
         batch_canvases: What a batch may cost; a row that costs more is computed alone.
+        batch_seconds: What it may take, by what the last ones took.
     """
 
-    def __init__(self, model: SGDD, *, max_waiting: int = 64, batch_canvases: float = BATCH_CANVASES) -> None:
-        self._model, self._max_waiting, self._batch_canvases = model, max_waiting, batch_canvases
+    def __init__(
+        self,
+        model: SGDD,
+        *,
+        max_waiting: int = 64,
+        batch_canvases: float = BATCH_CANVASES,
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> None:
+        self._model, self._max_waiting = model, max_waiting
+        self._batch_canvases, self._batch_seconds = batch_canvases, batch_seconds
         self._waiting: list[_Request] = []
         self._changed = threading.Condition()
         self._closed = False
         self._oldest_first = False
-        # Smoothed over batches; the first guess is that of a slow machine, and only says when to come again.
+        # Smoothed over batches; the first guess is that of a slow machine.
         self._seconds_per_canvas = 0.1
         self._thread = threading.Thread(target=self._serve, name="sgdd-worker", daemon=True)
         self._thread.start()
@@ -267,7 +283,7 @@ class Batcher:
             head = waiting[0] if self._oldest_first else in_turn[0]
             work = head.work
             sharing = [head, *(other for other in in_turn if other is not head and other.work == work)]
-            room = self._batch_canvases
+            room = min(self._batch_canvases, self._batch_seconds / self._seconds_per_canvas)
             while sharing:
                 for request in list(sharing):
                     cost = work.cost(request.rows[request.next])

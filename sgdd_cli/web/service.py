@@ -1,7 +1,7 @@
 """What the HTTP API does, without HTTP: checks a body, has its rows computed, and makes the answer."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,6 +136,9 @@ class Service:
 
     async def generate(self, body: GenerateBody, on_row: OnRow | None) -> WrittenAnswer:
         """Texts or vectors, written again."""
+        if body.texts is not None and body.vectors is None:
+            texts, notes = await self._texts(body.texts)
+            return WrittenAnswer(results=await self._write(texts, body, on_row), notes=notes)
         vectors, notes = await self._vectors(body.texts, body.vectors)
         return WrittenAnswer(results=await self._write(vectors, body, on_row), notes=notes)
 
@@ -201,8 +204,9 @@ class Service:
             SgddError: the file is of no kind that is read here, damaged, too long, or holds other vectors.
         """
         ids, vectors, texts = await to_thread.run_sync(self._open, name, content)
-        e, notes = (vectors, []) if vectors is not None else await self._vectors(texts, None)
-        results = await self._write(e, options, on_row)
+        sources: Iterable[Tensor | str]
+        sources, notes = (vectors, []) if vectors is not None else await self._texts(texts or ())
+        results = await self._write(sources, options, on_row)
         return WrittenAnswer(
             results=[item.model_copy(update={"id": ids[item.row]}) for item in results], notes=notes
         )
@@ -316,7 +320,9 @@ class Service:
         given = self._writing.config.length if options.length is None else options.length
         return f"1-{self._info.model.max_tokens}" if given is None else given
 
-    async def _write(self, vectors: Tensor, options: RefinedOptions, on_row: OnRow | None) -> list[Written]:
+    async def _write(
+        self, sources: Iterable[Tensor | str], options: RefinedOptions, on_row: OnRow | None
+    ) -> list[Written]:
         config = self._writing.config
         lengths = self._lengths(options)
         exact = (found := LengthRange.parse(str(lengths))) is not None and found.exact
@@ -334,7 +340,7 @@ class Service:
             options.explain,
         )
         span = f"{allowed.shortest}-{allowed.longest}"
-        found_texts = await self._batcher.compute(work, [(vector, span) for vector in vectors], on_row)
+        found_texts = await self._batcher.compute(work, [(source, span) for source in sources], on_row)
         return [_written(row, item) for row, items in enumerate(found_texts) for item in items]
 
     async def _with_cosines(self, results: list[Written], parts: Tensor) -> list[Written]:
