@@ -204,7 +204,7 @@ class Batcher:
         model: The model; nobody else may use it meanwhile.
         max_waiting: Requests that may wait.
         batch_canvases: What a batch may cost; a row that costs more is computed alone.
-        batch_seconds: What it may take, by what the last ones took.
+        batch_seconds: What it may take, by what the last ones took, where it holds several rows of a request.
     """
 
     def __init__(
@@ -283,7 +283,9 @@ class Batcher:
             head = waiting[0] if self._oldest_first else in_turn[0]
             work = head.work
             sharing = [head, *(other for other in in_turn if other is not head and other.work == work)]
-            room = min(self._batch_canvases, self._batch_seconds / self._seconds_per_canvas)
+            room = self._batch_canvases
+            # One row of each request is what all wait for alike; further rows make those who come later wait.
+            timed = self._batch_seconds / self._seconds_per_canvas - self._batch_canvases
             while sharing:
                 for request in list(sharing):
                     cost = work.cost(request.rows[request.next])
@@ -295,6 +297,7 @@ class Batcher:
                     request.next += 1
                     if request.next == len(request.rows):
                         sharing.remove(request)
+                room, timed = room + min(timed, 0.0), 0.0
         self._waiting = [request for request in waiting if request.next < len(request.rows)]
         return work, batch
 
