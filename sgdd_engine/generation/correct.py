@@ -27,13 +27,17 @@ class CorrectionProposer:
 
     def __init__(self, context: ProposalContext) -> None:
         self._context = context
-        self._last_drafts: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._seen: set[tuple[int, int, tuple[int, ...]]] = set()
 
     def __call__(
         self, candidates: Sequence[Candidate], generators: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per candidate."""
-        repeated = [self._last_drafts.get((c.row, c.seed)) == c.tokens for c in candidates]
+        repeated = []
+        for candidate in candidates:
+            key = candidate.row, candidate.seed, candidate.tokens
+            repeated.append(key in self._seen)
+            self._seen.add(key)
         proposals: list[tuple[int, ...]] = [()] * len(candidates)
         greedy, drawing = self._context.decoder, self._context.decoder.resampling()
         for draws, decoder in ((False, greedy), (True, drawing)):
@@ -43,7 +47,6 @@ class CorrectionProposer:
             written = self._context.fill(decoder, self._context.z, canvases, of)
             for i, tokens in zip(indices, written, strict=True):
                 proposals[i] = tokens
-        self._last_drafts.update(((c.row, c.seed), c.tokens) for c in candidates)
         return proposals
 
     def _canvas(self, candidate: Candidate, generator: torch.Generator, draws: bool) -> Canvas:

@@ -87,6 +87,14 @@ class Decoder:
         warmer = max(RESAMPLING_TEMPERATURE, sampling.temperature)
         return replace(self, sampling=replace(sampling, temperature=warmer, steps=steps or sampling.steps))
 
+    def unguided(self) -> "Decoder":
+        """The same with a guidance weight of 1, which takes half of the arithmetic."""
+        return replace(self, sampling=replace(self.sampling, cfg=1.0))
+
+    def with_steps(self, most: int) -> "Decoder":
+        """The same in no more than so many denoising steps."""
+        return replace(self, sampling=replace(self.sampling, steps=min(most, self.sampling.steps)))
+
     def latents(self, e: Tensor) -> Tensor:
         """Latents [M, latent_dim] of sentence vectors [M, D], on the model's device."""
         z: Tensor = self.model.latent(e.to(self.model.null.device)).z
@@ -172,7 +180,6 @@ class Decoder:
                     on_trace(i, sampled.trace.of_row(number, lengths[number]))
         return results
 
-    @torch.inference_mode()
     def token_log_probs(self, z: Tensor, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Log-probability of each token of each text, with every third token masked and the others given.
 
@@ -185,21 +192,51 @@ class Decoder:
             One [n] in float32 on the CPU per text of n tokens, in nats.
         """
         results = [torch.zeros(len(tokens)) for tokens in texts]
+        for of_text, positions, logits in self.token_logits(z, rows, texts):
+            at = list(zip(of_text.tolist(), positions.tolist(), strict=True))
+            ids = torch.tensor([[texts[i][position]] for i, position in at], device=logits.device)
+            log_probs = (logits.gather(1, ids).squeeze(1) - logits.logsumexp(dim=-1)).tolist()
+            for (i, position), log_prob in zip(at, log_probs, strict=True):
+                results[i][position] = log_prob
+        return results
+
+    @torch.inference_mode()
+    def token_logits(
+        self, z: Tensor, rows: Sequence[int], texts: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Logits at each token of each text, with every third token masked and the others given.
+
+        Args:
+            z: Latents [N, latent_dim], on the model's device.
+            rows: The latent that each text belongs to.
+            texts: Token ids of each text, at least one.
+
+        Yields:
+            For M tokens at a time the text [M] and the position [M] of each, and logits [M, V]: not normalised where
+            they are guided, −inf for the mask, and overwritten by the next ones.
+        """
         for indices in _batches([len(tokens) for tokens in texts]):
             lengths = [len(texts[i]) for i in indices]
             tokens = self.pad_rows([texts[i] for i in indices])
             # Its calls are not the steps of one sentence: self-conditioning would show it another canvas.
             denoiser = self._denoiser(z[[rows[i] for i in indices]], lengths, in_sequence=False)
-            log_probs = torch.zeros(tokens.shape)
+            inside = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
             for first in range(STRIDE):
                 masked = torch.zeros_like(tokens, dtype=torch.bool)
                 masked[:, first::STRIDE] = True
-                masked &= torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
-                if masked.any():
-                    log_probs[masked] = self._masked_log_probs(denoiser, tokens, masked, lengths)
-            for i, row in zip(indices, log_probs, strict=True):
-                results[i] = row[: len(texts[i])].clone()
-        return results
+                masked &= inside
+                if not masked.any():
+                    continue
+                times = self.schedule.time_at(masked.sum(dim=1) / torch.tensor(lengths))
+                in_batch, positions = masked.nonzero().unbind(dim=1)
+                of_text = torch.tensor(indices)[in_batch]
+                canvas = tokens.masked_fill(masked, self.mask_id)
+                for logits, _ in denoiser(canvas, times, masked)(torch.arange(len(positions))):
+                    count = len(logits)
+                    # Guided logits are not normalised, and the mask token is among them.
+                    logits[:, self.mask_id] = -torch.inf
+                    yield of_text[:count], positions[:count], logits
+                    of_text, positions = of_text[count:], positions[count:]
 
     def pad_rows(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Token ids of a batch as one table [B, n]; behind its end a row holds `<s>`, which is never written."""
@@ -219,21 +256,6 @@ class Decoder:
         return GuidedDenoiser(
             self.model, z, lengths, self.sampling, self.forbidden, drafts, in_sequence=in_sequence
         )
-
-    def _masked_log_probs(
-        self, denoiser: GuidedDenoiser, tokens: Tensor, masked: Tensor, lengths: Sequence[int]
-    ) -> Tensor:
-        """Log-probabilities [M] of the tokens of [B, n] at the masked positions."""
-        canvas = tokens.masked_fill(masked, self.mask_id)
-        times = self.schedule.time_at(masked.sum(dim=1) / torch.tensor(lengths))
-        parts, targets = [], tokens[masked]
-        for logits, _ in denoiser(canvas, times, masked)(torch.arange(len(targets))):
-            target = targets[: len(logits), None].to(logits.device)
-            targets = targets[len(logits) :]
-            # Guided logits are not normalised, and the mask token is among them.
-            logits[:, self.mask_id] = -torch.inf
-            parts.append((logits.gather(1, target).squeeze(1) - logits.logsumexp(dim=-1)).cpu())
-        return torch.cat(parts)
 
 
 def _forbidding(denoiser: Denoiser, forbidden: Sequence[Mapping[int, Tensor]]) -> Denoiser:

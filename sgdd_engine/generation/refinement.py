@@ -48,6 +48,7 @@ class Candidate:
         vector: Its re-encoded vector [D].
         cosine: Of that with the vector it was written from.
         tried: All texts that were encoded so far for this vector and seed, this one among them, in their order.
+        gradients: How often the encoder's gradient was taken for it.
     """
 
     row: int
@@ -57,6 +58,7 @@ class Candidate:
     vector: Tensor
     cosine: float
     tried: Mapping[str, EncodedText]
+    gradients: int = 0
 
 
 def encode_written(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
@@ -183,27 +185,32 @@ def usable_proposers(model: SemanticDecoder, names: Sequence[str]) -> list[str]:
     return [name for name in names if can_read_drafts or not PROPOSERS.entry(name).needs_feedback]
 
 
-def best_of_n(
+def encode_distinct(
     scorer: EncoderScorer, rows: Sequence[int], seeds: Sequence[int], tokens: Sequence[Sequence[int]]
 ) -> list[Candidate]:
-    """Of the sentences of each (row, seed) the one closest to its vector, the first among equals.
-
-    A text that was written twice is encoded once.
-
-    Returns:
-        One candidate per (row, seed), in the order in which these first come.
-    """
+    """The sentences of each (row, seed) as candidates, in their order; what was written twice is encoded once."""
     texts = scorer.text(tokens)
     first: dict[tuple[int, int, str], int] = {}
     for index, key in enumerate(zip(rows, seeds, texts, strict=True)):
         first.setdefault(key, index)
     vectors, cosines = scorer.score([row for row, _, _ in first], [text for _, _, text in first])
-    best: dict[tuple[int, int], Candidate] = {}
+    candidates = []
     for ((row, seed, text), index), vector, cosine in zip(first.items(), vectors, cosines, strict=True):
         encoded = EncodedText(tuple(tokens[index]), vector)
-        candidate = Candidate(row, seed, encoded.tokens, text, vector, cosine, {text: encoded})
-        kept = best.get((row, seed))
-        best[row, seed] = candidate if kept is None else _closer(kept, candidate)
+        candidates.append(Candidate(row, seed, encoded.tokens, text, vector, cosine, {text: encoded}))
+    return candidates
+
+
+def closest_of_each(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Of each (row, seed) the candidate closest to its vector, the first among equals.
+
+    Returns:
+        One per (row, seed), in the order in which these first come.
+    """
+    best: dict[tuple[int, int], Candidate] = {}
+    for candidate in candidates:
+        kept = best.get((candidate.row, candidate.seed))
+        best[candidate.row, candidate.seed] = candidate if kept is None else _closer(kept, candidate)
     return list(best.values())
 
 

@@ -41,7 +41,7 @@ class RemaskProposer:
     def __init__(self, context: ProposalContext) -> None:
         self._context = context
         self._decoder = context.decoder.resampling(steps=STEPS)
-        self._improbabilities: dict[tuple[int, int], tuple[tuple[int, ...], Tensor]] = {}
+        self._improbabilities: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
     def __call__(
         self, candidates: Sequence[Candidate], generators: Sequence[torch.Generator]
@@ -68,13 +68,14 @@ class RemaskProposer:
     def _improbability_of(self, candidates: Sequence[Candidate]) -> list[Tensor]:
         """`1 − p` of each token of each candidate [n]; computed again only where a candidate has changed."""
         known = self._improbabilities
-        new = [c for c in candidates if known.get((c.row, c.seed), ((), None))[0] != c.tokens]
+        new = {(c.row, c.tokens) for c in candidates} - known.keys()
+        asked = sorted(new)
         log_probs = self._decoder.token_log_probs(
-            self._context.z, [candidate.row for candidate in new], [candidate.tokens for candidate in new]
+            self._context.z, [row for row, _ in asked], [tokens for _, tokens in asked]
         )
-        for candidate, log_prob in zip(new, log_probs, strict=True):
-            known[candidate.row, candidate.seed] = candidate.tokens, 1.0 - log_prob.exp()
-        return [known[candidate.row, candidate.seed][1] for candidate in candidates]
+        known.update((key, 1.0 - log_prob.exp()) for key, log_prob in zip(asked, log_probs, strict=True))
+        self._improbabilities = {(c.row, c.tokens): known[c.row, c.tokens] for c in candidates}
+        return [self._improbabilities[c.row, c.tokens] for c in candidates]
 
     def _masked(self, candidate: Candidate, improbability: Tensor, generator: torch.Generator) -> list[int]:
         """The candidate's tokens, some of them masked, and perhaps one more or one fewer."""

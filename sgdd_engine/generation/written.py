@@ -75,7 +75,7 @@ def generation_of(candidate: Candidate, e: Tensor) -> Generation:
         candidate.row,
         candidate.seed,
         candidate.cosine,
-        len(candidate.tried),
+        len(candidate.tried) + candidate.gradients,
         alternatives=tuple(sorted(zip(others, cosines, strict=True), key=lambda item: -item[1])),
     )
 

@@ -34,12 +34,18 @@ def initial_embedding(encoder: SentenceEncoder, tokenizer: TextTokenizer, width:
     Raises:
         EncoderError: If `tokenizer` is an encoder's own vocabulary, but not that of this encoder.
     """
+    rows, known = spelled_embeddings(encoder, tokenizer)
+    return _principal_components(rows, known, width)
+
+
+def spelled_embeddings(
+    encoder: SentenceEncoder, tokenizer: TextTokenizer
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The encoder's word embedding of each piece of the decoder [V, d_word], and which pieces have one [V]."""
     table = encoder.word_embeddings()
     if tokenizer.kind == "encoder":
-        rows, known = _own_rows(table, encoder, tokenizer)
-    else:
-        rows, known = _spelled_rows(table, encoder, tokenizer)
-    return _principal_components(rows, known, width)
+        return _own_rows(table, encoder, tokenizer)
+    return _spelled_rows(table, encoder, tokenizer)
 
 
 def _own_rows(

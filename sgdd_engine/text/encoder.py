@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,53 @@ class SentenceEncoder:
                     on_batch(stop - start)
             yield order[first:last], self._finite(part)
 
+    @torch.inference_mode(False)
+    def input_gradients(
+        self, texts: Sequence[str], targets: torch.Tensor
+    ) -> list[tuple[torch.Tensor, list[tuple[int, int]]]]:
+        """Gradients of the texts' cosines with their targets, at the word embeddings that the network reads.
+
+        Args:
+            texts: N sentences.
+            targets: A vector for each, `[N, dim]`.
+
+        Returns:
+            For each text the gradient at each of its tokens, `[n, d_word]` float32 on the CPU, and from which to which
+            character of the text each token goes; (0, 0) for special ones.
+        """
+        text = self.tokenize(texts)
+        spans = self._tokenize.spans(texts)
+        order = np.argsort(-text.lengths, kind="stable")
+        lengths = text.lengths[order]
+        ids, ends = self._moved(text.ids), self._moved(np.cumsum(text.lengths)[order])
+        sizes, wanted = self._moved(lengths), targets.clone()[order].to(self.device)
+        gradients: dict[int, torch.Tensor] = {}
+        for start, stop in chain.from_iterable(_batches_in_parts(lengths, self._batch_tokens)):
+            width = int(lengths[start])
+            rows, mask = self._padded(ids, ends[start:stop], sizes[start:stop], width)
+            found = self._gradient(rows, mask, wanted[start:stop]).float().cpu()
+            for row, gradient in zip(order[start:stop].tolist(), found, strict=True):
+                gradients[row] = gradient[: int(text.lengths[row])]
+        return [(gradients[row], spans[row]) for row in range(len(texts))]
+
+    def _gradient(self, rows: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Gradient of cosines with `targets [B, dim]` at the word embeddings of ids `[B, n]`: `[B, n, d_word]`."""
+        read: list[torch.Tensor] = []
+
+        def as_leaf(_module: torch.nn.Module, _inputs: Any, embeddings: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+            read.append(embeddings.detach().requires_grad_())
+            return read[0]
+
+        hook = self._network.get_input_embeddings().register_forward_hook(as_leaf)  # type: ignore[operator]
+        try:
+            with torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
+                states = self._network(input_ids=rows, attention_mask=mask.long())[0]
+                vectors = self._pool(states, mask)[:, : self.dim]
+                cosines = F.cosine_similarity(vectors.float(), targets, dim=-1)
+                return torch.autograd.grad(cosines.sum(), read[0])[0]
+        finally:
+            hook.remove()
+
     def word_embeddings(self) -> torch.Tensor:
         """The encoder's input embeddings, `[V, d_word]` float32 on the CPU (a copy)."""
         table: torch.Tensor = self._network.get_input_embeddings().weight  # type: ignore[operator]
@@ -146,11 +194,7 @@ class SentenceEncoder:
         self, ids: torch.Tensor, ends: torch.Tensor, lengths: torch.Tensor, width: int, padded: bool
     ) -> torch.Tensor:
         """Vectors `[B, dim]` of the sentences that end before `ends [B]` in `ids`; `width` is the longest."""
-        columns = torch.arange(width, device=self.device)
-        mask = columns < lengths[:, None]
-        # The last sentence of the text may be padded beyond its end.
-        index = (ends - lengths)[:, None] + columns
-        rows = torch.where(mask, ids[index.clamp(max=len(ids) - 1)].long(), self._tokenize.pad_id)
+        rows, mask = self._padded(ids, ends, lengths, width)
         # A vector does not depend on the autocast of the caller.
         with torch.autocast(self.device.type, enabled=False):
             states = self._network(input_ids=rows, attention_mask=mask.long() if padded else None)[0]
@@ -159,6 +203,16 @@ class SentenceEncoder:
             vectors = F.normalize(vectors, dim=-1)
         # Not normalised again: sentence-transformers does not either.
         return vectors[:, : self.dim]
+
+    def _padded(
+        self, ids: torch.Tensor, ends: torch.Tensor, lengths: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids `[B, width]` of the sentences that end before `ends [B]` in `ids`, and which of them are no padding."""
+        columns = torch.arange(width, device=self.device)
+        mask = columns < lengths[:, None]
+        # The last sentence of the text may be padded beyond its end.
+        index = (ends - lengths)[:, None] + columns
+        return torch.where(mask, ids[index.clamp(max=len(ids) - 1)].long(), self._tokenize.pad_id), mask
 
     def _finite(self, vectors: torch.Tensor) -> torch.Tensor:
         if not torch.isfinite(vectors).all():
@@ -214,6 +268,8 @@ def load_encoder_lazily(config: EncoderConfig, device: str | torch.device = "cpu
     return _open_encoder(config, torch.device(device), lazy=True)
 
 
+# Weights that are made under inference mode have no gradients with respect to what they read.
+@torch.inference_mode(False)
 def _open_encoder(config: EncoderConfig, device: torch.device, *, lazy: bool) -> SentenceEncoder:
     files = find_files(config)
     chain = read_module_chain(files.folder, config)

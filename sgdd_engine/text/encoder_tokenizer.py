@@ -300,6 +300,12 @@ class EncoderTokenizer:
         self._check(batch.ids)
         return batch
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """For each token of each text, from which character to which it goes; (0, 0) for special tokens."""
+        shift = len(self._prompt)
+        rows = self._tokenizer.encode_batch([self._prompt + text for text in texts], add_special_tokens=True)
+        return [[(max(0, a - shift), max(0, b - shift)) for a, b in row.offsets] for row in rows]
+
     def _tokenize_rows(self, texts: Sequence[str]) -> TokenizedBatch:
         # Lone surrogates (bytes that were not UTF-8) would fail deep inside the tokenizer.
         clean = [
