@@ -20,6 +20,7 @@ from sgdd_cli.flags import (
     Encoder,
     Gpu,
     Refine,
+    Search,
     Shortlist,
     Steps,
     device_name,
@@ -60,9 +61,11 @@ class Writing:
             "candidates": config.candidates,
             "refine": config.refine,
             "shortlist": config.shortlist,
+            "search": config.search,
+            "gradient": config.gradient,
             "num_samples": config.num_samples,
             "seed": config.seed,
-            "on_event": display if self.watch or config.refine else ignore,
+            "on_event": display if self.watch or config.refine or config.search else ignore,
         }
 
     def warn_of_equal_samples(self, of_what: str) -> None:
@@ -71,6 +74,7 @@ class Writing:
         may_differ = (
             self.sampling.stochastic
             or config.refine
+            or config.search
             or self.model.draws_candidates(config.candidates, config.shortlist)
         )
         if config.num_samples > 1 and not may_differ:
@@ -88,6 +92,7 @@ class DecodingOptions:
     candidates: Candidates = None
     refine: Refine = None
     shortlist: Shortlist = None
+    search: Search = None
     temperature: Annotated[float | None, setting(SamplingConfig, "temperature")] = None
     length: Annotated[str | None, setting(GenerationConfig, "length", metavar="N|A-B")] = None
     seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None
@@ -123,6 +128,7 @@ class DecodingOptions:
                 ("--candidates", "sample.candidates", self.candidates),
                 ("--refine", "sample.refine", self.refine),
                 ("--shortlist", "sample.shortlist", self.shortlist),
+                ("--search", "sample.search", self.search),
                 ("--length", "sample.length", self.length),
                 ("--seed", "sample.seed", self.seed),
                 ("-n", "sample.num_samples", self.num_samples),

@@ -92,6 +92,8 @@ def _headline(report: "EvaluationReport", checkpoint: str) -> str:
         parts.append(f"{asked['refine']} rounds of feedback")
     if (asked["shortlist"] or 1) > 1:
         parts.append(f"shortlists of {asked['shortlist']}")
+    if asked.get("search"):
+        parts.append(f"a search of {asked['search']} calls")
     if report.encoder_calls:
         parts.append(f"{report.encoder_calls:.1f} encoder calls a sentence")
     return ", ".join(parts)

@@ -42,6 +42,7 @@ Steps = Annotated[int | None, setting(SamplingConfig, "steps")]
 Candidates = Annotated[int | None, setting(GenerationConfig, "candidates")]
 Refine = Annotated[int | None, setting(GenerationConfig, "refine")]
 Shortlist = Annotated[int | None, setting(GenerationConfig, "shortlist")]
+Search = Annotated[int | None, setting(GenerationConfig, "search", metavar="CALLS")]
 Checkpoint = Annotated[
     str | None,
     typer.Option(

@@ -17,7 +17,13 @@ from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import STRIDE, Canvas, Decoder, stream_generator
-from sgdd_engine.generation.refinement import EncoderScorer, ProposalContext, best_of_n, refine
+from sgdd_engine.generation.refinement import (
+    EncoderScorer,
+    ProposalContext,
+    closest_of_each,
+    encode_distinct,
+    refine,
+)
 from sgdd_engine.generation.remask import MAX_MASK_SHARE, RemaskProposer
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
@@ -168,7 +174,7 @@ def test_rounds_are_reported(model, vectors):
 def drafts_of(model, vectors):
     ids = [item.tokens for item in model.generate(vectors, sampling=GUIDED)]
     reader = EncoderScorer(model.encoder, model.tokenizer, vectors)
-    return reader, best_of_n(reader, range(len(ids)), [0] * len(ids), ids)
+    return reader, closest_of_each(encode_distinct(reader, range(len(ids)), [0] * len(ids), ids))
 
 
 def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, encoded):

@@ -18,6 +18,7 @@ from sgdd_cli.flags import (
     Encoder,
     Gpu,
     Refine,
+    Search,
     Shortlist,
     Steps,
     device_name,
@@ -69,6 +70,7 @@ def evaluate(
     candidates: Candidates = None,
     refine: Refine = None,
     shortlist: Shortlist = None,
+    search: Search = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -124,6 +126,7 @@ def evaluate(
             ("--candidates", "sample.candidates", candidates),
             ("--refine", "sample.refine", refine),
             ("--shortlist", "sample.shortlist", shortlist),
+            ("--search", "sample.search", search),
         ],
     )
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
@@ -332,6 +335,8 @@ def _with_generation(resolved: "Resolved") -> EvalConfig:
         candidates=generation.candidates,
         refine=generation.refine,
         shortlist=generation.shortlist,
+        search=generation.search,
+        gradient=generation.gradient,
     )
 
 

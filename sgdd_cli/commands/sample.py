@@ -105,7 +105,7 @@ def sample(
     finally:
         if traced is not None:
             traced.close()
-        if written and (config.candidates > 1 or config.refine):
+        if written and (config.candidates > 1 or config.refine or config.search):
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.")
         _warn_of_lengths(model, too_long, longest)
 

@@ -15,10 +15,12 @@ class EvalConfig:
         "test", "split of a corpus; validation has chosen the best checkpoint, so its scores are optimistic"
     )
     limit: int = option(1000, "held-out sentences evaluated")
-    # No settings of this section: sample.candidates, sample.refine and sample.shortlist hold for evaluations too.
+    # No settings of this section: those of `sample` of the same names hold for evaluations too.
     candidates: int = 1
     refine: int = 0
     shortlist: int | None = None
+    search: int = 0
+    gradient: bool = True
     nelbo_samples: int = option(8, "stratified masks per sentence for the NELBO and the calibration")
     compare_guidance: bool = option(
         True,
@@ -32,7 +34,7 @@ class EvalConfig:
     @property
     def feedback(self) -> bool:
         """Whether more than one sentence is written to keep one."""
-        return self.candidates > 1 or self.refine > 0 or (self.shortlist or 1) > 1
+        return self.candidates > 1 or self.refine > 0 or (self.shortlist or 1) > 1 or self.search > 0
 
     def __post_init__(self) -> None:
         check_choices(self, "eval")
@@ -44,7 +46,9 @@ class EvalConfig:
         for name in ("candidates", "shortlist", "nelbo_samples", "training_limit"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"eval.{name} is {value}; it must be at least 1.")
-        require(self.refine >= 0, f"eval.refine is {self.refine}; it must not be negative.")
+        for name in ("refine", "search"):
+            value = getattr(self, name)
+            require(value >= 0, f"eval.{name} is {value}; it must not be negative.")
         require(
             self.diversity_samples == 0 or self.diversity_samples >= 2,
             f"eval.diversity_samples is {self.diversity_samples}; it must be 0 or at least 2.",

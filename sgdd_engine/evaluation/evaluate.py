@@ -67,7 +67,7 @@ def evaluate(
     for problem in load_extensions():
         on_event(Notice(problem, warning=True))
     config, sampling = config or EvalConfig(), sampling or model.recommended_sampling
-    reads = config.candidates > 1 or config.refine > 0
+    reads = not config.search and (config.candidates > 1 or config.refine > 0)
     config = replace(config, shortlist=validate_shortlist(config.shortlist, model.info, reads))
     seed = config.seed
     data = fitted(data, model, on_event)

@@ -90,7 +90,7 @@ def reconstruct_with_controls(
 
     found = {"true": scored("true", data, config, sampling)}
     if config.feedback:
-        at_once = replace(config, candidates=1, refine=0, shortlist=1)
+        at_once = replace(config, candidates=1, refine=0, shortlist=1, search=0)
         found["one_shot"] = scored("one_shot", data, at_once, sampling)
     elif config.compare_guidance and sampling.cfg != 1:
         found["unguided"] = scored("unguided", data, config, replace(sampling, cfg=1.0))
@@ -152,6 +152,8 @@ def write(
             candidates=config.candidates,
             refine=config.refine,
             shortlist=config.shortlist,
+            search=config.search,
+            gradient=config.gradient,
             seed=config.seed,
             explain=explain,
             score=score,

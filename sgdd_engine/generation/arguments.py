@@ -229,6 +229,34 @@ def validate_shortlist(shortlist: int | None, info: CheckpointInfo, encodes: boo
     return shortlist
 
 
+def validate_search(
+    search: int, candidates: int, refine: int, shortlist: int | None, *, unconditional: bool
+) -> int:
+    """Encoder calls of a search; 0 for none.
+
+    Raises:
+        GenerationError: fewer than 0, fewer than there are candidates, refining or a shortlist beside them, or
+            refining or searching without a condition.
+    """
+    search = validate_count(search, "search", 0)
+    if (refine or search) and unconditional:
+        raise GenerationError(
+            "Refining and searching go towards a vector, and the null condition has none.",
+            "Leave out one of the two (refine or search, unconditional).",
+        )
+    if search and (refine or (shortlist or 1) > 1):
+        raise GenerationError(
+            "A search takes the place of refining and of shortlists.",
+            "Leave out one of them (search, or refine and shortlist).",
+        )
+    if search and candidates > search:
+        raise GenerationError(
+            f"{candidates} candidates were asked for, and a search of {search} encoder calls.",
+            "Each candidate costs a call: give fewer, or more calls.",
+        )
+    return search
+
+
 def validate_lengths(
     lengths: LengthsLike, rows: int, candidates: int, info: CheckpointInfo
 ) -> list[LengthRange]:

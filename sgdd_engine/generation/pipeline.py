@@ -38,6 +38,7 @@ from sgdd_engine.generation.arguments import (
     validate_latents,
     validate_lengths,
     validate_sampling,
+    validate_search,
     validate_seed,
     validate_shortlist,
     validate_strength,
@@ -55,16 +56,21 @@ from sgdd_engine.generation.first_drafts import (
     likely_lengths,
     write_drafts,
 )
+from sgdd_engine.generation.moves import MoveContext
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
+    Candidate,
     EncoderScorer,
     ProposalContext,
-    best_of_n,
+    closest_of_each,
+    encode_distinct,
     usable_proposers,
 )
 from sgdd_engine.generation.refinement import (
     refine as refine_candidates,
 )
+from sgdd_engine.generation.search import default_drafts
+from sgdd_engine.generation.search import search as search_texts
 from sgdd_engine.generation.semantics import (
     DEFAULT_POINTS,
     DEFAULT_VARIATIONS,
@@ -248,6 +254,8 @@ class SGDD:
         refine: int = 0,
         shortlist: int | None = None,
         proposals: Sequence[str] | None = None,
+        search: int = 0,
+        gradient: bool = True,
         num_samples: int = 1,
         seed: int = 0,
         score: bool = False,
@@ -277,6 +285,10 @@ class SGDD:
                 sentence and the model has a surrogate.
             proposals: Kinds of proposals of refining, by their names in `PROPOSERS`; by default all that the model can
                 make. Without a shortlist the first kind alone is used.
+            search: Encoder calls for each vector and sample, spent on a search (see `search.search`) from one or more
+                drafts (`default_drafts`, unless `candidates` says how many); 0 for none. Not together with `refine` and
+                `shortlist`.
+            gradient: Whether a search uses the encoder's gradient; the gradient of a text counts as one call.
             num_samples: Sentences per vector; sample k uses seed `seed + k`.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
@@ -293,8 +305,8 @@ class SGDD:
 
         Raises:
             GenerationError: vectors of another size or not finite, lengths out of range, one length given together
-                with candidates, a seed out of range, guidance without a trained null condition, refining without a
-                condition.
+                with candidates, a seed out of range, guidance without a trained null condition, refining or searching
+                without a condition.
             ConfigError: no such kind of proposal.
         """
         e = validate_vectors(vectors, self.info)
@@ -303,13 +315,11 @@ class SGDD:
         num_samples = validate_count(num_samples, "num_samples", 1)
         refine = validate_count(refine, "refine", 0)
         seed = validate_seed(seed, num_samples)
-        if refine and unconditional:
-            raise GenerationError(
-                "Refining goes towards a vector, and the null condition has none.",
-                "Leave out one of the two (refine, unconditional).",
-            )
-        shortlist = validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
+        search = validate_search(search, candidates, refine, shortlist, unconditional=unconditional)
+        shortlist = 1 if search else validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         kinds = usable_proposers(self.model, PROPOSERS.names() if proposals is None else proposals)
+        if search and candidates == 1:
+            candidates = default_drafts(search)
         allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if not len(e):
             return []
@@ -319,10 +329,24 @@ class SGDD:
         else:
             z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
         requests = draft_requests(self.model, z, allowed, candidates * shortlist, num_samples, seed)
-        feedback = candidates > 1 or refine > 0 or shortlist > 1
-        fit = self._confidence_fit(feedback=feedback, encoded=score or candidates > 1 or refine > 0)
-        if not confidence or unconditional or latents is not None:
-            fit = None
+        feedback = candidates > 1 or refine > 0 or shortlist > 1 or search > 0
+        fit = None
+        # What a search found was chosen by the cosine more often than the sentences of any fit.
+        if confidence and not unconditional and latents is None and not search:
+            fit = self._confidence_fit(feedback=feedback, encoded=score or candidates > 1 or refine > 0)
+
+        def improve(
+            context: ProposalContext, scorer: EncoderScorer, drafts: list[Candidate], not_encoded: NotEncoded
+        ) -> list[Candidate]:
+            if search:
+                moves = MoveContext(context, self.encoder, self.tokenizer)
+                return search_texts(drafts, search, moves, scorer, gradient=gradient, on_event=on_event)
+            best = closest_of_each(drafts)
+            if not refine:
+                return best
+            propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
+            return refine_candidates(best, refine, propose, scorer, on_event)
+
         traces: Traces | None = {} if explain or fit is not None else None
         on_step = canvas_listener(self.tokenizer, on_event)
         ids = write_drafts(decoder, z, requests, on_step, traces)
@@ -330,7 +354,7 @@ class SGDD:
         if shortlist > 1:
             kept, not_encoded = select_shortlist(self.model, e, requests, ids, candidates)
             requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
-        if candidates == 1 and not score and not refine:
+        if candidates == 1 and not score and not refine and not search:
             texts = self.tokenizer.decode_batch(ids)
             written = [
                 Generation(text, tuple(tokens), request.row, request.seed)
@@ -338,14 +362,13 @@ class SGDD:
             ]
         else:
             scorer = EncoderScorer(self.encoder, self.tokenizer, e)
-            best = best_of_n(
-                scorer, [request.row for request in requests], [request.seed for request in requests], ids
+            drafts = encode_distinct(
+                scorer, [each.row for each in requests], [each.seed for each in requests], ids
             )
-            if refine:
-                context = ProposalContext(decoder, e, lengths=allowed, on_step=on_step)
-                propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
-                best = refine_candidates(best, refine, propose, scorer, on_event)
-            written = [generation_of(candidate, e) for candidate in best]
+            context = ProposalContext(decoder, e, lengths=allowed, on_step=on_step)
+            written = [
+                generation_of(candidate, e) for candidate in improve(context, scorer, drafts, not_encoded)
+            ]
         if traces is not None:
             written = with_details(decoder, self.tokenizer, z, written, traces)
         if fit is not None:

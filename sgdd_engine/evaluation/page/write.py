@@ -100,6 +100,7 @@ def _made_with(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "candidates": asked["candidates"],
         "refining rounds": asked["refine"],
         "shortlist": asked["shortlist"],
+        "search": asked.get("search") or None,
         "training step": f"{made['step']:,}",
         "device": made["device"],
         "seed": asked["seed"],

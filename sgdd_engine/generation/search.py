@@ -1,0 +1,255 @@
+"""Search: a beam of texts for each vector is changed in several ways and encoded, and the best are kept.
+
+The score of a text is `cosine + λ · mean log-probability of its tokens under the decoder`, in nats: by cosine alone a
+search ends in texts that nobody would write. The budget is counted in encoder calls. Kinds of changes are proposed as
+often as they have improved the best text so far.
+
+Source: the loop and the beam over sentences of vec2text (arXiv 2310.06816 §3.2), with a masked-diffusion decoder as
+the prior. The decoder's say, and changes by kinds that compete, are ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
+from sgdd_engine.generation.decode import stream_generator
+from sgdd_engine.generation.first_drafts import DISTINCT_LENGTHS
+from sgdd_engine.generation.moves import GRADIENT_MOVES, MOVES, Move, MoveContext, Tokens, usable_moves
+from sgdd_engine.generation.refinement import CLOSE_ENOUGH, ROUNDING, Candidate, EncodedText, EncoderScorer
+
+STAGE = "searching"
+# Streams of a seed from this one on are those of searches; below lie first drafts and refining.
+SEARCH_STREAM = 1 << 33
+# λ, per nat.
+LOG_PROB_WEIGHT = 0.02
+# Texts that are kept, and changed texts that are encoded together, for each vector.
+BEAM_WIDTH, ROUND_CALLS = 6, 16
+# Share of a round's changes that are made of the best text; the others are made of the rest of the beam.
+BEST_SHARE = 0.5
+# What each kind of move is taken to have achieved before it was tried: one improvement in four calls.
+PRIOR_GAINS, PRIOR_CALLS = 1.0, 4.0
+# Calls of a budget for each first draft, up to as many drafts as there are lengths to try.
+CALLS_PER_DRAFT = 4
+
+
+def default_drafts(calls: int) -> int:
+    """With how many drafts a search of so many calls begins."""
+    return max(1, min(DISTINCT_LENGTHS, calls // CALLS_PER_DRAFT))
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A text in a beam."""
+
+    candidate: Candidate
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A text to be encoded: of which beam, by which kind of move."""
+
+    beam: "_Beam"
+    kind: str
+    tokens: Tokens
+    text: str
+
+
+class _Beam:
+    """The search for one vector and seed."""
+
+    def __init__(self, members: Sequence[_Member], calls: int, kinds: Sequence[str]) -> None:
+        first = members[0].candidate
+        self.row = first.row
+        self.first = members[0]
+        self.members = sorted(members, key=lambda member: -member.score)[:BEAM_WIDTH]
+        self.tried: dict[str, EncodedText] = {}
+        for member in members:
+            self.tried |= member.candidate.tried
+        self.generator = stream_generator(first.seed, SEARCH_STREAM)
+        self.used, self._calls, self._gradients = len(self.tried), calls, 0
+        self._gains = dict.fromkeys(kinds, PRIOR_GAINS)
+        self._tries = dict.fromkeys(kinds, PRIOR_CALLS)
+
+    @property
+    def best(self) -> Candidate:
+        return self.members[0].candidate
+
+    @property
+    def left(self) -> int:
+        """Encoder calls left."""
+        return max(0, self._calls - self.used)
+
+    @property
+    def finished(self) -> bool:
+        return not self.left or self.best.cosine >= CLOSE_ENOUGH
+
+    def plan(self) -> dict[str, int]:
+        """How many changes of each kind are made in a round."""
+        kinds = list(self._gains)
+        odds = torch.tensor([self._gains[kind] / self._tries[kind] for kind in kinds])
+        count = min(ROUND_CALLS, self.left)
+        drawn = torch.multinomial(odds, count, replacement=True, generator=self.generator).tolist()
+        return {kind: drawn.count(number) for number, kind in enumerate(kinds)}
+
+    def parents(self, count: int) -> dict[int, int]:
+        """How many of `count` changes are made of which member, by its place in the beam."""
+        of_best = max(1, round(BEST_SHARE * count)) if len(self.members) > 1 else count
+        others = torch.randint(1, max(2, len(self.members)), (count - of_best,), generator=self.generator)
+        shares = {0: of_best}
+        for place in others.tolist():
+            shares[place] = shares.get(place, 0) + 1
+        return shares
+
+    def add(self, change: _Change, vector: torch.Tensor, cosine: float) -> Candidate | None:
+        """Note a text that was encoded; it is given back where it may yet enter the beam."""
+        encoded = EncodedText(change.tokens, vector)
+        self.tried[change.text] = encoded
+        self._tries[change.kind] += 1
+        # Log-probabilities are negative: with a cosine below the lowest score no text enters.
+        if len(self.members) == BEAM_WIDTH and cosine <= self.members[-1].score:
+            return None
+        return replace(
+            self.best,
+            tokens=change.tokens,
+            text=change.text,
+            vector=vector,
+            cosine=cosine,
+            tried={change.text: encoded},
+        )
+
+    def enter(self, kind: str, member: _Member) -> None:
+        """Take a text into the beam if it is among the best."""
+        if member.score > self.members[0].score + ROUNDING:
+            self._gains[kind] += 1
+        self.members = sorted([*self.members, member], key=lambda member: -member.score)[:BEAM_WIDTH]
+
+    def count_gradients(self, count: int) -> None:
+        """Charge gradients to the budget."""
+        self.used += count
+        self._gradients += count
+
+    def result(self) -> Candidate:
+        """The best text whose cosine is not below that of the first draft."""
+        closer = [m for m in self.members if m.candidate.cosine >= self.first.candidate.cosine - ROUNDING]
+        best = (closer or [self.first])[0]
+        return replace(best.candidate, tried=self.tried, gradients=self._gradients)
+
+
+def search(
+    drafts: Sequence[Candidate],
+    calls: int,
+    context: MoveContext,
+    scorer: EncoderScorer,
+    *,
+    gradient: bool = True,
+    on_event: Listener = ignore,
+) -> list[Candidate]:
+    """Search better texts for vectors, in batches over all of them.
+
+    A result does not depend on the vectors beside it, and its cosine is never below that of its first draft.
+
+    Args:
+        drafts: One or more for each (row, seed), encoded already; the first of each is the one that is never undercut.
+        calls: Encoder calls for each (row, seed), those of the drafts included. The gradient of a text counts as one.
+        context: What changes are made with.
+        scorer: The encoder.
+        gradient: Whether the encoder's gradient is used.
+        on_event: Told of each round.
+
+    Returns:
+        The best text found for each (row, seed), in the order in which these first come.
+    """
+    kinds = usable_moves(context.proposals.decoder.model, gradient=gradient)
+    moves = {kind: MOVES.build(kind)(context) for kind in kinds}
+    grouped: dict[tuple[int, int], list[_Member]] = {}
+    for member in _rated(drafts, context):
+        grouped.setdefault((member.candidate.row, member.candidate.seed), []).append(member)
+    beams = [_Beam(members, calls, kinds) for members in grouped.values()]
+    on_event(StageStarted(STAGE, calls, "encoder calls"))
+    while active := [beam for beam in beams if not beam.finished]:
+        changes = _changes(active, moves, scorer, context)
+        _encode(changes, scorer, context)
+        done = min(calls, *(beam.used for beam in active))
+        on_event(StageProgress(STAGE, done, f"cosine {_mean_cosine(beams):.3f}"))
+    start = sum(beam.first.candidate.cosine for beam in beams) / max(1, len(beams))
+    on_event(StageFinished(STAGE, f"cosine {start:.3f} → {_mean_cosine(beams):.3f}."))
+    return [beam.result() for beam in beams]
+
+
+def _changes(
+    beams: Sequence[_Beam], moves: Mapping[str, Move], scorer: EncoderScorer, context: MoveContext
+) -> list[_Change]:
+    """Texts of a round that are new and fit the budget."""
+    plans = [beam.plan() for beam in beams]
+    changes: list[_Change] = []
+    seen: set[tuple[int, str]] = set()
+    left = [beam.left for beam in beams]
+    # Gradients first: what they cost is no longer there for texts.
+    for kind, move in sorted(moves.items(), key=lambda item: item[0] not in GRADIENT_MOVES):
+        parents = []
+        for number, (beam, plan) in enumerate(zip(beams, plans, strict=True)):
+            places = list(beam.parents(plan[kind]).items()) if plan[kind] else []
+            if kind in GRADIENT_MOVES:  # a gradient is worth its call where a text can still be encoded
+                places = places[: left[number] // 2]
+            parents += [(number, beam.members[place].candidate, count) for place, count in places]
+        if not parents:
+            continue
+        owners = [number for number, _, _ in parents]
+        proposed = move(
+            [candidate for _, candidate, _ in parents],
+            [count for _, _, count in parents],
+            [beams[number].generator for number in owners],
+        )
+        for number, (texts, used) in zip(owners, proposed, strict=True):
+            beam = beams[number]
+            beam.count_gradients(used)
+            left[number] -= used
+            for tokens, text in zip(texts, scorer.text(texts), strict=True):
+                key = number, text
+                new = text and text not in beam.tried and key not in seen
+                if new and left[number] > 0 and context.allows(beam.row, len(tokens)):
+                    seen.add(key)
+                    left[number] -= 1
+                    changes.append(_Change(beam, kind, tokens, text))
+    with_changes = {number for number, _ in seen}
+    for number, beam in enumerate(beams):
+        # A beam whose changes are all known would go on for ever: the round counts as one call.
+        beam.used += number not in with_changes
+    return changes
+
+
+def _encode(changes: Sequence[_Change], scorer: EncoderScorer, context: MoveContext) -> None:
+    """Encode changed texts and take them into their beams."""
+    if not changes:
+        return
+    vectors, cosines = scorer.score(
+        [change.beam.row for change in changes], [change.text for change in changes]
+    )
+    entering: list[tuple[_Change, Candidate]] = []
+    for change, vector, cosine in zip(changes, vectors, cosines, strict=True):
+        change.beam.used += 1
+        candidate = change.beam.add(change, vector, cosine)
+        if candidate is not None:
+            entering.append((change, candidate))
+    rated = _rated([candidate for _, candidate in entering], context)
+    for (change, _), member in zip(entering, rated, strict=True):
+        change.beam.enter(change.kind, member)
+
+
+def _rated(candidates: Sequence[Candidate], context: MoveContext) -> list[_Member]:
+    """Candidates with their scores."""
+    decoder, z = context.proposals.decoder.unguided(), context.proposals.z
+    log_probs = decoder.token_log_probs(
+        z, [candidate.row for candidate in candidates], [candidate.tokens for candidate in candidates]
+    )
+    return [
+        _Member(candidate, candidate.cosine + LOG_PROB_WEIGHT * float(of_tokens.mean()))
+        for candidate, of_tokens in zip(candidates, log_probs, strict=True)
+    ]
+
+
+def _mean_cosine(beams: Sequence[_Beam]) -> float:
+    return sum(beam.best.cosine for beam in beams) / max(1, len(beams))
