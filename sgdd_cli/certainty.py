@@ -55,6 +55,9 @@ def say_of_confidence(writing: "Writing", *, encoded: bool = True) -> None:
 
     config = writing.config
     feedback = config.candidates > 1 or config.refine > 0
+    if config.search:
+        say("The confidence is that of texts that are not searched for; with it: --search 0")
+        return
     fits = recorded_fits(writing.model.info)
     fit = fits.get(way_of(feedback=feedback, encoded=encoded or feedback) or "")
     if fit is None:

@@ -61,12 +61,23 @@ class Writing:
             "candidates": config.candidates,
             "refine": config.refine,
             "shortlist": config.shortlist,
-            "search": config.search,
+            "search": config.search or 0,
             "gradient": config.gradient,
             "num_samples": config.num_samples,
             "seed": config.seed,
             "on_event": display if self.watch or config.refine or config.search else ignore,
         }
+
+    def searching(self) -> "Writing":
+        """The same with a search of as many calls as one can wait for, unless something else was asked for."""
+        from sgdd_engine.generation.search import affordable_calls  # noqa: PLC0415 - loads torch
+
+        config = self.config
+        others = config.candidates > 1 or config.refine or config.shortlist is not None
+        if config.search is not None or others or config.num_samples > 1 or self.sampling.stochastic:
+            return self
+        calls = affordable_calls(self.model.encoder_reference, self.model.device)
+        return replace(self, config=replace(config, search=calls))
 
     def warn_of_equal_samples(self, of_what: str) -> None:
         """Say so where two seeds cannot give two texts, and several were asked for."""

@@ -601,13 +601,18 @@ def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
     out, err = call("eval", model, *options, "--limit", 2, "--calibrate-score", 100)
     assert "one sentence, its cosine known" in out
     assert f"Recorded in {model}" in err
-    row = json.loads(call("sample", "A text.", "--json", *options[2:], "--checkpoint", model)[0])
+    at_once = ("--search", 0, "--json", "--checkpoint", model)
+    row = json.loads(call("sample", "A text.", *at_once, *options[2:])[0])
     assert 0 < row["confidence"] < 1
-    _, err = call("sample", "A text.", "--json", "--device", "cpu", "--checkpoint", model)
+    _, err = call("sample", "A text.", *at_once, "--device", "cpu")
     assert "The confidence was fitted with steps 4; here it is an approximation." in err
     row, err = call("sample", "A text.", "--json", "--refine", 1, *options[2:], "--checkpoint", model)
     assert json.loads(row)["confidence"] is None
     assert "records no confidence of refined texts" in err
+    row, err = call("sample", "A text.", "--json", *options[2:], "--checkpoint", model)
+    assert json.loads(row)["confidence"] is None
+    assert json.loads(row)["encoder_calls"] > 1
+    assert "--search 0 writes at once, --search 256 looks further." in err
 
 
 @pytest.mark.slow
@@ -701,7 +706,7 @@ def test_sample_prints_one_line_per_sample(workplace):
 def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
     texts = ["Tom sold a letter.", "The dog ran home."]
     trace = tmp_path / "trace.jsonl"
-    options = ["--device", "cpu", "--checkpoint", workplace, "--length", 4, "--steps", 4]
+    options = ["--device", "cpu", "--checkpoint", workplace, "--length", 4, "--steps", 4, "--search", 0]
     plain, _ = call("sample", *texts, *options)
     out, _ = call("sample", *texts, *options, "--explain", "--trace", trace)
     lines = out.splitlines()
@@ -715,7 +720,7 @@ def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
     tokens = [json.loads(line)["tokens"] for line in out.splitlines()]
     assert [len(each) for each in tokens] == [4, 4]
     assert tokens[0][0].keys() == {"piece", "probability", "entropy", "step"}
-    call("sample", *texts, *options[:-4], "--steps", 4, "--refine", 2, "--trace", trace)
+    call("sample", *texts, *options[:-6], "--steps", 4, "--refine", 2, "--trace", trace)
     told = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
     assert {(line["text"], line["round"]) for line in told} == {(n, k) for n in (1, 2) for k in (0, 1, 2)}
 

@@ -107,6 +107,8 @@ def test_without_the_gradient_no_gradient_is_taken(model, vectors, monkeypatch):
 def test_lengths_are_kept(model, vectors):
     for item in model.generate(vectors[:2], sampling=GUIDED, search=16, lengths="6-7"):
         assert 6 <= len(item.tokens) <= 7
+    for item in model.generate(vectors[:2], sampling=GUIDED, search=12, lengths=6):
+        assert len(item.tokens) == 6
 
 
 def test_every_move_changes_texts_as_it_says(context, drafts):

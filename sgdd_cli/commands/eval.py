@@ -335,7 +335,7 @@ def _with_generation(resolved: "Resolved") -> EvalConfig:
         candidates=generation.candidates,
         refine=generation.refine,
         shortlist=generation.shortlist,
-        search=generation.search,
+        search=generation.search or 0,
         gradient=generation.gradient,
     )
 

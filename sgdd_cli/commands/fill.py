@@ -86,7 +86,7 @@ def _warn_of_unused(writing: Writing) -> None:
     for key, given in (
         ("sample.refine", writing.config.refine > 0),
         ("sample.shortlist", (writing.config.shortlist or 1) > 1),
-        ("sample.search", writing.config.search > 0),
+        ("sample.search", (writing.config.search or 0) > 0),
     ):
         if given:
             warn(

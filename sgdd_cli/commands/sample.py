@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
 BATCH = 32
+# Texts given as arguments for which one waits; a stream is written at once.
+SEARCHED = 8
 
 
 @with_decoding_options
@@ -54,6 +56,9 @@ def sample(
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
+    A few texts are searched for: the encoder reads what was written, and what comes closer is kept (--search). Texts of
+    standard input, and with --watch, --explain or --trace, are written at once.
+
     One line per sample, in the order of the texts. A text that begins with `-` is written after `--`. With --json also
     the cosine of the vectors of source and text, and the confidence: how likely the token F1 of the two is above 0.8,
     told without a look at the source.
@@ -72,6 +77,8 @@ def sample(
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
     writing = load()
+    if len(texts) <= SEARCHED and texts != ["-"] and not (explain or trace or writing.watch):
+        writing = writing.searching()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")
     if as_json or explain:
@@ -106,7 +113,11 @@ def sample(
         if traced is not None:
             traced.close()
         if written and (config.candidates > 1 or config.refine or config.search):
-            say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.")
+            chosen = decoding.search is None and config.search
+            hint = (
+                f" --search 0 writes at once, --search {4 * config.search} looks further." if chosen else ""
+            )
+            say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.{hint}")
         _warn_of_lengths(model, too_long, longest)
 
 

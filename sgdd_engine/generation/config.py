@@ -53,10 +53,11 @@ class GenerationConfig:
         "Costs no encoder call, but that many times the writing; 1 turns it off. By default 4 together with candidates "
         "or refine where the model has a surrogate, else 1",
     )
-    search: int = option(
-        0,
+    search: int | None = option(
+        None,
         "encoder calls for each vector, spent on a search that changes texts in several ways and keeps those that are "
-        "closest and likely under the decoder; 0 for none. In the place of refine and shortlist",
+        "closest and likely under the decoder; 0 for none. In the place of refine and shortlist. By default 64 for a "
+        "few texts that `sgdd sample` gets as arguments (8 for a large encoder on a CPU), else 0",
     )
     gradient: bool = option(True, "whether a search uses the encoder's gradient; a gradient counts as a call")
     length: int | str | None = option(
@@ -72,9 +73,10 @@ class GenerationConfig:
             value = getattr(self, name)
             require(value is None or value >= 1, f"sample.{name} is {value}; it must be at least 1.")
         require(self.refine >= 0, f"sample.refine is {self.refine}; it must not be negative.")
-        require(self.search >= 0, f"sample.search is {self.search}; it must not be negative.")
+        search = self.search or 0
+        require(search >= 0, f"sample.search is {self.search}; it must not be negative.")
         require(
-            not self.search or (not self.refine and (self.shortlist or 1) == 1),
+            not search or (not self.refine and (self.shortlist or 1) == 1),
             f"sample.search is {self.search}, and refining or a shortlist is asked for; a search takes their place.",
             "Leave out one of them: --search, or --refine and --shortlist.",
         )

@@ -318,9 +318,9 @@ class SGDD:
         search = validate_search(search, candidates, refine, shortlist, unconditional=unconditional)
         shortlist = 1 if search else validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         kinds = usable_proposers(self.model, PROPOSERS.names() if proposals is None else proposals)
+        allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if search and candidates == 1:
             candidates = default_drafts(search)
-        allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if not len(e):
             return []
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
@@ -339,7 +339,8 @@ class SGDD:
             context: ProposalContext, scorer: EncoderScorer, drafts: list[Candidate], not_encoded: NotEncoded
         ) -> list[Candidate]:
             if search:
-                moves = MoveContext(context, self.encoder, self.tokenizer)
+                # The canvases of changes say nothing to who watches a text being written.
+                moves = MoveContext(replace(context, on_step=None), self.encoder, self.tokenizer)
                 return search_texts(drafts, search, moves, scorer, gradient=gradient, on_event=on_event)
             best = closest_of_each(drafts)
             if not refine:

@@ -18,6 +18,7 @@ from sgdd_engine.generation.decode import stream_generator
 from sgdd_engine.generation.first_drafts import DISTINCT_LENGTHS
 from sgdd_engine.generation.moves import GRADIENT_MOVES, MOVES, Move, MoveContext, Tokens, usable_moves
 from sgdd_engine.generation.refinement import CLOSE_ENOUGH, ROUNDING, Candidate, EncodedText, EncoderScorer
+from sgdd_engine.text.reference import EncoderReference
 
 STAGE = "searching"
 # Streams of a seed from this one on are those of searches; below lie first drafts and refining.
@@ -32,6 +33,16 @@ BEST_SHARE = 0.5
 PRIOR_GAINS, PRIOR_CALLS = 1.0, 4.0
 # Calls of a budget for each first draft, up to as many drafts as there are lengths to try.
 CALLS_PER_DRAFT = 4
+# Calls for one sentence of an encoder of at most so many parameters (MiniLM has 23 million: 2 to 4 ms a call on one
+# core), and of a larger one on a CPU (BGE-M3 has 568 million).
+LARGEST_SMALL_ENCODER = 150_000_000
+SMALL_ENCODER_CALLS, LARGE_ENCODER_CALLS = 64, 8
+
+
+def affordable_calls(encoder: EncoderReference, device: torch.device) -> int:
+    """Calls of a search that one sentence may wait for: a second or two with a small encoder or on a GPU."""
+    small = encoder.parameters <= LARGEST_SMALL_ENCODER
+    return SMALL_ENCODER_CALLS if small or device.type != "cpu" else LARGE_ENCODER_CALLS
 
 
 def default_drafts(calls: int) -> int:
