@@ -155,6 +155,8 @@ def test_a_file_of_vectors_or_of_texts_is_read(client, writing, sentences):
 
 
 def test_the_canvas_is_streamed_while_it_fills_and_the_result_follows(client, sentences):
+    searched = post(client, "/generate", texts=sentences[:1], search=6).json()["results"][0]
+    assert 1 <= searched["encoder_calls"] <= 6
     body = {"texts": sentences[:1], "stream": True, "explain": True, "refine": 1}
     with client.stream("POST", "/generate", json=body) as response:
         assert response.headers["content-type"].startswith("text/event-stream")

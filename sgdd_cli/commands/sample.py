@@ -113,10 +113,9 @@ def sample(
         if traced is not None:
             traced.close()
         if written and (config.candidates > 1 or config.refine or config.search):
-            chosen = decoding.search is None and config.search
-            hint = (
-                f" --search 0 writes at once, --search {4 * config.search} looks further." if chosen else ""
-            )
+            hint = ""
+            if decoding.search is None and config.search:
+                hint = f" --search 0 writes at once, --search {4 * config.search} looks further."
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.{hint}")
         _warn_of_lengths(model, too_long, longest)
 

@@ -72,6 +72,7 @@ class Write:
     candidates: int = 1
     refine: int = 0
     shortlist: int = 1
+    search: int = 0
     num_samples: int = 1
     seed: int = 0
     explain: bool = False
@@ -79,7 +80,7 @@ class Write:
     def cost(self, row: tuple[Tensor | str, str]) -> float:
         """Texts that are written, and what is encoded first."""
         to_encode = Encode().cost(row[0]) if isinstance(row[0], str) else 0.0
-        return to_encode + self.num_samples * self.shortlist * (self.candidates + self.refine)
+        return to_encode + self.num_samples * self.shortlist * (self.candidates + self.refine + self.search)
 
     def run(
         self, model: SGDD, rows: Sequence[tuple[Tensor | str, str]], on_event: Listener
@@ -95,6 +96,7 @@ class Write:
             candidates=self.candidates,
             refine=self.refine,
             shortlist=self.shortlist,
+            search=self.search,
             num_samples=self.num_samples,
             seed=self.seed,
             score=True,

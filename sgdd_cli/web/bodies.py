@@ -39,10 +39,16 @@ class Options(_Given):
 
 
 class RefinedOptions(Options):
-    """As `Options`, with rounds of refining and the probability of each token."""
+    """As `Options`, with rounds of refining or a search, and the probability of each token."""
 
     refine: int | None = Field(
         default=None, ge=0, le=64, description="Rounds in which a text is changed and kept if closer."
+    )
+    search: int | None = Field(
+        default=None,
+        ge=0,
+        le=512,
+        description="Encoder calls for each text that are spent on a search, in the place of refining.",
     )
     explain: bool = Field(default=False, description="Say how sure each token was.")
 
@@ -167,6 +173,7 @@ class Defaults(BaseModel):
     temperature: float
     candidates: int
     refine: int
+    search: int
     seed: int
 
 

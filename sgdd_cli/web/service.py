@@ -43,6 +43,7 @@ from sgdd_engine.generation import (
     interpolate_vectors,
     interpolation_shares,
     validate_lengths,
+    validate_search,
     validate_shortlist,
     validate_texts,
     validate_vectors,
@@ -110,6 +111,7 @@ class Service:
                 temperature=sampling.temperature,
                 candidates=config.candidates,
                 refine=config.refine,
+                search=config.search or 0,
                 seed=config.seed,
             ),
             sure=SURE,
@@ -329,12 +331,16 @@ class Service:
         default = 1 if exact and self._info.model.max_tokens > 1 else config.candidates
         candidates = options.candidates or default
         refine = config.refine if options.refine is None else options.refine
+        search = (0 if refine else config.search or 0) if options.search is None else options.search
+        shortlist = None if search else config.shortlist
+        validate_search(search, candidates, refine, shortlist, unconditional=False)
         (allowed,) = validate_lengths(lengths, 1, candidates, self._info)
         work = Write(
             self._sampling(options),
             candidates,
             refine,
-            validate_shortlist(config.shortlist, self._info, candidates > 1 or refine > 0),
+            1 if search else validate_shortlist(shortlist, self._info, candidates > 1 or refine > 0),
+            search,
             options.num_samples or config.num_samples,
             config.seed if options.seed is None else options.seed,
             options.explain,

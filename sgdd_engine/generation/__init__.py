@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgdd_engine.generation.arguments import complete_sampling as complete_sampling
     from sgdd_engine.generation.arguments import validate_lengths as validate_lengths
+    from sgdd_engine.generation.arguments import validate_search as validate_search
     from sgdd_engine.generation.arguments import validate_shortlist as validate_shortlist
     from sgdd_engine.generation.arguments import validate_texts as validate_texts
     from sgdd_engine.generation.arguments import validate_vectors as validate_vectors
@@ -60,6 +61,7 @@ _MODULES = {
     "interpolate_vectors": "semantics",
     "interpolation_shares": "semantics",
     "name_groups": "centroids",
+    "validate_search": "arguments",
     "validate_shortlist": "arguments",
     "validate_texts": "arguments",
     "validate_vectors": "arguments",
@@ -91,6 +93,7 @@ __all__ = [
     "interpolation_shares",
     "name_groups",
     "validate_lengths",
+    "validate_search",
     "validate_shortlist",
     "validate_texts",
     "validate_vectors",

@@ -142,7 +142,12 @@
     found.candidates = length ? 1 : Number($("candidates").value);
     return found;
   };
-  const refined = () => ({ ...options(), refine: Number($("refine").value), explain: true, stream: true });
+  const refined = () => {
+    const asked = { ...options(), search: Number($("search").value), explain: true, stream: true };
+    // A search begins with as many candidates as suit it.
+    if (asked.search) asked.candidates = 1;
+    return asked;
+  };
   let last = null; // what was asked last, so that a slider can ask it again
 
   async function run(ask) {
@@ -296,18 +301,19 @@
     cfg: (value) => number(Number(value)),
     length: (value) => (value === "0" ? "as predicted" : value + " tokens"),
     share: (value) => value + " %",
+    search: (value) => (value === "0" ? "none" : value + " encoder calls"),
   };
   const label = (id) => {
     const text = (shown[id] || String)($(id).value);
     $(id + "-out").textContent = text;
     $(id).setAttribute("aria-valuetext", text);
   };
-  const sliders = ["cfg", "steps", "length", "candidates", "refine", "share"];
+  const sliders = ["cfg", "steps", "length", "candidates", "search", "share"];
   for (const id of sliders) {
     $(id).addEventListener("input", () => {
       label(id);
-      // Candidates differ in their length, so with one length there is one.
-      const exact = $("length").value !== "0";
+      // Candidates differ in their length, so with one length there is one; a search chooses its own.
+      const exact = $("length").value !== "0" || $("search").value !== "0";
       $("candidates").disabled = exact;
       $("candidates").parentNode.classList.toggle("off", exact);
     });
