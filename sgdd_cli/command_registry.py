@@ -4,12 +4,10 @@ Both are the same thing, a function or a `typer.Typer` that is imported when its
 command by an entry point of the group `sgdd.commands`; see `.github/CONTRIBUTING.md`.
 """
 
-import contextlib
 import functools
 import inspect
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +19,7 @@ from typer.exceptions import TyperException
 
 from sgdd_cli.console import output_options
 from sgdd_engine.errors import SgddError
+from sgdd_engine.plugins import BrokenPlugin, load_plugin, reason_of
 from sgdd_engine.version import __version__
 
 GROUP = "sgdd.commands"
@@ -101,16 +100,15 @@ class CommandEntry:
         if self.built_in:
             return _as_command(self.name, self.entry_point.load())
         try:
-            # What a module prints while it is imported is not data of the command.
-            with contextlib.redirect_stdout(sys.stderr):
-                return _as_command(self.name, self.entry_point.load())
-        # A plugin that calls sys.exit while it is imported is broken like any other.
-        except (Exception, SystemExit) as error:
-            reason = " ".join(str(error).split()) or "no reason given"
+            found = load_plugin(self.entry_point)
+            try:
+                return _as_command(self.name, found)
+            except Exception as error:  # such as an argument of a type that Typer cannot read
+                raise BrokenPlugin(reason_of(error)) from error
+        except BrokenPlugin as error:
             raise PluginError(
-                f"The plugin command `{self.name}` of {self.package} {self.version} is broken: "
-                f"{type(error).__name__}: {reason}",
-                f"Everything else works without it; to remove it: pip uninstall {self.package}",
+                f"The plugin command `{self.name}` of {self.package} {self.version} is broken: {error}",
+                error.hint or f"Everything else works without it; to remove it: pip uninstall {self.package}",
             ) from error
 
     def short_help(self) -> str:
@@ -120,16 +118,6 @@ class CommandEntry:
         found = self.entry_point.load()
         text = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
         return str(text).partition("\n")[0]
-
-    def problem(self) -> str | None:
-        """Why it cannot be used, or None; imports it."""
-        if self.conflict:
-            return self.conflict
-        try:
-            self.command()
-        except PluginError as error:
-            return f"{type(error.__cause__).__name__}: {error.__cause__}"
-        return None
 
 
 @functools.cache
@@ -180,7 +168,7 @@ def _package(point: EntryPoint) -> tuple[str, str, str]:
 
 def _as_command(name: str, found: object) -> Any:  # noqa: ANN401 - as above
     if isinstance(found, typer.Typer):
-        return typer.main.get_group(found)
+        return _with_shared_options(typer.main.get_group(found))
     if not callable(found) or isinstance(found, type):
         raise TypeError(f"it is a {type(found).__name__}, neither a function nor a typer.Typer")
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -263,6 +251,12 @@ def _shared_options() -> tuple[Any, ...]:
     return options
 
 
+def _with_shared_options(command: Any) -> Any:  # noqa: ANN401 - as above
+    own = {name for parameter in command.params for name in parameter.opts}
+    command.params += [option for option in _shared_options() if own.isdisjoint(option.opts)]
+    return command
+
+
 class SgddCommand(TyperCommand):
     """A command that takes `--quiet` and `--debug` too, so that they may stand before or after its name."""
 
@@ -270,8 +264,7 @@ class SgddCommand(TyperCommand):
         super().__init__(*arguments, **named)
         # In full: left alone, a list of commands shows as much of the first sentence as fits on one line.
         self.short_help = self.short_help or (self.help or "").partition("\n\n")[0]
-        own = {name for parameter in self.params for name in parameter.opts}
-        self.params += [option for option in _shared_options() if own.isdisjoint(option.opts)]
+        _with_shared_options(self)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Read the arguments; where a text was taken for an option, the error names `--`.

@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from sgdd_engine.errors import ConfigError
+from sgdd_engine.plugins import BrokenPlugin, load_plugin
 
 EXTENSIONS = "sgdd.extensions"
 """Entry-point group of modules that add entries; `load_extensions` imports them, if only since a name is not known."""
@@ -183,17 +184,15 @@ def _read(value: str, default: object, what: str) -> object:
 def load_extensions() -> list[str]:
     """Import the modules of `sgdd.extensions`, which add their entries; returns a sentence for each that fails."""
     failed = []
-    for point in _points(tuple(sys.path)):
+    for point in extension_points(tuple(sys.path)):
         try:
-            point.load()
-        except (Exception, SystemExit) as error:  # a broken package must not break the others
-            failed.append(
-                f"The extension `{point.name}` ({point.value}) is broken: {type(error).__name__}: {error}"
-            )
+            load_plugin(point)
+        except BrokenPlugin as error:  # a broken package must not break the others
+            failed.append(f"The extension `{point.name}` ({point.value}) is broken: {error}")
     return failed
 
 
 @lru_cache(maxsize=1)
-def _points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - the key
+def extension_points(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - the key
     """The entry points of what is installed in `sys.path`: the search takes 13 ms, and each unknown name asks."""
     return tuple(entry_points(group=EXTENSIONS))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +139,7 @@ def test_commands_of_sgdd_itself_need_no_entry_points_and_older_ones_are_passed_
     assert sgdd(tmp_path, "--help").stdout.count("  bench  ") == 1
 
 
+@pytest.mark.slow
 def test_plugins_lists_what_works_and_why_the_rest_does_not(site):
     done = sgdd(site, "plugins", "--json")
     assert done.returncode == 0
@@ -152,3 +154,76 @@ def test_plugins_lists_what_works_and_why_the_rest_does_not(site):
     table = sgdd(site, "plugins").stdout
     assert "broken: ModuleNotFoundError" in table
     assert "works" in table
+
+
+HOSTILE = {
+    "gone": "import os\nos._exit(0)",
+    "loud": "import os\nos.write(1, b'{not json}\\n')\nprint('also this')\ndef command():\n    'Help.'\n",
+    "base": "raise BaseException('like a signal')",
+    "later": "SGDD_API = 2\ndef command(): 'Help.'",
+    "vague": "SGDD_API = '1'\ndef command(): 'Help.'\n",
+    "bare": "import torch\ndef command(): pass\n",
+    "odd": "SGDD_API = 1\ndef command(thing: int | bytes): 'Help.'\n",
+    "fine": "SGDD_API = 1\ndef command(): 'Help.'\n",
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("hostile")
+    for name, code in HOSTILE.items():
+        distribution(site, name, code, **{name: f"{name}:command"})
+    return site
+
+
+@pytest.mark.slow
+def test_a_hostile_plugin_spoils_nothing_but_its_own_row(hostile):
+    done = sgdd(hostile, "plugins", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {row["command"]: row for row in json.loads(done.stdout)}
+    assert rows.keys() == HOSTILE.keys()
+    assert [name for name, row in rows.items() if row["works"]] == ["bare", "fine", "loud"]
+    assert rows["gone"]["problem"] == "it ends the process while it is imported (exit code 0)"
+    assert rows["base"]["problem"] == "BaseException: like a signal"
+    assert rows["later"]["problem"] == (
+        "it was written for version 2 of sgdd's plugin interface, and this sgdd has version 1"
+    )
+    assert rows["vague"]["problem"] == "its SGDD_API is '1', and must be a whole number such as 1"
+    assert "Union types" in rows["odd"]["problem"]
+    assert "standard output while it is imported: '{not json}'" in " ".join(rows["loud"]["notes"])
+    assert rows["fine"]["notes"] == []
+    told = " ".join(rows["bare"]["notes"])
+    assert all(part in told for part in ("no help text", "loads torch", "SGDD_API = 1"))
+
+
+@pytest.mark.slow
+def test_check_ends_a_plugin_that_hangs_and_those_that_it_started(tmp_path):
+    code = (
+        "import pathlib, subprocess, sys\n"
+        "other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        "pathlib.Path(__file__).with_suffix('.pid').write_text(str(other.pid))\n"
+        "other.wait()\n"
+    )
+    distribution(tmp_path, "stuck", code, stuck="stuck:command")
+    done = sgdd(tmp_path, "plugins", "check", "stuck", "--time-limit", "3")
+    assert done.returncode == 1
+    assert done.stdout == "command stuck (stuck 1.5): broken: it was not imported within 3 seconds\n"
+    started = int((tmp_path / "stuck.pid").read_text())
+    assert not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE
+
+
+def test_check_names_what_there_is_and_says_in_one_sentence_what_does_not_fit(hostile):
+    done = sgdd(hostile, "plugins", "check", "fin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is called `fin`" in done.stderr
+    assert "Did you mean fine?" in done.stderr
+    works = sgdd(hostile, "plugins", "check", "fine")
+    assert (works.returncode, works.stdout) == (0, "command fine (fine 1.5): works\n")
+    refused = sgdd(hostile, "later")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "Error: The plugin command `later` of later 1.5 is broken: it was written for version 2 of sgdd's plugin "
+        "interface, and this sgdd has version 1\n"
+        "  This sgdd is the older of the two; install a newer version of sgdd.\n"
+    )
+    assert "like a signal" in sgdd(hostile, "base").stderr

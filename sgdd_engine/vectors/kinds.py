@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.plugins import BrokenPlugin, load_plugin
 
 if TYPE_CHECKING:
     from sgdd_engine.vectors.source import VectorSource
@@ -39,14 +40,13 @@ class VectorKind:
         from sgdd_engine.vectors.source import VectorSource  # noqa: PLC0415 - loads numpy
 
         try:
-            found = self.entry_point.load()
+            found = load_plugin(self.entry_point)
             if not isinstance(found, VectorSource):
-                raise TypeError(f"{self.entry_point.value} lacks `matches` or `open`")
-        except (Exception, SystemExit) as error:  # a broken package must not break the others
-            reason = " ".join(str(error).split()) or "no reason given"
+                raise BrokenPlugin(f"{self.entry_point.value} lacks `matches` or `open`")
+        except BrokenPlugin as error:  # a broken package must not break the others
             raise VectorSourceError(
-                f"The vector source `{self.name}` of {self.package} is broken: {type(error).__name__}: {reason}",
-                f"Everything else works without it; to remove it: pip uninstall {self.package}",
+                f"The vector source `{self.name}` of {self.package} is broken: {error}",
+                error.hint or f"Everything else works without it; to remove it: pip uninstall {self.package}",
             ) from error
         return found
 
