@@ -116,6 +116,8 @@ class CommandEntry:
         if not self.built_in:
             return f"{self.summary} ({self.package} {self.version})"
         found = self.entry_point.load()
+        if isinstance(found, typer.Typer) and found.registered_callback is not None:
+            found = found.registered_callback.callback
         text = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
         return str(text).partition("\n")[0]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.generation.config import GenerationConfig
 
@@ -35,7 +36,12 @@ ConfigFiles = Annotated[
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.learning_rate=5e-4."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, such as train.learning_rate=5e-4.",
+        autocompletion=complete_assignment,
+    ),
 ]
 Cfg = Annotated[float | None, setting(SamplingConfig, "cfg")]
 Steps = Annotated[int | None, setting(SamplingConfig, "steps")]
@@ -50,6 +56,7 @@ Checkpoint = Annotated[
         envvar="SGDD_CHECKPOINT",
         help="Checkpoint or run folder, `mini`, or owner/name[@revision] on the hub. Default: the newest run, else "
         "`mini`.",
+        autocompletion=complete_checkpoint,
     ),
 ]
 Encoder = Annotated[

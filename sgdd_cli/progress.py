@@ -1,5 +1,7 @@
 """The engine's events on stderr: bars on a terminal, a plain line every few seconds elsewhere."""
 
+import importlib.util
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,14 +42,16 @@ class Painter(Protocol):
 
 
 class ProgressDisplay:
-    """A listener that draws the engine's events while it is entered.
+    """A listener that draws the engine's events while it is entered: on a terminal, in a notebook, or as lines.
+
+    In a notebook with ipywidgets the display is redrawn below the cell; without it, lines are written.
 
     Args:
         watch: Show the canvases of the sampler as they fill in.
 
     Example:
-        >>> with ProgressDisplay() as display:
-        ...     train(..., on_event=display)
+        >>> with ProgressDisplay(watch=True) as display:
+        ...     model.generate(vectors, refine=8, on_event=display)
     """
 
     def __init__(self, *, watch: bool = False) -> None:
@@ -70,11 +74,19 @@ class ProgressDisplay:
 def _choose_painter(watch: bool) -> Painter:
     if output_options.quiet:
         return Silence()
-    if may_draw() and (console := stderr()).is_terminal and not console.is_dumb_terminal:
+    drawn = may_draw() and stderr().is_terminal and not stderr().is_dumb_terminal
+    if drawn or _in_notebook():
         from sgdd_cli.progress_live import LivePainter  # noqa: PLC0415 - bars are needed on terminals only
 
-        return LivePainter(console, watch=watch)
+        return LivePainter(stderr(), watch=watch)
     return LinePainter(watch=watch)
+
+
+def _in_notebook() -> bool:
+    """Whether Rich can redraw below a cell, which takes IPython's display and ipywidgets."""
+    if "IPython" not in sys.modules or importlib.util.find_spec("ipywidgets") is None:
+        return False
+    return bool(stderr().is_jupyter)
 
 
 class Silence:

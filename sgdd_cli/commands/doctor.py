@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sgdd_cli.completion import complete_run
 from sgdd_cli.console import CliExit, command_line, emit, emit_json, say
 from sgdd_cli.default_paths import CORPORA, RUNS, corpus_of
 from sgdd_cli.flags import AsJson
@@ -25,7 +26,10 @@ _MARKS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
 def doctor(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Run folder whose results are bad. Default: this machine is looked at."),
+        typer.Argument(
+            help="Run folder whose results are bad. Default: this machine is looked at.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub.")] = False,
     as_json: AsJson = False,

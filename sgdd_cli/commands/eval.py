@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sgdd_cli.completion import complete_checkpoint, complete_corpus
 from sgdd_cli.console import command_line, emit_json, say, warn
 from sgdd_cli.flags import (
     AsJson,
@@ -46,11 +47,16 @@ def evaluate(
         typer.Argument(
             envvar="SGDD_CHECKPOINT",
             help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: the newest run, else `mini`.",
+            autocompletion=complete_checkpoint,
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Corpus folder or text file. Default: test split of its own corpus."),
+        typer.Option(
+            "--data",
+            help="Corpus folder or text file. Default: test split of its own corpus.",
+            autocompletion=complete_corpus,
+        ),
     ] = None,
     train_corpus: Annotated[
         Path | None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sgdd_cli.completion import complete_checkpoint
 from sgdd_cli.console import emit, say
 from sgdd_cli.formatting import size
 from sgdd_engine.errors import CheckpointError
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(help="Checkpoint or run folder, `mini`, or owner/name on the hub.")
+        str,
+        typer.Argument(
+            help="Checkpoint or run folder, `mini`, or owner/name on the hub.",
+            autocompletion=complete_checkpoint,
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
     dtype: Annotated[

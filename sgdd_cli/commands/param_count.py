@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sgdd_cli.completion import complete_checkpoint
 from sgdd_cli.console import emit, emit_json, emit_table, new_table
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
 
@@ -16,7 +17,8 @@ def param_count(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: what the settings describe."
+            help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: what the settings describe.",
+            autocompletion=complete_checkpoint,
         ),
     ] = None,
     as_json: AsJson = False,

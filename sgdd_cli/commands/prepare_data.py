@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sgdd_cli import formatting
+from sgdd_cli.completion import complete_corpus
 from sgdd_cli.console import command_line, emit, emit_table, new_table, say, warn
 from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options
 
@@ -51,7 +52,9 @@ def prepare_data(
     vectors_from: Annotated[
         Path | None,
         typer.Option(
-            "--vectors-from", help="Prepared corpus; its vectors are used again for sentences that it holds."
+            "--vectors-from",
+            help="Prepared corpus; its vectors are used again for sentences that it holds.",
+            autocompletion=complete_corpus,
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Read at most this many lines.")] = None,

@@ -5,13 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from sgdd_cli.completion import complete_run
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
 
 
 def push(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.")],
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.", autocompletion=complete_run)],
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model on the Hugging Face hub.")],
     private: Annotated[
         bool, typer.Option("--private", help="Make it visible to those only who are let in.")

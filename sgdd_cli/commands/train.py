@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sgdd_cli.completion import complete_corpus
 from sgdd_cli.console import command_line, emit, say
 from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options, setting
 from sgdd_engine.training.config import TrainConfig
@@ -24,7 +25,10 @@ _TIMEOUT = timedelta(hours=1)
 
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="Prepared corpus. Default: the newest one under data/.")
+        Path | None,
+        typer.Argument(
+            help="Prepared corpus. Default: the newest one under data/.", autocompletion=complete_corpus
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder. Default: runs/CORPUS-TIME.")] = None,
     resume: Annotated[

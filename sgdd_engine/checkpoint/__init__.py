@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sgdd_engine.checkpoint.info import CheckpointInfo as CheckpointInfo
     from sgdd_engine.checkpoint.listing import ListedModel as ListedModel
     from sgdd_engine.checkpoint.listing import list_models as list_models
+    from sgdd_engine.checkpoint.listing import model_names as model_names
     from sgdd_engine.checkpoint.weights import Checkpoint as Checkpoint
     from sgdd_engine.checkpoint.weights import Dtype as Dtype
     from sgdd_engine.checkpoint.weights import load_checkpoint as load_checkpoint
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 # Module of each name.
 _MODULES = {
     "list_models": "listing",
+    "model_names": "listing",
     "ListedModel": "listing",
     "with_metadata": "card",
     "is_generated": "card",
@@ -97,6 +99,7 @@ __all__ = [
     "load_checkpoint",
     "load_training_state",
     "model_card",
+    "model_names",
     "newest_checkpoint",
     "newest_run",
     "pull",

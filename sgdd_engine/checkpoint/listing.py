@@ -78,6 +78,20 @@ def list_models(runs: Path) -> list[ListedModel]:
     return [*found, *_of_runs(runs), *_of_cache()]
 
 
+def model_names(runs: Path, *, only_runs: bool = False) -> list[str]:
+    """What those models are called, without a look into their files: for the completion of a shell.
+
+    Args:
+        runs: The folder of runs.
+        only_runs: Leave out `mini` and the hub's cache.
+    """
+    own = [str(run) for run in sorted(runs.glob("*")) if checkpoints_of(run)]
+    if only_runs:
+        return own
+    cached = dict.fromkeys(name.name for name, _ in _in_cache())
+    return [*([MINI] if mini_is_here() else []), *own, *cached]
+
+
 def _of_runs(runs: Path) -> Iterator[ListedModel]:
     for run in sorted(runs.glob("*")):
         if not (folders := checkpoints_of(run)):
@@ -89,14 +103,18 @@ def _of_runs(runs: Path) -> Iterator[ListedModel]:
 
 
 def _of_cache() -> Iterator[ListedModel]:
+    for name, folder in _in_cache():
+        yield _described(str(name), "hub", folder)
+
+
+def _in_cache() -> Iterator[tuple[HubName, Path]]:
     """Checkpoints of sgdd in the hub's cache; models of other libraries are passed over."""
     from huggingface_hub import constants  # noqa: PLC0415 - costs time that few commands need
 
     for path in sorted(Path(constants.HF_HUB_CACHE).glob(f"models--*--*/snapshots/*/{CONFIG}")):
         name = HubName.of_folder(path.parent)
-        if name is None or not _is_ours(path):
-            continue
-        yield _described(str(name), "hub", path.parent)
+        if name is not None and _is_ours(path):
+            yield name, path.parent
 
 
 def _is_ours(config: Path) -> bool:

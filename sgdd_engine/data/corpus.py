@@ -65,6 +65,12 @@ class Corpus:
             _check_size(folder, shard)
         return corpus
 
+    def __repr__(self) -> str:
+        return (
+            f"Corpus({str(self.folder)!r}, sentences={dict(self.manifest.splits)}, "
+            f"encoder={self.encoder_reference.name!r}, embedding_dim={self.embedding_dim}, max_tokens={self.max_tokens})"
+        )
+
     @cached_property
     def tokenizer(self) -> TextTokenizer:
         """The decoder's tokenizer.

@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 
 import torch
@@ -63,7 +63,7 @@ class FilledText:
 
     text: str
     blanks: tuple[str, ...]
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] = field(repr=False)
     row: int
     seed: int
     score: float | None = None

@@ -101,6 +101,7 @@ class SGDD:
     ) -> None:
         self._checkpoint = checkpoint
         self._encoder = encoder
+        self._name: str | None = None
         self.device = device
         self.model = checkpoint.model
         self.info = checkpoint.info
@@ -139,7 +140,17 @@ class SGDD:
         if encoder is not None:
             info = replace(checkpoint.info, encoder=checkpoint.info.encoder.at(encoder))
             checkpoint = replace(checkpoint, info=info)
-        return cls(checkpoint, target)
+        loaded = cls(checkpoint, target)
+        loaded._name = str(folder)
+        return loaded
+
+    def __repr__(self) -> str:
+        name = "" if self._name is None else f"{self._name!r}, "
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"SGDD({name}parameters={parameters}, encoder={self.info.encoder.name!r}, step={self.info.step}, "
+            f"device={str(self.device)!r})"
+        )
 
     def save_pretrained(self, folder: str | Path, *, dtype: Dtype = "fp32", card: str | None = None) -> None:
         """Write the model, its tokenizer and its card into a folder that loads on its own.

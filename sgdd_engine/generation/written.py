@@ -52,12 +52,12 @@ class Generation:
     """
 
     text: str
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] = field(repr=False)
     row: int
     seed: int
     cosine: float | None = None
     encoder_calls: int = 0
-    details: tuple[WrittenToken, ...] = ()
+    details: tuple[WrittenToken, ...] = field(default=(), repr=False)
     confidence: float | None = None
     alternatives: tuple[tuple[str, float], ...] = field(default=(), repr=False)
 
