@@ -7,7 +7,6 @@ command by an entry point of the group `sgdd.commands`; see `.github/CONTRIBUTIN
 import functools
 import inspect
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +18,7 @@ from typer.exceptions import TyperException
 
 from sgdd_cli.console import output_options
 from sgdd_engine.errors import SgddError
+from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.plugins import BrokenPlugin, load_plugin, reason_of
 from sgdd_engine.version import __version__
 
@@ -289,6 +289,6 @@ class SgddCommand(TyperCommand):
         except TyperException as error:
             texts = [word for word in options if _LIKE_A_TEXT.match(word) and "=" not in word.split()[0]]
             if texts and takes_texts:
-                example = f"{ctx.command_path} -- {shlex.quote(texts[0])}"
+                example = f"{ctx.command_path} -- {shell_line([texts[0]])}"
                 error.message += f"\nA text that begins with `-` is written after `--`: {example}"
             raise

@@ -8,7 +8,6 @@ import functools
 import io
 import json
 import os
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from sgdd_engine.errors import DataError, SgddError
+from sgdd_engine.paths_and_shells import shell_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,7 +183,7 @@ def new_table(*columns: str, numbers: Sequence[str] = ()) -> "Table":
 
 def command_line(*words: object) -> str:
     """A command that a message names, quoted for a shell."""
-    return shlex.join(["sgdd", *map(str, words)])
+    return shell_line(["sgdd", *words])
 
 
 def fit_table(table: "Table", width: int) -> int:

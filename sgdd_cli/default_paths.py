@@ -10,6 +10,7 @@ from typing import Any
 from sgdd_engine.data.formats import without_ending
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.errors import CheckpointError, DataError, SgddError
+from sgdd_engine.paths_and_shells import is_reserved
 
 CORPORA = Path("data")
 RUNS = Path("runs")
@@ -24,7 +25,8 @@ def corpus_folder(source: str) -> Path:
         parts = [part for part in re.split(r"[\\/]", source) if part and not re.search(r"[*?\[]", part)]
         name = parts[-1] if parts else "texts"
         name = without_ending(name)
-    return CORPORA / (re.sub(r"[^\w.-]+", "-", name).strip("-.") or "texts")
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "texts"
+    return CORPORA / (f"text-{name}" if is_reserved(name) else name)
 
 
 def prepared_corpora(folder: Path = CORPORA) -> list[Path]:

@@ -1,12 +1,12 @@
 """Texts that a command is given: as arguments, or as lines of standard input in the place of `-`."""
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sgdd_cli.console import command_line, show_error, warn
 from sgdd_engine.errors import DataError, SgddError
+from sgdd_engine.paths_and_shells import shell_line
 
 STDIN = "-"
 
@@ -87,8 +87,8 @@ def _check_argument(text: str, number: int, command: str) -> None:
     if is_file:
         raise DataError(
             f"`{text}` is a file, and `{command_line(command)}` takes texts.",
-            f"For the lines of the file: {command_line(command, STDIN)} < {shlex.quote(text)}\n"
-            f"For the name itself as a text: echo {shlex.quote(text)} | {command_line(command, STDIN)}",
+            f"For the lines of the file: {command_line(command, STDIN)} < {shell_line([text])}\n"
+            f"For the name itself as a text: echo {shell_line([text])} | {command_line(command, STDIN)}",
         )
 
 

@@ -1,12 +1,12 @@
 """`sgdd models`: the models on this machine."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdd_cli.console import command_line, emit_json, emit_table, new_table, say, warn
 from sgdd_cli.default_paths import RUNS
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
+from sgdd_engine.paths_and_shells import last_part
 
 if TYPE_CHECKING:
     from sgdd_engine.checkpoint import ListedModel
@@ -60,4 +60,4 @@ def _encoder(model: "ListedModel") -> str:
     if model.info is None:
         return "–"
     encoder = model.info.encoder
-    return Path(encoder.name).name if encoder.is_folder else encoder.name
+    return last_part(encoder.name) if encoder.is_folder else encoder.name

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgdd_engine.checkpoint.info import CheckpointInfo
+from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.config import MINILM
 
 # The encoder of the `offline` extra, as the hub names it.
@@ -113,7 +114,7 @@ def _own(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
 def _data_name(evaluation: Mapping[str, Any]) -> str:
     """What was scored: the name of the corpus or file, without its folder."""
     path = str(evaluation["settings"].get("data", {}).get("path", "unnamed sentences"))
-    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return last_part(path)
 
 
 def _asked(evaluation: Mapping[str, Any]) -> dict[str, Any]:

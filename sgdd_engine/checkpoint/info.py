@@ -1,7 +1,6 @@
 """What a checkpoint says of itself: `config.json`."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import SgddError
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
+from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.version import __version__
 
@@ -97,7 +97,7 @@ class CheckpointInfo:
             facts[EVALUATIONS] = [_with_file_names(one) for one in self.evaluations]
         encoder = self.encoder
         if encoder.is_folder:
-            encoder = dataclasses.replace(encoder, name=_last_part(encoder.name))
+            encoder = dataclasses.replace(encoder, name=last_part(encoder.name))
         return dataclasses.replace(self, encoder=encoder, facts=facts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _with_file_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if not isinstance(value, dict):
         return value
     return {
-        key: _last_part(item) if key == "path" and isinstance(item, str) else _with_file_names(item)
+        key: last_part(item) if key == "path" and isinstance(item, str) else _with_file_names(item)
         for key, item in value.items()
     }
 
@@ -184,9 +184,4 @@ def _with_file_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 def _shared_name(start: str) -> str:
     """A name on the hub, which ends with its commit, as it is; of a folder the last part."""
     on_hub = HubName.parse(start)
-    return start if on_hub is not None and on_hub.pinned else _last_part(start)
-
-
-def _last_part(path: str) -> str:
-    """The name that a path ends with, on whichever system it was written."""
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+    return start if on_hub is not None and on_hub.pinned else last_part(start)

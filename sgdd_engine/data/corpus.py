@@ -68,7 +68,8 @@ class Corpus:
     def __repr__(self) -> str:
         return (
             f"Corpus({str(self.folder)!r}, sentences={dict(self.manifest.splits)}, "
-            f"encoder={self.encoder_reference.name!r}, embedding_dim={self.embedding_dim}, max_tokens={self.max_tokens})"
+            f"encoder={self.encoder_reference.name!r}, embedding_dim={self.embedding_dim}, "
+            f"max_tokens={self.max_tokens})"
         )
 
     @cached_property

@@ -8,6 +8,7 @@ from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.formats import arrow_texts
 from sgdd_engine.data.source_registry import SOURCES, Source
 from sgdd_engine.errors import DataError
+from sgdd_engine.paths_and_shells import split_name
 from sgdd_engine.text import hub
 
 # The hub's own `bookcorpus` is a script, which `datasets` no longer runs; this mirror holds the same rows as
@@ -104,10 +105,10 @@ def _bookcorpus(spec: str, config: DataConfig) -> Source:
 
 @SOURCES.register("hf:")
 def _named_dataset(spec: str, config: DataConfig) -> Source:
-    dataset, _, subset = spec.removeprefix("hf:").partition(":")
+    dataset, *subset = split_name(spec.removeprefix("hf:"))
     if not dataset:
         raise DataError("`hf:` names no data set.", "Give `hf:owner/name`.")
-    return HubSource(spec, dataset, subset or None, config)
+    return HubSource(spec, dataset, ":".join(subset) or None, config)
 
 
 def explain(error: Exception, dataset: str, revision: str | None) -> DataError | None:

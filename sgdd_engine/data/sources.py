@@ -6,6 +6,7 @@ under a name or a `prefix:`. Formats of files are in `formats.py`.
 
 import glob
 import hashlib
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -98,7 +99,7 @@ def _open_path(spec: str, config: DataConfig) -> Source:
         raise DataError(f"No file matches `{spec}`.", _known_sources())
     hint = (
         f"For a data set of the hub write `hf:{spec}`."
-        if spec.count("/") == 1 and not path.suffix
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", spec) and not path.suffix
         else _known_sources()
     )
     raise DataError(f"There is no file or folder `{spec}`.", hint)

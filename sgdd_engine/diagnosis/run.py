@@ -4,7 +4,6 @@ Everything is read from what training, preparation and `sgdd eval` recorded. Wha
 with the command that measures it; and a cause is likely or possible, never certain.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from sgdd_engine.checkpoint import CheckpointInfo, checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.manifest import Manifest
+from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.text.config import MINILM
 
 Likelihood = Literal["likely", "possible", "unlikely", "unknown"]
@@ -101,7 +101,7 @@ class RunRecords:
 
     def command(self, *words: object) -> str:
         """A command about this run, quoted for a shell."""
-        return shlex.join(["sgdd", *map(str, words)])
+        return shell_line(["sgdd", *words])
 
 
 def examine_run(run: Path, corpus: Path | None) -> list[Cause]:

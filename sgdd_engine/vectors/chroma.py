@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.paths_and_shells import is_url
 from sgdd_engine.vectors.rows import Row, batches_of
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, client_missing, refuse_options
 from sgdd_engine.vectors.stores import (
@@ -76,14 +77,14 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         texts=texts is not None or any(document is not None for document in sample["documents"]),
         groups=options.group_column is not None,
     )
-    notes = () if "://" in url else (_WRITES,)
+    notes = () if is_url(url) else (_WRITES,)
     return OpenSource(name, None if conditions else total, notes, batches)
 
 
 @contextmanager
 def _client(url: str, secret: str | None, name: str) -> Iterator[Any]:
     """A client of Chroma, whose errors are those of this package."""
-    local = "://" not in url
+    local = not is_url(url)
     if local and not (Path(url) / _FILE).is_file():  # Chroma would make it
         problem = f"holds no `{_FILE}`" if Path(url).is_dir() else "is not there"
         raise VectorSourceError(

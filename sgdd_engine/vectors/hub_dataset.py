@@ -5,6 +5,7 @@ from typing import Any
 
 from sgdd_engine.data.hub import LISTING_SECONDS, explain
 from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.paths_and_shells import split_name
 from sgdd_engine.text.hub import ANSWER_SECONDS, ask_hub
 from sgdd_engine.vectors.source import OpenSource, ReadOptions
 
@@ -28,8 +29,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
 
     from sgdd_engine.vectors.arrow_tables import open_tables  # noqa: PLC0415 - loads pyarrow
 
-    dataset, _, rest = where.partition(":")
-    subset, _, split = rest.partition(":")
+    dataset, subset, split, *_ = [*split_name(where), "", ""]
     if not dataset:
         raise VectorSourceError("`hf:` names no data set.", "Give hf:owner/name.")
     name = f"Data set `hf:{where}`"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.paths_and_shells import is_url
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, client_missing
 from sgdd_engine.vectors.stores import choose_table, reason_of
 
@@ -28,7 +29,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     if Path(where).suffix == _ENDING and table is None:
         place, table = str(Path(where).parent), Path(where).stem
     name = f"LanceDB folder `{place}`"
-    if "://" not in place and not Path(place).is_dir():  # the client would make it
+    if not is_url(place) and not Path(place).is_dir():  # the client would make it
         raise VectorSourceError(f"{name} is not there.", "Name the folder that was given to lancedb.connect.")
     try:
         import lancedb  # noqa: PLC0415 - an extra, and it takes seconds

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.paths_and_shells import is_url
 from sgdd_engine.vectors.columns import Columns, choose_columns
 from sgdd_engine.vectors.rows import Row, batches_of
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, client_missing
@@ -53,7 +54,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
             open; or the filter is none.
     """
     url, secret = split_secret(where)
-    local = "://" not in url
+    local = not is_url(url)
     name = f"Qdrant {'folder' if local else 'server'} `{url}`"
     client = _client(url, secret, name)
     try:
@@ -89,7 +90,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
 
 
 def _client(url: str, secret: str | None, name: str) -> Any:  # noqa: ANN401 - a class of a package that may be missing
-    local = "://" not in url
+    local = not is_url(url)
     if local and not (Path(url) / _FILE).is_file():  # the client would make it
         problem = f"holds no `{_FILE}`" if Path(url).is_dir() else "is not there"
         raise VectorSourceError(
