@@ -12,7 +12,7 @@ from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError
 from sgdd_engine.events import CanvasChanged
-from sgdd_engine.generation import complete_sampling
+from sgdd_engine.generation import Generation, complete_sampling
 
 PLAIN = SamplingConfig(cfg=1.0)
 
@@ -377,3 +377,10 @@ def test_a_kind_of_proposal_can_be_chosen(model, few):
         model.generate(vectors, refine=1, proposals=["correct"])
     with pytest.raises(ConfigError, match="must be one of"):
         model.generate(vectors, refine=1, proposals=["guess"])
+
+
+def test_what_is_shown_of_a_result_fits_on_a_line():
+    written = Generation("A map.", tuple(range(1000)), 0, 3, cosine=0.5)
+    assert repr(written) == (
+        "Generation(text='A map.', row=0, seed=3, cosine=0.5, encoder_calls=0, confidence=None)"
+    )

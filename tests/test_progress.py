@@ -1,6 +1,9 @@
 """The display of progress: plain lines off a terminal, bars on one, warnings always."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +201,31 @@ def test_on_a_terminal_everything_is_drawn_and_the_last_figures_stay():
         assert part in seen, part
     cleared = " ".join(seen.rpartition("\x1b")[2].split())
     assert "step 20 of 2,000 (1%); loss 3.457" in cleared
+
+
+# What Rich asks an IPython kernel for, and the packages that it then draws with; neither is needed to run sgdd.
+NOTEBOOK = """
+import builtins, sys
+class ZMQInteractiveShell: pass
+builtins.get_ipython = lambda: ZMQInteractiveShell()
+import IPython
+from sgdd_cli.progress import ProgressDisplay
+print(type(ProgressDisplay()._painter).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("packages", "painter"), [(("IPython", "ipywidgets"), "LivePainter"), (("IPython",), "LinePainter")]
+)
+def test_a_notebook_is_drawn_in_where_it_can_be(tmp_path, packages, painter):
+    for name in packages:
+        (tmp_path / f"{name}.py").touch()
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert (done.stdout, done.stderr) == (f"{painter}\n", "")
