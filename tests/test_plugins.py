@@ -101,6 +101,7 @@ def test_help_lists_plugins_without_importing_them(site):
     for name in ("hello", "tools", "rude", "torn", "Adds friendly [things]."):
         assert name in done.stdout
     assert "imported" not in done.stdout + done.stderr
+    assert "plugins       List what other packages add" in done.stdout
     assert done.stderr == ""
 
 
