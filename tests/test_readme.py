@@ -28,6 +28,7 @@ PAPERS = (
     "examples/ablations_fiction/README.md",
     "examples/benchmarks.md",
     "examples/scaling.md",
+    "examples/second_stage.md",
 )
 BLOCKS = re.compile(r"^```(sh|python|console)\n(.*?)^```", re.M | re.S)
 LINKS = re.compile(r"\]\((?!https?:)([^)#]+)\)")
@@ -179,7 +180,7 @@ def check_python_and_example(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_examples_print_what_the_readme_shows(tmp_path):
     shown = blocks("console")
-    assert len(shown) == 3
+    assert len(shown) == 2
     for block in shown:
         command, *expected = block.splitlines()
         # As many steps as a reader's command takes, not the few of the other commands here.
@@ -190,6 +191,25 @@ def test_the_examples_print_what_the_readme_shows(tmp_path):
             assert len(done.stdout.splitlines()) == len(expected)
         else:
             assert done.stdout.splitlines() == expected
+
+
+def test_the_readme_shows_all_of_the_first_sentences():
+    sources = (ROOT / "examples" / "first_sentences.txt").read_text(encoding="utf-8").splitlines()
+    shown = re.search(r"^```text\n(The cat .*?)^```", README, re.M | re.S)[1].splitlines()
+    assert [line.split(" → ")[0] for line in shown] == sources
+    assert len(sources) == 20
+
+
+@pytest.mark.slow
+def test_first_sentences_come_back_as_the_readme_shows(tmp_path):
+    lines = re.search(r"^```text\n(The cat .*?)^```", README, re.M | re.S)[1].splitlines()
+    shown = dict(line.split(" → ") for line in lines)
+    sources = list(shown)[7:13:2]
+    done = run_sgdd(["sample", *sources, "--checkpoint", "mini"], tmp_path, SGDD_SAMPLE__STEPS="16")
+    assert done.code == 0, done.stderr
+    # Many draws, of which another processor's rounding may turn one.
+    written = done.stdout.splitlines()
+    assert sum(text == shown[source] for source, text in zip(sources, written, strict=True)) >= 2
 
 
 @pytest.mark.slow
