@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sgdd_engine.events import TrainingProgress, Validated
+    from sgdd_engine.events import SamplesWritten, TrainingProgress, Validated
 
 
 def duration(seconds: float) -> str:
@@ -65,3 +65,14 @@ def validation_line(event: "Validated") -> str:
     if "100" in event.accuracy_by_mask_ratio:
         parts.append(f"accuracy from a full mask {share(event.accuracy_by_mask_ratio['100'])}")
     return f"step {event.step:,}: {', '.join(parts)}{' (best so far)' if event.best else ''}"
+
+
+def pair_lines(source: str, written: str) -> str:
+    """A source and what was written from its vector, one below the other, so that they are easily compared."""
+    return f"  source   {source}\n  written  {written}"
+
+
+def samples_lines(event: "SamplesWritten") -> str:
+    """What training writes of held-out sentences."""
+    head = f"step {event.step:,}: held-out sentences, written from their vectors"
+    return "\n".join([head, *(pair_lines(*pair) for pair in event.pairs)])

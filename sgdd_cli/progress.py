@@ -15,6 +15,7 @@ from sgdd_engine.events import (
     CheckpointSaved,
     Event,
     Notice,
+    SamplesWritten,
     StageFinished,
     StageProgress,
     StageStarted,
@@ -198,6 +199,8 @@ def write_event(event: Event) -> None:
             say(f"{stage}: {summary or 'done.'}")
         case Validated():
             say(formatting.validation_line(event))
+        case SamplesWritten():
+            say(formatting.samples_lines(event))
         case CheckpointSaved(step, folder, seconds):
             say(f"step {step:,}: saved {folder} ({seconds:.1f} s)")
         case Notice(message, warning):

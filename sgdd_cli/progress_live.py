@@ -13,6 +13,7 @@ from sgdd_engine.events import (
     CheckpointSaved,
     Event,
     Notice,
+    SamplesWritten,
     StageFinished,
     StageProgress,
     StageStarted,
@@ -90,6 +91,8 @@ class LivePainter:
                 self._watched(event)
             case Validated():
                 self._print(formatting.validation_line(event))
+            case SamplesWritten():
+                self._print(formatting.samples_lines(event))
             case Notice(message, warning):
                 self._console.print(warning_text(message) if warning else message)
 

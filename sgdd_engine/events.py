@@ -72,6 +72,14 @@ class Validated:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplesWritten:
+    """What training's averaged weights write now from the vectors of held-out sentences: (source, written) each."""
+
+    step: int
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSaved:
     """A complete checkpoint stands in `folder`."""
 
@@ -107,6 +115,7 @@ Event = (
     | Notice
     | TrainingProgress
     | Validated
+    | SamplesWritten
     | CheckpointSaved
     | CanvasChanged
 )

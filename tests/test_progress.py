@@ -17,6 +17,7 @@ from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
     Notice,
+    SamplesWritten,
     StageFinished,
     StageProgress,
     StageStarted,
@@ -119,6 +120,7 @@ def test_training_says_everything_and_always_its_last_figures(capsys):
 def test_events_that_stand_for_themselves_come_at_once(capsys):
     with ProgressDisplay() as display:
         display(Validated(500, 3.2, 2.9, ACCURACY, best=True))
+        display(SamplesWritten(500, (("He ran.", "He walks."),)))
         display(CheckpointSaved(500, Path("runs") / "a", 0.25))
         display(Notice("By the way [N, 3]."))
         display(CanvasChanged(1, 4, ("the _ _",)))
@@ -128,6 +130,7 @@ def test_events_that_stand_for_themselves_come_at_once(capsys):
         "step 500: held-out loss 3.200, NELBO 2.900 nats/token, accuracy from a full mask .12 (best so far)"
     )
     assert line in err
+    assert "  source   He ran.\n  written  He walks.\n" in err
     assert f"saved {Path('runs') / 'a'}" in err
     assert "By the way [N, 3]." in err
     assert "the _ _" not in err
@@ -180,6 +183,7 @@ def test_on_a_terminal_everything_is_drawn_and_the_last_figures_stay():
     painter.draw(StageProgress("encoding", 500, "train-00000"))
     painter.draw(training(20))
     painter.draw(Validated(500, 3.2, 2.9, ACCURACY, best=False))
+    painter.draw(SamplesWritten(500, (("He ran.", "He walks."),)))
     painter.draw(CheckpointSaved(500, Path("a"), 0.25))
     painter.draw(CanvasChanged(1, 4, ("the _ home",)))
     painter.draw(Notice("Careful.", warning=True))
@@ -196,6 +200,7 @@ def test_on_a_terminal_everything_is_drawn_and_the_last_figures_stay():
         "Warning: Careful.",
         "step 1 of 4",
         "the _ home",
+        "  written  He walks.",
         "encoding: done.",
     ):
         assert part in seen, part

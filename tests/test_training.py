@@ -21,14 +21,14 @@ from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.distributed import ALONE, CPU
 from sgdd_engine.errors import CheckpointError, DataError, TrainingError
-from sgdd_engine.events import CheckpointSaved, Notice, TrainingProgress, Validated
+from sgdd_engine.events import CheckpointSaved, Notice, SamplesWritten, TrainingProgress, Validated
 from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.build import model_config, new_model
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches
 from sgdd_engine.training.distribution import SharedModel
-from sgdd_engine.training.log import MetricAccumulator
+from sgdd_engine.training.log import MetricAccumulator, written_table
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator
 from sgdd_engine.training.optimizer_step import Ema, OptimizerStep, build_optimizer, learning_rate
@@ -175,6 +175,29 @@ def test_the_loss_falls_and_everything_is_reported(straight):
     assert [event.step for event in events if isinstance(event, Validated)] == [4, 6, 8, 12]
     assert (run / "settings.toml").read_text() == "# settings\n"
     assert result.stopped == "steps"
+
+
+def test_each_validation_writes_the_same_two_held_out_sentences(corpus, straight):
+    run, _, events = straight
+    written = [event for event in events if isinstance(event, SamplesWritten)]
+    assert [event.step for event in written] == [4, 6, 8, 12]
+    sources = [[source for source, _ in event.pairs] for event in written]
+    held_out = {text for part in corpus.split("validation").texts() for text in part}
+    assert len(sources[0]) == 2
+    assert set(sources[0]) <= held_out
+    assert all(pair == sources[0] for pair in sources)
+    assert all(text for event in written for _, text in event.pairs)
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    (tag,) = board.Tags()["tensors"]
+    drawn = board.Tensors(tag)
+    assert [point.step for point in drawn] == [4, 6, 8, 12]
+    assert sources[0][0] in drawn[0].tensor_proto.string_val[0].decode()
+
+
+def test_a_text_in_tensorboards_table_is_no_markup():
+    table = written_table([("a | b <i>", "c")])
+    assert table.splitlines()[2] == "| a &#124; b &lt;i&gt; | c |"
 
 
 def test_old_checkpoints_go_and_the_best_stays(straight):

@@ -93,7 +93,7 @@ class SampledTokens:
     trace: TokenTrace | None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(
     denoiser: Denoiser,
     canvas: Tensor,

@@ -126,7 +126,8 @@ class Decoder:
         ]
         return self.fill(z, canvases, on_step, on_trace)
 
-    @torch.inference_mode()
+    # Training writes samples with weights that it trains further: it could not use tensors of inference mode.
+    @torch.no_grad()
     def fill(
         self,
         z: Tensor,

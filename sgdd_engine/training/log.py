@@ -1,7 +1,8 @@
 """Training metrics averaged between two reports, and their TensorBoard events."""
 
+import html
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sgdd_engine.diffusion.objective import RATIO_PARTS, accuracy_by_mask_ratio, sums_by_mask_ratio
 from sgdd_engine.distributed import ALONE, World
-from sgdd_engine.events import Event, TrainingProgress, Validated
+from sgdd_engine.events import Event, SamplesWritten, TrainingProgress, Validated
 from sgdd_engine.training.loss import BatchLoss
 
 
@@ -114,7 +115,7 @@ class TensorBoardLog:
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
 
     def __call__(self, event: Event) -> None:
-        """Record the metrics of training and validation; other events are ignored."""
+        """Record the metrics of training and validation, and the texts written; other events are ignored."""
         if isinstance(event, TrainingProgress):
             self._scalars(
                 "train",
@@ -140,6 +141,9 @@ class TensorBoardLog:
             )
             self._scalars("validation/accuracy_at_mask_percent", event.step, event.accuracy_by_mask_ratio)
 
+        if isinstance(event, SamplesWritten):
+            self._writer.add_text("validation/written", written_table(event.pairs), event.step)
+
     def _scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(f"{group}/{name}", value, step)
@@ -147,3 +151,14 @@ class TensorBoardLog:
     def close(self) -> None:
         """Write what is buffered."""
         self._writer.close()
+
+
+def written_table(pairs: Sequence[tuple[str, str]]) -> str:
+    """Sources and what was written of them, as a table of Markdown, which TensorBoard draws."""
+
+    def cell(text: str) -> str:
+        # The text is data: neither a column's end nor HTML.
+        return html.escape(text).replace("|", "&#124;")
+
+    rows = [f"| {cell(source)} | {cell(written)} |" for source, written in pairs]
+    return "\n".join(["| source | written |", "|---|---|", *rows])

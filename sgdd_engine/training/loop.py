@@ -15,7 +15,7 @@ from sgdd_engine.checkpoint import STEP_NAME, checkpoint_folder, require_pinned
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import CheckpointError, TrainingError
-from sgdd_engine.events import Event, Listener, Validated, ignore
+from sgdd_engine.events import Event, Listener, SamplesWritten, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.stop_signals import StopSignals
 from sgdd_engine.training.build import build_training
@@ -27,7 +27,7 @@ from sgdd_engine.training.generate_drafts import drafts_for_run
 from sgdd_engine.training.log import MetricAccumulator, TensorBoardLog
 from sgdd_engine.training.optimizer_step import OptimizerStep, learning_rate, reduce_status
 from sgdd_engine.training.state import RunContext
-from sgdd_engine.training.validation import Validation, ValidationFigures
+from sgdd_engine.training.validation import HeldOutSamples, Validation, ValidationFigures
 
 Ending = Literal["steps", "minutes", "signal"]
 
@@ -125,6 +125,9 @@ class _Run:
             self.micro_batch_tokens,
             self.spec.diffusion,
             None if self.drafts is None else self.drafts["validation"],
+        )
+        self.samples = HeldOutSamples(
+            self.corpus.split("validation"), self.corpus.tokenizer, self.spec.diffusion, self.world
         )
         with self._tensorboard(), StopSignals() as signals, self._prefetcher() as prefetcher:
             stopped = self._train_until_done(signals, self._optimizer_step(prefetcher))
@@ -241,8 +244,13 @@ class _Run:
     def _validate(self) -> ValidationFigures:
         if self.validated is not None and self.validated[0] == self.progress.step:
             return self.validated[1]
-        figures = self.training.shared.evaluate(
-            lambda model: self.validation(model, self.dtype), self.training.ema.weights
+        guided = self.progress.null_rows > 0
+        figures, written = self.training.shared.evaluate(
+            lambda model: (
+                self.validation(model, self.dtype),
+                self.samples(model, self.dtype, guided=guided),
+            ),
+            self.training.ema.weights,
         )
         # Devices of different makes may differ in the last digit; rank 0's loss decides which checkpoint is best.
         loss = float(
@@ -260,6 +268,7 @@ class _Run:
                 best,
             )
         )
+        self._emit(SamplesWritten(self.progress.step, written))
         return figures
 
     def _save(self, validate: bool) -> None:
