@@ -1,4 +1,4 @@
-"""An evaluation as people read it in a terminal: tables, then the verdicts."""
+"""An evaluation as people read it in a terminal: tables, then the verdicts, then some of what was written."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ _MARKS = {True: "ok", False: "!", None: "?"}
 _BY_CONDITION = ("exact_match", "token_f1", "set_f1", "bleu", "chrf", "cosine", "retrieval_top1")
 _BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
 _BY_SAMPLER = ("token_f1", "bleu", "cosine")
+_SHOWN_OF_EACH = 2
 _BY_WEIGHT = ("token_f1", "cosine", "bleu", "repetition")
 
 
@@ -40,6 +41,10 @@ def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
     emit("")
     for verdict in report.verdicts:
         emit(f"{_MARKS[verdict.ok]:<3}{verdict.sentence}")
+    emit("\nBest, median and worst of what was written, by token F1:")
+    for sample in report.typical_samples(_SHOWN_OF_EACH):
+        emit(f"{sample.group}, token F1 {_number('token_f1', sample.token_f1)}")
+        emit(formatting.pair_lines(sample.source, sample.text))
 
 
 def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: str) -> None:

@@ -258,8 +258,10 @@ def test_the_readme_is_short():
 def test_the_tour_goes_all_the_way_and_shows_its_commands(tmp_path):
     done = run(["-m", "sgdd_cli", "demo", "--minutes", "0.02", "--sentences", "1000"], tmp_path)
     assert done.code == 0, done.stderr
-    for command in ("prepare-data", "train", "eval", "sample"):
+    for command in ("prepare-data", "train", "sample", "eval"):
         assert f"$ sgdd {command}" in done.stderr
+    assert len(re.findall(r"^  source   .+\n  written  ", done.stdout, re.MULTILINE)) == 6
+    assert done.stdout.splitlines()[-1].startswith("  written  ")
     assert "another sentence's" in done.stdout
     assert "sgdd demo" in README
 

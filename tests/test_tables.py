@@ -12,6 +12,7 @@ from sgdd_cli.commands.param_count import draw_cost
 from sgdd_cli.console import emit_table, new_table
 from sgdd_cli.eval_tables import draw_evaluation
 from sgdd_cli.progress_live import training_table
+from sgdd_engine.evaluation.report import Sample
 from sgdd_engine.events import TrainingProgress
 from sgdd_engine.training.cost import Component, Cost
 
@@ -53,6 +54,28 @@ def test_tables_of_an_evaluation(report, width, capsys):
     assert re.search(r"90-100 +\.95 +0\.31 +7,123", shown)
     error = report.likelihood.standard_error
     assert ("2.414 ± 0.021 nats" in shown) == (error is not None)
+
+
+def test_an_evaluation_ends_with_two_of_the_best_the_median_and_the_worst(capsys):
+    samples = [
+        Sample(group, f"{group} source {number}", f"{group} text {number}", 0.5, f1, 10.0)
+        for group, f1 in (("best", 0.9), ("median", 0.6), ("worst", 0.1), ("random", 0.5))
+        for number in range(6)
+    ]
+    draw_evaluation(replace(FULL, samples=samples), "runs/tales")
+    shown = capsys.readouterr().out.splitlines()[-18:]
+    assert shown[:3] == ["best, token F1 0.900", "  source   best source 0", "  written  best text 0"]
+    assert shown[2::3] == [
+        f"  written  {name}"
+        for name in (
+            "best text 0",
+            "best text 1",
+            "median text 2",
+            "median text 3",
+            "worst text 4",
+            "worst text 5",
+        )
+    ]
 
 
 def test_the_table_of_a_benchmark(width, capsys):

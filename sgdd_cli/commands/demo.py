@@ -1,4 +1,4 @@
-"""`sgdd demo`: prepares, trains, evaluates and samples, by running the commands that a user would type."""
+"""`sgdd demo`: prepares, trains, samples and evaluates, by running the commands that a user would type."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def demo(
         int, typer.Option("--sentences", min=1000, help="Sentences to prepare.")
     ] = SENTENCES,
 ) -> None:
-    """Prepare a corpus, train, evaluate and sample; about five minutes on a laptop, no model hub.
+    """Prepare a corpus, train, sample and evaluate; about five minutes on a laptop, no model hub.
 
     Each step prints the command that it runs. After an interruption, the same command goes on.
     """
@@ -74,11 +74,11 @@ def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str
             [*prepare, "--limit", str(sentences), "--out", data],
         ),
         ("Train a small decoder to write a sentence from its vector", train + ["--resume"] * started),
+        ("Write two sentences again, from their vectors alone", sample),
         (
             "Evaluate on sentences it has never seen, beside its controls",
             ["eval", str(run), "--limit", "200", "--cfg", "2.0", "--set", "eval.diversity_samples=0"],
         ),
-        ("Write two sentences of your own again, from their vectors alone", sample),
     ]
 
 

@@ -108,7 +108,7 @@ def evaluate(
     """Reconstruct held-out sentences from their vectors alone, beside controls.
 
     Decoding starts from a full mask. The controls are another sentence's vector, none, and the nearest training
-    sentence. Verdicts in words come last.
+    sentence. Verdicts in words come last, with some of the sentences as they were written.
 
     Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
 

@@ -126,6 +126,19 @@ class EvaluationReport:
         """How many sentences were scored."""
         return len(self.scores["true"])
 
+    def typical_samples(self, count: int) -> list[Sample]:
+        """At most `count` of the best sentences, as many around the median, and as many of the worst, in this order."""
+        groups = {
+            name: [sample for sample in self.samples if sample.group == name]
+            for name in ("best", "median", "worst")
+        }
+        middle = max(0, (len(groups["median"]) - count) // 2)
+        return [
+            *groups["best"][:count],
+            *groups["median"][middle : middle + count],
+            *groups["worst"][-count:],
+        ]
+
     @property
     def encoder_calls(self) -> float:
         """Texts that were encoded to write one sentence, mean."""

@@ -4,7 +4,7 @@ Two of the sentences are also written from their vectors, so that progress can b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -156,7 +156,9 @@ class HeldOutSamples:
         self, model: SemanticDecoder, dtype: torch.dtype, *, guided: bool
     ) -> tuple[tuple[str, str], ...]:
         """The pairs of source and written text; `guided` where a null condition is trained."""
-        sampling = SamplingConfig(steps=SAMPLE_STEPS, **({} if guided else {"cfg": 1.0}))
+        sampling = SamplingConfig(steps=SAMPLE_STEPS)
+        if not guided:
+            sampling = replace(sampling, cfg=1.0)
         decoder = Decoder(model, self._schedule, self._tokenizer.special_ids, sampling)
         device = model.head.table.device
         was_training = model.training
