@@ -200,7 +200,7 @@ def test_batches_hold_so_many_texts_and_lose_none():
 def test_a_text_of_more_tokens_than_the_model_writes_is_said(saved):
     long = " ".join([SENTENCE] * 6)
     done = sample(saved, long, SENTENCE)
-    assert "The text has 30 tokens, and this model writes at most 24" in done.stderr
+    assert "1 text has 30 tokens, and this model writes at most 24: 17% of all tokens are lost" in done.stderr
     assert "2 texts have up to 30 tokens" in sample(saved, long, long).stderr
     assert "tokens" not in sample(saved, SENTENCE).stderr
 

@@ -100,6 +100,7 @@ def read(
 
     writing = load()
     writing.warn_of_equal_samples("vector")
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - as below
     from sgdd_engine.generation import CheckedVectors, write_texts  # noqa: PLC0415 - loads torch
     from sgdd_engine.vectors import ReadOptions, load_map, open_vectors  # noqa: PLC0415
 
@@ -138,14 +139,19 @@ def read(
     texts = write_texts(writing.model, chosen, score=as_json, confidence=as_json, **writing.options(display))
     counts = [count for count in (opened.rows, limit, sample) if count is not None]
     empty = True
+    fit = writing.model.vocabulary_fit()
     with closing(texts):
         for rows in _shown(texts, display, min(counts, default=None)):
             empty = False
+            stored = [cleaned for row in rows if row.stored and (cleaned := clean(row.stored))]
+            fit.add(stored, writing.model.tokenizer.encode_batch(stored))
             if as_json:
                 _emit_json(writing.model, rows)
             else:
                 for row in rows:
                     emit(row.written.text)
+    for message in fit.warnings():
+        warn(f"Of the stored texts: {message}")
     if empty:
         warn(f"{opened.name} has no vectors that can be read; nothing was written.")
     if checked.faulty:

@@ -11,10 +11,12 @@ from sgdd_cli.certainty import Trace, say_of_confidence, show_certainty
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
+from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD, Generation
+    from sgdd_engine.text.vocabulary_fit import VocabularyFit
     from sgdd_engine.vectors import NpyWriter
 
 # Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
@@ -67,6 +69,7 @@ def sample(
     """
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415
 
     load = decoding.resolve()
     if trace is not None:
@@ -84,12 +87,13 @@ def sample(
     if as_json or explain:
         say_of_confidence(writing, encoded=as_json)
     traced = None if trace is None else Trace(trace)
-    written = calls = read = too_long = longest = 0
+    fit = model.vocabulary_fit()
+    written = calls = read = 0
     try:
         with nullcontext() if save_vector is None else _vector_file(model, save_vector) as saved:
             for batch in batches(found, BATCH):
-                beyond = _lengths_beyond(model, batch)
-                too_long, longest = too_long + len(beyond), max(longest, *beyond, 0)
+                cleaned = [clean(text) for text in batch]
+                fit.add(cleaned, model.tokenizer.encode_batch(cleaned))
                 vectors = model.encode(batch)
                 if saved is not None:
                     saved.add(vectors.numpy())
@@ -117,7 +121,7 @@ def sample(
             if decoding.search is None and config.search:
                 hint = f" --search 0 writes at once, --search {4 * config.search} looks further."
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.{hint}")
-        _warn_of_lengths(model, too_long, longest)
+        _warn_of_loss(model, fit)
 
 
 def _vector_file(model: "SGDD", path: Path) -> "NpyWriter":
@@ -126,24 +130,13 @@ def _vector_file(model: "SGDD", path: Path) -> "NpyWriter":
     return NpyWriter(path, model.info.model.embedding_dim)
 
 
-def _lengths_beyond(model: "SGDD", texts: list[str]) -> list[int]:
-    """The numbers of tokens of those texts that have more than the model can write."""
-    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - as above
-
-    lengths = map(len, model.tokenizer.encode_batch([clean(text) for text in texts]))
-    return [length for length in lengths if length > model.info.model.max_tokens]
-
-
-def _warn_of_lengths(model: "SGDD", too_long: int, longest: int) -> None:
-    """Say that so many texts have more tokens than the model writes, the longest of them so many."""
-    if too_long:
-        which = "The text has" if too_long == 1 else f"{too_long:,} texts have up to"
-        warn(
-            f"{which} {longest:,} tokens, and this model writes at most {model.info.model.max_tokens}: what it wrote "
-            "is shorter. Give it one sentence per text."
-        )
+def _warn_of_loss(model: "SGDD", fit: "VocabularyFit") -> None:
+    """Say what of the texts the vocabulary, the length and the encoder leave out."""
+    for message in fit.warnings():
+        warn(message)
     if cut := model.encoder.truncated:
-        warn(f"{cut:,} texts were longer than the encoder reads (encoder.max_tokens); their ends were cut.")
+        verb, end = ("was", "its end was") if cut == 1 else ("were", "their ends were")
+        warn(f"{counted(cut, 'text')} {verb} longer than the encoder reads (encoder.max_tokens); {end} cut.")
 
 
 def _show(item: "Generation", source: str, sampling: SamplingConfig, as_json: bool) -> None:

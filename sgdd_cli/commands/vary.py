@@ -46,10 +46,13 @@ def vary(
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
     writing = load()
+    from sgdd_engine.data.cleaning import clean  # noqa: PLC0415 - as above
     from sgdd_engine.evaluation.diversity import compare_samples  # noqa: PLC0415 - loads torch
 
     model = writing.model
+    fit = model.vocabulary_fit()
     for source in found:
+        fit.add([clean(source)], model.tokenizer.encode_batch([clean(source)]))
         with ProgressDisplay(watch=writing.watch) as display:
             options = writing.options(display)
             count = options.pop("num_samples")
@@ -72,11 +75,14 @@ def vary(
                 emit(item.text)
         different = len({item.text for item in items})
         if different < len(items):
-            warn(f"Only {different} of {len(items)} texts differ; for more: a higher --strength.")
+            verb = "differs" if different == 1 else "differ"
+            warn(f"Only {different} of {len(items)} texts {verb}; for more: a higher --strength.")
         say(
             f"Diversity: self-BLEU {figures.self_bleu:.0f}, different words {figures.distinct_1:.0%}, different pairs "
             f"of words {figures.distinct_2:.0%}. Faithfulness: cosine {cosine:.2f}."
         )
+    for message in fit.warnings():
+        warn(message)
 
 
 def _mean_cosine(items: "list[Generation]") -> float:

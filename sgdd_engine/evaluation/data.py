@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdd_engine.counted import counted
 from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection, token_rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
@@ -23,6 +24,8 @@ from sgdd_engine.text.reference import EncoderReference
 
 # Lines cleaned and tokenised at once; the tokenizer is quicker on many.
 CHUNK = 4096
+# A share of lines that is worth a warning where they are too long.
+LARGE_SHARE = 0.01
 
 _ENCODE_ON_THE_SPOT = (
     "Name a text file instead of the corpus: it is cut and encoded for the model on the spot."
@@ -154,8 +157,19 @@ def from_text_file(
         )
     chosen = chosen[skip:]
     if left_out:
-        on_event(Notice(f"Left out of `{path}`: {describe_rejections(left_out, config)}."))
+        too_long = left_out.get(Rejection.TOO_MANY_TOKENS.value, 0) / read
+        share = f"; {too_long:.0%} of the lines are longer than the model writes" if too_long else ""
+        on_event(
+            Notice(
+                f"Left out of `{path}`: {describe_rejections(left_out, config)}{share}.",
+                warning=too_long > LARGE_SHARE,
+            )
+        )
     sentences = [sentence for sentence, _ in chosen]
+    fit = model.vocabulary_fit()
+    fit.add(sentences, [tokens for _, tokens in chosen])
+    for message in fit.warnings():
+        on_event(Notice(message, warning=True))
     return EvaluationSet(
         sentences=sentences,
         vectors=_encoded(sentences, model, on_event),
@@ -208,7 +222,8 @@ def fitted(data: EvaluationSet, model: SGDD, on_event: Listener = ignore) -> Eva
         )
     if not out:
         return data
-    on_event(Notice(f"Left out of `{name}`: {out:,} sentences above the model's {longest} tokens."))
+    share = f"{counted(out, 'sentence')} of {len(data):,}"
+    on_event(Notice(f"Left out of `{name}`: {share} above the model's {longest} tokens.", warning=True))
     left_out = Counter(data.origin.get("left_out", {})) + Counter({Rejection.TOO_MANY_TOKENS.value: out})
     fitting = data.rows(kept)
     return replace(fitting, origin={**fitting.origin, "left_out": dict(left_out)})
@@ -260,9 +275,8 @@ def _encoded(sentences: list[str], model: SGDD, on_event: Listener) -> Tensor:
     vectors = encoder.encode(sentences, report)
     on_event(StageFinished("encoding"))
     if cut := encoder.truncated - before:
+        share = f"{counted(cut, 'sentence')} of {len(sentences):,}"
         on_event(
-            Notice(
-                f"{cut:,} sentences were longer than the encoder reads; their ends were cut.", warning=True
-            )
+            Notice(f"The encoder read only the beginning of {share} (encoder.max_tokens).", warning=True)
         )
     return vectors

@@ -86,6 +86,7 @@ from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
+from sgdd_engine.text.vocabulary_fit import VocabularyFit
 
 
 class SGDD:
@@ -224,6 +225,10 @@ class SGDD:
         if self._encoder is None:
             self._encoder = load_encoder_like(self.info.encoder, self.device)
         return self._encoder
+
+    def vocabulary_fit(self) -> VocabularyFit:
+        """A count of what this model's vocabulary and length leave of texts; it holds none yet."""
+        return VocabularyFit(self.info.model.max_tokens, self.tokenizer.unk_id)
 
     def encode(self, texts: TextsLike) -> Tensor:
         """Sentence vectors of texts, as the frozen encoder gives them.
