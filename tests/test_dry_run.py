@@ -42,7 +42,8 @@ def test_it_reads_a_sample_and_estimates_the_rest(dry, sentences):
     assert whole.complete
     assert whole.kept == whole.estimated_sentences == len(sentences)
     assert whole.left_out == {"duplicate": len(sentences), "too_few_words": 1, "empty": 1}
-    assert whole.missing == whole.notices == ()
+    assert whole.left_out_examples == {"duplicate": clean(sentences[0]), "too_few_words": "No."}
+    assert whole.missing == whole.notices == whole.lossy == ()
     part = dry(sample_lines=100)
     assert not part.complete
     assert part.kept == part.sampled_lines == 100
@@ -57,6 +58,8 @@ def test_it_reads_a_sample_and_estimates_the_rest(dry, sentences):
 def test_it_leaves_out_what_preparation_leaves_out(dry, book, tiny_encoder, tmp_path, tokenizer):
     config = replace(CONFIG, max_tokens=12)
     estimate = dry(config=config, tokenizer=tokenizer)
+    assert "have more than 12 tokens and are left out" in estimate.lossy[0]
+    assert len(estimate.left_out_examples["too_many_tokens"].split()) > 5
     source = open_source(str(book), config)
     manifest = prepare(source, tmp_path / "out", encoder=tiny_encoder, config=config, tokenizer=tokenizer)
     assert 0 < manifest.counts["left_out"]["too_many_tokens"] < 400

@@ -1,6 +1,7 @@
 import errno
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -370,7 +371,7 @@ def test_statistics_merge_as_if_computed_at_once_and_never_give_a_zero_deviation
         (b"", "is empty"),
         (b"\n\n", "leaves 0 distinct sentences of 2 lines"),
         (b"Hi.\n" * 50, "50 shorter than data.min_words"),
-        (b"The same sentence again.\n" * 50, "leaves 1 distinct sentences of 50 lines.*49 duplicates"),
+        (b"The same sentence again.\n" * 50, "leaves 1 distinct sentence of 50 lines.*49 duplicates"),
         (b"A good line here.\n\xff\xfe\n", "not UTF-8 text: line 2"),
     ],
 )
@@ -510,8 +511,14 @@ def test_everything_that_is_left_out_is_said_at_the_end(run):
     assert 0 < long < 1200
     assert counts["read"] == counts["kept"] + sum(counts["left_out"].values())
     said = [event.message for event in events if isinstance(event, Notice)]
-    expected = f"Left out of 1,604 lines: {long:,} above data.max_tokens (12), 400 duplicates, 1 "
-    assert [text[: len(expected)] for text in said if "Left out" in text] == [expected]
+    (left_out,) = [text.splitlines() for text in said if "Left out" in text]
+    assert left_out[0] == f"Left out of 1,604 lines: {sum(counts['left_out'].values()):,}:"
+    assert left_out[1].startswith(f'  {long:,} above data.max_tokens (12), such as "')
+    assert left_out[2].startswith('  400 duplicates, such as "')
+    assert "  1 empty" in left_out
+    # What the length leaves out is also said beforehand.
+    (before,) = [event.message for event in events if isinstance(event, Notice) and event.warning]
+    assert re.match(r"About \d+\.\d% of the sentences have more than 12 tokens", before)
     # Nothing is said to be all before it is.
     assert not any("left out" in event.summary for event in events if isinstance(event, StageFinished))
 

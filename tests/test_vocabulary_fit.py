@@ -4,7 +4,8 @@ import pytest
 
 from sgdd_engine.generation import SGDD
 from sgdd_engine.mini import MINI
-from sgdd_engine.text.vocabulary_fit import VocabularyFit
+from sgdd_engine.text.tokenizer import TextTokenizer
+from sgdd_engine.text.vocabulary_fit import VocabularyFit, loss_warnings
 
 GERMAN = "Der alte Bauer verkaufte zwei braune Pferde auf dem Markt."
 ENGLISH = "The old farmer sold two brown horses at the market."
@@ -46,3 +47,11 @@ def test_pieces_the_vocabulary_does_not_know_are_counted():
     fit.add(["He saw a gnu."], [[5, 6, 7, 3]])
     (message,) = fit.warnings()
     assert message.startswith("25% of the tokens (1 of 4) are unknown to the model's vocabulary")
+
+
+def test_a_language_the_encoder_does_not_know_is_said_before_it_is_encoded(mini):
+    minilm = TextTokenizer.from_encoder(mini.encoder)
+    (message,) = loss_warnings([GERMAN] * 20, minilm, minilm, 64)
+    assert message.startswith("The encoder breaks a word into 2.")
+    assert loss_warnings([ENGLISH] * 20, minilm, minilm, 64) == []
+    assert loss_warnings([GERMAN] * 20, minilm, None, 64) == []

@@ -171,8 +171,8 @@ def _prepare(
             on_event=display,
             world=world,
         )
-    splits = ", ".join(f"{count:,} {name}" for name, count in manifest.splits.items())
-    say(f"{splits} sentences; vocabulary of {manifest.tokenizer['vocab_size']:,} pieces.")
+    splits = ", ".join(f"{name} {count:,}" for name, count in manifest.splits.items())
+    say(f"Sentences: {splits}; vocabulary of {manifest.tokenizer['vocab_size']:,} pieces.")
     say(_effect_of_storing(manifest.embedding))
 
 
@@ -200,12 +200,14 @@ def _dry_run(source: str, settings: "Settings", folder: Path) -> None:
     )
     for text in estimate.notices:
         say(text)
-    for text in estimate.missing:
+    for text in (*estimate.missing, *estimate.lossy):
         warn(text)
     _draw(estimate, settings, folder)
 
 
 def _draw(estimate: "DryRun", settings: "Settings", folder: Path) -> None:
+    from sgdd_engine.data.cleaning import shown  # noqa: PLC0415 - as above
+
     def known(value: int | None) -> str:
         return "unknown" if value is None else f"about {value:,}"
 
@@ -216,12 +218,16 @@ def _draw(estimate: "DryRun", settings: "Settings", folder: Path) -> None:
     table.add_row("lines read for this", f"{estimate.sampled_lines:,}{' (all)' if estimate.complete else ''}")
     table.add_row("sentences kept of these", f"{estimate.kept:,} ({left_out:,} left out)")
     for reason, count in sorted(estimate.left_out.items(), key=lambda item: -item[1]):
-        table.add_row(f"  left out: {reason.replace('_', ' ')}", f"{count:,}")
+        example = estimate.left_out_examples.get(reason)
+        such_as = f", such as {shown(example)}" if example else ""
+        table.add_row(f"  left out: {reason.replace('_', ' ')}", f"{count:,}{such_as}")
     table.add_row("words per sentence", f"{estimate.words_per_sentence:.1f}")
     table.add_row("tokens per sentence", tokens)
     if estimate.unknown_tokens:
+        share = estimate.unknown_tokens / max(1, estimate.tokens or 0)
         table.add_row(
-            "tokens unknown to the vocabulary", f"{estimate.unknown_tokens:,} of {estimate.tokens:,}"
+            "tokens unknown to the vocabulary",
+            f"{estimate.unknown_tokens:,} of {estimate.tokens:,} ({share:.1%})",
         )
     table.add_row("lines in all", known(estimate.estimated_lines))
     table.add_row("sentences in all", known(estimate.estimated_sentences))

@@ -1,8 +1,11 @@
 """Cleaning and filtering of sentences: Unicode form, white space, length in words."""
 
+import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sgdd_engine.data.config import DataConfig
@@ -33,6 +36,20 @@ class Rejection(StrEnum):
     DUPLICATE = "duplicate"
     TOO_MANY_TOKENS = "too_many_tokens"
     NO_TOKENS = "no_tokens"
+
+
+@dataclass
+class Rejections:
+    """Lines that were left out: how many for each reason, and the first text of each."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: Rejection, text: str, count: int = 1) -> None:
+        """Count texts; `text` is one of them."""
+        self.counts[reason.value] += count
+        if text:
+            self.examples.setdefault(reason.value, text)
 
 
 def clean(text: str) -> str:
@@ -72,21 +89,40 @@ def token_rejection(count: int, max_tokens: int) -> Rejection | None:
     return Rejection.TOO_MANY_TOKENS if count > max_tokens else None
 
 
+def shown(text: str, most: int = 60) -> str:
+    """A text as a message shows it: in quotes, nothing in it that moves a cursor, cut where it is long."""
+    return json.dumps(text if len(text) <= most else f"{text[: most - 1]}…", ensure_ascii=False)
+
+
 def describe_rejections(counts: Mapping[str, int], config: DataConfig) -> str:
     """The counts in words, the largest first: "12 shorter than data.min_words (3), 2 duplicates"."""
-    words = {
+    parts = [
+        f"{count:,} {_in_words(Rejection(reason), config, count)}" for reason, count in _largest_first(counts)
+    ]
+    return ", ".join(parts) or "none"
+
+
+def describe_examples(
+    counts: Mapping[str, int], examples: Mapping[str, str], config: DataConfig
+) -> Iterator[str]:
+    """A line for each reason that left lines out, with one of them: `2 duplicates, such as "He ran."`."""
+    for reason, count in _largest_first(counts):
+        such_as = f", such as {shown(examples[reason])}" if examples.get(reason) else ""
+        yield f"{count:,} {_in_words(Rejection(reason), config, count)}{such_as}"
+
+
+def _largest_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(reason, count) for reason, count in sorted(counts.items(), key=lambda item: -item[1]) if count]
+
+
+def _in_words(reason: Rejection, config: DataConfig, count: int) -> str:
+    return {
         Rejection.EMPTY: "empty",
         Rejection.TOO_FEW_WORDS: f"shorter than data.min_words ({config.min_words})",
         Rejection.TOO_MANY_WORDS: f"longer than data.max_words ({config.max_words})",
         Rejection.LONG_WORD: f"with a word above {MAX_WORD_CHARACTERS} characters",
         Rejection.NO_LETTERS: "without a letter",
-        Rejection.DUPLICATE: "duplicates",
+        Rejection.DUPLICATE: "duplicate" if count == 1 else "duplicates",
         Rejection.TOO_MANY_TOKENS: f"above data.max_tokens ({config.max_tokens})",
         Rejection.NO_TOKENS: "without a piece of the vocabulary",
-    }
-    parts = [
-        f"{count:,} {words[Rejection(reason)]}"
-        for reason, count in sorted(counts.items(), key=lambda item: -item[1])
-        if count
-    ]
-    return ", ".join(parts) or "none"
+    }[reason]

@@ -8,12 +8,12 @@ the hash.
 
 import hashlib
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection
+from sgdd_engine.counted import counted
+from sgdd_engine.data.cleaning import Rejection, Rejections, clean, describe_rejections, rejection
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.manifest import SPLITS
 from sgdd_engine.errors import DataError
@@ -38,13 +38,15 @@ def content_hash(sentence: str) -> bytes:
 
 @dataclass(frozen=True)
 class DistinctSentences:
-    """Counts of the first pass, and the bounds of the splits on the scale of the content hash."""
+    """Counts of the first pass, the bounds of the splits on the scale of the content hash, and a rejected line each."""
 
     read: int
     unique: int
     rejected: dict[str, int]
     validation_below: int
     test_from: int
+    # Older versions kept none.
+    examples: dict[str, str] = field(default_factory=dict)
 
     def split_of(self, sentence: str) -> str:
         """The split that a sentence belongs to, by its content alone."""
@@ -93,26 +95,31 @@ def deduplicate(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     on_event(StageStarted(READING, total, "lines"))
-    rejected: Counter[str] = Counter()
+    rejected = Rejections()
     read = _fill_buckets(lines, folder, config, rejected, on_event)
     keys: list[int] = []
     unique = 0
     for bucket in _split_large_buckets(folder):
-        distinct, duplicates = _deduplicate_bucket(bucket)
+        distinct, duplicates, example = _deduplicate_bucket(bucket)
         unique += len(distinct)
-        rejected[Rejection.DUPLICATE] += duplicates
+        rejected.add(Rejection.DUPLICATE, example, duplicates)
         if unique < _EXACT_SPLITS_BELOW:
             keys += map(_split_key, distinct)
-    left_out = describe_rejections(rejected, config)
+    left_out = describe_rejections(rejected.counts, config)
     if unique < MIN_SENTENCES:
         raise too_few(name, unique, read, left_out)
     below, test_from = _split_bounds(
         unique, config.validation_share, keys if unique < _EXACT_SPLITS_BELOW else None
     )
     # Length in tokens is checked later, so nothing is said here of what was left out: it would not be all.
-    on_event(StageFinished(READING, f"{read:,} lines, {unique:,} distinct sentences."))
+    on_event(StageFinished(READING, f"{counted(read, 'line')}, {counted(unique, 'distinct sentence')}."))
     return DistinctSentences(
-        read, unique, {str(key): count for key, count in rejected.items() if count}, below, test_from
+        read,
+        unique,
+        {key: count for key, count in rejected.counts.items() if count},
+        below,
+        test_from,
+        rejected.examples,
     )
 
 
@@ -121,8 +128,8 @@ def too_few(name: str, kept: int, read: int, left_out: str) -> DataError:
     if read == 0:
         return DataError(f"{name} is empty: it holds no line of text.", "Give a source with text in it.")
     return DataError(
-        f"{name} leaves {kept} distinct sentences of {read:,} lines, and a corpus needs {MIN_SENTENCES} "
-        f"(left out: {left_out}).",
+        f"{name} leaves {counted(kept, 'distinct sentence')} of {counted(read, 'line')}, and a corpus needs "
+        f"{MIN_SENTENCES} (left out: {left_out}).",
         "Give more text, one sentence per line, or widen data.min_words, data.max_words and data.max_tokens "
         "with --set.",
     )
@@ -178,7 +185,7 @@ class _Buckets:
 
 
 def _fill_buckets(
-    lines: Iterable[str], folder: Path, config: DataConfig, rejected: Counter[str], on_event: Listener
+    lines: Iterable[str], folder: Path, config: DataConfig, rejected: Rejections, on_event: Listener
 ) -> int:
     buckets = _Buckets(folder, _BUCKET_DIGITS)
     read = 0
@@ -189,7 +196,7 @@ def _fill_buckets(
         if reason is None:
             buckets.add(sentence)
         else:
-            rejected[reason] += 1
+            rejected.add(reason, sentence)
         if read % _PROGRESS_EVERY == 0:
             on_event(StageProgress(READING, read))
         if read == config.limit:
@@ -215,18 +222,25 @@ def _split_large_buckets(folder: Path) -> Iterator[Path]:
         waiting += sorted(folder.glob(f"{path.stem}?.txt"), reverse=True)
 
 
-def _deduplicate_bucket(path: Path) -> tuple[list[bytes], int]:
-    """Keep the first of equal sentences in a bucket; returns the remaining hashes and the number of duplicates."""
+def _deduplicate_bucket(path: Path) -> tuple[list[bytes], int, str]:
+    """Keep the first of equal sentences in a bucket.
+
+    Returns:
+        The remaining hashes, the number of duplicates, and the first of them.
+    """
     kept: dict[bytes, str] = {}
     count = 0
+    example = ""
     with path.open(encoding="utf-8", newline="\n") as stream:
         for line in stream:
             count += 1
-            kept.setdefault(content_hash(line.rstrip("\n")), line)
+            sentence = line.rstrip("\n")
+            if kept.setdefault(content_hash(sentence), line) is not line:
+                example = example or sentence
     if len(kept) < count:
         with path.open("w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(kept.values())
-    return list(kept), count - len(kept)
+    return list(kept), count - len(kept), example
 
 
 def _split_bounds(unique: int, share: float, keys: list[int] | None) -> tuple[int, int]:

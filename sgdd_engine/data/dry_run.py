@@ -1,10 +1,16 @@
 """A dry run of preparation: what would be done, estimated from the first lines of the source."""
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 
-from sgdd_engine.data.cleaning import Rejection, clean, describe_rejections, rejection, token_rejection
+from sgdd_engine.data.cleaning import (
+    Rejection,
+    Rejections,
+    clean,
+    describe_rejections,
+    rejection,
+    token_rejection,
+)
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, too_few
 from sgdd_engine.data.source_registry import Source
@@ -12,7 +18,8 @@ from sgdd_engine.data.vectors import vector_bytes
 from sgdd_engine.errors import SgddError
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder_network import encoder_vocabulary, read_encoder_spec
-from sgdd_engine.text.tokenizer import train_unigram
+from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
+from sgdd_engine.text.vocabulary_fit import JUDGED_SENTENCES, loss_warnings
 from sgdd_engine.text.words import count_words
 
 SAMPLE_LINES = 10_000
@@ -34,6 +41,8 @@ class DryRun:
         complete: Whether these were all lines of the source.
         kept: Distinct sentences among them that would be kept.
         left_out: Lines left out, by reason.
+        left_out_examples: One of them for each reason, where it holds anything.
+        lossy: What of the text vocabulary, length and encoder will lose, one sentence each.
         words_per_sentence: Mean of the kept ones.
         tokens: Tokens of the kept ones by the decoder's vocabulary; None where that cannot be had.
         unknown_tokens: Those among them that the vocabulary does not know.
@@ -50,6 +59,8 @@ class DryRun:
     complete: bool
     kept: int
     left_out: dict[str, int]
+    left_out_examples: dict[str, str]
+    lossy: tuple[str, ...]
     words_per_sentence: float
     tokens: int | None
     unknown_tokens: int | None
@@ -83,12 +94,15 @@ def dry_run(
     Raises:
         DataError: If the source is unreadable, or it was read whole and leaves too little.
     """
-    rejected: Counter[str] = Counter()
+    rejected = Rejections()
     kept, read, complete = _sample(source, config, sample_lines, rejected)
     missing: list[str] = []
+    lossy: list[str] = []
     tokens = unknown_tokens = dim = None
     try:
-        kept, tokens, unknown_tokens = _short_enough(kept, encoder, tokenizer, config, rejected)
+        vocabulary = _vocabulary(kept, encoder, tokenizer)
+        lossy = loss_warnings(kept[:JUDGED_SENTENCES], vocabulary, _encoders_own(encoder), config.max_tokens)
+        kept, tokens, unknown_tokens = _short_enough(kept, vocabulary, config, rejected)
     except SgddError as error:
         missing.append(f"Sentences above data.max_tokens are not counted. {error.message}")
     try:
@@ -96,7 +110,7 @@ def dry_run(
     except SgddError as error:
         missing.append(f"The size on disk is not estimated. {error.message}")
     if complete and len(kept) < MIN_SENTENCES:
-        raise too_few(source.title, len(kept), read, describe_rejections(rejected, config))
+        raise too_few(source.title, len(kept), read, describe_rejections(rejected.counts, config))
     total = read if complete else source.estimated_lines()
     if total is not None and config.limit is not None:
         total = min(total, config.limit)
@@ -115,7 +129,9 @@ def dry_run(
         sampled_lines=read,
         complete=complete,
         kept=len(kept),
-        left_out=dict(rejected),
+        left_out=dict(rejected.counts),
+        left_out_examples=rejected.examples,
+        lossy=tuple(lossy),
         words_per_sentence=words / max(len(kept), 1),
         tokens=tokens,
         unknown_tokens=unknown_tokens,
@@ -128,7 +144,7 @@ def dry_run(
 
 
 def _sample(
-    source: Source, config: DataConfig, sample_lines: int, rejected: Counter[str]
+    source: Source, config: DataConfig, sample_lines: int, rejected: Rejections
 ) -> tuple[list[str], int, bool]:
     """Distinct clean sentences of the first lines, the lines read, and whether these were all; counts the others."""
     wanted = min(sample_lines, config.limit or sample_lines)
@@ -142,27 +158,37 @@ def _sample(
         if reason is None:
             distinct[sentence] = None
         else:
-            rejected[reason.value] += 1
+            rejected.add(reason, sentence)
     return list(distinct), read, wanted == config.limit or next(lines, None) is None
+
+
+def _vocabulary(sentences: list[str], encoder: EncoderConfig, tokenizer: TokenizerConfig) -> TextTokenizer:
+    """The encoder's own, or one trained on these sentences."""
+    if tokenizer.kind == "encoder":
+        return encoder_vocabulary(encoder)
+    return train_unigram(sentences, tokenizer.vocab_size)
+
+
+def _encoders_own(encoder: EncoderConfig) -> TextTokenizer | None:
+    """The vocabulary of the encoder, which tells whether it knows the language; None where it cannot be had."""
+    try:
+        return encoder_vocabulary(encoder)
+    except SgddError:
+        return None
 
 
 def _short_enough(
     sentences: list[str],
-    encoder: EncoderConfig,
-    tokenizer: TokenizerConfig,
+    vocabulary: TextTokenizer,
     config: DataConfig,
-    rejected: Counter[str],
+    rejected: Rejections,
 ) -> tuple[list[str], int, int]:
     """The sentences that are short enough in tokens, with all their tokens and unknown tokens; counts the others."""
-    if tokenizer.kind == "encoder":
-        vocabulary = encoder_vocabulary(encoder)
-    else:
-        vocabulary = train_unigram(sentences, tokenizer.vocab_size)
     kept: list[str] = []
     tokens = unknown = 0
     for sentence, ids in zip(sentences, vocabulary.encode_batch(sentences), strict=True):
         if reason := token_rejection(len(ids), config.max_tokens):
-            rejected[reason.value] += 1
+            rejected.add(reason, sentence)
             continue
         kept.append(sentence)
         tokens += len(ids)

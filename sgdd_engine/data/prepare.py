@@ -1,7 +1,7 @@
 """The whole preparation, resumable at any point: source → distinct sentences → tokenizer → shards → manifest."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from sgdd_engine.atomic_files import flush, write_json
-from sgdd_engine.data.cleaning import Rejection, describe_rejections
+from sgdd_engine.counted import counted
+from sgdd_engine.data.cleaning import Rejection, describe_examples, describe_rejections, shown
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import (
@@ -22,7 +23,7 @@ from sgdd_engine.data.deduplicate import (
 )
 from sgdd_engine.data.encoding import ShardBuilder, trim_heap
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
-from sgdd_engine.data.shards import Totals, write_statistics
+from sgdd_engine.data.shards import UNKNOWN, Totals, write_statistics
 from sgdd_engine.data.source_registry import Source
 from sgdd_engine.data.vector_reuse import ReusableVectors, open_reusable_corpus, refuse_other_encoder
 from sgdd_engine.data.workspace import (
@@ -45,6 +46,7 @@ from sgdd_engine.models.device import has_native_bf16
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
+from sgdd_engine.text.vocabulary_fit import JUDGED_SENTENCES, LARGE_SHARE, loss_warnings
 
 TOKENIZING = "tokenizer"
 
@@ -173,14 +175,26 @@ class _Preparation:
         self._make_tokenizer(distinct, loaded)
         if loaded.reference.dtype == "bfloat16" and not has_native_bf16(loaded.device):
             self.on_event(Notice(_EMULATED_BF16, warning=True))
+        self._warn_of_loss(loaded)
         return loaded
+
+    def _warn_of_loss(self, encoder: SentenceEncoder) -> None:
+        """Say before anything is encoded what the length and the encoder's vocabulary will leave out."""
+        # Sentences are ordered by hash, so the first ones are a random sample.
+        sample = list(islice(read_distinct(self.sentences), JUDGED_SENTENCES))
+        pieces = TextTokenizer.load(self.out / TOKENIZER)
+        for text in loss_warnings(
+            sample, pieces, TextTokenizer.from_encoder(encoder), self.config.max_tokens
+        ):
+            self.on_event(Notice(text, warning=True))
 
     def _deduplicate(self, state: PreparationSpec, spec: PreparationSpec) -> DistinctSentences:
         """The first pass, or its result if an earlier run finished it."""
         if state.get("staged"):
             refuse_differences(self.out, state, spec)
             distinct = DistinctSentences(**state["staged"])
-            self.on_event(Notice(f"Going on with {distinct.unique:,} sentences that were read before."))
+            known = counted(distinct.unique, "sentence")
+            self.on_event(Notice(f"Going on with {known}, read before."))
             return distinct
         for text in self.source.notices():
             self.on_event(Notice(text))
@@ -271,7 +285,7 @@ class _Preparation:
         write_statistics(totals.train_statistics, self.out)
         manifest.write(self.out)
         shutil.rmtree(self._work, ignore_errors=True)
-        self._report(manifest, builder)
+        self._report(manifest, builder, distinct.examples | totals.examples)
         return manifest
 
     def _manifest(self, builder: ShardBuilder, distinct: DistinctSentences, totals: Totals) -> Manifest:
@@ -308,18 +322,26 @@ class _Preparation:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _report(self, manifest: Manifest, builder: ShardBuilder) -> None:
+    def _report(self, manifest: Manifest, builder: ShardBuilder, examples: Mapping[str, str]) -> None:
         counts, truncated = manifest.counts, manifest.embedding["truncated"]
-        left_out = describe_rejections(counts["left_out"], self.config)
-        self.on_event(Notice(f"Left out of {counts['read']:,} lines: {left_out}."))
+        left_out = sum(counts["left_out"].values())
+        lines = [f"Left out of {counted(counts['read'], 'line')}: {left_out:,}{':' if left_out else '.'}"]
+        lines += [f"  {line}" for line in describe_examples(counts["left_out"], examples, self.config)]
+        self.on_event(Notice("\n".join(lines)))
         if truncated:
-            text = f"The encoder read only the beginning of {truncated:,} sentences (encoder.max_tokens)."
+            share = f"{counted(truncated, 'sentence')} ({truncated / counts['kept']:.1%})"
+            text = f"The encoder read only the beginning of {share} (encoder.max_tokens)."
             self.on_event(Notice(text, warning=True))
         if unknown := counts["unknown_tokens"]:
-            text = f"{unknown:,} of {counts['tokens']:,} tokens are unknown to the vocabulary."
-            self.on_event(Notice(text, warning=unknown > counts["tokens"] / 100))
-        summary = f"{counts['kept']:,} sentences, {counts['tokens']:,} tokens in `{self.out}`"
+            share = f"{unknown:,} of {counted(counts['tokens'], 'token')} ({unknown / counts['tokens']:.1%})"
+            such_as = f", as in {shown(examples[UNKNOWN])}" if UNKNOWN in examples else ""
+            verb = "is" if unknown == 1 else "are"
+            text = f"{share} {verb} unknown to the vocabulary{such_as}."
+            self.on_event(Notice(text, warning=unknown > counts["tokens"] * LARGE_SHARE))
+        kept, tokens = counted(counts["kept"], "sentence"), counted(counts["tokens"], "token")
+        summary = f"{kept}, {tokens} in `{self.out}`"
         if origin := manifest.embedding.get("origin"):
             reused = sum(origin["taken"].values())
-            summary += f"; {reused:,} vectors were reused, {origin['encoded']:,} encoded"
+            verb = "was" if reused == 1 else "were"
+            summary += f"; {counted(reused, 'vector')} {verb} reused, {origin['encoded']:,} encoded"
         builder.finish(f"{summary}.")

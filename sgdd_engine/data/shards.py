@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from sgdd_engine.atomic_files import publish, sha256_of, write_bytes, write_json
-from sgdd_engine.data.cleaning import Rejection, token_rejection
+from sgdd_engine.data.cleaning import Rejection, Rejections, token_rejection
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.deduplicate import Group
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
@@ -30,6 +30,8 @@ from sgdd_engine.text.tokenizer import TextTokenizer
 _TOKENISED_ROWS = 4096
 # Reused vectors per step: converting them to another type goes through float32 copies.
 _REUSED_ROWS = 4096
+# Beside the reasons for leaving a sentence out: one that is kept, with a token that the vocabulary does not know.
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class TokenisedGroup:
         reused_rows: For each sentence the row of its vector in the reused corpus, -1 if it must be encoded, `[N]`.
         to_encode: The sentences that must be encoded, as the encoder's token ids.
         counts: Counts of the sentences and tokens; nothing of the vectors yet.
+        examples: A sentence that was left out for each reason, and under `UNKNOWN` one with an unknown token.
     """
 
     group: Group
@@ -86,6 +89,7 @@ class TokenisedGroup:
     reused_rows: npt.NDArray[np.int64]
     to_encode: TokenizedBatch
     counts: ShardCounts
+    examples: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class ShardRecord:
         squares: Sums of their squared distances from the mean, `[D]`.
         taken: Rows whose vectors were reused from another corpus.
         taken_from: The fingerprint of that corpus; None without reuse.
+        examples: As in `TokenisedGroup`; records of older versions have none.
     """
 
     shard: Shard | None
@@ -126,6 +131,7 @@ class ShardRecord:
     squares: list[float]
     taken: int = 0
     taken_from: str | None = None
+    examples: dict[str, str] = field(default_factory=dict)
 
     def write(self, work: Path, name: str) -> None:
         """Store the record atomically in the folder of working files."""
@@ -160,13 +166,16 @@ def tokenise(
     """
     texts: list[str] = []
     rows: list[npt.NDArray[np.int32]] = []
-    rejected: Counter[Rejection] = Counter()
+    rejected = Rejections()
+    with_unknown = ""
     for start in range(0, len(group.sentences), _TOKENISED_ROWS):
         sentences = group.sentences[start : start + _TOKENISED_ROWS]
         for text, ids in zip(sentences, tokenizer.encode_batch(sentences), strict=True):
             if reason := token_rejection(len(ids), max_tokens):
-                rejected[reason] += 1
+                rejected.add(reason, text)
                 continue
+            if not with_unknown and tokenizer.unk_id in ids:
+                with_unknown = text
             texts.append(text)
             rows.append(np.array(ids, np.int32))
     # Rows of one length are adjacent, so a batch touches few pages of the file.
@@ -180,14 +189,15 @@ def tokenise(
     if reusable is not None and not reusable.none_truncated:
         truncated += encoder.tokenize([texts[row] for row in np.flatnonzero(reused_rows >= 0)]).truncated
     counts = ShardCounts(
-        too_long=rejected[Rejection.TOO_MANY_TOKENS],
-        no_tokens=rejected[Rejection.NO_TOKENS],
+        too_long=rejected.counts[Rejection.TOO_MANY_TOKENS],
+        no_tokens=rejected.counts[Rejection.NO_TOKENS],
         tokens=len(tokens),
         max_tokens=int(lengths.max(initial=0)),
         unknown_tokens=int(np.count_nonzero(tokens == tokenizer.unk_id)),
         truncated=truncated,
     )
-    return TokenisedGroup(group, texts, tokens, lengths[order], reused_rows, to_encode, counts)
+    examples = {**rejected.examples, **({UNKNOWN: with_unknown} if with_unknown else {})}
+    return TokenisedGroup(group, texts, tokens, lengths[order], reused_rows, to_encode, counts, examples)
 
 
 def encode(
@@ -272,6 +282,7 @@ def write_shard(encoded: EncodedGroup, out: Path, work: Path, taken_from: str | 
         squares=statistics.squares.tolist(),
         taken=encoded.reused,
         taken_from=taken_from,
+        examples=encoded.tokenised.examples,
     )
     record.write(work, group.name)
     return record
@@ -325,12 +336,14 @@ class Totals:
         counts: The counts of all rows.
         train_statistics: Of the training vectors as stored; None where there is none.
         reused: Vectors reused from other corpora, by the corpus's fingerprint.
+        examples: The first of each kind; see `TokenisedGroup`.
     """
 
     shards: tuple[Shard, ...]
     counts: ShardCounts
     train_statistics: RunningStatistics | None
     reused: dict[str, int]
+    examples: dict[str, str]
 
     @classmethod
     def from_records(cls, records: Iterable[ShardRecord]) -> "Totals":
@@ -339,6 +352,7 @@ class Totals:
         statistics: RunningStatistics | None = None
         reused: Counter[str] = Counter()
         counts = ShardCounts()
+        examples: dict[str, str] = {}
         for record in records:
             if record.shard is not None:
                 shards.append(record.shard)
@@ -350,7 +364,8 @@ class Totals:
             if record.taken_from is not None:
                 reused[record.taken_from] += record.taken
             counts += record.counts
-        return cls(tuple(shards), counts, statistics, dict(reused))
+            examples = record.examples | examples
+        return cls(tuple(shards), counts, statistics, dict(reused), examples)
 
     @property
     def splits(self) -> dict[str, int]:

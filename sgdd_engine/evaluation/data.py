@@ -21,11 +21,10 @@ from sgdd_engine.errors import DataError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD
 from sgdd_engine.text.reference import EncoderReference
+from sgdd_engine.text.vocabulary_fit import LARGE_SHARE
 
 # Lines cleaned and tokenised at once; the tokenizer is quicker on many.
 CHUNK = 4096
-# A share of lines that is worth a warning where they are too long.
-LARGE_SHARE = 0.01
 
 _ENCODE_ON_THE_SPOT = (
     "Name a text file instead of the corpus: it is cut and encoded for the model on the spot."
