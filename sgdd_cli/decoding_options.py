@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,12 +26,13 @@ from sgdd_cli.flags import (
     device_name,
     setting,
 )
+from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.events import Listener, ignore
 from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation import SGDD
+    from sgdd_engine.generation import SGDD, Generation
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,25 @@ class Writing:
         )
         if config.num_samples > 1 and not may_differ:
             warn(
-                f"All {config.num_samples} samples of a {of_what} will be alike; for different ones: --temperature 0.7"
+                f"All {config.num_samples} samples of a {of_what} will be alike at temperature 0; for different ones: "
+                "leave out --temperature"
+            )
+
+    def repeating(self, written: Iterable["Generation"]) -> int:
+        """Of how many vectors samples are alike although they were drawn."""
+        if self.config.num_samples == 1 or not self.sampling.stochastic:
+            return 0
+        texts: dict[int, list[str]] = {}
+        for item in written:
+            texts.setdefault(item.row, []).append(item.text)
+        return sum(len(set(of_row)) < len(of_row) for of_row in texts.values())
+
+    def warn_of_repetitions(self, repeating: int, of_what: str) -> None:
+        """Say of how many texts, vectors or points samples are alike although further seeds were tried."""
+        if repeating:
+            warn(
+                f"For {counted(repeating, of_what)} some of the {self.config.num_samples} samples are alike: no more "
+                "different ones were found. For more: --temperature 1"
             )
 
 
@@ -116,11 +135,12 @@ class DecodingOptions:
     files: ConfigFiles = None
     assignments: Assignments = None
 
-    def resolve(self, *, num_samples: int = 1) -> Callable[[], Writing]:
+    def resolve(self, *, num_samples: int = 1, drawn: bool = True) -> Callable[[], Writing]:
         """Check the settings at once; what is returned loads the model.
 
         Args:
             num_samples: Texts for each vector where nothing says how many.
+            drawn: Whether tokens are drawn so that several texts of a vector differ.
 
         Raises:
             ConfigError: an unknown or wrong setting.
@@ -152,10 +172,12 @@ class DecodingOptions:
             from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
 
             model, folder = load_model(self.checkpoint, place, named_encoder(resolved))
-            sampling = complete_sampling(resolved.given("sample"), model.info)
             config = resolved.settings.generation
             if "num_samples" not in resolved.given("generation"):
                 config = replace(config, num_samples=num_samples)
+            sampling = complete_sampling(
+                resolved.given("sample"), model.info, num_samples=config.num_samples if drawn else 1
+            )
             return Writing(model, folder, sampling, config, self.watch)
 
         return load

@@ -690,8 +690,11 @@ def test_parameters_of_settings_and_of_a_checkpoint(workplace):
 def test_sample_prints_one_line_per_sample(workplace):
     texts = ["Anna found a blue cup.", "Tom sold a letter."]
     out, err = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu")
+    assert len(set(out.splitlines()[:2])) == len(set(out.splitlines()[2:])) == 2
+    assert "alike" not in err
+    out, err = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu", "--temperature", 0)
     assert len(out.splitlines()) == 4
-    assert "All 2 samples of a text will be alike" in err
+    assert "All 2 samples of a text will be alike at temperature 0" in err
     arguments = ["--json", "--cfg", 2.0, "--steps", 4, "--seed", 7, "--candidates", 2, "--device", "cpu"]
     out, _ = call("sample", *texts, "-n", 2, *arguments, SGDD_CHECKPOINT=str(workplace))
     rows = [json.loads(line) for line in out.splitlines()]

@@ -60,6 +60,7 @@ def blend(
         generations = model.blend(
             vectors, [term.weight for term in found], score=as_json, **writing.options(display)
         )
+    writing.warn_of_repetitions(writing.repeating(generations), "blend")
     if not as_json:
         for item in generations:
             emit(item.text)

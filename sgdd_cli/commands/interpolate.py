@@ -40,6 +40,7 @@ def interpolate(
     ends = model.encode([start, end])
     with ProgressDisplay(watch=writing.watch) as display:
         generations = model.interpolate(ends[0], ends[1], points, score=as_json, **writing.options(display))
+    writing.warn_of_repetitions(writing.repeating(generations), "point")
     shares = interpolation_shares(points)
     if not as_json:
         for item in generations:

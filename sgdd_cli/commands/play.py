@@ -259,6 +259,17 @@ class Prompt:
                 self._writing, config=replace(self._writing.config, **{option.name: found})
             )
         self._changed[name] = found
+        if name == "num_samples" and "temperature" not in self._changed:
+            self._draw_samples()
+
+    def _draw_samples(self) -> None:
+        """Several samples differ, as with -n: they are drawn where nothing else makes them differ."""
+        from sgdd_engine.generation import RESAMPLING_TEMPERATURE  # noqa: PLC0415 - loads torch
+
+        sampling = self._writing.sampling
+        if self._writing.config.num_samples > 1 and not sampling.stochastic:
+            sampling = replace(sampling, temperature=RESAMPLING_TEMPERATURE)
+            self._writing = replace(self._writing, sampling=sampling)
 
     def _options(self) -> dict[str, Any]:
         return self._writing.options(ignore)

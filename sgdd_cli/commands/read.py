@@ -140,9 +140,11 @@ def read(
     counts = [count for count in (opened.rows, limit, sample) if count is not None]
     empty = True
     fit = writing.model.vocabulary_fit()
+    repeating = 0
     with closing(texts):
         for rows in _shown(texts, display, min(counts, default=None)):
             empty = False
+            repeating += writing.repeating(row.written for row in rows)
             stored = [cleaned for row in rows if row.stored and (cleaned := clean(row.stored))]
             fit.add(stored, writing.model.tokenizer.encode_batch(stored))
             if as_json:
@@ -150,6 +152,7 @@ def read(
             else:
                 for row in rows:
                     emit(row.written.text)
+    writing.warn_of_repetitions(repeating, "vector")
     for message in fit.warnings():
         warn(f"Of the stored texts: {message}")
     if empty:

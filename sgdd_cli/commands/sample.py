@@ -88,7 +88,7 @@ def sample(
         say_of_confidence(writing, encoded=as_json)
     traced = None if trace is None else Trace(trace)
     fit = model.vocabulary_fit()
-    written = calls = read = 0
+    written = calls = read = repeating = 0
     try:
         with nullcontext() if save_vector is None else _vector_file(model, save_vector) as saved:
             for batch in batches(found, BATCH):
@@ -108,6 +108,7 @@ def sample(
                         confidence=as_json or explain,
                         **options,
                     )
+                repeating += writing.repeating(generations)
                 for item in generations:
                     _show(item, batch[item.row], writing.sampling, as_json)
                 read += len(batch)
@@ -121,6 +122,7 @@ def sample(
             if decoding.search is None and config.search:
                 hint = f" --search 0 writes at once, --search {4 * config.search} looks further."
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.{hint}")
+        writing.warn_of_repetitions(repeating, "text")
         _warn_of_loss(model, fit)
 
 

@@ -41,7 +41,7 @@ def vary(
     """
     from sgdd_cli.input_texts import read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
 
-    load = decoding.resolve(num_samples=5)
+    load = decoding.resolve(num_samples=5, drawn=False)
     found = read_texts(texts, "vary")
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 

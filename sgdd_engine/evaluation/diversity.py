@@ -121,6 +121,7 @@ def diversity_of_samples(
             sampling=replace(sampling, temperature=RESAMPLING_TEMPERATURE),
             num_samples=samples,
             seed=seed,
+            distinct=False,
         )
     ]
     cosines = torch.cosine_similarity(

@@ -172,7 +172,9 @@ def _write_null(
     on_event(StageStarted(stage, count))
     nothing = torch.zeros(1, model.info.model.embedding_dim)
     samples = count if sampling.stochastic else 1
-    written = model.generate(nothing, sampling=sampling, num_samples=samples, seed=seed, unconditional=True)
+    written = model.generate(
+        nothing, sampling=sampling, num_samples=samples, seed=seed, unconditional=True, distinct=False
+    )
     on_event(StageProgress(stage, count))
     on_event(StageFinished(stage))
     return written if sampling.stochastic else written * count

@@ -15,6 +15,7 @@ from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.config import LengthRange
+from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE
 
 # Sentences written for each one that the encoder reads, where the model has a surrogate to choose with. The table
 # of encoder calls in examples/mini/README.md has shortlists of none, 4 and 8.
@@ -296,20 +297,29 @@ def _length_range(value: Any, name: str) -> LengthRange:  # noqa: ANN401 - as ab
     return found
 
 
-def complete_sampling(given: Mapping[str, Any], info: CheckpointInfo) -> SamplingConfig:
+def complete_sampling(
+    given: Mapping[str, Any], info: CheckpointInfo, *, num_samples: int = 1
+) -> SamplingConfig:
     """The sampling of a model: what was given, else what its checkpoint records, else the defaults.
 
-    Guidance compares with the null condition. Where that was not trained and no weight is given, `cfg` is 1.
+    Guidance compares with the null condition. Where that was not trained and no weight is given, `cfg` is 1. Several
+    samples of one vector are drawn at `RESAMPLING_TEMPERATURE` where no temperature is given and nothing else makes
+    them differ.
 
     Args:
         given: Fields of `SamplingConfig` that somebody chose, such as `{"steps": 8}`.
         info: Of the model's checkpoint.
+        num_samples: Texts wanted of each vector.
 
     Raises:
         ConfigError: a value is out of range.
     """
     without_null: Mapping[str, Any] = {} if info.trained_null else {"cfg": 1.0}
-    return SamplingConfig(**{**without_null, **info.sampling, **given})
+    chosen = {**without_null, **info.sampling, **given}
+    sampling = SamplingConfig(**chosen)
+    if num_samples > 1 and not sampling.stochastic and "temperature" not in chosen:
+        return replace(sampling, temperature=RESAMPLING_TEMPERATURE)
+    return sampling
 
 
 def validate_sampling(sampling: SamplingConfig, unconditional: bool, info: CheckpointInfo) -> SamplingConfig:

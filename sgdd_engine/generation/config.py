@@ -19,6 +19,9 @@ class LengthRange(NamedTuple):
     def __contains__(self, length: object) -> bool:
         return isinstance(length, int) and self.shortest <= length <= self.longest
 
+    def __str__(self) -> str:
+        return f"{self.shortest}-{self.longest}"
+
     @property
     def exact(self) -> bool:
         """Whether it holds one length."""
@@ -65,7 +68,10 @@ class GenerationConfig:
         "tokens of each text, one number or a range such as 6-9, of which the model chooses the likeliest; by default "
         "it chooses among all lengths",
     )
-    num_samples: int = option(1, "texts kept for each vector; sample k uses the seed plus k")
+    num_samples: int = option(
+        1,
+        "texts for each vector, different where so many are found; drawn at temperature 0.7 where none is given",
+    )
     seed: int = option(0, "seed of the sampler")
 
     def __post_init__(self) -> None:

@@ -48,6 +48,7 @@ from sgdd_engine.generation.arguments import (
 )
 from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
 from sgdd_engine.generation.decode import Decoder
+from sgdd_engine.generation.distinct import DRAWS, distinct_samples
 from sgdd_engine.generation.fill import FilledText, FillRequest, closest, fill_blanks, parse_blanks
 from sgdd_engine.generation.first_drafts import (
     DISTINCT_LENGTHS,
@@ -279,6 +280,7 @@ class SGDD:
         explain: bool = False,
         confidence: bool = False,
         latents: Tensor | None = None,
+        distinct: bool = True,
         on_event: Listener = ignore,
     ) -> list[Generation]:
         """Write sentences from vectors, starting from an all-mask canvas.
@@ -305,7 +307,9 @@ class SGDD:
                 drafts (`default_drafts`, unless `candidates` says how many); 0 for none. Not together with `refine` and
                 `shortlist`.
             gradient: Whether a search uses the encoder's gradient; the gradient of a text counts as one call.
-            num_samples: Sentences per vector; sample k uses seed `seed + k`.
+            num_samples: Sentences per vector, different where so many are found: drawn at temperature 0.7 where no
+                sampling is given; sample k uses seed `seed + k`, and one that repeats another is replaced by that of a
+                further seed, up to four times as many seeds.
             seed: A sentence depends on its vector, the settings and its seed, not on its batch.
             score: Re-encode what was written and report the cosine.
             unconditional: Ignore the vectors and write under the null condition (a control).
@@ -314,6 +318,7 @@ class SGDD:
                 where the checkpoint records it; not for the null condition and `latents`, which have no source.
             latents: [N, latent_dim] to write from in the place of those of the vectors; cosines stay those with the
                 vectors, and refining goes towards them.
+            distinct: Replace samples that repeat another; without it they are independent draws.
             on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
 
         Returns:
@@ -326,19 +331,46 @@ class SGDD:
             ConfigError: no such kind of proposal.
         """
         e = validate_vectors(vectors, self.info)
-        sampling = validate_sampling(sampling or self.recommended_sampling, unconditional, self.info)
         candidates = validate_count(candidates, "candidates", 1)
         num_samples = validate_count(num_samples, "num_samples", 1)
+        sampling = sampling or complete_sampling({}, self.info, num_samples=num_samples)
+        sampling = validate_sampling(sampling, unconditional, self.info)
         refine = validate_count(refine, "refine", 0)
-        seed = validate_seed(seed, num_samples)
+        distinct = distinct and num_samples > 1 and sampling.stochastic
+        seed = validate_seed(seed, num_samples * (DRAWS if distinct else 1))
         search = validate_search(search, candidates, refine, shortlist, unconditional=unconditional)
         shortlist = 1 if search else validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         kinds = usable_proposers(self.model, PROPOSERS.names() if proposals is None else proposals)
         allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
-        if search and candidates == 1:
-            candidates = default_drafts(search)
         if not len(e):
             return []
+        if distinct:
+
+            def write(rows: Sequence[int], first: int, listener: Listener) -> list[Generation]:
+                return self.generate(
+                    e[list(rows)],
+                    sampling=sampling,
+                    lengths=None if allowed is None else [str(allowed[row]) for row in rows],
+                    candidates=candidates,
+                    refine=refine,
+                    shortlist=shortlist,
+                    proposals=kinds,
+                    search=search,
+                    gradient=gradient,
+                    num_samples=num_samples,
+                    seed=first,
+                    score=score,
+                    unconditional=unconditional,
+                    explain=explain,
+                    confidence=confidence,
+                    latents=None if latents is None else latents[list(rows)],
+                    distinct=False,
+                    on_event=listener,
+                )
+
+            return distinct_samples(write, len(e), num_samples, seed, on_event)
+        if search and candidates == 1:
+            candidates = default_drafts(search)
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
         if latents is not None:
             z = validate_latents(latents, self.model.null_latent(len(e)), unconditional)
@@ -431,9 +463,10 @@ class SGDD:
         """
         templates = [parse_blanks(text) for text in validate_texts(texts)]
         e = self._meanings(meanings, vectors, len(templates))
-        sampling = validate_sampling(sampling or self.recommended_sampling, e is None, self.info)
         candidates = validate_count(candidates, "candidates", 1)
         num_samples = validate_count(num_samples, "num_samples", 1)
+        sampling = sampling or complete_sampling({}, self.info, num_samples=num_samples)
+        sampling = validate_sampling(sampling, e is None, self.info)
         seed = validate_seed(seed, num_samples)
         if e is None and (candidates > 1 or score):
             raise GenerationError(
