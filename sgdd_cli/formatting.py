@@ -39,9 +39,10 @@ def accuracy(by_mask_ratio: Mapping[str, float]) -> str:
 
 
 def steps(event: "TrainingProgress") -> str:
-    """How far training is."""
-    total = "" if event.max_steps is None else f" of {event.max_steps:,}"
-    return f"step {event.step:,}{total} ({event.fraction:.0%})"
+    """How far training is: by its steps, or by its minutes where these end it first."""
+    if event.max_steps is None or event.fraction > event.step / event.max_steps:
+        return f"step {event.step:,} ({event.fraction:.0%} of the minutes)"
+    return f"step {event.step:,} of {event.max_steps:,} ({event.fraction:.0%})"
 
 
 def training_line(event: "TrainingProgress") -> str:

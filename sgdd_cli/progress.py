@@ -122,17 +122,17 @@ class Stage:
 
     def line(self, name: str, now: float) -> str:
         """`encoding: 3,210 of 12,345 sentences (26 %), 1,234/s, 0:07 left`."""
-        if self.total is None:
+        # A total may be an estimate; beyond it, nothing is known of what is left.
+        total = None if self.total is None or self.done > self.total else self.total
+        if total is None:
             text = f"{name}: {self.done:,} {self.unit}"
         else:
-            text = (
-                f"{name}: {self.done:,} of {self.total:,} {self.unit} ({self.done / max(1, self.total):.0%})"
-            )
+            text = f"{name}: {self.done:,} of {total:,} {self.unit} ({self.done / max(1, total):.0%})"
         speed = (self.done - self.done_before) / max(1e-9, now - self.began)
         if speed > 0:
             text += f", {formatting.rate(speed)}/s"
-            if self.total is not None:
-                text += f", {formatting.duration(max(0, self.total - self.done) / speed)} left"
+            if total is not None:
+                text += f", {formatting.duration((total - self.done) / speed)} left"
         return text
 
 

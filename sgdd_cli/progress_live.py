@@ -79,6 +79,12 @@ class LivePainter:
                 task = self._tasks.get(stage)
                 if task is None:
                     task = self._tasks[stage] = self._bars.add_task(stage, total=None, unit="", note="")
+                known = next(item for item in self._bars.tasks if item.id == task)
+                if known.total is not None and done > known.total:
+                    # It was an estimate; nothing is known of what is left.
+                    self._remove(stage)
+                    unit = known.fields["unit"]
+                    task = self._tasks[stage] = self._bars.add_task(stage, total=None, unit=unit, note="")
                 self._bars.update(task, completed=done, note=note)
             case StageFinished(stage, summary):
                 self._remove(stage)

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,33 @@ def test_work_of_an_earlier_run_does_not_count_as_speed(capsys):
     clock.now = 10.0
     painter.draw(StageProgress("encoding", 950))
     assert "950 of 1,000 sentences (95%), 5.0/s, 0:10 left" in capsys.readouterr().err
+
+
+def test_an_estimate_that_is_passed_is_no_share_above_all(capsys):
+    now = iter(float(second) for second in range(0, 60, 6))
+    painter = LinePainter(clock=lambda: next(now))
+    painter.draw(StageStarted("reading", 100, "lines"))
+    painter.draw(StageProgress("reading", 100))
+    painter.draw(StageProgress("reading", 150))
+    lines = capsys.readouterr().err.splitlines()
+    assert "100 of 100 lines (100%)" in lines[1]
+    assert lines[2].startswith("reading: 150 lines, ")
+    assert "%" not in lines[2]
+    assert "left" not in lines[2]
+    screen = io.StringIO()
+    live = LivePainter(Console(file=screen, force_terminal=True, width=120, color_system=None))
+    live.start()
+    live.draw(StageStarted("reading", 100, "lines"))
+    live.draw(StageProgress("reading", 150))
+    live.stop()
+    assert "150/100" not in screen.getvalue()
+    assert "150/?" in screen.getvalue()
+
+
+def test_a_run_that_ends_by_the_clock_shows_no_share_of_its_steps():
+    event = replace(training(20), max_steps=100_000, fraction=0.33)
+    assert formatting.steps(event) == "step 20 (33% of the minutes)"
+    assert formatting.steps(training(20)) == "step 20 of 2,000 (1%)"
 
 
 def test_training_says_everything_and_always_its_last_figures(capsys):

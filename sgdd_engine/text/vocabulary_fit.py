@@ -81,8 +81,8 @@ class VocabularyFit:
             found.append(
                 f"{self._broken:,} of {counted(self._texts, 'text')} ({self._broken / self._texts:.0%}) "
                 f"{'is' if self._broken == 1 else 'are'} hardly in the language of the model's vocabulary, which "
-                f"breaks their words into more than {BROKEN_TEXT:g} pieces each: little of them will come back. "
-                "Use a model that was trained on this language."
+                f"breaks a word into more than {BROKEN_TEXT:g} pieces there: little will come back. Use a model that "
+                "was trained on this language."
             )
         return found
 

@@ -1,8 +1,9 @@
-"""What a configuration costs before anything is trained: parameters, arithmetic, memory.
+"""What a configuration costs before anything is trained: parameters, arithmetic, memory, and about how much time.
 
 Parameters are counted from the real modules, built on the meta device: nothing is allocated or downloaded.
 """
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,10 @@ TYPICAL_TOKENS = 20
 # Weights, gradients, two moments and the average, each in fp32.
 BYTES_PER_PARAMETER = 20
 BACKWARD = 3  # a backward pass does twice the forward's products
+# Products that are timed to learn the rate of a device: large enough to fill it, a few milliseconds on two cores.
+PROBED_SIZE = 512
+PROBES = 4
+USED_RATE = 0.4
 FIRST_LOOKS = 0.5  # forward passes of a step, on average, with self-conditioning
 
 
@@ -186,3 +191,30 @@ def _activation_bytes(config: ModelConfig, train: TrainConfig, masked: float) ->
     chunk = rows_at_once(round(masked * tokens), vocabulary, 4) * vocabulary * 4
     table = 2 * vocabulary * decoder.width * 4
     return int(kept + chunk + table)
+
+
+def seconds_per_step(cost: Cost, device: torch.device, dtype: torch.dtype, processes: int = 1) -> float:
+    """About how long an optimiser step takes: its arithmetic at the rate of the device's own matrix products.
+
+    The rate is measured now; a step reaches `USED_RATE` of it. Good to a factor of about two.
+
+    Args:
+        cost: Of the model and its batch.
+        device: Where it is trained.
+        dtype: Of the products.
+        processes: That share the batch.
+    """
+    flops = cost.flops_per_token * cost.batch_tokens / processes
+    return flops / (USED_RATE * _products_per_second(device, dtype))
+
+
+def _products_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of square matrix products, the best of a few."""
+    matrix = torch.ones(PROBED_SIZE, PROBED_SIZE, dtype=dtype, device=device)
+    best = 0.0
+    for _ in range(PROBES):
+        began = time.perf_counter()
+        # Reading a number waits for the device.
+        float((matrix @ matrix)[0, 0])
+        best = max(best, 2.0 * PROBED_SIZE**3 / (time.perf_counter() - began))
+    return best
