@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sgdd_cli.console import say
 from sgdd_cli.default_paths import corpus_of
 from sgdd_cli.models import text_to_score
+from sgdd_engine.counted import counted
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.manifest import MANIFEST
 from sgdd_engine.errors import DataError
@@ -105,8 +106,8 @@ def _of_text(
         return found, None
     if len(found) < config.limit + 2:
         raise DataError(
-            f"`{path}` holds {len(found):,} sentences that can be used; {config.limit:,} are scored, and none is "
-            "left to find the guidance weight on.",
+            f"`{path}` holds {counted(len(found), 'sentence')} that can be used; {config.limit:,} are scored, and none "
+            "is left to find the guidance weight on.",
             f"Score fewer: --limit {max(2, len(found) // 2)}",
         )
     return found.rows(range(config.limit)), found.rows(range(config.limit, len(found)))

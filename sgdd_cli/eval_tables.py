@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, new_table
+from sgdd_engine.counted import counted
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.generation.confidence import CLOSE_F1, WAYS
@@ -49,7 +50,7 @@ def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
 
 def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: str) -> None:
     """Print what ways of sampling cost and bring; those that pay are marked."""
-    emit(f"{checkpoint}: {sentences:,} sentences from a full mask")
+    emit(f"{checkpoint}: {counted(sentences, 'sentence')} from a full mask")
     changed = list(points[0].changes)
     heads = [*(_head(name, ("token_f1", "cosine")) for name in _BY_SAMPLER), "positions", "ms"]
     table = new_table("", *changed, *heads, numbers=heads)
@@ -87,14 +88,14 @@ def draw_calibration(found: Mapping[str, "JudgedFit"], checkpoint: str) -> None:
 def _headline(report: "EvaluationReport", checkpoint: str) -> str:
     sampling, asked = report.settings["sampling"], report.settings["eval"]
     parts = [
-        f"{checkpoint}: {report.sentences:,} sentences from a full mask",
-        f"{sampling['steps']} steps",
+        f"{checkpoint}: {counted(report.sentences, 'sentence')} from a full mask",
+        counted(sampling["steps"], "step"),
         f"cfg {sampling['cfg']:g}",
     ]
     if asked["candidates"] > 1:
         parts.append(f"best of {asked['candidates']}")
     if asked["refine"]:
-        parts.append(f"{asked['refine']} rounds of feedback")
+        parts.append(counted(asked["refine"], "round") + " of feedback")
     if (asked["shortlist"] or 1) > 1:
         parts.append(f"shortlists of {asked['shortlist']}")
     if asked.get("search"):

@@ -1,14 +1,18 @@
 """Texts that a command is given: as arguments, or as lines of standard input in the place of `-`."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sgdd_cli.console import command_line, show_error, warn
+from sgdd_engine.counted import counted
 from sgdd_engine.errors import DataError, SgddError
 from sgdd_engine.paths_and_shells import shell_line
 
 STDIN = "-"
+# One word that ends as files of texts or vectors do.
+_FILE_NAME = re.compile(r"\S+\.(txt|text|md|csv|tsv|json|jsonl|parquet|arrow|npy|npz|gz)", re.IGNORECASE)
 
 
 def read_texts(
@@ -84,6 +88,8 @@ def _check_argument(text: str, number: int, command: str) -> None:
         is_file = Path(text).is_file()
     except OSError:  # too long for a name
         return
+    if not is_file and _FILE_NAME.fullmatch(text):
+        warn(f"`{text}` looks like the name of a file, and there is none here; it is taken as a text.")
     if is_file:
         raise DataError(
             f"`{text}` is a file, and `{command_line(command)}` takes texts.",
@@ -107,8 +113,9 @@ def _texts(arguments: Sequence[str], check: Callable[[str], object] | None) -> I
         else:
             yield text
     if left_out:
-        lines = "1 line" if left_out == 1 else f"{left_out:,} lines"
-        raise DataError(f"{lines} of standard input could not be used; all other texts were.")
+        raise DataError(
+            f"{counted(left_out, 'line')} of standard input could not be used; all other texts were."
+        )
 
 
 def _lines_of_stdin(

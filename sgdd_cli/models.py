@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import say
 from sgdd_cli.default_paths import RUNS, corpus_of
+from sgdd_engine.counted import counted
 from sgdd_engine.errors import ConfigError, DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved
     from sgdd_engine.generation import SGDD
+
+# A quarter of the 7,000 steps that `mini` took until its sentences were good; see `diagnosis.run`.
+_FEW_STEPS = 1750
 
 
 def load_model(
@@ -84,9 +88,11 @@ def find_checkpoint(
         folder = newest_checkpoint(RUNS)
         info = read_info(folder)
         loss = f", held-out loss {info.validation_loss:.3f}" if isfinite(info.validation_loss) else ""
-        say(f"Checkpoint: {folder}, the best of the newest run: {info.step:,} steps{loss}.")
+        few = ", which are few for good sentences" if info.step < _FEW_STEPS else ""
+        steps = counted(info.step, "step")
+        say(f"Checkpoint: {folder}, the best of the newest run: {steps}{few}{loss}.")
         if mini_is_here():
-            say(f"For the model that comes with sgdd: {mini_by}")
+            say(f"For the model that comes with sgdd: {mini_by}; `sgdd models` lists all there are.")
         return folder
     with ProgressDisplay() as display:
         folder = resolve_checkpoint(MINI if named is None else named, revision, display)

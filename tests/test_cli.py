@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from sgdd_cli.command_registry import BUILT_IN
+from sgdd_cli.commands.train import TrainRequest, _with_end
 from sgdd_cli.default_paths import corpus_folder, new_run
 from sgdd_cli.main import app
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
@@ -435,6 +436,15 @@ def test_a_dry_run_writes_nothing(workplace, tiny_encoder_folder):
     assert not Path("dry").exists()
 
 
+def test_without_a_gpu_a_run_ends_after_an_hour_unless_its_end_is_given(capsys):
+    plan = TrainRequest(Path("data"), None, False, (), (), []).resolve()
+    assert _with_end(plan, "cpu").settings.train.max_minutes == 60
+    assert "training ends after 60 minutes" in capsys.readouterr().err
+    for flag in (("--max-steps", "train.max_steps", 9), ("--max-minutes", "train.max_minutes", 600.0)):
+        given = TrainRequest(Path("data"), None, False, (), (), [flag]).resolve()
+        assert _with_end(given, "cpu") is given
+
+
 def test_a_run_keeps_the_settings_it_was_made_with(workplace):
     assert "max_steps = 8" in (workplace / "settings.toml").read_text()
     call("config", "show", "--config", workplace / "settings.toml")
@@ -696,11 +706,12 @@ def test_sample_prints_one_line_per_sample(workplace):
     assert len(out.splitlines()) == 4
     assert "All 2 samples of a text will be alike at temperature 0" in err
     arguments = ["--json", "--cfg", 2.0, "--steps", 4, "--seed", 7, "--candidates", 2, "--device", "cpu"]
+    arguments += ["--temperature", 0.7]
     out, _ = call("sample", *texts, "-n", 2, *arguments, SGDD_CHECKPOINT=str(workplace))
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["source"] for row in rows] == [texts[0], texts[0], texts[1], texts[1]]
     assert [row["seed"] for row in rows] == [7, 8, 7, 8]
-    assert {(row["steps"], row["cfg"]) for row in rows} == {(4, 2.0)}
+    assert {(row["steps"], row["cfg"], row["temperature"]) for row in rows} == {(4, 2.0, 0.7)}
     assert all(-1 <= row["cosine"] <= 1 for row in rows)
     piped, _ = call("sample", "-", *arguments, stdin=("\n\n".join(texts) + "\n").encode())
     assert [json.loads(line) for line in piped.splitlines()] == [rows[0], rows[2]]

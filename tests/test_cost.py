@@ -11,7 +11,7 @@ from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.cost import cost_of, mean_mask_share, planned_model
+from sgdd_engine.training.cost import cost_of, describe_time, mean_mask_share, planned_model, seconds_per_step
 
 
 def planned(kind="vib", encoder="BAAI/bge-m3", tokenizer=None):
@@ -70,3 +70,25 @@ def test_self_conditioning_costs_half_a_forward_pass_of_the_trunk():
     assert twice.trainable == plain.trainable + config.decoder.width**2
     ours, theirs = (c.flops_per_token * (1 - c.head_flops_share) for c in (twice, plain))
     assert ours == pytest.approx(theirs * 3.5 / 3)
+
+
+def test_the_time_of_a_run_is_that_of_its_earlier_end_and_a_long_one_says_how_it_ends_sooner():
+    both = TrainConfig(max_steps=1000, max_minutes=30.0)
+    assert describe_time(both, 1.0, 0, 0.0) == (
+        "Training will take about 17 minutes, by the arithmetic of 1,000 steps."
+    )
+    assert describe_time(both, 6.0, 0, 0.0) == "Training ends in about 30 minutes, after about 300 steps."
+    assert (
+        describe_time(both, 6.0, 200, 1200.0) == "Training ends in about 10 minutes, after about 100 steps."
+    )
+    long = describe_time(TrainConfig(), 0.8, 0, 0.0)
+    assert long.startswith(
+        "Training will take about 22 hours, by the arithmetic of 100,000 steps. For an end"
+    )
+    assert "--max-minutes 60" in long
+
+
+def test_more_arithmetic_takes_longer():
+    cost = cost_of(*planned(), TrainConfig(), DiffusionConfig())
+    seconds = seconds_per_step(cost, torch.device("cpu"), torch.float32)
+    assert 0 < seconds < 3600

@@ -205,6 +205,16 @@ def test_a_text_of_more_tokens_than_the_model_writes_is_said(saved):
     assert "tokens" not in sample(saved, SENTENCE).stderr
 
 
+def test_a_text_that_looks_like_the_name_of_a_file_is_named(capsys):
+    assert list(read_texts(["tales.txt", "He read tales.txt today."], "sample")) == [
+        "tales.txt",
+        "He read tales.txt today.",
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "Warning: `tales.txt` looks like the name of a file, and there is none here; it is taken as a text."
+    ]
+
+
 def test_a_length_for_several_candidates_is_wrong_usage(saved):
     done = sample(saved, SENTENCE, "--length", "5", "--candidates", "2")
     assert isinstance(done.exception, ConfigError)

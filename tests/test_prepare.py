@@ -20,9 +20,9 @@ from transformers import PreTrainedTokenizerFast
 from sgdd_engine.data import deduplicate, shards
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.data.deduplicate import MIN_SENTENCES, Group
+from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, Group
 from sgdd_engine.data.manifest import MANIFEST, Manifest
-from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.prepare import describe_time, prepare
 from sgdd_engine.data.shards import tokenise
 from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.data.vectors import RunningStatistics, StoredVectors
@@ -206,7 +206,7 @@ import sys
 from pathlib import Path
 import torch
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.prepare import prepare
+from sgdd_engine.data.prepare import describe_time, prepare
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.models.device import has_native_bf16
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
@@ -521,6 +521,13 @@ def test_everything_that_is_left_out_is_said_at_the_end(run):
     assert re.match(r"About \d+\.\d% of the sentences have more than 12 tokens", before)
     # Nothing is said to be all before it is.
     assert not any("left out" in event.summary for event in events if isinstance(event, StageFinished))
+
+
+def test_the_time_of_encoding_is_said_where_it_is_long():
+    distinct = DistinctSentences(200_000, 100_000, {}, 0, 0)
+    assert describe_time(30, distinct) == ""
+    assert describe_time(600, distinct) == "Encoding 100,000 sentences will take about 10 minutes."
+    assert "about 2 hours. In an hour: --limit 100000" in describe_time(7200, distinct)
 
 
 def test_sentences_without_a_piece_of_the_vocabulary_are_a_reason_of_their_own(tiny_encoder):

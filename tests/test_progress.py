@@ -14,6 +14,7 @@ from sgdd_cli import formatting
 from sgdd_cli.console import output_options
 from sgdd_cli.progress import LinePainter, ProgressDisplay
 from sgdd_cli.progress_live import CANVAS_MARGIN, LivePainter, canvas
+from sgdd_engine.counted import about, counted
 from sgdd_engine.events import (
     CanvasChanged,
     CheckpointSaved,
@@ -262,3 +263,18 @@ def test_a_notebook_is_drawn_in_where_it_can_be(tmp_path, packages, painter):
         env={**os.environ, "PYTHONPATH": path},
     )
     assert (done.stdout, done.stderr) == (f"{painter}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 texts"), (1, "1 text"), (2, "2 texts"), (1234, "1,234 texts")]
+)
+def test_a_count_has_the_right_form_of_its_noun(count, words):
+    assert counted(count, "text") == words
+
+
+def test_an_estimated_time_has_a_unit_that_can_be_grasped():
+    times = [about(seconds) for seconds in (0.2, 1, 90, 119, 7000, 7200, 23 * 3600, 4 * 86_400)]
+    assert times == [
+        "about 1 second", "about 1 second", "about 90 seconds", "about 119 seconds",
+        "about 117 minutes", "about 2 hours", "about 23 hours", "about 4 days",
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
+from sgdd_engine.counted import counted
 
 if TYPE_CHECKING:
     from sgdd_engine.evaluation.alignment import Alignment
@@ -111,7 +112,7 @@ def _draw(found: "Alignment") -> None:
         f"pairs, penalty {linear_map.penalty:.1e}; judged on {found.held_out:,} others, {found.texts:,} of them written"
     )
     for reason, count in found.left_out.items():
-        emit(f"Left out: {count:,} {'row' if count == 1 else 'rows'} with {reason}")
+        emit(f"Left out: {counted(count, 'row')} with {reason}")
     heads = ["cosine (95 %)", "rank 1", "token F1 (95 %)", "text cosine (95 %)"]
     table = new_table("written from", *heads, numbers=heads)
     for name, figures in found.conditions.items():

@@ -12,6 +12,7 @@ from sgdd_cli.certainty import say_of_confidence
 from sgdd_cli.console import CliExit, emit, emit_json, emit_table, new_table, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
+from sgdd_engine.counted import counted
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _choose(
         yield from batches
         return
 
-    def counted() -> Iterator["VectorBatch"]:
+    def with_progress() -> Iterator["VectorBatch"]:
         done = 0
         for batch in batches:
             yield batch
@@ -183,8 +184,8 @@ def _choose(
             display(StageProgress("sampling", done))
 
     display(StageStarted("sampling", unit="vectors"))
-    chosen = sample_rows(counted(), sample, torch.Generator().manual_seed(seed))
-    display(StageFinished("sampling", f"{len(chosen.ids):,} vectors."))
+    chosen = sample_rows(with_progress(), sample, torch.Generator().manual_seed(seed))
+    display(StageFinished("sampling", f"{counted(len(chosen.ids), 'vector')}."))
     yield chosen
 
 
@@ -202,7 +203,7 @@ def _shown(
         yield rows
         read, written = read + len({row.written.row for row in rows}), written + len(rows)
         display(StageProgress("reading", read))
-    display(StageFinished("reading", f"{read:,} vectors, {written:,} texts."))
+    display(StageFinished("reading", f"{counted(read, 'vector')}, {counted(written, 'text')}."))
 
 
 def _show_groups(

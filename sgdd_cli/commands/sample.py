@@ -154,6 +154,7 @@ def _show(item: "Generation", source: str, sampling: SamplingConfig, as_json: bo
         "confidence": item.confidence,
         "steps": sampling.steps,
         "cfg": sampling.cfg,
+        "temperature": sampling.temperature,
         "seed": item.seed,
         "encoder_calls": item.encoder_calls,
     }

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ import typer
 from sgdd_cli.completion import complete_corpus
 from sgdd_cli.console import command_line, emit, say
 from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options, setting
+from sgdd_engine.counted import counted
 from sgdd_engine.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # Processes must not wait for days for a machine that is gone; writing a checkpoint to a slow disk may take minutes.
 _TIMEOUT = timedelta(hours=1)
+# Where there is no GPU and nobody said when to end: the default number of steps takes a day on two cores. The learning
+# rate follows the clock to this end, so that the run is whole.
+_MINUTES_ON_A_CPU = 60.0
 
 
 def train(
@@ -46,7 +50,8 @@ def train(
     """Train a decoder on a prepared corpus.
 
     Ctrl-C saves and stops; --resume goes on as if the run had never stopped. Several GPUs train one model together; on
-    several machines, start it with torchrun. Prints the run folder.
+    several machines, start it with torchrun. Without a GPU a run ends after an hour, unless --max-minutes or
+    --max-steps say otherwise. Prints the run folder.
 
     Example: sgdd train data/tales --gpu 0 --max-minutes 60
     """
@@ -65,7 +70,7 @@ def train(
     if plan and len(devices) > 1:
         raise typer.Exit(launch(devices))
     with join_world(devices, timeout=_TIMEOUT) as (world, own_device):
-        plan = plan or request.resolve(world)
+        plan = _with_end(plan or request.resolve(world), own_device)
         with _run_folder(plan, world) as run:
             result = _train(plan, run, own_device, world)
         _report(result, run, files, assignments, gpu, device)
@@ -75,13 +80,18 @@ def train(
 
 @dataclass(frozen=True)
 class _Plan:
-    """A run whose every choice is made; where `run` is None, its folder gets a name of its own."""
+    """A run whose every choice is made; where `run` is None, its folder gets a name of its own.
+
+    Attributes:
+        end_given: Whether somebody said after how many steps or minutes it ends.
+    """
 
     data: Path
     run: Path | None
     resume: bool
     settings: "Settings"
     encoder: str | None
+    end_given: bool
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,22 @@ class TrainRequest:
         files = _with_settings_of_run(resumed, self.files) if resumed else self.files
         resolved = load_settings(files, self.assignments, self.flags)
         data = self.data or _of_rank_0(world, lambda: corpus_of_run(resumed) if resumed else newest_corpus())
-        return _Plan(data, run, self.resume, resolved.settings, named_encoder(resolved))
+        end_given = not {"max_steps", "max_minutes"}.isdisjoint(resolved.given("train"))
+        return _Plan(data, run, self.resume, resolved.settings, named_encoder(resolved), end_given)
+
+
+def _with_end(plan: _Plan, device: str) -> _Plan:
+    """The plan, which ends in a sensible time where nobody said when to end and there is no GPU."""
+    from sgdd_engine.models.device import resolve_device  # noqa: PLC0415 - loads torch
+
+    if plan.end_given or plan.resume or resolve_device(device).type != "cpu":
+        return plan
+    say(
+        f"There is no GPU, so training ends after {_MINUTES_ON_A_CPU:g} minutes; for another end: --max-minutes or "
+        "--max-steps"
+    )
+    ended = replace(plan.settings.train, max_minutes=_MINUTES_ON_A_CPU)
+    return replace(plan, settings=plan.settings.model_copy(update={"train": ended}))
 
 
 def _of_rank_0(world: "World | None", choose: Callable[[], Path]) -> Path:
@@ -200,7 +225,7 @@ def _report(
         # Evaluation and sampling use one device.
         gpu = None if gpu is None else gpu.split(",")[0].strip()
         options = repeated_options(files, assignments, gpu, device)
-        say(f"Done after {result.step:,} steps; the best checkpoint is {result.best}.")
+        say(f"Done after {counted(result.step, 'step')}; the best checkpoint is {result.best}.")
         say(f"Next: {command_line('eval', run, *options)}")
         say(f"      {command_line('sample', 'Some text.', '--checkpoint', run, *options)}")
     emit(str(run))

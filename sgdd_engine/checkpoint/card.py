@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgdd_engine.checkpoint.info import CheckpointInfo
+from sgdd_engine.counted import counted
 from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.config import MINILM
 
@@ -174,7 +175,7 @@ def _facts(info: CheckpointInfo, facts: CardFacts) -> Iterator[str]:
     yield f"bottleneck: {info.model.bottleneck.kind}"
     sentences = corpus.get("train_sentences")
     amount = f", {sentences:,} sentences" if isinstance(sentences, int) else ""
-    yield f"trained for {info.step:,} steps on {corpus.get('name', 'an unnamed corpus')}{amount}"
+    yield f"trained for {counted(info.step, 'step')} on {corpus.get('name', 'an unnamed corpus')}{amount}"
     if origin := known.get("hub"):
         yield f"taken from `{origin}` on the hub"
     validation = known.get("validation")

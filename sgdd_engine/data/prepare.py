@@ -1,6 +1,7 @@
 """The whole preparation, resumable at any point: source → distinct sentences → tokenizer → shards → manifest."""
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from sgdd_engine.atomic_files import flush, write_json
-from sgdd_engine.counted import counted
+from sgdd_engine.counted import about, counted
 from sgdd_engine.data.cleaning import Rejection, describe_examples, describe_rejections, shown
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
@@ -56,6 +57,11 @@ _EMULATED_BF16 = (
     "This device has no bf16 arithmetic of its own and emulates it, so encoding takes longer than with "
     "encoder.precision=fp32."
 )
+# Sentences that tell how long encoding takes: a second or less of MiniLM, some seconds of BGE-M3, on one core.
+_TIMED_SENTENCES = 16
+# Seconds below which nothing is said, and above which it is said how less is encoded.
+_SHORT = 60
+_LONG = 3600
 
 
 def prepare(
@@ -98,7 +104,8 @@ def prepare(
 
     with ExitStack() as stack:
         stack.enter_context(disk_errors(out))
-        preparation = _Preparation(source, out, config, tokenizer, on_event if world.is_main else ignore)
+        listener = on_event if world.is_main else ignore
+        preparation = _Preparation(source, out, config, tokenizer, listener, world.size)
 
         def begin() -> Manifest | SentenceEncoder:
             stack.enter_context(locked(out))
@@ -120,6 +127,20 @@ def prepare(
         return finished or Manifest.read(out)
 
 
+def describe_time(seconds: float, distinct: DistinctSentences) -> str:
+    """How long encoding will take, and how it is made shorter where that is long; nothing where it is short."""
+    if seconds < _SHORT:
+        return ""
+    text = f"Encoding {counted(distinct.unique, 'sentence')} will take {about(seconds)}."
+    if seconds <= _LONG:
+        return text
+    fewer = max(1000, round(distinct.read * _LONG / seconds, -3))
+    return (
+        f"{text} In an hour: --limit {fewer:.0f}; or a smaller encoder: --encoder minilm. Stopped with Ctrl-C, the "
+        "same command goes on."
+    )
+
+
 def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_event: Listener) -> Manifest:
     """Check that a complete corpus has the same specification, and leave it unchanged."""
     refuse_differences(out, spec_of(complete), spec)
@@ -138,6 +159,7 @@ class _Preparation:
     config: DataConfig
     tokenizer: TokenizerConfig
     on_event: Listener
+    processes: int
 
     @property
     def _work(self) -> Path:
@@ -176,7 +198,19 @@ class _Preparation:
         if loaded.reference.dtype == "bfloat16" and not has_native_bf16(loaded.device):
             self.on_event(Notice(_EMULATED_BF16, warning=True))
         self._warn_of_loss(loaded)
+        # What is left of a resumed preparation, or to be encoded beside reused vectors, is not known here.
+        if not state.get("staged") and reused is None:
+            self._say_how_long(loaded, distinct)
         return loaded
+
+    def _say_how_long(self, encoder: SentenceEncoder, distinct: DistinctSentences) -> None:
+        """Time the encoder on some sentences, and say about how long all of them take, unless that is short."""
+        sentences = list(islice(read_distinct(self.sentences), _TIMED_SENTENCES))
+        began = time.perf_counter()
+        encoder.encode(sentences)
+        seconds = (time.perf_counter() - began) / len(sentences) * distinct.unique / self.processes
+        if text := describe_time(seconds, distinct):
+            self.on_event(Notice(text))
 
     def _warn_of_loss(self, encoder: SentenceEncoder) -> None:
         """Say before anything is encoded what the length and the encoder's vocabulary will leave out."""

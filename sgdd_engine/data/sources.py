@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sgdd_engine.atomic_files import sha256_of
+from sgdd_engine.counted import counted
 from sgdd_engine.data.builtin import BUILTIN_SENTENCES, builtin_sentences
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.formats import FORMATS, MAX_ROW, TextFile, ending, format_of
@@ -328,4 +329,4 @@ def _some(paths: list[Path]) -> str:
     names = ", ".join(path.name for path in paths[:5]) + (
         f" and {len(paths) - 5} more" if len(paths) > 5 else ""
     )
-    return f"{len(paths):,} {'file' if len(paths) == 1 else 'files'} ({names})"
+    return f"{counted(len(paths), 'file')} ({names})"

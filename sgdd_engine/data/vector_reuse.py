@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sgdd_engine.counted import counted
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.data.deduplicate import content_hash
@@ -136,7 +137,7 @@ class ReusableVectors:
             hashes[done : done + len(sentences)] = hash_sentences(sentences)
             done += len(sentences)
             on_event(StageProgress(VECTORS, done))
-        on_event(StageFinished(VECTORS, f"`{corpus.folder}` holds those of {total:,} sentences."))
+        on_event(StageFinished(VECTORS, f"`{corpus.folder}` holds those of {counted(total, 'sentence')}."))
         return cls(corpus, corpus.manifest.fingerprint(), rows, HashIndex(hashes))
 
     @property

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from sgdd_engine.checkpoint import CheckpointInfo, checkpoints_of, read_info, resolve_checkpoint
+from sgdd_engine.counted import counted
 from sgdd_engine.data.manifest import Manifest
 from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.text.config import MINILM
@@ -191,7 +192,7 @@ def _training(records: RunRecords) -> Iterator[Cause]:
     yield Cause(
         "training",
         likelihood,
-        f"{records.info.step:,} steps of {tokens:,} tokens, {passes:.1f} passes over {sentences:,} sentences; "
+        f"{counted(records.info.step, 'step')} of {tokens:,} tokens, {passes:.1f} passes over {sentences:,} sentences; "
         f"that is {share:.1%} of the tokens that the first stage of `mini` took.",
         records.command("train", "--resume", "--out", records.run, "--max-steps", needed),
     )
@@ -202,7 +203,7 @@ def _loss(records: RunRecords) -> Iterator[Cause]:
     more = records.command("train", "--resume", "--out", records.run, "--max-steps", 2 * records.steps)
     quarter = len(values) // 4
     if len(values) < FEWEST_REPORTS:
-        sentence = f"The curve of the loss has {len(values)} points, too few to say whether it still falls."
+        sentence = f"The curve of the loss has {counted(len(values), 'point')}, too few to say whether it still falls."
         yield Cause("loss still falls", "unknown", sentence, more)
         return
     before, last = values[-2 * quarter : -quarter], values[-quarter:]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sgdd_engine.counted import counted
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import VectorSourceError, require
@@ -136,7 +137,8 @@ def align(
     found = _encode(model, chosen, seed, left_out, on_event)
     if len(found.texts) < MIN_PAIRS:
         raise VectorSourceError(
-            f"{source.name} has {len(found.texts):,} pairs of a vector and a text; a map needs at least {MIN_PAIRS}.",
+            f"{source.name} has {counted(len(found.texts), 'pair')} of a vector and a text; a map needs at least "
+            f"{MIN_PAIRS}.",
             "Give more rows, or name the columns with --column and --text-column.",
         )
     held_out = min(HELD_OUT, len(found.texts) // _HELD_OUT_SHARE)
@@ -227,7 +229,7 @@ def _choose(
     on_event(StageStarted("reading", source.rows, "rows"))
     wanted = pairs + min(HELD_OUT, pairs // (_HELD_OUT_SHARE - 1) + 1)
     chosen = sample_rows(usable(), wanted, torch.Generator().manual_seed(seed))
-    on_event(StageFinished("reading", f"{len(chosen.ids):,} rows with a vector and a text."))
+    on_event(StageFinished("reading", f"{counted(len(chosen.ids), 'row')} with a vector and a text."))
     return chosen
 
 
@@ -257,7 +259,7 @@ def _encode(
 
     on_event(StageStarted("encoding", len(texts), "texts"))
     y = model.encoder.encode(texts, progress).numpy()
-    on_event(StageFinished("encoding", f"{len(texts):,} texts, by `{model.info.encoder.name}`."))
+    on_event(StageFinished("encoding", f"{counted(len(texts), 'text')}, by `{model.info.encoder.name}`."))
     return _Pairs(texts, chosen.vectors[rows], y)
 
 
@@ -303,7 +305,7 @@ class _Judge:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._on_event(StageFinished("writing", f"{self._written:,} texts."))
+        self._on_event(StageFinished("writing", f"{counted(self._written, 'text')}."))
 
     def __call__(self, vectors: Vectors) -> Scores:
         """The scores of vectors [N, D], one for each held-out pair."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import DataError
 from sgdd_engine.evaluation.bootstrap import Floats
@@ -83,7 +84,8 @@ def calibrate_score(
     data = fitted(data, model, on_event)
     if len(data) < LEAST_SENTENCES:
         raise DataError(
-            f"{len(data):,} sentences are left to fit the confidence on, and {LEAST_SENTENCES} are needed.",
+            f"{counted(len(data), 'sentence')} {'is' if len(data) == 1 else 'are'} left "
+            f"to fit the confidence on, and {LEAST_SENTENCES} are needed.",
             "Give more text, or leave more of it unscored: --limit 100",
         )
     reads = config.candidates > 1 or config.refine > 0

@@ -85,7 +85,11 @@ def from_corpus(
     """
     rows = corpus.split(split)
     if len(rows) <= skip:
-        what = "is empty" if not skip else f"holds {len(rows):,} sentences, of which {skip:,} are scored"
+        what = (
+            "is empty"
+            if not skip
+            else f"holds {counted(len(rows), 'sentence')}, of which {skip:,} are scored"
+        )
         raise DataError(f"The split `{split}` of `{corpus.folder}` {what}.", "Prepare a larger corpus.")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[skip : skip + limit])
     return EvaluationSet(
@@ -143,15 +147,19 @@ def from_text_file(
     read = counts.pop("read", 0)
     left_out = {reason: count for reason, count in counts.items() if count}
     if not chosen:
-        what = f"{read:,} lines read, {describe_rejections(left_out, config)}" if read else "it is empty"
+        what = (
+            f"{counted(read, 'line')} read, {describe_rejections(left_out, config)}"
+            if read
+            else "it is empty"
+        )
         raise DataError(
             f"`{path}` holds no sentence that this model can be evaluated on: {what}.",
             f"Give one sentence per line, of {config.min_words} to {config.max_words} words.",
         )
     if len(chosen) <= skip:
         raise DataError(
-            f"`{path}` holds {len(chosen):,} sentences that can be used; the first {skip:,} are for the scores and the "
-            "guidance weight, and none is left.",
+            f"`{path}` holds {counted(len(chosen), 'sentence')} that can be used; the first {skip:,} are for the scores "
+            "and the guidance weight, and none is left.",
             "Give more text, or leave more of it unscored: --limit 100",
         )
     chosen = chosen[skip:]
@@ -215,8 +223,8 @@ def fitted(data: EvaluationSet, model: SGDD, on_event: Listener = ignore) -> Eva
     out = len(data) - len(kept)
     if len(kept) < 2:
         raise DataError(
-            f"`{name}` holds {len(kept)} sentences of at most {longest} tokens; an evaluation needs at least 2, "
-            "since each is also scored with another one's vector.",
+            f"`{name}` holds {counted(len(kept), 'sentence')} of at most {longest} tokens; an evaluation needs at "
+            "least 2, since each is also scored with another one's vector.",
             "Give more sentences.",
         )
     if not out:

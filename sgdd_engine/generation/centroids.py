@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdd_engine.counted import counted
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.vectors.arithmetic import GroupMeans
 from sgdd_engine.vectors.source import VectorBatch, Vectors
@@ -130,4 +131,4 @@ def _counted(stage: str, batches: Iterable[VectorBatch], on_event: Listener) -> 
         yield batch
         done += len(batch.ids)
         on_event(StageProgress(stage, done))
-    on_event(StageFinished(stage, f"{done:,} vectors."))
+    on_event(StageFinished(stage, f"{counted(done, 'vector')}."))

@@ -15,12 +15,13 @@ from sgdd_engine.checkpoint import STEP_NAME, checkpoint_folder, require_pinned
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import CheckpointError, TrainingError
-from sgdd_engine.events import Event, Listener, SamplesWritten, Validated, ignore
+from sgdd_engine.events import Event, Listener, Notice, SamplesWritten, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.stop_signals import StopSignals
 from sgdd_engine.training.build import build_training
 from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, exclusive_run, newest_valid_checkpoint
 from sgdd_engine.training.config import TrainConfig, TrainSpec
+from sgdd_engine.training.cost import cost_of, describe_time, seconds_per_step
 from sgdd_engine.training.dataloading import Prefetcher, training_batches
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.generate_drafts import drafts_for_run
@@ -129,6 +130,7 @@ class _Run:
         self.samples = HeldOutSamples(
             self.corpus.split("validation"), self.corpus.tokenizer, self.spec.diffusion, self.world
         )
+        self._say_how_long()
         with self._tensorboard(), StopSignals() as signals, self._prefetcher() as prefetcher:
             stopped = self._train_until_done(signals, self._optimizer_step(prefetcher))
             self._save(validate=stopped != "signal")
@@ -136,6 +138,16 @@ class _Run:
         return TrainResult(
             self.progress.step, checkpoint, self.checkpointer.best(), stopped, self.stop_signal
         )
+
+    def _say_how_long(self) -> None:
+        """Say before the first step about how long the run takes, and how it is made shorter where that is long."""
+        per_step = seconds_per_step(
+            cost_of(self.training.shared.model.config, None, self.config, self.spec.diffusion),
+            self.context.device,
+            self.dtype,
+            self.world.size,
+        )
+        self._emit(Notice(describe_time(self.config, per_step, self.progress.step, self.progress.seconds)))
 
     @contextmanager
     def _tensorboard(self) -> Iterator[None]:
