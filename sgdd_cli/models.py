@@ -88,7 +88,7 @@ def find_checkpoint(
         folder = newest_checkpoint(RUNS)
         info = read_info(folder)
         loss = f", held-out loss {info.validation_loss:.3f}" if isfinite(info.validation_loss) else ""
-        few = ", which are few for good sentences" if info.step < _FEW_STEPS else ""
+        few = ", which are few" if info.step < _FEW_STEPS else ""
         steps = counted(info.step, "step")
         say(f"Checkpoint: {folder}, the best of the newest run: {steps}{few}{loss}.")
         if mini_is_here():

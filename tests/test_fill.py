@@ -248,7 +248,7 @@ def test_what_cannot_be_filled_is_refused_in_a_sentence(model):
         model.fill("[MASK:6]", lengths=9, sampling=FAST)
     with pytest.raises(GenerationError, match="none was given"):
         model.fill("Tom [MASK].", candidates=2)
-    with pytest.raises(GenerationError, match="2 meanings were given for 1 texts"):
+    with pytest.raises(GenerationError, match="2 meanings were given for 1 text"):
         model.fill("Tom [MASK].", ["One.", "Two."])
     with pytest.raises(GenerationError, match="as texts and as vectors"):
         model.fill("Tom [MASK].", "One.", vectors=model.encode(["One."]))

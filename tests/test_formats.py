@@ -231,7 +231,7 @@ BAD_FILES = {
     "bad.json": (b'[{"text": "fine"}, {"text": }]', "row 2 cannot be parsed"),
     "cut.json": (b'[{"text": "fine"}, {"text": "fi', "row 2 cannot be parsed"),
     "open.json": (b'[{"text": "fine"},', "row 2 cannot be parsed"),
-    "two.json": (b'[{"text": "fine"}] [{"text": "lost"}]', "goes on after its array of 1 rows"),
+    "two.json": (b'[{"text": "fine"}] [{"text": "lost"}]', "goes on after its array of 1 row"),
     "number.json": (b"[1, 2]", "no key `text` in row 1"),
     "object.json": (b'{"data": [{"text": "fine"}]}', "no key `text` in row 1; it has data"),
     "nocolumn.csv": (b"id,body\n1,x\n", "no column `text`; its first line has id, body"),

@@ -86,8 +86,8 @@ def test_without_a_name_the_newest_run_comes_first(here, packaged, saved, capsys
     assert find_checkpoint(None) == own
     # How little it was trained, and how to get the model that comes with sgdd instead.
     assert capsys.readouterr().err.splitlines() == [
-        f"Checkpoint: {own}, the best of the newest run: 118 steps, held-out loss 5.250.",
-        "For the model that comes with sgdd: --checkpoint mini",
+        f"Checkpoint: {own}, the best of the newest run: 118 steps, which are few, held-out loss 5.250.",
+        "For the model that comes with sgdd: --checkpoint mini; `sgdd models` lists all there are.",
     ]
     assert find_checkpoint("mini") == packaged
     (own / "model.safetensors").write_bytes(b"")

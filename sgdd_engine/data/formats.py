@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgdd_engine.counted import counted
 from sgdd_engine.data.lines import COMPRESSED, read_chunks, read_lines, unreadable
 from sgdd_engine.data.table_layout import TableHead, find_layout, listed
 from sgdd_engine.errors import DataError
@@ -174,7 +175,9 @@ def _json_rows(file: TextFile) -> Iterator[Any]:
             yield row
             number += 1
     if any(part.strip() for part in chain([text[position + 1 :]], chunks)):
-        raise DataError(f"{file.name} goes on after its array of {number - 1:,} rows.", _json_example(file))
+        raise DataError(
+            f"{file.name} goes on after its array of {counted(number - 1, 'row')}.", _json_example(file)
+        )
 
 
 def _json_example(file: TextFile) -> str:

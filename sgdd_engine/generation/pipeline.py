@@ -23,6 +23,7 @@ from sgdd_engine.checkpoint import (
     upload_of,
     with_metadata,
 )
+from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import GenerationError
@@ -506,7 +507,8 @@ class SGDD:
             e = e.expand(rows, -1)
         if len(e) != rows:
             raise GenerationError(
-                f"{len(e)} meanings were given for {rows} texts.", "Give one for all, or one for each."
+                f"{counted(len(e), 'meaning')} were given for {counted(rows, 'text')}.",
+                "Give one for all, or one for each.",
             )
         return e
 
