@@ -158,8 +158,8 @@ def from_text_file(
         )
     if len(chosen) <= skip:
         raise DataError(
-            f"`{path}` holds {counted(len(chosen), 'sentence')} that can be used; the first {skip:,} are for the scores "
-            "and the guidance weight, and none is left.",
+            f"`{path}` holds {counted(len(chosen), 'sentence')} that can be used; the first {skip:,} are for the "
+            "scores and the guidance weight, and none is left.",
             "Give more text, or leave more of it unscored: --limit 100",
         )
     chosen = chosen[skip:]

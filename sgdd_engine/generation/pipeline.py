@@ -61,7 +61,6 @@ from sgdd_engine.generation.first_drafts import (
 from sgdd_engine.generation.moves import MoveContext
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
-    Candidate,
     EncoderScorer,
     ProposalContext,
     closest_of_each,
@@ -379,28 +378,13 @@ class SGDD:
             z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
         requests = draft_requests(self.model, z, allowed, candidates * shortlist, num_samples, seed)
         feedback = candidates > 1 or refine > 0 or shortlist > 1 or search > 0
-        fit = None
         # What a search found was chosen by the cosine more often than the sentences of any fit.
-        if confidence and not unconditional and latents is None and not search:
-            fit = self._confidence_fit(feedback=feedback, encoded=score or candidates > 1 or refine > 0)
-
-        def improve(
-            context: ProposalContext, scorer: EncoderScorer, drafts: list[Candidate], not_encoded: NotEncoded
-        ) -> list[Candidate]:
-            if search:
-                # The canvases of changes say nothing to who watches a text being written.
-                moves = MoveContext(replace(context, on_step=None), self.encoder, self.tokenizer)
-                return search_texts(drafts, search, moves, scorer, gradient=gradient, on_event=on_event)
-            best = closest_of_each(drafts)
-            if not refine:
-                return best
-            propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
-            return refine_candidates(best, refine, propose, scorer, on_event)
-
+        has_fit = confidence and not unconditional and latents is None and not search
+        encoded = score or candidates > 1 or refine > 0
+        fit = self._confidence_fit(feedback=feedback, encoded=encoded) if has_fit else None
         traces: Traces | None = {} if explain or fit is not None else None
         on_step = canvas_listener(self.tokenizer, on_event)
-        ids = write_drafts(decoder, z, requests, on_step, traces)
-        not_encoded: NotEncoded = {}
+        ids, not_encoded = write_drafts(decoder, z, requests, on_step, traces), NotEncoded()
         if shortlist > 1:
             kept, not_encoded = select_shortlist(self.model, e, requests, ids, candidates)
             requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
@@ -416,9 +400,29 @@ class SGDD:
                 scorer, [each.row for each in requests], [each.seed for each in requests], ids
             )
             context = ProposalContext(decoder, e, lengths=allowed, on_step=on_step)
-            written = [
-                generation_of(candidate, e) for candidate in improve(context, scorer, drafts, not_encoded)
-            ]
+            if search:
+                # The canvases of changes say nothing to who watches a text being written.
+                moves = MoveContext(replace(context, on_step=None), self.encoder, self.tokenizer)
+                best = search_texts(drafts, search, moves, scorer, gradient=gradient, on_event=on_event)
+            else:
+                best = closest_of_each(drafts)
+            if refine:
+                propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
+                best = refine_candidates(best, refine, propose, scorer, on_event)
+            written = [generation_of(candidate, e) for candidate in best]
+        return self._described(decoder, z, written, traces, fit, explain=explain)
+
+    def _described(
+        self,
+        decoder: Decoder,
+        z: Tensor,
+        written: list[Generation],
+        traces: Traces | None,
+        fit: ConfidenceFit | None,
+        *,
+        explain: bool,
+    ) -> list[Generation]:
+        """What was written, with its certainty and its confidence where they were asked for."""
         if traces is not None:
             written = with_details(decoder, self.tokenizer, z, written, traces)
         if fit is not None:
