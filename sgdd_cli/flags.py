@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from sgdd_cli.completion import complete_assignment, complete_checkpoint
+from sgdd_engine.atomic_files import HASHES, check_writable
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.errors import SgddError
 from sgdd_engine.generation.config import GenerationConfig
 
 
@@ -73,7 +75,34 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: a GPU where there is one."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON, for other programs.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Overwrite what exists under the name given for the result.")
+]
+
+
+def check_output(path: Path, option: str = "", *, force: bool, folder: bool = False) -> None:
+    """Check, before long work, that a result can be written where the user said, and destroys nothing there.
+
+    A pipe or a device, such as `/dev/stdout`, holds nothing to destroy. Of folders, an empty one and, with `force`, one
+    with a checkpoint may be written to.
+
+    Args:
+        path: The file or folder to be written.
+        option: The one that named a file: `--report`.
+        force: Whether what is there may be replaced.
+        folder: Whether it is a folder.
+
+    Raises:
+        SgddError: something is there, or nothing can be written there.
+    """
+    other = "Name another folder." if folder else f"Name another file with {option}."
+    check_writable(path, other, folder=folder)
+    taken = any(path.iterdir()) if folder and path.is_dir() else path.is_file()
+    if taken and not force:
+        raise SgddError(f"`{path}` exists and is not overwritten.", f"{other} --force overwrites it.")
+    if folder and taken and not (path / HASHES).is_file():
+        raise SgddError(f"`{path}` exists and is no checkpoint, so --force does not overwrite it.", other)
 
 
 def repeated_options(

@@ -734,9 +734,29 @@ def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
     tokens = [json.loads(line)["tokens"] for line in out.splitlines()]
     assert [len(each) for each in tokens] == [4, 4]
     assert tokens[0][0].keys() == {"piece", "probability", "entropy", "step"}
-    call("sample", *texts, *options[:-6], "--steps", 4, "--refine", 2, "--trace", trace)
+    call("sample", *texts, *options[:-6], "--steps", 4, "--refine", 2, "--trace", trace, "--force")
     told = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
     assert {(line["text"], line["round"]) for line in told} == {(n, k) for n in (1, 2) for k in (0, 1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("--report", ["eval", "no model"]),
+        ("--trace", ["sample", "A text."]),
+        ("--save-vector", ["sample", "A text."]),
+        ("--out", ["bench", "--quick"]),
+        ("--out", ["align", "no-such-pairs"]),
+    ],
+)
+def test_no_command_overwrites_a_file_unless_it_is_told_to(tmp_path, option, arguments):
+    older = tmp_path / "older.npy"
+    older.write_text("weeks of work")
+    with pytest.raises(SgddError, match="exists and is not overwritten") as caught:
+        call(*arguments, option, older)
+    assert caught.value.hint == f"Name another file with {option}. --force overwrites it."
+    assert older.read_text() == "weeks of work"
+    assert list(tmp_path.iterdir()) == [older]
 
 
 def test_a_trace_that_cannot_be_written_is_refused_before_the_work(tmp_path):

@@ -303,16 +303,21 @@ def test_training_finds_the_moved_encoder_of_its_corpus(here, tiny_corpus_folder
     assert read_info(resolve_checkpoint("two")).encoder.name == str(moved)
 
 
-def test_export_never_replaces_anything(here, saved):
+def test_export_overwrites_a_checkpoint_if_told_to_and_nothing_else(here, saved):
     Path("full").mkdir()
     Path("full/thesis.txt").write_text("years of work")
-    with pytest.raises(CheckpointError, match="is not an empty folder"):
-        call("export", saved, "full")
-    with pytest.raises(CheckpointError, match="is not an empty folder"):
-        call("export", saved, "full/thesis.txt")
+    for out in ("full", "full/thesis.txt"):
+        with pytest.raises(SgddError, match="exists and is not overwritten"):
+            call("export", saved, out)
+        with pytest.raises(SgddError, match="is no checkpoint"):
+            call("export", saved, out, "--force")
     assert Path("full/thesis.txt").read_text() == "years of work"
     Path("empty").mkdir()
     call("export", saved, "empty")
+    assert damage(Path("empty")) is None
+    with pytest.raises(SgddError, match="exists and is not overwritten"):
+        call("export", saved, "empty")
+    call("export", saved, "empty", "--dtype", "fp32", "--force")
     assert damage(Path("empty")) is None
 
 

@@ -8,7 +8,7 @@ import typer
 
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson
+from sgdd_cli.flags import AsJson, Force, check_output
 from sgdd_engine.counted import counted
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def align(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the map is written.")] = Path(
         "map.safetensors"
     ),
+    force: Force = False,
     pairs: Annotated[
         int,
         typer.Option(
@@ -75,11 +76,10 @@ def align(
     """
     load = decoding.resolve()
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.alignment import align as run_alignment  # noqa: PLC0415 - loads torch
     from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
 
-    check_writable(out, "Name another file with --out.")
+    check_output(out, "--out", force=force)
     opened = open_vectors(
         pairs_of, ReadOptions(column=column, text_column=text_column, table=table, where=where)
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
-from sgdd_cli.flags import AsJson, Device, Gpu, device_name
+from sgdd_cli.flags import AsJson, Device, Force, Gpu, check_output, device_name
 
 if TYPE_CHECKING:
     from sgdd_engine.benchmark.measurement import Row
@@ -32,7 +32,11 @@ def bench(
     gpu: Gpu = None,
     device: Device = None,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the JSON object to this file too.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Also write the result into this file, as JSON."),
+    ] = None,
+    force: Force = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small shapes, in seconds; the figures are not comparable.")
     ] = False,
@@ -61,10 +65,10 @@ def bench(
         quick=quick,
         long=long,
     )
-    from sgdd_engine.atomic_files import check_writable, write_json  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_engine.atomic_files import write_json  # noqa: PLC0415 - `sgdd --help` need not load it
 
     if out is not None:
-        check_writable(out, "Name another file with --out.")
+        check_output(out, "--out", force=force)
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
     from sgdd_engine.benchmark.run import run_benchmark  # noqa: PLC0415
 

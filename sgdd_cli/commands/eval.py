@@ -17,11 +17,13 @@ from sgdd_cli.flags import (
     ConfigFiles,
     Device,
     Encoder,
+    Force,
     Gpu,
     Refine,
     Search,
     Shortlist,
     Steps,
+    check_output,
     device_name,
     setting,
 )
@@ -98,6 +100,7 @@ def evaluate(
     page: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
     ] = None,
+    force: Force = False,
     encoder: Encoder = None,
     gpu: Gpu = None,
     device: Device = None,
@@ -138,7 +141,6 @@ def evaluate(
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
     from sgdd_cli.eval_tables import draw_evaluation, draw_samplers  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
-    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
@@ -146,7 +148,7 @@ def evaluate(
     varied = _varied(vary or [], files or [], assignments or [])
     _check_combination(vary, calibrate_score, page, find_cfg)
     if page is not None:
-        check_writable(page, "Name another file with --report.")
+        check_output(page, "--report", force=force)
     _warn_of_unused(resolved)
     model, folder = load_model(
         checkpoint, device_name(gpu, device), named_encoder(resolved), mini_by=command_line("eval", MINI)

@@ -7,8 +7,8 @@ import typer
 
 from sgdd_cli.completion import complete_checkpoint
 from sgdd_cli.console import emit, say
+from sgdd_cli.flags import Force, check_output
 from sgdd_cli.formatting import size
-from sgdd_engine.errors import CheckpointError
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
@@ -33,18 +33,16 @@ def export(
             help="Markdown file to use as README.md. Default: one made from the facts in the checkpoint.",
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write a checkpoint to share: half precision, no training state, no folder names of this machine.
 
     Example: sgdd export runs/tales tales-model
     """
     from sgdd_cli.models import find_checkpoint, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"`{out}` exists and is not an empty folder.", "Name a new folder.")
-    check_writable(out, "Name another folder.", folder=True)
+    check_output(out, force=force, folder=True)
     text = None if card is None else read_card(card)
     model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
     model.save_pretrained(out, dtype=dtype, card=text)

@@ -10,7 +10,7 @@ import typer
 from sgdd_cli.certainty import Trace, say_of_confidence, show_certainty
 from sgdd_cli.console import emit, emit_json, say, warn
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson
+from sgdd_cli.flags import AsJson, Force, check_output
 from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
 
@@ -55,6 +55,7 @@ def sample(
             "--trace", metavar="FILE", help="Write the canvas after each step into a file of JSON lines."
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
@@ -68,14 +69,15 @@ def sample(
     Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_engine.atomic_files import check_writable  # noqa: PLC0415
     from sgdd_engine.data.cleaning import clean  # noqa: PLC0415
 
     load = decoding.resolve()
     if trace is not None:
-        check_writable(trace, "Name another file with --trace.")
-    if save_vector is not None and save_vector.suffix != ".npy":
-        raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
+        check_output(trace, "--trace", force=force)
+    if save_vector is not None:
+        if save_vector.suffix != ".npy":
+            raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
+        check_output(save_vector, "--save-vector", force=force)
     found = read_texts(texts, "sample")
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
