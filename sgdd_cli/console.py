@@ -155,6 +155,47 @@ def emit(text: str) -> None:
         sys.stdout.write(text + "\n")
 
 
+def emit_text(text: str, first: str = "", later: str = "") -> None:
+    """Write prose to stdout; in a window its lines end between words, elsewhere each stays one line.
+
+    Args:
+        text: Lines.
+        first: What each of them begins with.
+        later: What its further lines begin with in a window.
+    """
+    width = _window()
+    for line in text.splitlines() or [""]:
+        emit(first + line if width is None else _filled(line, width, first, later))
+
+
+def emit_command(command: str, indent: str = "") -> None:
+    """Write a command to stdout; in a window that is too narrow its lines end in a backslash, as a shell reads them."""
+    width = _window()
+    lines = [indent]
+    for word in map(shlex.quote, shlex.split(command)):
+        # The backslash and the space before it.
+        if width is not None and lines[-1].strip() and len(lines[-1]) + len(word) + 2 > width:
+            lines.append(f"{indent}  ")
+        lines[-1] += f"{word} "
+    emit(" \\\n".join(line.rstrip() for line in lines))
+
+
+def _window() -> int | None:
+    """The columns that data is shown in; None where nobody looks."""
+    return stdout().width if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
+
+
+def _filled(line: str, width: int, first: str, later: str) -> str:
+    return textwrap.fill(
+        line,
+        max(width, len(first) + 1),
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401 - any JSON value
     """Write a JSON value to stdout; escaped where the stream's encoding cannot hold all text."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"

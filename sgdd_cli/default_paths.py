@@ -100,6 +100,16 @@ def corpus_of_run(run: Path) -> Path:
     )
 
 
+def corpus_if_found(checkpoint: Path) -> Path | None:
+    """The corpus that a checkpoint was trained on, as `corpus_of` finds it; None where it is not here."""
+    from sgdd_engine.checkpoint import read_info  # noqa: PLC0415 - as above
+
+    try:
+        return corpus_of(checkpoint, read_info(checkpoint).facts, "")
+    except DataError:
+        return None
+
+
 def corpus_of(checkpoint: Path, facts: Mapping[str, Any], hint: str) -> Path:
     """The corpus that a checkpoint was trained on: where it was, under `data/`, or beside the run.
 

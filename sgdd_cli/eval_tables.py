@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sgdd_cli import formatting
-from sgdd_cli.console import emit, emit_table, new_table
+from sgdd_cli.console import emit, emit_command, emit_table, emit_text, new_table
 from sgdd_engine.counted import counted
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
@@ -28,7 +28,7 @@ _BY_WEIGHT = ("token_f1", "cosine", "bleu", "repetition")
 
 def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
     """Print the report of what was evaluated."""
-    emit(_headline(report, checkpoint))
+    emit_text(_headline(report, checkpoint), later="  ")
     if (search := report.guidance_search) is not None:
         names = [f"{'best ' if p.cfg == search.best else ''}{p.cfg:g}" for p in search.points]
         points = list(zip(names, (p.figures for p in search.points), strict=True))
@@ -38,19 +38,29 @@ def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
     _draw_lengths(report)
     _draw_mask_ratios(report)
     for line in _lines(report):
-        emit(line)
+        emit_text(line, later="  ")
     emit("")
-    for verdict in report.verdicts:
-        emit(f"{_MARKS[verdict.ok]:<3}{verdict.sentence}")
+    _emit_verdicts(report)
     emit("\nBest, median and worst of what was written, by token F1:")
     for sample in report.typical_samples(_SHOWN_OF_EACH):
         emit(f"{sample.group}, token F1 {_number('token_f1', sample.token_f1)}")
         emit(formatting.pair_lines(sample.source, sample.text))
 
 
+def _emit_verdicts(report: "EvaluationReport") -> None:
+    """The verdicts; a cause that several share is said after the last of them."""
+    for index, verdict in enumerate(report.verdicts):
+        emit_text(verdict.sentence, f"{_MARKS[verdict.ok]:<3}", "   ")
+        following = {later.cause for later in report.verdicts[index + 1 :]}
+        if verdict.cause is not None and verdict.cause not in following:
+            emit_text(f"Likely cause: {verdict.cause}", "   ", "   ")
+            if verdict.command is not None:
+                emit_command(verdict.command, "     ")
+
+
 def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: str) -> None:
     """Print what ways of sampling cost and bring; those that pay are marked."""
-    emit(f"{checkpoint}: {counted(sentences, 'sentence')} from a full mask")
+    emit_text(f"{checkpoint}: {counted(sentences, 'sentence')} from a full mask")
     changed = list(points[0].changes)
     heads = [*(_head(name, ("token_f1", "cosine")) for name in _BY_SAMPLER), "positions", "ms"]
     table = new_table("", *changed, *heads, numbers=heads)
@@ -63,14 +73,14 @@ def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: 
             f"{1000 * point.seconds:,.0f}",
         )
     emit_table(table)
-    emit(
+    emit_text(
         "* no other way writes better for as few positions that the decoder reads; ms: processor time a sentence."
     )
 
 
 def draw_calibration(found: Mapping[str, "JudgedFit"], checkpoint: str) -> None:
     """Print how well it is told which sentences are close to their sources."""
-    emit(f"{checkpoint}: how likely a written sentence has a token F1 above {CLOSE_F1} with its source")
+    emit_text(f"{checkpoint}: how likely a written sentence has a token F1 above {CLOSE_F1} with its source")
     heads = ["sentences", "above", "Brier", "of the share", "calibration error", "AUC"]
     table = new_table("written", *heads, numbers=heads)
     for way, judged in found.items():
@@ -79,7 +89,7 @@ def draw_calibration(found: Mapping[str, "JudgedFit"], checkpoint: str) -> None:
         cells = (f"{facts[name]:.3f}" for name in names)
         table.add_row(WAYS[way], f"{facts['sentences']:,}", *cells)
     emit_table(table)
-    emit(
+    emit_text(
         "Each sentence is judged by a fit on others. Brier: mean squared error of the probability; of the share: of "
         "saying the same of every sentence."
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import serving
-from reports_for_tests import FULL
+from reports_for_tests import FULL, SMALL
 from tiny_training import tiny
 from typer.testing import CliRunner
 
@@ -19,7 +19,9 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diagnosis import run as run_diagnosis
 from sgdd_engine.diagnosis.machine import broken, examine_machine
 from sgdd_engine.diagnosis.run import examine_run
+from sgdd_engine.diagnosis.verdicts import with_causes
 from sgdd_engine.evaluation.latent import PosteriorFigures
+from sgdd_engine.evaluation.verdicts import QUESTIONS, Verdict
 from sgdd_engine.text import hub as hub_questions
 from sgdd_engine.training.loop import train
 
@@ -70,7 +72,7 @@ def test_a_run_of_a_few_steps_is_told_by_its_own_figures(run, tiny_corpus_folder
     info = read_info(resolve_checkpoint(run))
     assert (first.name, first.likelihood) == ("training", "likely")
     passes = info.facts["training"]["sentences_seen"] / info.facts["corpus"]["train_sentences"]
-    assert f"{info.step:,} steps of 256 tokens, {passes:.1f} passes" in first.sentence
+    assert f"{info.step:,} steps are few: 256 tokens each, {passes:.1f} passes" in first.sentence
     assert first.command == f"sgdd train --resume --out {run} --max-steps {7_000 * 2_048 // 256}"
     order = [run_diagnosis._ORDER.index(cause.likelihood) for cause in found]
     assert order == sorted(order)
@@ -130,6 +132,37 @@ def test_a_recorded_evaluation_speaks(run):
     assert (
         f"Newest evaluation, 1,234 sentences: token F1 {FULL.conditions['true']['token_f1'].mean:.3f}" in err
     )
+
+
+def test_a_bad_verdict_names_the_likely_cause_and_one_command(run, tiny_corpus_folder):
+    records = run_diagnosis.read_records(run, tiny_corpus_folder)
+    bad = [Verdict(name, False, "Bad.") for name in QUESTIONS]
+    found = {one.name: one for one in with_causes(replace(FULL, verdicts=bad), records).verdicts}
+    assert "24 steps are few" in found["vector_used"].cause
+    assert found["vector_used"].command.startswith(f"sgdd train --resume --out {run} --max-steps")
+    # The evaluation itself says that guidance harms: the recorded one of the checkpoint says nothing yet.
+    assert "token F1 changes by -0.073" in found["guidance"].cause
+    assert found["guidance"].command == f"sgdd eval {run} --find-cfg"
+    for verdict in found.values():
+        assert verdict.cause.endswith(".")
+        assert verdict.command.startswith("sgdd ")
+    good = replace(FULL, verdicts=[Verdict("retrieval", True, "Good."), Verdict("guidance", None, "Open.")])
+    assert with_causes(good, records).verdicts == good.verdicts
+
+
+def test_of_a_few_sentences_more_are_asked_for(run):
+    records = run_diagnosis.read_records(run, None)
+    report = replace(SMALL, verdicts=[Verdict("retrieval", None, "Open.")])
+    (verdict,) = with_causes(report, records).verdicts
+    assert verdict.cause == "2 sentences are few."
+    assert verdict.command == f"sgdd eval {run} --limit 1000"
+
+
+def test_a_checkpoint_outside_of_a_run_is_trained_anew(trained, tiny_corpus_folder):
+    checkpoint = resolve_checkpoint(trained)
+    records = run_diagnosis.read_records(Path("mine"), tiny_corpus_folder, checkpoint)
+    commands = {cause.name: cause.command for cause in run_diagnosis.causes_in(records)}
+    assert commands["training"].startswith(f"sgdd train {tiny_corpus_folder} --max-steps")
 
 
 def test_a_language_that_the_encoder_was_not_made_for(run, tiny_corpus_folder, monkeypatch):

@@ -65,8 +65,9 @@ def test_overfitted_model_is_exact_with_its_own_vectors_and_falls_with_others(re
     # Another sentence is written exactly, so the source is never the first by meaning.
     assert shuffled["retrieval_top1"]["mean"] == 0
     assert null["exact_match"]["mean"] <= 1 / 8
-    assert report.verdicts[0].ok
-    assert report.verdicts[0].sentence.startswith("The vector is used: token F1 1.00 with it")
+    # Eight sentences are too few to be sure of anything, even of this.
+    assert {verdict.ok for verdict in report.verdicts} == {None}
+    assert report.verdicts[0].sentence == "Whether the vector is used cannot be told from 8 sentences."
     assert found["by_mask_ratio"][-1]["masked"] == "100"
     assert found["by_mask_ratio"][-1]["accuracy"] > 0.95
     assert 0 < found["likelihood"]["nelbo_nats_per_token"] < 1
@@ -152,9 +153,9 @@ def test_untrained_model_is_told_that_its_vector_is_not_used(untrained, sentence
         torch.nn.init.zeros_(parameter)
     for parameter in blind.model.length_head.parameters():
         torch.nn.init.zeros_(parameter)
-    found = evaluate(blind, as_set(blind, sentences[:12]), config=EvalConfig(nelbo_samples=1), sampling=PLAIN)
+    found = evaluate(blind, as_set(blind, sentences[:24]), config=EvalConfig(nelbo_samples=1), sampling=PLAIN)
     assert found.verdicts[0].ok is False
-    assert found.verdicts[0].sentence.startswith("The vector is NOT used, as far as 12 sentences can tell")
+    assert found.verdicts[0].sentence.startswith("The vector is NOT used, as far as 24 sentences can tell")
     assert found.differences["shuffled"]["token_f1"] == Interval(0, 0, 0)
 
 
@@ -282,8 +283,8 @@ def test_feedback_is_compared_with_one_shot_on_the_same_sentences(overfitted, ei
         assert found.scores["one_shot"].texts == at_once.scores["true"].texts
         assert found.differences["one_shot"]["cosine"].low >= 0
         assert "unguided" not in found.scores
-        (verdict,) = (verdict for verdict in found.verdicts if verdict.name == "feedback")
-        assert f"{found.to_dict()['encoder_calls']:.1f} encoder calls" in verdict.sentence
+        assert "feedback" in {verdict.name for verdict in found.verdicts}
+        assert found.encoder_calls > 1
     assert "one_shot" not in at_once.scores
 
 

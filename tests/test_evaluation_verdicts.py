@@ -1,5 +1,7 @@
 """Calibration of known guesses, and verdicts that turn with the figures they rest on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from sgdd_engine.evaluation.likelihood import BINS, Calibration, guess, likeliho
 from sgdd_engine.evaluation.training_text import Memorisation
 from sgdd_engine.evaluation.verdicts import (
     MEASURES,
+    QUESTIONS,
     calibration_verdict,
     guidance_verdict,
     memorisation_verdict,
+    of_sentences,
     overlap_metric,
     posterior_verdict,
     repetition_verdict,
@@ -94,7 +98,24 @@ def test_the_vector_is_used_only_if_the_whole_interval_says_so():
     used = vector_verdict(true, shuffled, {"token_f1": Interval(0.4, 0.3, 0.5)}, 100)
     assert used.ok
     assert "0.300 to 0.500" in used.sentence
-    assert vector_verdict(true, shuffled, {"token_f1": Interval(0.1, -0.01, 0.2)}, 100).ok is False
+    # The interval holds zero and a gain that matters: nothing is known.
+    open_ = vector_verdict(true, shuffled, {"token_f1": Interval(0.1, -0.01, 0.2)}, 100)
+    assert open_.ok is None
+    assert open_.sentence.startswith("Whether the vector is used cannot be told: token F1 0.500 with it")
+    unused = vector_verdict(true, shuffled, {"token_f1": Interval(0.01, -0.01, 0.03)}, 100)
+    assert unused.ok is False
+
+
+def test_nothing_is_certain_on_five_sentences():
+    sure = vector_verdict(
+        {"token_f1": near(0.5)}, {"token_f1": near(0.1)}, {"token_f1": Interval(0.4, 0.3, 0.5)}, 5
+    )
+    for name, question in QUESTIONS.items():
+        for ok in (True, False, None):
+            found = of_sentences(replace(sure, name=name, ok=ok), 5)
+            assert found.ok is None
+            assert found.sentence == f"Whether {question} cannot be told from 5 sentences."
+    assert of_sentences(sure, 20) is sure
 
 
 def test_scripts_without_spaces_are_judged_by_runs_of_letters():
@@ -137,13 +158,14 @@ def test_retrieval_has_to_be_beaten_on_every_measure():
 
 
 def test_copying_is_judged_by_how_often_the_sources_are_training_sentences():
-    def found(outputs, sources, low):
-        excess = Interval(outputs - sources, low, 1.0)
+    def found(outputs, sources, low, high):
+        excess = Interval(outputs - sources, low, high)
         return memorisation_verdict(Memorisation(near(outputs), near(sources), excess))
 
-    assert found(0.10, 0.10, -0.01).ok
-    assert found(0.02, 0.00, 0.005).ok
-    copied = found(0.40, 0.01, 0.35)
+    assert found(0.10, 0.10, -0.01, 0.01).ok
+    assert found(0.10, 0.10, -0.03, 0.03).ok is None
+    assert found(0.02, 0.00, 0.005, 0.03).ok is None
+    copied = found(0.40, 0.01, 0.35, 0.43)
     assert copied.ok is False
     assert "40.0 % of the outputs" in copied.sentence
 
@@ -151,6 +173,7 @@ def test_copying_is_judged_by_how_often_the_sources_are_training_sentences():
 def test_repetition_is_judged_beside_the_sources():
     assert repetition_verdict({"repetition": near(0.03)}, 0.02).ok
     assert repetition_verdict({"repetition": near(0.09)}, 0.02).ok is False
+    assert repetition_verdict({"repetition": near(0.04, 0.02)}, 0.02).ok is None
 
 
 def test_only_a_posterior_can_collapse():

@@ -10,9 +10,9 @@ import typer
 
 from sgdd_cli.completion import complete_run
 from sgdd_cli.console import CliExit, command_line, emit, emit_json, say
-from sgdd_cli.default_paths import CORPORA, RUNS, corpus_of
+from sgdd_cli.default_paths import CORPORA, RUNS, corpus_if_found
 from sgdd_cli.flags import AsJson
-from sgdd_engine.errors import ConfigError, DataError
+from sgdd_engine.errors import ConfigError
 
 # Variables that change what sgdd and its libraries do.
 _ACTING = re.compile(
@@ -98,11 +98,7 @@ def _run(run: Path, as_json: bool) -> None:
     from sgdd_engine.diagnosis.run import examine_run  # noqa: PLC0415
 
     checkpoint = resolve_checkpoint(run)
-    try:
-        corpus = corpus_of(checkpoint, read_info(checkpoint).facts, "")
-    except DataError:
-        corpus = None
-    causes = examine_run(run, corpus)
+    causes = examine_run(run, corpus_if_found(checkpoint))
     evaluations = read_info(checkpoint).evaluations
     if as_json:
         emit_json(

@@ -71,13 +71,14 @@ class RunRecords:
     """All that a run and its corpus recorded.
 
     Attributes:
-        run: The run's folder.
+        run: The run's folder; of a checkpoint outside of a run, what it is called.
         info: Of its best checkpoint.
         steps: Steps of its newest checkpoint.
         corpus: The manifest of its corpus; None where that is not found.
         corpus_folder: Where that is.
         foreign: Share of letters outside ASCII in its held-out sentences; None where they are not found.
         curves: Steps and values of each TensorBoard scalar.
+        evaluation: The newest one of the checkpoint; None where none is recorded.
     """
 
     run: Path
@@ -87,11 +88,7 @@ class RunRecords:
     corpus_folder: Path | None
     foreign: float | None
     curves: Mapping[str, Sequence[tuple[int, float]]]
-
-    @property
-    def evaluation(self) -> Mapping[str, Any] | None:
-        """The newest recorded evaluation of its best checkpoint."""
-        return next(iter(self.info.evaluations), None)
+    evaluation: Mapping[str, Any] | None
 
     def fact(self, *names: str) -> Any:  # noqa: ANN401 - any JSON value
         """A value from the facts of the checkpoint; None where it is not recorded."""
@@ -104,6 +101,12 @@ class RunRecords:
         """A command about this run, quoted for a shell."""
         return shell_line(["sgdd", *words])
 
+    def train_on(self, *options: object) -> str:
+        """The command that trains a run further; of a checkpoint outside of a run, one that trains anew."""
+        if checkpoints_of(self.run):
+            return self.command("train", "--resume", "--out", self.run, *options)
+        return self.command("train", self.corpus_folder or "DATA", *options)
+
 
 def examine_run(run: Path, corpus: Path | None) -> list[Cause]:
     """The causes that a run's records speak for or against, the likeliest first.
@@ -115,7 +118,11 @@ def examine_run(run: Path, corpus: Path | None) -> list[Cause]:
     Raises:
         CheckpointError: it has no undamaged checkpoint.
     """
-    records = read_records(run, corpus)
+    return causes_in(read_records(run, corpus))
+
+
+def causes_in(records: RunRecords) -> list[Cause]:
+    """The causes that records speak for or against, the likeliest first."""
     causes = [
         *_training(records),
         *_loss(records),
@@ -131,22 +138,36 @@ def examine_run(run: Path, corpus: Path | None) -> list[Cause]:
     return sorted(causes, key=lambda cause: _ORDER.index(cause.likelihood))
 
 
-def read_records(run: Path, corpus: Path | None) -> RunRecords:
+def read_records(run: Path, corpus: Path | None, checkpoint: Path | None = None) -> RunRecords:
     """Read what a run and its corpus recorded.
+
+    Args:
+        run: The run's folder; of a checkpoint outside of a run, what it is called.
+        corpus: The folder of its corpus, where that was found.
+        checkpoint: One checkpoint; by default the best of the run.
 
     Raises:
         CheckpointError: it has no undamaged checkpoint.
     """
-    info = read_info(resolve_checkpoint(run))
+    info = read_info(checkpoint or resolve_checkpoint(run))
     newest = checkpoints_of(run)
     steps = int(newest[-1].name.removeprefix("step-")) if newest else info.step
     manifest = None if corpus is None else Manifest.read(corpus)
     return RunRecords(
-        run, info, steps, manifest, corpus, _foreign_letters(corpus), _curves(run / "tensorboard")
+        run,
+        info,
+        steps,
+        manifest,
+        corpus,
+        _foreign_letters(corpus),
+        training_curves(run),
+        next(iter(info.evaluations), None),
     )
 
 
-def _curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def training_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of each figure that a run recorded, by the name it has there, such as `train/loss`."""
+    folder = run / "tensorboard"
     if not folder.is_dir():
         return {}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415 - slow to load
@@ -181,9 +202,7 @@ def _training(records: RunRecords) -> Iterator[Cause]:
     seen, sentences = records.fact("training", "sentences_seen"), records.fact("corpus", "train_sentences")
     if not isinstance(tokens, int) or not isinstance(seen, int) or not isinstance(sentences, int):
         sentence = "How many sentences were seen is not recorded in this checkpoint."
-        yield Cause(
-            "training", "unknown", sentence, records.command("train", "--resume", "--out", records.run)
-        )
+        yield Cause("training", "unknown", sentence, records.train_on())
         return
     share = records.info.step * tokens / ENOUGH_TOKENS
     passes = seen / max(1, sentences)
@@ -192,15 +211,15 @@ def _training(records: RunRecords) -> Iterator[Cause]:
     yield Cause(
         "training",
         likelihood,
-        f"{counted(records.info.step, 'step')} of {tokens:,} tokens, {passes:.1f} passes over {sentences:,} sentences; "
-        f"that is {share:.1%} of the tokens that the first stage of `mini` took.",
-        records.command("train", "--resume", "--out", records.run, "--max-steps", needed),
+        f"{counted(records.info.step, 'step')} {"is" if records.info.step == 1 else "are"} {'enough' if share >= 1 else 'few'}: {tokens:,} tokens each, {passes:.1f} "
+        f"passes over {sentences:,} sentences, {share:.1%} of the tokens that the first stage of `mini` took.",
+        records.train_on("--max-steps", needed),
     )
 
 
 def _loss(records: RunRecords) -> Iterator[Cause]:
     values = [value for _, value in records.curves.get("train/loss", [])]
-    more = records.command("train", "--resume", "--out", records.run, "--max-steps", 2 * records.steps)
+    more = records.train_on("--max-steps", 2 * records.steps)
     quarter = len(values) // 4
     if len(values) < FEWEST_REPORTS:
         sentence = f"The curve of the loss has {counted(len(values), 'point')}, too few to say whether it still falls."
@@ -370,9 +389,7 @@ def _gap(records: RunRecords) -> Iterator[Cause]:
     command = records.command("train", corpus, "--set", "decoder.dropout=0.1")
     if not held_out or not train:
         sentence = "Held-out loss and training loss are not both recorded."
-        yield Cause(
-            "overfitting", "unknown", sentence, records.command("train", "--resume", "--out", records.run)
-        )
+        yield Cause("overfitting", "unknown", sentence, records.train_on())
         return
     last = fmean(train[-max(1, len(train) // 4) :])
     gap, risen = held_out[-1] / last - 1, held_out[-1] / min(held_out) - 1

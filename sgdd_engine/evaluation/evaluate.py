@@ -153,7 +153,7 @@ def _verdicts(
         found.append(verdicts.memorisation_verdict(report.memorisation))
     repeated = float(np.mean([repetition(text) for text in references]))
     found.append(verdicts.repetition_verdict(own, repeated))
-    return [verdict for verdict in found if verdict is not None]
+    return [verdicts.of_sentences(verdict, report.sentences) for verdict in found if verdict is not None]
 
 
 def _settings(

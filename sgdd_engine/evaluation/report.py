@@ -148,11 +148,11 @@ class EvaluationReport:
         """The stable machine form, JSON values only: the object that `sgdd eval --json` prints.
 
         A score is `{"mean", "low", "high"}`, the mean with its 95 % interval, whose ends are null where there is one
-        sentence; ranges stand in `settings.scoring`. Keys: `sentences`; `verdicts` (`name`, `ok`, `sentence`);
-        `conditions` and `differences` (by condition and score); `random_pair_cosine`; `encoder_calls` (texts encoded
-        to write one sentence, mean); `by_length`; `by_mask_ratio` (`masked` in percent, `accuracy`, `nll_nats`,
-        `tokens`); `likelihood`; `calibration` (`ece`, `overconfidence`, `tokens`, `bins`); `latent`; `diversity`;
-        `memorisation`, `guidance_search` and `samplers` (or null); `samples`; `settings`.
+        sentence; ranges stand in `settings.scoring`. Keys: `sentences`; `verdicts` (`name`, `ok`, `sentence`, and
+        `cause` and `command` or null); `conditions` and `differences` (by condition and score); `random_pair_cosine`;
+        `encoder_calls` (texts encoded to write one sentence, mean); `by_length`; `by_mask_ratio` (`masked` in percent,
+        `accuracy`, `nll_nats`, `tokens`); `likelihood`; `calibration` (`ece`, `overconfidence`, `tokens`, `bins`);
+        `latent`; `diversity`; `memorisation`, `guidance_search` and `samplers` (or null); `samples`; `settings`.
         """
         likelihood = asdict(self.likelihood)
         likelihood.pop("calibration")
