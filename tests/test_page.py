@@ -28,7 +28,7 @@ from sgdd_engine.evaluation.page.charts import (
     round_ticks,
     tick_text,
 )
-from sgdd_engine.evaluation.page.drawings import by_cost, calibration
+from sgdd_engine.evaluation.page.drawings import CURVE_POINTS, by_cost, calibration, training
 from sgdd_engine.evaluation.page.samples import compare
 from sgdd_engine.evaluation.page.scatter import Spot, scatter
 from sgdd_engine.evaluation.page.write import render, write_page
@@ -39,7 +39,9 @@ from sgdd_engine.text.words import words
 VOID = {"meta", "link", "br", "input", "img", "hr"}
 SECTIONS = [
     *(
+        "written",
         "verdicts",
+        "training",
         "conditions",
         "differences",
         "length",
@@ -51,6 +53,13 @@ SECTIONS = [
     ),
     *("likelihood", "variety", "samples", "settings"),
 ]
+
+
+CURVES = {
+    "train/loss": [(step, 9.0 - 0.01 * step) for step in range(10, 500, 10)],
+    "validation/loss": [(100, 8.5), (300, 7.2), (490, float("nan"))],
+    "train/learning_rate": [(10, 1.0)],
+}
 
 
 class Page(HTMLParser):
@@ -92,7 +101,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page():
-    return Page(render(FULL, "runs/tales"))
+    return Page(render(FULL, "runs/tales", CURVES))
 
 
 def sections(page):
@@ -110,9 +119,47 @@ def test_every_part_has_its_section_and_its_way_there(page):
     assert named <= set(ids)
 
 
+def test_the_best_the_median_and_the_worst_come_before_any_number(page):
+    before = page.text[: page.text.index("In words", page.text.index("More samples"))]
+    assert before.index("A door.") < before.index("He saw her")
+    assert "Token F1 1.00" in before
+    assert "The vector is used" not in before
+
+
+def test_the_training_has_its_curve_where_it_was_recorded(page):
+    told = page.text[page.text.index("Loss by step") :]
+    assert "training: 8.900 at first, 4.100 at the end; held out: 8.500 at first, 7.200 at the end" in told
+    assert training({"train/loss": [(1, 2.0)]}) == ""
+    many = training({"train/loss": [(step, float(step % 7)) for step in range(1, 10_001)]})
+    (curve,) = re.findall(r'<path [^>]*d="([^"]+)"', many)
+    assert 100 <= curve.count("L") <= CURVE_POINTS
+
+
+def test_the_page_names_no_folder_of_this_machine():
+    home = "/home/somebody/work"
+    made = {
+        **FULL.settings,
+        "data": {"path": f"{home}/tales.txt"},
+        "training": {"folder": f"{home}/data/tales"},
+    }
+    made["model"] = {**made["model"], "encoder": {"name": f"{home}/encoder"}}
+    verdict = Verdict(
+        "vector_used", False, "It is not.", "3 steps are few.", f"sgdd train --out {home}/runs/tales"
+    )
+    report = replace(FULL, settings=made, verdicts=[verdict])
+    text = render(report, f"{home}/runs/tales/checkpoints/step-0002000")
+    assert "somebody" not in text
+    for part in ("tales, step-0002000", "tales.txt", "encoder", "sgdd train --out tales", "3 steps are few."):
+        assert part in text
+    windows = render(report, "C:\\Users\\somebody\\model")
+    assert "somebody" not in windows
+    assert "<h1>model</h1>" in windows
+    assert "<h1>anna/tales@1f2e</h1>" in render(FULL, "anna/tales@1f2e")
+
+
 def test_what_was_not_measured_is_left_out():
     page = Page(render(SMALL, "runs/tales"))
-    assert sections(page) == [name for name in SECTIONS if name not in ("guidance", "cost")]
+    assert sections(page) == [name for name in SECTIONS if name not in ("training", "guidance", "cost")]
     for text in ("found in training", "Self-BLEU", "KL", "Active units", "standard error", "Encoder calls"):
         assert text not in page.text
     assert "nearest training sentence" not in page.text.replace(
@@ -216,8 +263,8 @@ def test_the_page_asks_for_nothing():
 
 def test_each_drawing_has_a_title_and_tells_its_numbers(page):
     drawings = page.all("svg")
-    # Conditions and lengths three each, two by mask ratio, six of guidance, calibration, two of the latent.
-    assert len(drawings) == 19
+    # Training, conditions and lengths three each, two by mask ratio, six of guidance, calibration, two of the latent.
+    assert len(drawings) == 20
     ids = set(page.ids())
     for drawing in drawings:
         assert drawing["role"] == "img"
@@ -255,9 +302,9 @@ def test_capitals_are_no_difference_where_the_vocabulary_has_none():
     def shown(text):
         return Page(render(replace(FULL, samples=[Sample("best", "The Door.", text, 1.0, 1.0, 9.0)]), "x"))
 
-    # The legend above the samples has one mark.
-    assert len(shown("the door.").all("mark")) == 1
-    assert len(shown("the Door.").all("mark")) == 2
+    # Each of the two legends has one mark, and each sample stands below both.
+    assert len(shown("the door.").all("mark")) == 2
+    assert len(shown("the Door.").all("mark")) == 4
 
 
 def test_differences_are_marked_by_whole_words_in_any_script():
@@ -278,7 +325,7 @@ def test_the_page_is_written_whole_and_replaced_whole(tmp_path):
 
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
     write_page(FULL, "runs/\udcff", tmp_path / "report.html")
-    assert "runs/" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_files_of_the_page_are_shipped():

@@ -1,7 +1,8 @@
 """The drawings of the page: the parts of a report as charts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 from markupsafe import Markup
@@ -11,6 +12,7 @@ from sgdd_engine.evaluation.guidance_search import GuidanceSearch
 from sgdd_engine.evaluation.likelihood import Bin, MaskBucket
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.page.charts import (
+    EMPTY,
     WIDTH,
     Bar,
     Scale,
@@ -24,6 +26,8 @@ from sgdd_engine.evaluation.page.charts import (
     line,
     lines,
     path,
+    round_ticks,
+    tick_text,
 )
 from sgdd_engine.evaluation.page.scatter import Spot, scatter
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
@@ -43,6 +47,49 @@ def _colour(condition: str) -> str:
     """The class of a condition's marks."""
     default = "control" if CONDITIONS[condition].control else "second"
     return {"true": "own", "nearest": "third"}.get(condition, default)
+
+
+# Points drawn of a curve, each the mean of as many reports: more are not told apart on so few pixels.
+CURVE_POINTS = 120
+
+
+def training(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Markup:
+    """The loss of training and of held-out sentences by step; nothing where neither has two points."""
+    named = {"train/loss": ("training", "control"), "validation/loss": ("held out", "own")}
+    found = {
+        name: _thinned([(step, value) for step, value in curves[name] if math.isfinite(value)])
+        for name in named
+        if name in curves
+    }
+    drawn_ones = {name: points for name, points in found.items() if len(points) > 1}
+    if not drawn_ones:
+        return EMPTY
+    every = [point for points in drawn_ones.values() for point in points]
+    left, right, top, foot = 44.0, WIDTH - 16.0, 30.0, 180.0
+    ticks = round_ticks([value for _, value in every], from_zero=False)
+    steps = round_ticks([step for step, _ in every], from_zero=True)
+    y, x = Scale(ticks[0], ticks[-1], foot, top), Scale(steps[0], steps[-1], left, right)
+    drawn, told, beside = [], [], 46.0
+    for name, points in drawn_ones.items():
+        title, kind = named[name]
+        last = f"{title}: {format_number(points[0][1])} at first, {format_number(points[-1][1])} at the end"
+        told.append(last)
+        drawn.append(path([(x(step), y(value)) for step, value in points], f"{kind} stroke"))
+        drawn.append(circle(beside, 10, 4, f"{kind} fill", last))
+        drawn.append(label(beside + 9, 14, title, "name", "start"))
+        beside += 26 + 6.4 * len(title)
+    places = [(x(step), tick_text(step, steps)) for step in steps]
+    return chart(
+        "training-loss", "Loss by step", "; ".join(told), y, axis_texts(ticks), places, "training step", drawn,
+        left=left, right=right,
+    )  # fmt: skip
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+    """Means of neighbouring points, `CURVE_POINTS` of them at most."""
+    size = max(1, -(-len(points) // CURVE_POINTS))
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(fmean(step for step, _ in group), fmean(value for _, value in group)) for group in groups]
 
 
 def by_length(buckets: Sequence[LengthBucket], name: str) -> Markup:

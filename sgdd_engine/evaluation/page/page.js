@@ -1,3 +1,10 @@
+// A table that is wider than the window says so.
+(() => {
+  const tables = [...document.querySelectorAll(".scroll")];
+  const tell = () => tables.forEach((part) => part.classList.toggle("wide", part.scrollWidth > part.clientWidth + 1));
+  addEventListener("resize", tell);
+  tell();
+})();
 // Without this the samples stand there all the same; with it they can be searched and sorted.
 (() => {
   const list = document.getElementById("list");

@@ -1,11 +1,12 @@
 """The page as a file: the report of an evaluation goes in, one HTML file that needs no other comes out."""
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
@@ -21,30 +22,39 @@ from sgdd_engine.evaluation.report import SAMPLE_SCORES, EvaluationReport
 _MARKS = {True: ("good", "✓", "yes"), False: ("bad", "✗", "no"), None: ("open", "–", "not judged")}
 
 
-def write_page(report: EvaluationReport, checkpoint: str, path: Path) -> None:
+Curves = Mapping[str, Sequence[tuple[int, float]]]
+"""Steps and values of the figures of a training, by name."""
+
+
+def write_page(report: EvaluationReport, checkpoint: str, path: Path, curves: Curves | None = None) -> None:
     """Write an evaluation as one self-contained HTML page that is whole under its name or not there.
+
+    Of folders and files it has the names and not where they are, so that it can be shown to others.
 
     Args:
         report: The evaluation.
         checkpoint: Name of what was evaluated.
         path: The file to write; an older file of that name is replaced.
+        curves: Of the training, as far as it recorded them.
 
     Raises:
         OSError: The file cannot be written.
     """
     # A path with bytes that are no text reaches here as a lone surrogate, which UTF-8 cannot write.
-    write_bytes(path, render(report, checkpoint).encode(errors="xmlcharrefreplace"))
+    write_bytes(path, render(report, checkpoint, curves).encode(errors="xmlcharrefreplace"))
 
 
-def render(report: EvaluationReport, checkpoint: str) -> str:
+def render(report: EvaluationReport, checkpoint: str, curves: Curves | None = None) -> str:
     """The page as text; every text in the report is escaped."""
+    settings = _without_folders(report.settings)
     return _template().render(
         report=report,
-        checkpoint=checkpoint,
-        made_with=_made_with(report.settings),
+        checkpoint=_checkpoint_title(checkpoint),
+        made_with=_made_with(settings),
+        training_curve=drawings.training(curves or {}),
         # A vocabulary without capitals writes none: then they are no difference.
         fold=str if any(sample.text != sample.text.lower() for sample in report.samples) else str.casefold,
-        settings=json.dumps(report.settings, indent=2, ensure_ascii=False),
+        settings=json.dumps(settings, indent=2, ensure_ascii=False),
         today=date.today().isoformat(),
     )
 
@@ -71,6 +81,7 @@ def _template() -> Template:
         "range": format_range,
         "label": _label,
         "capital": _capital,
+        "without_folders": _command_without_folders,
         # No line may end between a number and its per cent sign.
         "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
     }
@@ -85,6 +96,41 @@ def _label(name: str, prefix: str = "") -> str:
 def _capital(text: str) -> str:
     """The text with a capital first letter, but for a name such as chrF."""
     return f"{text[:1].upper()}{text[1:]}" if text.partition(" ")[0].islower() else text
+
+
+def _checkpoint_title(checkpoint: str) -> str:
+    """`/home/me/runs/tales/checkpoints/step-0002000` → `tales, step-0002000`; a name on the hub stays as it is."""
+    parts = PureWindowsPath(checkpoint).parts
+    if len(parts) > 2 and parts[-2] == "checkpoints":
+        return f"{parts[-3]}, {parts[-1]}"
+    return checkpoint if "@" in checkpoint or not parts else parts[-1]
+
+
+def _without_folders(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Settings in which folders and files are named without where they are."""
+    if isinstance(value, Mapping):
+        return {
+            name: _name(part)
+            if name in ("path", "folder") and isinstance(part, str)
+            else _without_folders(part)
+            for name, part in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_folders(part) for part in value]
+    return _name(value) if isinstance(value, str) and _is_absolute(value) else value
+
+
+def _command_without_folders(command: str) -> str:
+    return shlex.join(_name(word) if _is_absolute(word) else word for word in shlex.split(command))
+
+
+def _is_absolute(text: str) -> bool:
+    return text.startswith("/") or PureWindowsPath(text).is_absolute()
+
+
+def _name(path: str) -> str:
+    """The last part of a path of any system."""
+    return PureWindowsPath(path).name or path
 
 
 def _made_with(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
