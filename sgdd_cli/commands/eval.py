@@ -28,13 +28,14 @@ from sgdd_cli.flags import (
     setting,
 )
 from sgdd_engine.errors import ConfigError
-from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.config import QUICK, EvalConfig
 from sgdd_engine.mini import MINI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sgdd_cli.settings import Resolved
+    from sgdd_engine.diagnosis.run import RunRecords
     from sgdd_engine.diffusion.config import SamplingConfig
     from sgdd_engine.evaluation.data import EvaluationSet
     from sgdd_engine.evaluation.guidance_search import GuidanceSearch
@@ -66,6 +67,14 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, setting(EvalConfig, "limit")] = None,
     seed: Annotated[int | None, setting(EvalConfig, "seed")] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="About a third of the time: half as many sentences (if --limit is not given), a rougher NELBO, and "
+            "neither the diversity of samples nor what guidance changes.",
+        ),
+    ] = False,
     cfg: Cfg = None,
     find_cfg: Annotated[
         bool,
@@ -124,7 +133,7 @@ def evaluate(
 
     resolved = load_settings(
         files or (),
-        assignments or (),
+        [*_quick_settings(quick), *(assignments or ())],
         [
             ("--encoder", "encoder.name", encoder),
             ("--limit", "eval.limit", limit),
@@ -141,6 +150,7 @@ def evaluate(
     from sgdd_cli.eval_inputs import load_eval_inputs  # noqa: PLC0415
     from sgdd_cli.eval_tables import draw_evaluation, draw_samplers  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
+    from sgdd_engine.diagnosis.verdicts import with_causes  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
@@ -150,6 +160,8 @@ def evaluate(
     if page is not None:
         check_output(page, "--report", force=force)
     _warn_of_unused(resolved)
+    if quick:
+        _say_what_is_left_out(resolved)
     model, folder = load_model(
         checkpoint, device_name(gpu, device), named_encoder(resolved), mini_by=command_line("eval", MINI)
     )
@@ -176,8 +188,9 @@ def evaluate(
             keep_cfg=resolved.origin("sample.cfg") != DEFAULT,
             on_event=display,
         )
-    report = replace(report, samplers=points)
     name = checkpoint_name(folder)
+    records = _records(folder, name)
+    report = with_causes(replace(report, samplers=points), records)
     if as_json:
         emit_json({"checkpoint": name, **report.to_dict()}, indent=2)
     else:
@@ -185,11 +198,39 @@ def evaluate(
         if points is not None:
             draw_samplers(points, len(text.scored), name)
     if page is not None:
-        write_page(report, name, page)
+        write_page(report, name, page, records.curves)
         say(f"Report: {page}")
     if report.guidance_search is not None:
         _record(report.guidance_search, folder)
     _keep(report, folder)
+
+
+def _quick_settings(quick: bool) -> list[str]:
+    """What `--quick` sets, as `--set` takes it; what is given there or as an option counts more."""
+    return [f"eval.{name}={value}" for name, value in QUICK.items()] if quick else []
+
+
+def _say_what_is_left_out(resolved: "Resolved") -> None:
+    """What `--quick` leaves out and makes smaller, as far as nothing else was asked for."""
+    config, usual = resolved.settings.eval, EvalConfig()
+    parts = [
+        "without the diversity of samples" * (not config.diversity_samples),
+        "without a comparison to w = 1" * (not config.compare_guidance),
+        f"at most {config.limit:,} sentences instead of {usual.limit:,}" * (config.limit != usual.limit),
+        f"{config.nelbo_samples} masks for each instead of {usual.nelbo_samples}"
+        * (config.nelbo_samples != usual.nelbo_samples),
+    ]
+    say(f"Quick: {', '.join(filter(None, parts))}. Intervals are wider; for all of it, leave out --quick.")
+
+
+def _records(folder: Path, name: str) -> "RunRecords":
+    """What is recorded of a checkpoint and its run, to name the causes of bad results."""
+    from sgdd_cli.default_paths import corpus_if_found  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import checkpoints_of  # noqa: PLC0415
+    from sgdd_engine.diagnosis.run import read_records  # noqa: PLC0415
+
+    run = folder.parent.parent
+    return read_records(run if folder in checkpoints_of(run) else Path(name), corpus_if_found(folder), folder)
 
 
 def _keep(report: "EvaluationReport", folder: Path) -> None:
