@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _WIDE = 200
 # Columns between the texts of two columns of a table, usually and where room is short.
 _WIDE_GAP, _GAP = 3, 2
-# Longer words of a table (paths, names of models) may be cut where room is short.
-_LONGEST_WORD = 20
 
 
 class CliExit(SystemExit):
@@ -203,11 +202,31 @@ def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401
 
 
 def emit_table(table: "Table") -> None:
-    """Draw a table on stdout. Where the window is too narrow, text is folded and numbers stay whole."""
+    """Draw a table on stdout; in a window that cannot hold its words and numbers whole, each row as lines."""
+    heads = [str(column.header) for column in table.columns]
+    console = stdout()
+    least = fit_table(table, console.width)
+    if least > console.width and _window() is not None:
+        _emit_records(heads, zip(*(column.cells for column in table.columns), strict=True))
+        return
     with writing_output():
-        console = stdout()
-        console.width = max(console.width, fit_table(table, console.width))
+        console.width = max(console.width, least)
         console.print(table)
+
+
+def _emit_records(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Each row of a table as its first cell and, below it, a line for each other cell with its head."""
+    for row in rows:
+        first, *others = map(str, row)
+        emit_text(f"{heads[0]}: {first}" if heads[0] else first, later="  ")
+        for head, cell in zip(heads[1:], others, strict=True):
+            if cell and head:
+                # A value that fits into a line, as a mean with its interval, stays on one.
+                apart = len(f"  {head}: {cell}") > (_window() or 0) >= len(f"    {cell}")
+                emit_text(f"{head}:\n  {cell}" if apart else f"{head}: {cell}", "  ", "    ")
+            elif cell:
+                emit_text(cell, "  ", "    ")
+        emit("")
 
 
 def new_table(*columns: str, numbers: Sequence[str] = ()) -> "Table":
@@ -231,7 +250,7 @@ def fit_table(table: "Table", width: int) -> int:
     """Draw the columns of a table of texts together where it is too wide, and fold the heads over numbers.
 
     Returns:
-        The least width that holds every number, and the words of the text.
+        The least width that breaks no number and no word.
     """
     from rich.cells import cell_len  # noqa: PLC0415 - as above
 
@@ -242,19 +261,28 @@ def fit_table(table: "Table", width: int) -> int:
         return [word for text in texts for word in str(text).split()]
 
     columns = table.columns
-    if sum(widest((column.header, *column.cells)) + _WIDE_GAP for column in columns) > width:
-        table.padding = (0, 1, 0, 0)
-        for column in columns:
-            if column.no_wrap:
-                head = str(column.header)
-                room = max(widest(column.cells), widest(head.split()))
-                column.header = textwrap.fill(head, room, break_long_words=False, break_on_hyphens=False)
-    return sum(
-        widest((column.header, *column.cells))
-        if column.no_wrap
-        else min(_LONGEST_WORD, widest(words((column.header, *column.cells))))
-        for column in columns
-    ) + _GAP * len(columns)
+    natural = [widest((column.header, *column.cells)) for column in columns]
+    if sum(natural) + _WIDE_GAP * len(columns) <= width:
+        return sum(natural) + _WIDE_GAP * len(columns)
+    table.padding = (0, 1, 0, 0)
+    least = []
+    for column in columns:
+        if column.no_wrap:
+            head = str(column.header)
+            room = max(widest(column.cells), widest(head.split()))
+            column.header = textwrap.fill(head, room, break_long_words=False, break_on_hyphens=False)
+            least.append(widest((column.header, *column.cells)))
+        else:
+            least.append(widest(words((column.header, *column.cells))))
+    # Rich takes room from the widest columns, however long their words are; so the widths are chosen here, what is left
+    # going to the columns that need the least.
+    left = max(0, width - sum(least) - _GAP * len(columns))
+    texts = [index for index, column in enumerate(columns) if not column.no_wrap]
+    texts.sort(key=lambda index: natural[index] - least[index])
+    for place, index in enumerate(texts):
+        more = min(natural[index] - least[index], left // (len(texts) - place))
+        columns[index].width, left = least[index] + more, left - more
+    return sum(least) + _GAP * len(columns)
 
 
 def say(message: str) -> None:

@@ -140,8 +140,11 @@ class LivePainter:
         return row
 
 
-def training_table(event: TrainingProgress, width: int) -> Table:
-    """The figures of a training report; accuracy in columns by percent of the canvas masked."""
+def training_table(event: TrainingProgress, width: int) -> RenderableType:
+    """The figures of a training report; accuracy in columns by percent of the canvas masked.
+
+    Where there is no room for so many columns, they are lines.
+    """
     buckets = [f"{bucket} %" for bucket in event.accuracy_by_mask_ratio]
     names = ["loss", *buckets, "sentences/s", "learning rate", "memory"]
     table = new_table(*names, numbers=names)
@@ -152,7 +155,8 @@ def training_table(event: TrainingProgress, width: int) -> Table:
         f"{event.learning_rate:.2e}",
         formatting.size(event.memory_bytes),
     )
-    fit_table(table, width)
+    if fit_table(table, width) > width:
+        return Text(formatting.training_line(event).replace("; ", "\n"))
     return table
 
 

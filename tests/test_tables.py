@@ -1,25 +1,122 @@
 """Tables of the command line at 80 columns and fewer: text may be folded, numbers stay whole."""
 
 import re
+import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from reports_for_tests import FULL, SMALL
 from rich.console import Console
+from typer.testing import CliRunner
 
 from sgdd_cli.commands.bench import draw_benchmark
 from sgdd_cli.commands.param_count import draw_cost
 from sgdd_cli.console import emit_table, new_table
-from sgdd_cli.eval_tables import draw_evaluation
+from sgdd_cli.eval_tables import draw_calibration, draw_evaluation, draw_samplers
+from sgdd_cli.main import app
 from sgdd_cli.progress_live import training_table
 from sgdd_engine.evaluation.report import Sample
+from sgdd_engine.evaluation.verdicts import Verdict
 from sgdd_engine.events import TrainingProgress
+from sgdd_engine.generation.confidence import WAYS
 from sgdd_engine.training.cost import Component, Cost
 
 NUMBER = re.compile(r"\d[\d.,]*")
 
 
-@pytest.fixture(params=[60, 80, 200])
+@pytest.fixture(params=[40, 50, 80])
+def narrow(request, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def shown_at(columns, draw):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return draw()
+
+    def words_of(text):
+        found = {word.strip(":\\") for word in re.sub("─+", " ", text).split()}
+        # `sgdd doctor` shows the width as well.
+        return {word for word in found if not word.startswith("COLUMNS=")}
+
+    def whole(draw):
+        """Drawn in so many columns it has the words that it has in a wide window, and no line that could be shorter."""
+        text = shown_at(request.param, draw)
+        wide = shown_at(500, draw)
+        assert words_of(wide) <= words_of(text)
+        assert text.count("…") == wide.count("…")
+        for line in text.splitlines():
+            assert len(line) <= request.param or len(line.removesuffix("\\").split()) <= 2, line
+        return text
+
+    return whole
+
+
+CAUSED = replace(
+    FULL,
+    verdicts=[
+        Verdict(
+            "vector_used",
+            False,
+            "The vector is NOT used, as far as 1,234 sentences can tell: token F1 0.2137 with it, 0.2131 without.",
+            "326 steps are few: 2,048 tokens each, 1.2 passes over 23,000 sentences.",
+            "sgdd train --resume --out 'runs/my tales' --max-steps 7000",
+        )
+    ],
+)
+
+
+def drawings():
+    from sgdd_engine.training.cost import Component, Cost
+
+    parts = [Component("encoder", 566_705_152, trainable=False), Component("head", 1_234_567, trainable=True)]
+    numbers = {name: 123_456 for name in Cost.__dataclass_fields__ if name != "components"}
+    fits = {
+        way: SimpleNamespace(
+            fit=SimpleNamespace(
+                facts={
+                    "sentences": 12_345,
+                    **dict.fromkeys(
+                        ("share_close", "brier", "brier_of_share", "expected_calibration_error", "auc"),
+                        0.1234,
+                    ),
+                }
+            )
+        )
+        for way in WAYS
+    }
+    return {
+        "evaluation": lambda: draw_evaluation(FULL, "runs/tales"),
+        "small evaluation": lambda: draw_evaluation(SMALL, "runs/tales"),
+        "causes": lambda: draw_evaluation(CAUSED, "runs/tales"),
+        "samplers": lambda: draw_samplers(FULL.samplers, 1_234, "runs/tales"),
+        "calibration": lambda: draw_calibration(fits, "runs/tales"),
+        "cost": lambda: draw_cost(Cost(components=parts, **numbers)),
+    }
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_no_word_and_no_number_is_broken_in_a_narrow_window(name, narrow, capsys):
+    def draw():
+        drawings()[name]()
+        return capsys.readouterr().out
+
+    text = narrow(draw)
+    if name == "causes":
+        lines = text[text.index("  sgdd train") :].replace("\\\n", "")
+        assert shlex.split(lines.strip()) == shlex.split(CAUSED.verdicts[0].command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["config", "show"], ["config", "show", "--explain"], ["plugins"], ["models"], ["doctor", "--offline"]],
+)
+def test_no_command_breaks_a_word_in_a_narrow_window(command, narrow, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Broken packages are not what this is about.
+    narrow(lambda: CliRunner().invoke(app, command).stdout)
+
+
+@pytest.fixture(params=[80, 200])
 def width(request, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(request.param))
     monkeypatch.setenv("NO_COLOR", "1")
@@ -128,21 +225,17 @@ def test_the_table_of_training():
     with console.capture() as found:
         console.print(training_table(event, 80))
     (row,) = rows_of(found.get())[-1:]
+    assert training_table(event, 40).plain.splitlines()[1] == "loss 12.345"
     assert NUMBER.findall(row) == ["12.345", "81", "70", "60", "50", "12", "12,345", "1.00", "03", "123.4"]
 
 
-def test_settings_and_paths_are_folded_and_numbers_are_not(width, capsys):
+def test_settings_paths_and_numbers_stay_whole(width, capsys):
     table = new_table("key", "value", "source", "count", numbers=["count"])
     path = "/" + "a-folder-of-some-length/" * 8
     table.add_row("train.learning_rate", "0.0005", path, "1,234,567")
     emit_table(table)
-    shown = capsys.readouterr().out
-    assert "1,234,567" in shown
-    assert "0.0005" in shown
-    folded = "".join(
-        re.sub(r"train\.learning_rate|0\.0005|1,234,567|key|value|source|count|[\s─]", "", shown)
-    )
-    assert folded == path
+    shown = capsys.readouterr().out.split()
+    assert {"train.learning_rate", "0.0005", path, "1,234,567"} <= set(shown)
 
 
 def test_a_window_narrower_than_the_numbers_loses_none(monkeypatch, capsys):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
+from sgdd_cli.console import command_line, emit, emit_json, emit_table, emit_text, new_table, say
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson, Force, check_output
 from sgdd_engine.counted import counted
@@ -107,12 +107,12 @@ def _draw(found: "Alignment") -> None:
     from sgdd_engine.evaluation.alignment_figures import CONDITIONS  # noqa: PLC0415 - loaded with the model
 
     linear_map = found.linear_map
-    emit(
+    emit_text(
         f"Vectors of {linear_map.input_dim:,} numbers to those of `{linear_map.encoder.name}`: {linear_map.pairs:,} "
         f"pairs, penalty {linear_map.penalty:.1e}; judged on {found.held_out:,} others, {found.texts:,} of them written"
     )
     for reason, count in found.left_out.items():
-        emit(f"Left out: {counted(count, 'row')} with {reason}")
+        emit_text(f"Left out: {counted(count, 'row')} with {reason}")
     heads = ["cosine (95 %)", "rank 1", "token F1 (95 %)", "text cosine (95 %)"]
     table = new_table("written from", *heads, numbers=heads)
     for name, figures in found.conditions.items():
@@ -123,12 +123,12 @@ def _draw(found: "Alignment") -> None:
         table.add_row(f"{point.pairs:,}", f"{point.penalty:.1e}", *_cells(point.figures))
     emit_table(table)
     for example in found.examples:
-        emit(f"text        {example.text}")
-        emit(f"from true   {example.from_true}")
-        emit(f"from mapped {example.from_mapped}")
+        emit_text(f"text        {example.text}", later="  ")
+        emit_text(f"from true   {example.from_true}", later="  ")
+        emit_text(f"from mapped {example.from_mapped}", later="  ")
         emit("")
     for verdict in found.verdicts:
-        emit(verdict)
+        emit_text(verdict)
 
 
 def _cells(figures: "MapFigures") -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
+from sgdd_cli.console import emit_json, emit_table, emit_text, new_table, say
 from sgdd_cli.flags import AsJson, Device, Force, Gpu, check_output, device_name
 
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ def draw_benchmark(report: "Report") -> None:
     rates = ", ".join(
         f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in machine.matmul_flops_per_second.items()
     )
-    emit(
+    emit_text(
         f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads; {machine.device}; PyTorch {machine.torch}"
     )
-    emit(f"Measured matrix products: {rates}")
-    emit(
+    emit_text(f"Measured matrix products: {rates}")
+    emit_text(
         f"Text: {settings['text']}, {settings['mean_tokens']:.1f} tokens per sentence; "
         f"training in {settings['dtype']}; median of {settings['repeats']}"
     )
@@ -105,7 +105,7 @@ def draw_benchmark(report: "Report") -> None:
         table.add_row(row.measure, row.title, _value(row), _goal(row), _met(row))
     emit_table(table)
     for note in dict.fromkeys(row.note for row in report.rows if row.note):
-        emit(f"{', '.join(row.measure for row in report.rows if row.note == note)}: {note}")
+        emit_text(f"{', '.join(row.measure for row in report.rows if row.note == note)}: {note}")
 
 
 def _value(row: "Row") -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sgdd_cli.completion import complete_run
-from sgdd_cli.console import CliExit, command_line, emit, emit_json, say
+from sgdd_cli.console import CliExit, command_line, emit_command, emit_json, emit_text, say
 from sgdd_cli.default_paths import CORPORA, RUNS, corpus_if_found
 from sgdd_cli.flags import AsJson
 from sgdd_engine.errors import ConfigError
@@ -76,9 +76,10 @@ def _machine(offline: bool, as_json: bool) -> None:
         )
     else:
         for check in checks:
-            emit(f"{_MARKS[check.state]:<6}  {check.name}: {check.sentence}")
+            emit_text(f"{check.name}: {check.sentence}", f"{_MARKS[check.state]:<6}  ", " " * 8)
             if check.command and check.state != "ok":
-                emit("".join(f"          {line}\n" for line in check.command.splitlines()).rstrip())
+                for line in check.command.splitlines():
+                    emit_text(line, " " * 10, " " * 12)
     if broken(checks):
         raise CliExit(1)
 
@@ -113,9 +114,9 @@ def _run(run: Path, as_json: bool) -> None:
         return
     say(_results(evaluations, run))
     for cause in causes:
-        emit(f"{cause.likelihood}: {cause.name}. {cause.sentence}")
+        emit_text(f"{cause.likelihood}: {cause.name}. {cause.sentence}", later="  ")
         if cause.likelihood != "unlikely":
-            emit(f"  {cause.command}")
+            emit_command(cause.command, "  ")
 
 
 def _results(evaluations: Sequence[Mapping[str, Any]], run: Path) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sgdd_cli.completion import complete_checkpoint
-from sgdd_cli.console import emit, emit_json, emit_table, new_table
+from sgdd_cli.console import emit_json, emit_table, emit_text, new_table
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def draw_cost(cost: "Cost") -> None:
     for name, count in (("frozen", cost.frozen), ("trainable", cost.trainable), ("total", cost.total)):
         table.add_row(name, f"{count:,}", f"{count / 1e6:.1f} M")
     emit_table(table)
-    emit(
+    emit_text(
         f"A training step takes {cost.flops_per_token / 1e6:,.1f} MFLOP per token "
         f"({cost.head_flops_share:.0%} of it in the vocabulary head; sentences of {cost.tokens_per_sentence} tokens)."
     )
-    emit(
+    emit_text(
         f"Training takes about {formatting.size(cost.training_bytes)} with batches of {cost.batch_tokens:,} tokens: "
         "weights, gradients, moments and average in fp32, and one batch's activations."
     )

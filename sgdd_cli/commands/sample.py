@@ -72,12 +72,7 @@ def sample(
     from sgdd_engine.data.cleaning import clean  # noqa: PLC0415
 
     load = decoding.resolve()
-    if trace is not None:
-        check_output(trace, "--trace", force=force)
-    if save_vector is not None:
-        if save_vector.suffix != ".npy":
-            raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
-        check_output(save_vector, "--save-vector", force=force)
+    _check_outputs(trace, save_vector, force=force)
     found = read_texts(texts, "sample")
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
@@ -126,6 +121,17 @@ def sample(
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.{hint}")
         writing.warn_of_repetitions(repeating, "text")
         _warn_of_loss(model, fit)
+
+
+def _check_outputs(trace: Path | None, save_vector: Path | None, *, force: bool) -> None:
+    """Refuse files that cannot be written before anything is computed."""
+    if trace is not None:
+        check_output(trace, "--trace", force=force)
+    if save_vector is None:
+        return
+    if save_vector.suffix != ".npy":
+        raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
+    check_output(save_vector, "--save-vector", force=force)
 
 
 def _vector_file(model: "SGDD", path: Path) -> "NpyWriter":

@@ -211,8 +211,9 @@ def _training(records: RunRecords) -> Iterator[Cause]:
     yield Cause(
         "training",
         likelihood,
-        f"{counted(records.info.step, 'step')} {"is" if records.info.step == 1 else "are"} {'enough' if share >= 1 else 'few'}: {tokens:,} tokens each, {passes:.1f} "
-        f"passes over {sentences:,} sentences, {share:.1%} of the tokens that the first stage of `mini` took.",
+        f"{counted(records.info.step, 'step')} {'is' if records.info.step == 1 else 'are'} "
+        f"{'enough' if share >= 1 else 'few'}: {tokens:,} tokens each, {passes:.1f} passes over "
+        f"{counted(sentences, 'sentence')}, {share:.1%} of the tokens that the first stage of `mini` took.",
         records.train_on("--max-steps", needed),
     )
 
