@@ -130,7 +130,12 @@ def _draw(
 
 
 def _draw_lengths(report: "EvaluationReport") -> None:
-    heads = ["tokens", "sentences", *(_head(name) for name in _BY_LENGTH), "another's F1"]
+    heads = [
+        "tokens",
+        "sentences",
+        *(_head(name) for name in _BY_LENGTH),
+        f"token F1, {CONDITIONS['shuffled'].label}",
+    ]
     table = new_table(*heads, numbers=heads)
     for bucket in report.by_length:
         cells = (_cell(name, bucket.own[name]) for name in _BY_LENGTH)

@@ -41,7 +41,7 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any setting, such as train.learning_rate=5e-4.",
+        help="Any setting, such as train.learning_rate=5e-4; `sgdd config show` lists them.",
         autocompletion=complete_assignment,
     ),
 ]
@@ -67,9 +67,10 @@ Encoder = Annotated[
         "--encoder", metavar="FOLDER", help="Where the model's encoder is, if its folder has moved."
     ),
 ]
-Gpu = Annotated[str | None, typer.Option("--gpu", metavar="N", help="Number of the GPU.")]
+Gpu = Annotated[str | None, typer.Option("--gpu", metavar="N", help="Use this GPU, by its number.")]
 Gpus = Annotated[
-    str | None, typer.Option("--gpu", metavar="N[,N]...", help="Number of the GPU, or of several: 0,1.")
+    str | None,
+    typer.Option("--gpu", metavar="N[,N]...", help="Use this GPU, by its number, or several: 0,1."),
 ]
 Device = Annotated[
     str | None,

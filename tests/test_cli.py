@@ -14,10 +14,13 @@ import torch
 from typer.testing import CliRunner
 
 from sgdd_cli.command_registry import BUILT_IN
+from sgdd_cli.commands.eval import _quick_settings
 from sgdd_cli.commands.train import TrainRequest, _with_end
 from sgdd_cli.default_paths import corpus_folder, new_run
 from sgdd_cli.main import app
+from sgdd_cli.settings import load_settings
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
+from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.mini import SENTENCES
 
@@ -737,6 +740,35 @@ def test_sample_explains_and_traces_what_it_writes(workplace, tmp_path):
     call("sample", *texts, *options[:-6], "--steps", 4, "--refine", 2, "--trace", trace, "--force")
     told = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
     assert {(line["text"], line["round"]) for line in told} == {(n, k) for n in (1, 2) for k in (0, 1, 2)}
+
+
+# Once in the help of a command, and not understood by those who learnt English at school.
+ODD = re.compile(
+    r"what stands in|in the place of|very weights|let in\b|plain conditional|as where|under a meaning|shall|"
+    r"likeliest lengths first|Machine-readable|instead: |: as well",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_in_plain_words_and_says_what_options_cost(command):
+    shown = CliRunner().invoke(app, [*command.split(), "--help"]).output
+    text = " ".join(shown.split())
+    assert ODD.search(text) is None
+    for option in ("--candidates", "--refine", "--steps"):
+        if f"{option} <" in text:
+            assert "grows with them" in text[text.index(f"{option} <") :][:400]
+
+
+def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
+    quick = load_settings(
+        (), [*_quick_settings(True), "eval.nelbo_samples=5"], [("--limit", "eval.limit", 30)]
+    )
+    config = quick.settings.eval
+    assert (config.limit, config.nelbo_samples) == (30, 5)
+    assert (config.diversity_samples, config.compare_guidance) == (0, False)
+    assert load_settings((), _quick_settings(True)).settings.eval.limit == EvalConfig().limit // 2
+    assert _quick_settings(False) == []
 
 
 @pytest.mark.parametrize(

@@ -110,13 +110,16 @@ def intervals_within(value):
 def test_json_form_has_the_promised_keys_and_no_surprises(report):
     found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert set(found) == {
-        *("sentences", "verdicts", "conditions", "differences", "random_pair_cosine", "encoder_calls"),
+        *("sentences", "verdicts", "conditions", "condition_labels", "differences", "random_pair_cosine"),
+        *("encoder_calls",),
         *("by_length", "by_mask_ratio", "likelihood", "calibration", "latent", "diversity", "memorisation"),
         *("guidance_search", "samplers", "samples", "settings"),
     }
     # w = 1 was asked for and no corpus was given.
     assert list(found["conditions"]) == ["true", "shuffled", "null"]
     assert list(found["differences"]) == ["shuffled", "null"]
+    # The same names as in tables, on the page, and in progress ("writing from no vector").
+    assert found["condition_labels"]["null"] == "no vector"
     assert found["memorisation"] is found["guidance_search"] is found["samplers"] is None
     assert [verdict["name"] for verdict in found["verdicts"]] == ["vector_used", "calibration", "repetition"]
     scores = list(intervals_within(found))

@@ -54,13 +54,13 @@ def align(
         int,
         typer.Option(
             "--pairs",
-            help="Pairs to fit the map on at most; of more rows a random sample. Memory grows with it.",
+            help="Fit the map on at most so many pairs, chosen at random. More is more exact and takes more memory.",
         ),
     ] = 10_000,
     texts: Annotated[int, typer.Option("--texts", help="Held-out texts to write, for token F1.")] = 200,
     seed: Annotated[
         int,
-        typer.Option("--seed", help="Of the sample, the held-out part and the writing."),
+        typer.Option("--seed", help="Seed of the sample, of the held-out part and of the writing."),
     ] = 0,
     *,
     decoding: DecodingOptions,

@@ -63,7 +63,9 @@ def evaluate(
     ] = None,
     train_corpus: Annotated[
         Path | None,
-        typer.Option("--train-corpus", help="Corpus it was trained on. Default: found by its fingerprint."),
+        typer.Option(
+            "--train-corpus", help="Corpus of its training, to compare with. Default: it is looked for."
+        ),
     ] = None,
     limit: Annotated[int | None, setting(EvalConfig, "limit")] = None,
     seed: Annotated[int | None, setting(EvalConfig, "seed")] = None,
@@ -80,7 +82,8 @@ def evaluate(
         bool,
         typer.Option(
             "--find-cfg",
-            help="First find the best guidance weight on sentences that are not scored, and record it.",
+            help="First find the best guidance weight and record it; for this, 300 other sentences are written eight "
+            "times.",
         ),
     ] = False,
     steps: Steps = None,
@@ -93,7 +96,8 @@ def evaluate(
         typer.Option(
             "--vary",
             metavar="KEY=VALUES",
-            help="Compare ways of sampling instead: sample.steps=4,8,16. Several are combined. With --report: as well.",
+            help="Instead, write the same sentences with each of these values and compare: sample.steps=4,8,16. "
+            "Of several --vary, all combinations are written. With --report, the evaluation is made too.",
         ),
     ] = None,
     calibrate_score: Annotated[
@@ -102,12 +106,17 @@ def evaluate(
             "--calibrate-score",
             min=1,
             metavar="N",
-            help="Instead, fit on N other sentences how likely a written one is close to its source, and record it; "
-            "`sgdd sample --json` then has it as `confidence`.",
+            help="Instead, write N other sentences and learn from them how likely a text is close to its source. It is "
+            "recorded, and `sgdd sample --json` then shows it as `confidence`.",
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Also write everything as one HTML page.")
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Also write the results, with samples and charts, as one HTML page.",
+        ),
     ] = None,
     force: Force = False,
     encoder: Encoder = None,

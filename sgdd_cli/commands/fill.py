@@ -26,15 +26,13 @@ def fill(
     ],
     meaning: Annotated[
         str | None,
-        typer.Option(
-            "--meaning", metavar="TEXT", help="What the whole text shall say. Default: nothing is asked."
-        ),
+        typer.Option("--meaning", metavar="TEXT", help="What the whole text should mean. Default: anything."),
     ] = None,
     *,
     decoding: DecodingOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Write the blanks of each text under a meaning; what is given stays as it is.
+    """Fill the blanks of each text so that it has a given meaning; the other words stay as they are.
 
     The text is cleaned first (Unicode form NFC, single spaces). Where the length of a blank is open, several lengths
     are written and the likeliest text is kept; --length is the length of the whole text. With --candidates, the

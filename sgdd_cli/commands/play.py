@@ -56,7 +56,8 @@ def play(
         typer.Option(
             "--token",
             envvar="SGDD_TOKEN",
-            help="What requests must carry; in the variable other users of this machine cannot read it.",
+            help="Password that requests must send. Other users of this machine can read the command line, and not the "
+            "variable.",
         ),
     ] = None,
     open_page: Annotated[

@@ -16,14 +16,14 @@ def pull(
         typer.Option("--revision", help="Commit, branch or tag. Default: the newest commit."),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Fetch its files although they are here, as where one is damaged.")
+        bool, typer.Option("--again", help="Download its files again, for example where one is damaged.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch a model from the Hugging Face hub and verify it.
 
     It is then used by its name, also without a network: --checkpoint owner/name. Prints the name with the commit, which
-    means these very weights for ever.
+    always means exactly these weights.
 
     Example: sgdd pull anna/tales --revision v1.0
     """

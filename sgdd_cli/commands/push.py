@@ -15,7 +15,7 @@ def push(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.", autocompletion=complete_run)],
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model on the Hugging Face hub.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Make it visible to those only who are let in.")
+        bool, typer.Option("--private", help="Show the model only to those who are given access.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be sent, with sizes, and send nothing.")

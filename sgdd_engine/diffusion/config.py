@@ -54,8 +54,12 @@ class DiffusionConfig:
 class SamplingConfig:
     """MaskGIT-style decoding: choose positions, then tokens."""
 
-    steps: int = option(16, "denoising steps")
-    cfg: float = option(1.5, "guidance weight w; 1 is plain conditional, 0 unconditional")
+    steps: int = option(16, "denoising steps: passes of the decoder over a text; time grows with them")
+    cfg: float = option(
+        1.5,
+        "guidance weight w: how much the text is pushed towards its vector; 1 is no push and half the work, 0 ignores "
+        "the vector",
+    )
     guidance: Literal["coverage", "plain"] = option(
         "coverage", "coverage applies no guidance to tokens that are on the canvas already"
     )
@@ -81,7 +85,9 @@ class SamplingConfig:
         POSITION_RULES,
         "which masked positions are revealed first; entropy_bound and threshold need fewer steps for easy texts",
     )
-    temperature: float = option(0.0, "0 takes the likeliest token")
+    temperature: float = option(
+        0.0, "randomness of the tokens: 0 takes the likeliest, 1 draws as the model predicts"
+    )
     top_k: int = option(0, "the likeliest tokens among which is drawn when temperature > 0; 0 for all")
     top_p: float = option(1.0, "nucleus of the token distribution when temperature > 0")
     position_noise: float = option(0.0, "Gumbel noise on the scores of positions, fading to 0 over the steps")

@@ -20,7 +20,9 @@ class EvalConfig:
     split: Literal["test", "validation"] = option(
         "test", "split of a corpus; validation has chosen the best checkpoint, so its scores are optimistic"
     )
-    limit: int = option(1000, "held-out sentences evaluated")
+    limit: int = option(
+        1000, "held-out sentences that are scored; with more, time grows and intervals get narrower"
+    )
     # No settings of this section: those of `sample` of the same names hold for evaluations too.
     candidates: int = 1
     refine: int = 0

@@ -149,10 +149,11 @@ class EvaluationReport:
 
         A score is `{"mean", "low", "high"}`, the mean with its 95 % interval, whose ends are null where there is one
         sentence; ranges stand in `settings.scoring`. Keys: `sentences`; `verdicts` (`name`, `ok`, `sentence`, and
-        `cause` and `command` or null); `conditions` and `differences` (by condition and score); `random_pair_cosine`;
-        `encoder_calls` (texts encoded to write one sentence, mean); `by_length`; `by_mask_ratio` (`masked` in percent,
-        `accuracy`, `nll_nats`, `tokens`); `likelihood`; `calibration` (`ece`, `overconfidence`, `tokens`, `bins`);
-        `latent`; `diversity`; `memorisation`, `guidance_search` and `samplers` (or null); `samples`; `settings`.
+        `cause` and `command` or null); `conditions` and `differences` (by condition and score); `condition_labels` (as
+        in tables); `random_pair_cosine`; `encoder_calls` (texts encoded to write one sentence, mean); `by_length`;
+        `by_mask_ratio` (`masked` in percent, `accuracy`, `nll_nats`, `tokens`); `likelihood`; `calibration` (`ece`,
+        `overconfidence`, `tokens`, `bins`); `latent`; `diversity`; `memorisation`, `guidance_search` and `samplers` (or
+        null); `samples`; `settings`.
         """
         likelihood = asdict(self.likelihood)
         likelihood.pop("calibration")
@@ -160,6 +161,7 @@ class EvaluationReport:
             "sentences": self.sentences,
             "verdicts": _plain(self.verdicts),
             "conditions": _plain(self.conditions),
+            "condition_labels": {name: CONDITIONS[name].label for name in self.conditions},
             "differences": _plain(self.differences),
             "random_pair_cosine": asdict(self.random_pair_cosine),
             "encoder_calls": self.encoder_calls,

@@ -42,24 +42,24 @@ class GenerationConfig:
 
     candidates: int = option(
         1,
-        "texts written for each vector at its likeliest lengths; each is encoded (one encoder call), and the one whose "
-        "vector has the highest cosine with the given one is kept",
+        "texts written for each vector, at its likeliest lengths; each is encoded, and the one whose vector is closest "
+        "to the given one is kept. Time grows with them",
     )
     refine: int = option(
         0,
-        "rounds that rewrite uncertain tokens or the whole text, encode the result (one encoder call a round) and "
-        "keep it if its cosine is higher",
+        "rounds that write uncertain tokens or the whole text again, encode the result and keep it if it is closer. "
+        "Time grows with them",
     )
     shortlist: int | None = option(
         None,
-        "texts written for each encoder call; the model's surrogate of the encoder predicts which one is closest. "
-        "Costs no encoder call, but that many times the writing; 1 turns it off. By default 4 together with candidates "
-        "or refine where the model has a surrogate, else 1",
+        "texts written before each encoding; a small part of the model predicts which one is closest, and that one is "
+        "encoded. Writing takes so many times as long; 1 turns it off. By default 4 together with candidates or refine "
+        "where the model has this part, else 1",
     )
     search: int | None = option(
         None,
         "encoder calls for each vector, spent on a search that changes texts in several ways and keeps those that are "
-        "closest and likely under the decoder; 0 for none. In the place of refine and shortlist. By default 64 for a "
+        "closest and likely under the decoder; 0 for none. It replaces refine and shortlist. By default 64 for a "
         "few texts that `sgdd sample` gets as arguments (8 for a large encoder on a CPU), else 0",
     )
     gradient: bool = option(True, "whether a search uses the encoder's gradient; a gradient counts as a call")
