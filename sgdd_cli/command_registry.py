@@ -40,6 +40,7 @@ BUILT_IN = {
     "push": "sgdd_cli.commands.push:push",
     "pull": "sgdd_cli.commands.pull:pull",
     "models": "sgdd_cli.commands.models:models",
+    "runs": "sgdd_cli.commands.runs:runs",
     "doctor": "sgdd_cli.commands.doctor:doctor",
     "param-count": "sgdd_cli.commands.param_count:param_count",
     "config": "sgdd_cli.commands.config:config",

@@ -1,10 +1,14 @@
 """Numbers as text: times, sizes, rates, and one line of training figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sgdd_engine.events import SamplesWritten, TrainingProgress, Validated
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float) -> str:
@@ -77,3 +81,13 @@ def samples_lines(event: "SamplesWritten") -> str:
     """What training writes of held-out sentences."""
     head = f"step {event.step:,}: held-out sentences, written from their vectors"
     return "\n".join([head, *(pair_lines(*pair) for pair in event.pairs)])
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """A curve as a row of bars from its lowest to its highest value; neighbours are averaged to at most `width`."""
+    count = min(width, len(values))
+    edges = [index * len(values) // count for index in range(count + 1)] if count else []
+    means = [fmean(values[start:end]) for start, end in pairwise(edges)]
+    low, high = min(means, default=0.0), max(means, default=0.0)
+    top = len(_BARS) - 1
+    return "".join(_BARS[round((value - low) / (high - low) * top) if high > low else 0] for value in means)

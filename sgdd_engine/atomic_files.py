@@ -19,13 +19,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sgdd_engine.errors import SgddError
 
 # The hashes of a folder's files.
 HASHES = "files.json"
 LOCK = ".lock"
+# Seconds in which a lock that `is_locked` holds for a moment is given up.
+_PATIENCE = 0.1
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<state>tmp|old|gone)")
 
 
@@ -233,11 +235,11 @@ def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
     except FileNotFoundError:
         # The process that held the lock removed the folder, which had stayed empty, at this very moment.
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
     try:
         yield
     finally:
@@ -246,6 +248,22 @@ def _locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             (folder / LOCK).unlink()
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of `exclusive_folder`; False where this may not be asked."""
+    if not (folder / LOCK).is_file():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        # Held for a moment where its process was killed; who waits for it in that moment asks again.
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
 
 
 def seal(folder: Path) -> None:

@@ -45,7 +45,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """Figures averaged over the steps since the last such event."""
+    """Figures averaged over the steps since the last such event; `seconds` of training so far."""
 
     step: int
     max_steps: int | None
@@ -58,6 +58,7 @@ class TrainingProgress:
     memory_bytes: int
     seconds_left: float | None
     terms: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

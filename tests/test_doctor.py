@@ -95,6 +95,7 @@ def test_a_run_of_a_few_steps_is_told_by_its_own_figures(run, tiny_corpus_folder
 
 
 def test_what_is_not_recorded_is_unknown_with_what_measures_it(run):
+    (run / "log.jsonl").unlink()
     shutil.rmtree(run / "tensorboard")
     found = causes(run)
     unknown = {name for name, cause in found.items() if cause.likelihood == "unknown"}

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from sgdd_engine.errors import CheckpointError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, SamplesWritten, TrainingProgress, Validated
 from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.tracking import read_log
 from sgdd_engine.training.build import model_config, new_model
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches
@@ -34,6 +34,7 @@ from sgdd_engine.training.loss import batch_loss, step_generator
 from sgdd_engine.training.optimizer_step import Ema, OptimizerStep, build_optimizer, learning_rate
 from sgdd_engine.training.state import Progress
 
+LOSS = "loss/nats_per_masked_token"
 PROGRAM = Path(__file__).with_name("tiny_training.py")
 
 
@@ -92,14 +93,20 @@ def test_a_resumed_run_with_dropout_draws_the_same_noise(corpus, tmp_path, optim
 def test_a_resumed_run_draws_every_step_of_its_curves_once(corpus, tmp_path):
     run = tmp_path / "run"
     stop_after(corpus, run, 7)
-    # TensorBoard reads its files in the order of their names, which hold the second of their making: the first
-    # file's is moved back by one, since both runs may fall into the same.
-    (drawn,) = (run / "tensorboard").iterdir()
-    drawn.rename(drawn.with_name(re.sub(r"(?<=tfevents\.)\d+", lambda s: str(int(s[0]) - 1), drawn.name)))
+    # TensorBoard reads its files in the order of their names: as if the clock had gone back a year since.
+    (drawn,) = (run / "tensorboard" / "train").iterdir()
+    drawn.rename(drawn.with_name("events.out.tfevents.1900000000.machine.1.0"))
+    log = (run / "log.jsonl").read_text()
+    (run / "log.jsonl").write_text(log + '{"step": 8, "time"')  # killed while it wrote
     train(corpus, run, TINY, device="cpu", resume=True)
-    board = EventAccumulator(str(run / "tensorboard"))
-    board.Reload()
-    assert [point.step for point in board.Scalars("train/loss")] == [*range(1, 8), 8, 10, 12]
+    steps = [*range(1, 8), 8, 10, 12]
+    assert [point.step for point in drawn_in(run, "train").Scalars(LOSS)] == steps
+    recorded = read_log(run)
+    assert [step for step, _ in recorded.curves["train/loss"]] == steps
+    assert recorded.ending == "finished"
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert lines == recorded.records
+    assert [line["step"] for line in lines if "start" in line] == [0, 7]
 
 
 @pytest.mark.slow
@@ -208,13 +215,45 @@ def test_old_checkpoints_go_and_the_best_stays(straight):
 
 def test_tensorboard_reads_the_curves(straight):
     run, _, events = straight
-    board = EventAccumulator(str(run / "tensorboard"))
-    board.Reload()
-    drawn = board.Scalars("train/loss")
-    assert [point.step for point in drawn] == [2, 4, 6, 8, 10, 12]
+    points = drawn_in(run, "train").Scalars(LOSS)
+    assert [point.step for point in points] == [2, 4, 6, 8, 10, 12]
     progress = [event for event in events if isinstance(event, TrainingProgress)]
-    assert drawn[0].value == pytest.approx(progress[0].loss, rel=1e-5)
-    assert "validation/nelbo_nats_per_token" in board.Tags()["scalars"]
+    assert points[0].value == pytest.approx(progress[0].loss, rel=1e-5)
+    held_out = drawn_in(run, "validation").Tags()["scalars"]
+    assert {LOSS, "loss/nelbo_nats_per_token", "accuracy_at_mask_percent/100"} <= set(held_out)
+
+
+def drawn_in(run, split):
+    board = EventAccumulator(str(run / "tensorboard" / split))
+    board.Reload()
+    return board
+
+
+def test_the_log_holds_what_was_reported(straight):
+    run, _, events = straight
+    log = read_log(run)
+    progress = [event for event in events if isinstance(event, TrainingProgress)]
+    validated = [event for event in events if isinstance(event, Validated)]
+    assert log.curves["train/loss"] == [(event.step, event.loss) for event in progress]
+    assert log.curves["validation/loss"] == [(event.step, event.loss) for event in validated]
+    assert log.settings["train.learning_rate"] == TINY.train.learning_rate
+    assert log.records[-1]["end"]["metrics"]["validation/best_loss"] == min(event.loss for event in validated)
+    # The model has no surrogate, whose error would be a chart of zeros.
+    assert "train/kl_nats" in log.curves
+    assert "train/surrogate_error" not in log.curves
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_at_its_last_step_is_validated_when_it_goes_on(corpus, tmp_path):
+    run, events = tmp_path / "run", []
+    spec = tiny(max_steps=3, validate_every=500, save_every=500)
+    stop_after(corpus, run, 3, spec)
+    assert "validation" not in read_info(checkpoints_of(run)[-1]).facts
+    result = train(corpus, run, spec, device="cpu", resume=True, on_event=events.append)
+    (validated,) = [event for event in events if isinstance(event, Validated)]
+    assert (result.step, result.stopped, validated.step) == (3, "steps", 3)
+    assert read_info(result.best).facts["validation"]["loss"] == validated.loss
+    assert [step for step, _ in read_log(run).curves["validation/loss"]] == [3]
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def train(
     device: Device = None,
     max_steps: Annotated[int | None, setting(TrainConfig, "max_steps")] = None,
     max_minutes: Annotated[float | None, setting(TrainConfig, "max_minutes")] = None,
+    tracker: Annotated[str | None, setting(TrainConfig, "tracker")] = None,
     files: ConfigFiles = None,
     assignments: Assignments = None,
     seed: Annotated[int | None, setting(TrainConfig, "seed")] = None,
@@ -61,6 +62,7 @@ def train(
     flags: list[tuple[str, str, object]] = [
         ("--max-steps", "train.max_steps", max_steps),
         ("--max-minutes", "train.max_minutes", max_minutes),
+        ("--tracker", "train.tracker", tracker),
         ("--seed", "train.seed", seed),
     ]
     request = TrainRequest(data, out, resume, files or (), assignments or (), flags)

@@ -15,6 +15,7 @@ from sgdd_engine.counted import counted
 from sgdd_engine.data.manifest import Manifest
 from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.text.config import MINILM
+from sgdd_engine.tracking import read_log
 
 Likelihood = Literal["likely", "possible", "unlikely", "unknown"]
 _ORDER: tuple[Likelihood, ...] = ("likely", "possible", "unknown", "unlikely")
@@ -77,7 +78,7 @@ class RunRecords:
         corpus: The manifest of its corpus; None where that is not found.
         corpus_folder: Where that is.
         foreign: Share of letters outside ASCII in its held-out sentences; None where they are not found.
-        curves: Steps and values of each TensorBoard scalar.
+        curves: Steps and values of each quantity that its log holds.
         evaluation: The newest one of the checkpoint; None where none is recorded.
     """
 
@@ -160,24 +161,9 @@ def read_records(run: Path, corpus: Path | None, checkpoint: Path | None = None)
         manifest,
         corpus,
         _foreign_letters(corpus),
-        training_curves(run),
+        read_log(run).curves,
         next(iter(info.evaluations), None),
     )
-
-
-def training_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Steps and values of each figure that a run recorded, by the name it has there, such as `train/loss`."""
-    folder = run / "tensorboard"
-    if not folder.is_dir():
-        return {}
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415 - slow to load
-
-    # 0 keeps all: by default 10,000 of each are kept, chosen at random.
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-    }
 
 
 def _foreign_letters(corpus: Path | None) -> float | None:

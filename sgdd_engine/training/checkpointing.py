@@ -154,6 +154,13 @@ def prune(run: Path, written: Path, keep: int) -> None:
             remove_folder(folder)
 
 
+def _is_complete(folder: Path, validated: bool) -> bool:
+    if checkpoint_damage(folder, training_state=True):
+        return False
+    # A run that is told to stop saves at once; resumed with nothing left to do, it has yet to be validated.
+    return not validated or "validation" in read_info(folder).facts
+
+
 @dataclass(frozen=True)
 class Checkpointer:
     """Writes the checkpoints of a run; every rank must call its methods in the same order."""
@@ -163,13 +170,11 @@ class Checkpointer:
     context: RunContext
     dtype: torch.dtype
 
-    def has(self, step: int) -> bool:
-        """Whether an undamaged checkpoint of this step is there already."""
+    def has(self, step: int, *, validated: bool) -> bool:
+        """Whether an undamaged checkpoint of this step is there already, with held-out figures if `validated`."""
         folder = checkpoint_folder(self.context.run, step)
         world = self.context.world
-        return world.any(
-            world.is_main and folder.exists() and not checkpoint_damage(folder, training_state=True)
-        )
+        return world.any(world.is_main and folder.exists() and _is_complete(folder, validated))
 
     def save(self, training: Training, figures: ValidationFigures | None, on_event: Listener) -> None:
         """Write a checkpoint of this step, and remove those that are no longer kept."""

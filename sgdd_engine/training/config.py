@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sgdd_engine.config_fields import check_choices, check_seed, option
+from sgdd_engine.config_fields import check_choices, check_seed, choice, option
 from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.errors import require
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
+from sgdd_engine.tracking import TRACKERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ class TrainConfig:
     validation_sentences: int = option(512, "held-out sentences of the fixed validation set")
     save_every: int = option(500, "steps between checkpoints")
     keep_checkpoints: int = option(2, "newest checkpoints kept, besides the best")
+    tracker: str = choice(
+        "tensorboard", TRACKERS, "what records the run beside its log, log.jsonl, which it always has"
+    )
     seed: int = option(0, "seed of weights, order of sentences, masks and noise")
 
     def __post_init__(self) -> None:

@@ -1,18 +1,14 @@
-"""Training metrics averaged between two reports, and their TensorBoard events."""
+"""Training metrics averaged between two reports."""
 
-import html
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from sgdd_engine.diffusion.objective import RATIO_PARTS, accuracy_by_mask_ratio, sums_by_mask_ratio
 from sgdd_engine.distributed import ALONE, World
-from sgdd_engine.events import Event, SamplesWritten, TrainingProgress, Validated
+from sgdd_engine.events import TrainingProgress
 from sgdd_engine.training.loss import BatchLoss
 
 
@@ -23,10 +19,11 @@ class MetricAccumulator:
 
     Args:
         world: The processes whose steps are counted; all of them report at the same steps.
+        absent: Terms of the loss that the model does not have, and so would report as 0.
     """
 
-    def __init__(self, world: World = ALONE) -> None:
-        self._world = world
+    def __init__(self, world: World = ALONE, absent: frozenset[str] = frozenset()) -> None:
+        self._world, self._absent = world, absent
         self.reset()
 
     def reset(self) -> None:
@@ -57,6 +54,7 @@ class MetricAccumulator:
         max_steps: int | None,
         fraction: float,
         learning_rate: float,
+        seconds: float,
         seconds_left: float | None,
         device: torch.device,
     ) -> TrainingProgress:
@@ -65,6 +63,12 @@ class MetricAccumulator:
         sentences, tokens, count, nll, length, kl, surrogate, *guesses = self._sums()
         count = max(1.0, count)
         norm = float(torch.stack(self.norms).mean()) if self.norms else float("nan")
+        terms = {
+            "length_nats": length / count,
+            "kl_nats": kl / count,
+            "surrogate_error": surrogate / count,
+            "grad_norm": norm,
+        }
         return TrainingProgress(
             step=step,
             max_steps=max_steps,
@@ -78,12 +82,8 @@ class MetricAccumulator:
             learning_rate=learning_rate,
             memory_bytes=memory_bytes(device),
             seconds_left=seconds_left,
-            terms={
-                "length_nats": length / count,
-                "kl_nats": kl / count,
-                "surrogate_error": surrogate / count,
-                "grad_norm": norm,
-            },
+            terms={name: value for name, value in terms.items() if name not in self._absent},
+            seconds=seconds,
         )
 
     def _sums(self) -> list[float]:
@@ -101,64 +101,3 @@ def memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return int(psutil.Process().memory_info().rss)
-
-
-class TensorBoardLog:
-    """Writes the run's metrics for TensorBoard; what an earlier session wrote after `first_step` is dropped.
-
-    Args:
-        run: The run's folder.
-        first_step: Steps that the run has taken already.
-    """
-
-    def __init__(self, run: Path, first_step: int) -> None:
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
-
-    def __call__(self, event: Event) -> None:
-        """Record the metrics of training and validation, and the texts written; other events are ignored."""
-        if isinstance(event, TrainingProgress):
-            self._scalars(
-                "train",
-                event.step,
-                {
-                    "loss": event.loss,
-                    "learning_rate": event.learning_rate,
-                    "sentences_per_second": event.sentences_per_second,
-                    "tokens_per_second": event.tokens_per_second,
-                    "memory_bytes": event.memory_bytes,
-                    **event.terms,
-                },
-            )
-            self._scalars("train/accuracy_at_mask_percent", event.step, event.accuracy_by_mask_ratio)
-        if isinstance(event, Validated):
-            self._scalars(
-                "validation",
-                event.step,
-                {
-                    "loss": event.loss,
-                    "nelbo_nats_per_token": event.nelbo_nats_per_token,
-                },
-            )
-            self._scalars("validation/accuracy_at_mask_percent", event.step, event.accuracy_by_mask_ratio)
-
-        if isinstance(event, SamplesWritten):
-            self._writer.add_text("validation/written", written_table(event.pairs), event.step)
-
-    def _scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
-
-    def close(self) -> None:
-        """Write what is buffered."""
-        self._writer.close()
-
-
-def written_table(pairs: Sequence[tuple[str, str]]) -> str:
-    """Sources and what was written of them, as a table of Markdown, which TensorBoard draws."""
-
-    def cell(text: str) -> str:
-        # The text is data: neither a column's end nor HTML.
-        return html.escape(text).replace("|", "&#124;")
-
-    rows = [f"| {cell(source)} | {cell(written)} |" for source, written in pairs]
-    return "\n".join(["| source | written |", "|---|---|", *rows])

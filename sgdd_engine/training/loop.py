@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -18,6 +18,7 @@ from sgdd_engine.errors import CheckpointError, TrainingError
 from sgdd_engine.events import Event, Listener, Notice, SamplesWritten, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.stop_signals import StopSignals
+from sgdd_engine.tracking import TrackedRun, Tracking
 from sgdd_engine.training.build import build_training
 from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, exclusive_run, newest_valid_checkpoint
 from sgdd_engine.training.config import TrainConfig, TrainSpec
@@ -25,7 +26,7 @@ from sgdd_engine.training.cost import cost_of, describe_time, seconds_per_step
 from sgdd_engine.training.dataloading import Prefetcher, training_batches
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.generate_drafts import drafts_for_run
-from sgdd_engine.training.log import MetricAccumulator, TensorBoardLog
+from sgdd_engine.training.log import MetricAccumulator
 from sgdd_engine.training.optimizer_step import OptimizerStep, learning_rate, reduce_status
 from sgdd_engine.training.state import RunContext
 from sgdd_engine.training.validation import HeldOutSamples, Validation, ValidationFigures
@@ -103,7 +104,9 @@ class _Run:
         self.dtype = compute_dtype(self.config.precision, context.device)
         self.listeners: list[Listener] = [on_event]
         self.stop_signal: int | None = None
+        self.finished = False
         self.validated: tuple[int, ValidationFigures] | None = None
+        self.tracking = self._tracking() if self.world.is_main else None
 
     def go(self, resume: bool, settings_text: str) -> TrainResult:
         """Start or resume, train to the end, save."""
@@ -131,9 +134,10 @@ class _Run:
             self.corpus.split("validation"), self.corpus.tokenizer, self.spec.diffusion, self.world
         )
         self._say_how_long()
-        with self._tensorboard(), StopSignals() as signals, self._prefetcher() as prefetcher:
+        with self._tracked(), StopSignals() as signals, self._prefetcher() as prefetcher:
             stopped = self._train_until_done(signals, self._optimizer_step(prefetcher))
             self._save(validate=stopped != "signal")
+            self.finished = stopped != "signal"
         checkpoint = checkpoint_folder(self.context.run, self.progress.step)
         return TrainResult(
             self.progress.step, checkpoint, self.checkpointer.best(), stopped, self.stop_signal
@@ -149,18 +153,29 @@ class _Run:
         )
         self._emit(Notice(describe_time(self.config, per_step, self.progress.step, self.progress.seconds)))
 
+    def _tracking(self) -> Tracking:
+        sections = {name: value for name, value in asdict(self.spec).items() if name != "feedback"}
+        if self.spec.decoder.feedback:
+            sections["feedback"] = asdict(self.spec.feedback)
+        settings = {f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()}
+        settings["corpus"] = self.corpus.folder.name
+        run = TrackedRun(self.context.run, settings)
+        return Tracking(run, self.config.tracker, self._emit)
+
     @contextmanager
-    def _tensorboard(self) -> Iterator[None]:
-        """While entered, rank 0 writes the run's metrics for TensorBoard."""
-        if not self.world.is_main:
+    def _tracked(self) -> Iterator[None]:
+        """While entered, rank 0 records the run's metrics."""
+        if self.tracking is None:
             yield
             return
-        log = TensorBoardLog(self.context.run, self.progress.step)
-        self.listeners.append(log)
+        self.tracking.start(self.progress.step)
+        self.listeners.append(self.tracking)
         try:
             yield
         finally:
-            log.close()
+            self.tracking.end(
+                self.progress.step, "finished" if self.finished else "stopped", self.progress.best_loss
+            )
 
     def _prefetcher(self) -> Prefetcher:
         batches = training_batches(
@@ -186,7 +201,7 @@ class _Run:
         )
 
     def _train_until_done(self, signals: StopSignals, optimizer_step: OptimizerStep) -> Ending:
-        metrics = MetricAccumulator(self.world)
+        metrics = MetricAccumulator(self.world, self._absent_terms())
         while True:
             if self.world.size == 1:
                 self.stop_signal = signals.received
@@ -202,6 +217,13 @@ class _Run:
             if self.world.size == 1:
                 self.progress.seconds = self.clock
             self._after_step(metrics, rate)
+
+    def _absent_terms(self) -> frozenset[str]:
+        present = {
+            "kl_nats": self.spec.bottleneck.kind == "vib",
+            "surrogate_error": self.training.shared.model.surrogate is not None,
+        }
+        return frozenset(name for name, is_present in present.items() if not is_present)
 
     def _step(self, optimizer_step: OptimizerStep, metrics: MetricAccumulator, signals: StopSignals) -> float:
         """One optimiser step; returns its learning rate."""
@@ -225,7 +247,17 @@ class _Run:
         if step % self.config.log_every == 0:
             fraction = self._fraction()
             left = self.progress.seconds * (1 - fraction) / fraction if fraction > 0 else None
-            self._emit(metrics.report(step, self.config.max_steps, fraction, rate, left, self.context.device))
+            self._emit(
+                metrics.report(
+                    step,
+                    self.config.max_steps,
+                    fraction,
+                    rate,
+                    self.progress.seconds,
+                    left,
+                    self.context.device,
+                )
+            )
             metrics.reset()
         if step % self.config.validate_every == 0:
             self._validate()
@@ -284,7 +316,7 @@ class _Run:
         return figures
 
     def _save(self, validate: bool) -> None:
-        if self.checkpointer.has(self.progress.step):
+        if self.checkpointer.has(self.progress.step, validated=validate):
             return
         figures = self._validate() if validate else None
         self.checkpointer.save(self.training, figures, self._emit)
