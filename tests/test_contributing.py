@@ -30,10 +30,12 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.evaluation.page.write import render
 from sgdd_engine.evaluation.scores import references_of, score
+from sgdd_engine.events import Validated
 from sgdd_engine.generation import DecodeRequest, Generation, refinement
 from sgdd_engine.text import pooling
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder import load_encoder
+from sgdd_engine.tracking import TRACKERS, TrackedRun, Tracking
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.loss import batch_loss
 from sgdd_engine.vectors import open_vectors, read_vectors, vector_kinds
@@ -51,6 +53,7 @@ REGISTRIES = (
     formats.FORMATS,
     pooling.POOLINGS,
     metrics.METRICS,
+    TRACKERS,
 )
 
 
@@ -98,7 +101,7 @@ def model(tiny_encoder, sentences):
 def test_there_is_a_recipe_for_everything_that_people_add():
     assert MODULES.keys() == {
         *("schedule", "times", "position_rule", "guidance_schedule", "proposal"),
-        *("source", "vector_source", "pooling", "metric", "commands"),
+        *("source", "vector_source", "pooling", "metric", "tracker", "commands"),
     }
 
 
@@ -224,6 +227,21 @@ def test_a_metric_is_in_the_report_and_on_its_page(installed, model, sentences):
     written = [Generation(text, (), row, 0) for row, text in enumerate([first, "Nobody knew.", last])]
     scored = score(model, data, written)
     assert scored["first_word"].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_tracker_records_a_run(installed, tmp_path):
+    notices = []
+    config = TrainConfig(tracker="csv:separator=|")
+    tracking = Tracking(TrackedRun(tmp_path, {}), config.tracker, notices.append)
+    tracking.start(0)
+    tracking(Validated(20, 3.5, 4.0, {"100": 0.25}, True))
+    tracking.end(20, "finished", 3.5)
+    assert [notice.message for notice in notices] == [f"The curves are in {tmp_path / 'curves.csv'}."]
+    assert (tmp_path / "curves.csv").read_text().splitlines() == [
+        "20|validation/loss|3.5",
+        "20|validation/nelbo_nats_per_token|4.0",
+        "20|validation/accuracy_at_mask_percent/100|0.25",
+    ]
 
 
 def sgdd(site: Path, *arguments: str) -> str:
