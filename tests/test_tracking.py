@@ -13,7 +13,8 @@ from sgdd_cli.main import app
 from sgdd_engine.atomic_files import exclusive_folder, is_locked
 from sgdd_engine.errors import ConfigError, SgddError, TrainingError
 from sgdd_engine.events import SamplesWritten, TrainingProgress, Validated
-from sgdd_engine.tracking import LOG, TRACKERS, TrackedRun, Tracker, Tracking, read_log, summarize
+from sgdd_engine.tracking import LOG, TRACKERS, TrackedRun, Tracker, Tracking, read_log
+from sgdd_engine.tracking.runs import summarize
 from sgdd_engine.training.config import TrainConfig
 
 PAIRS = (("A | B <b>", "A B"), ("Tom sold a cup.", "Tom sold it."))
@@ -198,7 +199,7 @@ def test_weights_and_biases_writes_a_run_without_a_network(tmp_path):
 def test_the_library_of_a_tracker_is_loaded_when_it_is_chosen(tmp_path):
     script = (
         "import sys; from sgdd_engine.training.config import TrainConfig; TrainConfig();"
-        "from sgdd_cli.commands import runs; import sgdd_engine.tracking;"
+        "from sgdd_cli.commands import runs; import sgdd_engine.tracking.runs;"
         "print(*{'torch', 'wandb', 'tensorboard', 'google.protobuf'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import duration, sparkline
 
 if TYPE_CHECKING:
-    from sgdd_engine.tracking import RunSummary
+    from sgdd_engine.tracking.runs import RunSummary
 
 _NUMBERS = ("steps", "time", "loss", "held-out", "token F1")
 _NONE = "–"
@@ -38,7 +38,12 @@ def runs(
 
     Example: sgdd runs tales-20260101-120000 tales-20260102-120000
     """
-    from sgdd_engine.tracking import different_settings, find_run, list_runs, summarize  # noqa: PLC0415 - for quick help
+    from sgdd_engine.tracking.runs import (  # noqa: PLC0415 - for quick help
+        different_settings,
+        find_run,
+        list_runs,
+        summarize,
+    )
 
     found = [summarize(find_run(name, RUNS)) for name in names] if names else list_runs(RUNS)
     differences = different_settings(found) if names else {}

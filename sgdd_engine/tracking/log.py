@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.tracking.tracker import TRACKERS, Ending, Tracker
 from sgdd_engine.version import __version__
 
@@ -102,6 +101,8 @@ class Log(Tracker):
 
     def start(self, step: int) -> None:
         """Go on after the points of the steps that count."""
+        from sgdd_engine.atomic_files import write_bytes  # noqa: PLC0415 - `sgdd --help` need not load it
+
         path = self.run.folder / LOG
         kept = [record for record in read_log(self.run.folder).records if record["step"] <= step]
         text = "".join(_line(record) for record in kept).encode()

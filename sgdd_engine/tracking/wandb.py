@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgdd_engine.atomic_files import write_text
 from sgdd_engine.errors import TrainingError
 from sgdd_engine.tracking.tracker import TRACKERS, Ending, TrackedRun, Tracker
 
@@ -33,6 +32,8 @@ class Wandb(Tracker):
 
     def start(self, step: int) -> str:  # noqa: ARG002 - the session knows it
         """Begin, or go on with the run that an earlier session began."""
+        from sgdd_engine.atomic_files import write_text  # noqa: PLC0415 - `sgdd --help` need not load it
+
         wandb, file = self._wandb, self.run.folder / "wandb" / "run-id"
         known = file.read_text(encoding="utf-8").strip() if file.is_file() else None
         try:
