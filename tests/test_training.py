@@ -24,11 +24,12 @@ from sgdd_engine.events import CheckpointSaved, Notice, SamplesWritten, Training
 from sgdd_engine.models.config import ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.tracking import read_log
+from sgdd_engine.tracking.tensorboard import written_table
 from sgdd_engine.training.build import model_config, new_model
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches
 from sgdd_engine.training.distribution import SharedModel
-from sgdd_engine.training.log import MetricAccumulator, written_table
+from sgdd_engine.training.log import MetricAccumulator
 from sgdd_engine.training.loop import train
 from sgdd_engine.training.loss import batch_loss, step_generator
 from sgdd_engine.training.optimizer_step import Ema, OptimizerStep, build_optimizer, learning_rate
@@ -194,7 +195,7 @@ def test_each_validation_writes_the_same_two_held_out_sentences(corpus, straight
     assert set(sources[0]) <= held_out
     assert all(pair == sources[0] for pair in sources)
     assert all(text for event in written for _, text in event.pairs)
-    board = EventAccumulator(str(run / "tensorboard"))
+    board = EventAccumulator(str(run / "tensorboard" / "validation"))
     board.Reload()
     (tag,) = board.Tags()["tensors"]
     drawn = board.Tensors(tag)
