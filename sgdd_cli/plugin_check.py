@@ -1,4 +1,4 @@
-"""Whether a plugin works: each is imported in a process of its own, with a time limit.
+"""Whether a plugin works: it is imported in another process, with a time limit; those of one package share it.
 
 A plugin that ends the process, hangs, or writes to the standard output of the system then spoils only that process.
 """
@@ -90,39 +90,58 @@ def installed_plugins() -> list[Installed]:
 
 def check_plugins(plugins: Sequence[Installed], seconds: float = SECONDS) -> list[Finding]:
     """What is found about each of them, in their order."""
+    # Those of one package and kind share a process, since most of the time goes into loading torch.
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number, plugin in enumerate(plugins):
+        groups.setdefault((plugin.package, plugin.kind), []).append(number)
+    found: dict[int, Finding] = {}
+
+    def check(numbers: list[int]) -> None:
+        usable = [number for number in numbers if plugins[number].conflict is None]
+        while usable:
+            for finding in _check([plugins[number] for number in usable], seconds):
+                found[usable.pop(0)] = finding
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda plugin: _check(plugin, seconds), plugins))
+        list(pool.map(check, groups.values()))
+    return [found.get(number) or Finding(plugin.conflict) for number, plugin in enumerate(plugins)]
 
 
-def _check(plugin: Installed, seconds: float) -> Finding:
-    if plugin.conflict is not None:
-        return Finding(plugin.conflict)
-    point = plugin.entry_point
+def _check(plugins: Sequence[Installed], seconds: float) -> list[Finding]:
+    """What is found about the first of them: all, or those up to one that ends the process or hangs."""
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "finding.json"
-        words = [json.dumps(sys.path), plugin.kind, point.group, point.name, point.value, str(answer)]
+        answers = Path(folder) / "findings.jsonl"
+        answers.touch()
+        points = [(plugin.kind, p.group, p.name, p.value) for plugin in plugins for p in [plugin.entry_point]]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, *words],
+            [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), json.dumps(points), str(answers)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         assert process.stdout is not None
         written = _Written(process.stdout)
+        problem = None
         try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return Finding(f"it was not imported within {seconds:g} seconds")
+            known = -1
+            while process.poll() is None and problem is None:
+                try:
+                    process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    # As long as there is a new answer, each had its time.
+                    if known == (known := answers.stat().st_size) or known == 0:
+                        problem = f"it was not imported within {seconds:g} seconds"
         finally:
             _end(process)
-        try:
-            found = json.loads(answer.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return Finding(f"it ends the process while it is imported (exit code {process.returncode})")
-    notes = [*found["notes"]]
+        lines = answers.read_text(encoding="utf-8").splitlines()
+    findings = [Finding(**json.loads(line)) for line in lines]
     if text := written.first_line():
-        notes.append(f"It writes to standard output while it is imported: {text!r}.")
-    return Finding(found["problem"], found["adds"], notes)
+        told = f"It writes to standard output while it is imported: {text!r}."
+        findings = [Finding(f.problem, f.adds, [*f.notes, told]) for f in findings]
+    if len(findings) < len(plugins):
+        ended = f"it ends the process while it is imported (exit code {process.returncode})"
+        findings.append(Finding(problem or ended))
+    return findings
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -165,17 +184,18 @@ class _Written:
 
 
 def main() -> None:
-    """Import the plugin that the arguments name, and write what is found into the file that they name."""
-    kind, group, name, value, answer = sys.argv[1:]
-    try:
-        finding = _look(kind, EntryPoint(name, value, group))
-    except (PluginError, VectorSourceError) as error:
-        finding = Finding(str(error.__cause__))
-    except BrokenPlugin as error:
-        finding = Finding(str(error))
-    except Exception as error:  # of code that the plugin brings, such as a type that cannot be shown
-        finding = Finding(reason_of(error))
-    Path(answer).write_text(json.dumps(asdict(finding)), encoding="utf-8")
+    """Import the plugins that the arguments name, and write what is found, a line each, into the file they name."""
+    for kind, group, name, value in json.loads(sys.argv[1]):
+        try:
+            finding = _look(kind, EntryPoint(name, value, group))
+        except (PluginError, VectorSourceError) as error:
+            finding = Finding(str(error.__cause__))
+        except BrokenPlugin as error:
+            finding = Finding(str(error))
+        except Exception as error:  # of code that the plugin brings, such as a type that cannot be shown
+            finding = Finding(reason_of(error))
+        with Path(sys.argv[2]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(finding)) + "\n")
 
 
 def _look(kind: str, point: EntryPoint) -> Finding:

@@ -270,7 +270,9 @@ def test_plugins_lists_what_the_package_adds(site):
     assert [
         (row["vector_source"], row["version"], row["works"]) for row in rows if "vector_source" in row
     ] == [("vec", "1.0", True)]
-    assert "vector source" in sgdd(site, "plugins")
+    extensions = {row["extension"]: row["works"] for row in rows if "extension" in row}
+    assert extensions == dict.fromkeys(MODULES.keys() - {"vector_source", "commands"}, True)
+    assert all(row["adds"] for row in rows if "extension" in row)
 
 
 @pytest.mark.slow
