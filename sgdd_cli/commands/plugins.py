@@ -24,7 +24,7 @@ def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
 
     A package names a command by an entry point of the group `sgdd.commands`, a module that adds schedules, position
     rules and the like by one of `sgdd.extensions`, and a kind of source for `sgdd read` by one of `sgdd.vectors`. Each
-    is imported in a process of its own.
+    is imported in another process.
 
     Example: sgdd plugins --json
     """
@@ -58,7 +58,7 @@ def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import each plugin in a process of its own, and say what it adds, why it is broken and what to mend.
+    """Import each plugin in another process, and say what it adds, why it is broken and what to mend.
 
     Ends with 1 where one of them does not work.
 
