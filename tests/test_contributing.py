@@ -31,7 +31,10 @@ from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.evaluation.page.write import render
 from sgdd_engine.evaluation.scores import references_of, score
 from sgdd_engine.events import Validated
-from sgdd_engine.generation import DecodeRequest, Generation, refinement
+from sgdd_engine.generation import DecodeRequest, Generation, moves, refinement
+from sgdd_engine.generation.decode import Decoder
+from sgdd_engine.generation.refinement import EncoderScorer, ProposalContext, encode_distinct
+from sgdd_engine.generation.search import search
 from sgdd_engine.text import pooling
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder import load_encoder
@@ -49,6 +52,7 @@ REGISTRIES = (
     position_rules.POSITION_RULES,
     guidance.GUIDANCE_SCHEDULES,
     refinement.PROPOSERS,
+    moves.MOVES,
     source_registry.SOURCES,
     formats.FORMATS,
     pooling.POOLINGS,
@@ -98,9 +102,13 @@ def model(tiny_encoder, sentences):
     return build(tiny_encoder, sentences[:12], steps=20)
 
 
+def bound_of(model, sampling):
+    return Decoder(model.model, model.schedule, model.tokenizer.special_ids, sampling)
+
+
 def test_there_is_a_recipe_for_everything_that_people_add():
     assert MODULES.keys() == {
-        *("schedule", "times", "position_rule", "guidance_schedule", "proposal"),
+        *("schedule", "times", "position_rule", "guidance_schedule", "proposal", "move"),
         *("source", "vector_source", "pooling", "metric", "tracker", "commands"),
     }
 
@@ -169,6 +177,19 @@ def test_a_proposal_brings_candidates_closer(installed, model, sentences):
     assert all(new.cosine >= old.cosine for old, new in zip(before, after, strict=True))
     assert sum(new.cosine for new in after) > sum(old.cosine for old in before)
     assert all(new.encoder_calls > 1 for new in after)
+
+
+def test_a_search_finds_a_sentence_by_the_move_of_a_package(installed, model, sentences):
+    tokenizer, vectors = model.tokenizer, model.encode(sentences[20:22])
+    scorer = EncoderScorer(model.encoder, tokenizer, vectors)
+    backwards = [" ".join(reversed(re.findall(r"\w+|[^\w\s]", text))) for text in sentences[20:22]]
+    drafts = encode_distinct(scorer, [0, 1], [0, 0], tokenizer.encode_batch(backwards))
+    context = moves.MoveContext(
+        ProposalContext(bound_of(model, SamplingConfig(cfg=1.0, steps=2)), vectors), model.encoder, tokenizer
+    )
+    found = search(drafts, 60, context, scorer, gradient=False)
+    assert "reverse" in moves.MOVES.names()
+    assert all(item.cosine > draft.cosine for item, draft in zip(found, drafts, strict=True))
 
 
 def test_a_source_and_a_format_are_prepared(installed, tiny_encoder, tmp_path):

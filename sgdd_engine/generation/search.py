@@ -18,6 +18,7 @@ from sgdd_engine.generation.decode import stream_generator
 from sgdd_engine.generation.first_drafts import DISTINCT_LENGTHS
 from sgdd_engine.generation.moves import GRADIENT_MOVES, MOVES, Move, MoveContext, Tokens, usable_moves
 from sgdd_engine.generation.refinement import CLOSE_ENOUGH, ROUNDING, Candidate, EncodedText, EncoderScorer
+from sgdd_engine.registry import load_extensions
 from sgdd_engine.text.reference import EncoderReference
 
 STAGE = "searching"
@@ -173,6 +174,7 @@ def search(
     Returns:
         The best text found for each (row, seed), in the order in which these first come.
     """
+    load_extensions()  # a package's moves are among those that are tried
     kinds = usable_moves(context.proposals.decoder.model, gradient=gradient)
     moves = {kind: MOVES.build(kind)(context) for kind in kinds}
     grouped: dict[tuple[int, int], list[_Member]] = {}
