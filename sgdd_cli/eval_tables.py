@@ -41,10 +41,12 @@ def draw_evaluation(report: "EvaluationReport", checkpoint: str) -> None:
         emit_text(line, later="  ")
     emit("")
     _emit_verdicts(report)
-    emit("\nBest, median and worst of what was written, by token F1:")
+    emit("")
+    emit_text("Best, median and worst of what was written, by token F1:")
     for sample in report.typical_samples(_SHOWN_OF_EACH):
         emit(f"{sample.group}, token F1 {_number('token_f1', sample.token_f1)}")
-        emit(formatting.pair_lines(sample.source, sample.text))
+        for line in formatting.pair_lines(sample.source, sample.text).splitlines():
+            emit_text(line, later=" " * 11)
 
 
 def _emit_verdicts(report: "EvaluationReport") -> None:

@@ -153,7 +153,9 @@ def test_a_position_rule_writes_from_right_to_left(installed):
     canvases = []
     decoder = bound(tiny_model(), sampling)
     decoder.decode(
-        latents(1), [DecodeRequest(0, 8, 0, 0)], lambda step, rows, tokens: canvases.append(list(tokens[0]))
+        latents(1),
+        [DecodeRequest(0, 8, 0, 0)],
+        lambda step, rows, tokens, _: canvases.append(list(tokens[0])),
     )
     written = [[token != decoder.mask_id for token in canvas] for canvas in canvases]
     assert len(written) == 4

@@ -359,7 +359,7 @@ def test_steps_are_reported_with_their_tasks():
     seen = []
     config = SamplingConfig(steps=3, cfg=1.0)
     out = bound(tiny_model(), config).decode(
-        latents(), TASKS[:3], lambda i, which, canvases: seen.append((i, list(which), canvases))
+        latents(), TASKS[:3], lambda i, which, canvases, _: seen.append((i, list(which), canvases))
     )
     assert [(i, which) for i, which, _ in seen] == [(1, [0, 2, 1]), (2, [0, 2, 1]), (3, [0, 2, 1])]
     assert [[MASK in tokens for tokens in canvases] for *_, canvases in seen] == [[True] * 3] * 2 + [

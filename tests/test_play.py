@@ -19,7 +19,7 @@ def play(*lines: str) -> tuple[list[str], str]:
 
 
 def sample(*arguments: object) -> list[str]:
-    return call("sample", *arguments, *MINI)[0].splitlines()
+    return call("sample", *arguments, *MINI, "--search", 0)[0].splitlines()
 
 
 def test_a_line_is_written_as_sample_writes_it_under_what_was_set():

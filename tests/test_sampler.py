@@ -520,7 +520,7 @@ def test_a_denoiser_may_score_some_tokens_only_in_any_order(temperature):
         sample(denoiser, blank(3, 7), generators=[generator(s) for s in range(3)], **more)
         for denoiser in (some, all_tokens)
     )
-    assert found.tokens.unique().tolist() == sorted(ids[1:].tolist())
+    assert set(found.tokens.unique().tolist()) <= set(ids[1:].tolist())
     if temperature == 0:
         assert torch.equal(found.tokens, expected.tokens)
         assert torch.equal(found.trace.step, expected.trace.step)

@@ -57,7 +57,7 @@ def test_a_term_without_a_text_or_a_weight_is_refused(given):
 
 @pytest.mark.slow
 def test_blend_of_one_text_is_sample():
-    expected, _ = call("sample", A, *MINI)
+    expected, _ = call("sample", A, *MINI, "--search", 0)
     assert call("blend", f"{A}:1", *MINI)[0] == expected
     assert call("blend", A, *MINI)[0] == expected
     assert call("blend", "-", *MINI, stdin=f"{A}:0.5\n".encode())[0] == expected
@@ -122,7 +122,7 @@ def test_the_ends_are_what_sample_writes():
     lines = call("interpolate", A, B, "--points", 3, *MINI)[0].splitlines()
     shares, texts = zip(*(line.split("\t") for line in lines), strict=True)
     assert shares == ("0.00", "0.50", "1.00")
-    assert [texts[0], texts[-1]] == call("sample", A, B, *MINI)[0].splitlines()
+    assert [texts[0], texts[-1]] == call("sample", A, B, *MINI, "--search", 0)[0].splitlines()
     rows = rows_of("interpolate", A, B, "--points", 3, *MINI)
     assert tuple(row["text"] for row in rows) == texts
     assert [row["share"] for row in rows] == [0, 0.5, 1]
@@ -165,7 +165,7 @@ def test_there_are_five_variations_by_default_and_lines_are_varied_in_turn():
 @pytest.mark.slow
 def test_no_strength_repeats_the_text_with_a_warning():
     out, err = call("vary", A, *MINI, "-n", 2, "--strength", 0)
-    assert out == call("sample", A, *MINI)[0] * 2
+    assert out == call("sample", A, *MINI, "--search", 0)[0] * 2
     assert "Only 1 of 2 texts differ" in err
     call("vary", A, "--strength", -1, code=2)
 
@@ -233,7 +233,7 @@ def test_groups_have_a_name_their_words_and_their_nearest_row(grouped, vectors, 
         assert 0 < text["cosine"] < 1
         assert len(row["words"]) == 10
     # A group of one is what its row alone says.
-    assert rows[2]["texts"][0]["text"] == call("sample", TEXTS[3], *MINI)[0].strip()
+    assert rows[2]["texts"][0]["text"] == call("sample", TEXTS[3], *MINI, "--search", 0)[0].strip()
     assert [word["word"] for word in rows[2]["words"]] == [w for w, _ in model.words(TEXTS[3])[0]]
 
 

@@ -102,7 +102,8 @@ def test_no_word_and_no_number_is_broken_in_a_narrow_window(name, narrow, capsys
 
     text = narrow(draw)
     if name == "causes":
-        lines = text[text.index("  sgdd train") :].replace("\\\n", "")
+        command = text[text.index("  sgdd train") :].partition("\n\nBest")[0]
+        lines = command.replace("\\\n", "")
         assert shlex.split(lines.strip()) == shlex.split(CAUSED.verdicts[0].command)
 
 

@@ -337,6 +337,7 @@ def test_settings_that_shape_no_weights_may_change_on_resuming_and_are_named(cor
         f"Going on from step 4 of `{run / 'checkpoints' / 'step-0000004'}`.",
         "Settings that changed: decoder.dropout was 0.0 and is 0.2, diffusion.times was stratified and is uniform, "
         "train.max_steps was 4 and is 5, train.beta was 0.001 and is 0.5, train.free_bits was 0.05 and is 0.0.",
+        "Training will take about 1 second, by the arithmetic of 5 steps.",
     ]
     info = read_info(result.checkpoint)
     assert (info.model.decoder.dropout, info.diffusion.times) == (0.2, "uniform")
@@ -449,11 +450,11 @@ def test_a_note_in_a_checkpoints_readme_is_no_damage(corpus, tmp_path):
     with (newest / "README.md").open("a", encoding="utf-8") as card:
         card.write("The one for the talk.\n")
     train(corpus, run, tiny(max_steps=8), device="cpu", resume=True, on_event=events.append)
-    assert notices_of(events) == [f"Going on from step 8 of `{newest}`."]
+    assert notices_of(events)[0] == f"Going on from step 8 of `{newest}`."
     assert "the talk" in (newest / "README.md").read_text(encoding="utf-8")
     (newest / "training" / "progress.json").write_text("{}", encoding="utf-8")
     train(corpus, run, tiny(max_steps=8), device="cpu", resume=True, on_event=events.append)
-    assert "Passing over" in notices_of(events)[1]
+    assert any("Passing over" in notice for notice in notices_of(events)[1:])
 
 
 def test_resuming_on_another_corpus_is_refused(corpus, straight, monkeypatch):

@@ -289,10 +289,12 @@ class _Run:
         if self.validated is not None and self.validated[0] == self.progress.step:
             return self.validated[1]
         guided = self.progress.null_rows > 0
+        # The sampler keeps what it computes of the condition, which sharded weights do not allow.
+        sharded = self.config.parallel == "fsdp" and self.world.size > 1
         figures, written = self.training.shared.evaluate(
             lambda model: (
                 self.validation(model, self.dtype),
-                self.samples(model, self.dtype, guided=guided),
+                () if sharded else self.samples(model, self.dtype, guided=guided),
             ),
             self.training.ema.weights,
         )
@@ -312,7 +314,8 @@ class _Run:
                 best,
             )
         )
-        self._emit(SamplesWritten(self.progress.step, written))
+        if written:
+            self._emit(SamplesWritten(self.progress.step, written))
         return figures
 
     def _save(self, validate: bool) -> None:
