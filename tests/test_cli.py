@@ -515,10 +515,12 @@ def test_eval_shows_the_controls_and_judges(workplace):
     assert "% masked" in out
     for part in ("NELBO", "bits per byte", "Calibration", "Memorisation", "Diversity", "Latent (vib)"):
         assert part in out
-    # The verdicts come last, and six sentences decide none of them.
+    # Six sentences decide none of the verdicts.
     assert out.count("cannot be told from 6 sentences.") == out.count("\n?  ") >= 5
     assert "   Likely cause: 6 sentences are few." in out.splitlines()
-    assert out.rstrip().endswith("--limit 1000")
+    verdicts, _, samples = out.partition("\n\nBest, median and worst of what was written")
+    assert verdicts.endswith("--limit 1000")
+    assert samples.count("\n  source   ") == samples.count("\n  written  ") == 6
     out, _ = call(
         "eval", workplace, "--data", "tales.txt", "--limit", 4, "--cfg", 1, "--device", "cpu", "--json", "-q"
     )
