@@ -24,10 +24,10 @@ from sgdd_engine.text.reference import EncoderReference
 STAGE = "searching"
 # Streams of a seed from this one on are those of searches; below lie first drafts and refining.
 SEARCH_STREAM = 1 << 33
-# λ, per nat. On 40 held-out sentences of novels with 64 calls, 0 and .05 brought 1.8 BLEU less; 40 sentences cannot tell
-# them apart for certain.
+# λ, per nat. On 40 held-out sentences of novels with 64 calls, 0 and .05 brought 1.8 BLEU less, which so few
+# sentences cannot tell apart for certain.
 LOG_PROB_WEIGHT = 0.02
-# Texts that are kept (vec2text's beam is of the same order), and changed texts that are encoded together, for each vector.
+# Texts that are kept, and changed texts that are encoded together, for each vector. First choices, not compared.
 BEAM_WIDTH, ROUND_CALLS = 6, 16
 # Share of a round's changes that are made of the best text; the others are made of the rest of the beam.
 BEST_SHARE = 0.5
