@@ -1,5 +1,6 @@
 """Decoding is quick by leaving work out, never by another result: the fast way against the plain one."""
 
+import functools
 import itertools
 
 import pytest
@@ -14,6 +15,7 @@ from sgdd_engine.diffusion.sampler import LogitChunk, sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation import decode, guided_denoiser
 from sgdd_engine.generation.decode import Canvas, DecodeRequest
+from sgdd_engine.models.blocks import attend, normalize, rotate
 from sgdd_engine.models.model import SemanticDecoder
 
 MASK = VOCABULARY.mask_id
@@ -25,6 +27,39 @@ def latents(rows=6):
     return torch.randn(rows, 6, generator=generator(3))
 
 
+class KeptReading:
+    """Lets a model read whole canvases, but with the old keys and values of what it has read as it stands now."""
+
+    def __init__(self, model):
+        self.first, behind = model.denoiser.around
+        self.around = torch.ones(self.first + behind, dtype=torch.bool)
+        self.read, self.kept = {}, {}
+        for number, block in enumerate(model.denoiser.blocks):
+            block.attention.mix = functools.partial(self.mix, block.attention, number)
+
+    def of(self, name, tokens):
+        before = self.read.get(name)
+        same = (
+            torch.zeros(len(tokens), dtype=torch.bool)
+            if before is None
+            else (before == tokens) & (tokens != MASK)
+        )
+        self.read[name], self.name = tokens.clone(), name
+        around = self.around & (before is not None)
+        self.old = torch.cat([around[: self.first], same, around[self.first :]])
+
+    def mix(self, attention, number, x, angles, memory):
+        q, k, v = (attention._split(part) for part in attention.qkv(x).chunk(3, dim=-1))
+        q, k = (rotate(normalize(a, g), angles) for a, g in ((q, attention.q_gain), (k, attention.k_gain)))
+        if self.old.any():
+            for new, old in zip((k, v), self.kept[self.name, number], strict=True):
+                new[:, :, self.old] = old[:, :, self.old]
+        self.kept[self.name, number] = k, v
+        if memory is not None:
+            k, v, _ = attention.project_memory(memory).join(k, v)
+        return attend(q, k, v).transpose(1, 2).flatten(2)
+
+
 def plainly(model, z, task, config):
     """One sentence alone: both branches, all positions, the whole vocabulary, normalised at each turn."""
     z = z[[task.row]]
@@ -32,7 +67,11 @@ def plainly(model, z, task, config):
     before = {}
     outside = torch.zeros(VOCABULARY.size, dtype=torch.bool)
 
+    keep = KeptReading(model) if config.kv_cache else None
+
     def branch(name, z_t, t, latent):
+        if keep is not None:
+            keep.of(name, z_t[0])
         hidden = model.hidden(z_t, t, model.condition(latent), before.get(name))
         if model.config.decoder.self_conditioning:
             before[name] = hidden
@@ -71,9 +110,10 @@ def plainly(model, z, task, config):
 def both_ways(options, **decoder):
     model, z, config = tiny_model(**decoder), latents(), SamplingConfig(**options)
     tasks = [DecodeRequest(row, length, 10 + row) for row, length in enumerate(LENGTHS)]
+    found = bound(model, config).decode(z, tasks)
     with torch.inference_mode():
         expected = [plainly(model, z, task, config) for task in tasks]
-    return bound(model, config).decode(z, tasks), expected
+    return found, expected
 
 
 STEPS = ({"steps": 1}, {"steps": 6, "position_noise": 0.5}, {"steps": 16, "top_p": 0.9})
@@ -116,6 +156,27 @@ def test_every_rule_writes_what_the_plain_way_writes(order, temperature):
 def test_guidance_that_changes_writes_what_the_plain_way_writes(guidance, more):
     fast, expected = both_ways({"cfg": 1.7, "guidance": guidance, "steps": 8, **more})
     assert fast == expected
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [{}, {"memory_tokens": 0}, {"anchors": False}, {"modulation": "none"}, {"self_conditioning": True}],
+)
+@pytest.mark.parametrize("cfg", [0.0, 1.0, 1.7])
+def test_kept_keys_and_values_serve_as_those_of_the_step_that_read_the_written_token(cfg, decoder):
+    for more in (
+        {"steps": 12, "position_rule": "random", "unmasking": "linear", "vocabulary": 6},
+        {"steps": 5, "temperature": 0.8, "guidance": "plain", "null_every": 3 if cfg else 1},
+        {"steps": 6, "position_rule": "threshold"},
+    ):
+        found, expected = both_ways({"cfg": cfg, "kv_cache": True, **more}, **decoder)
+        assert found == expected, more
+
+
+def test_what_is_kept_is_an_approximation():
+    options = {"steps": 12, "cfg": 1.7, "null_every": 3}
+    texts = {kept: both_ways({"kv_cache": kept, **options})[0] for kept in (False, True)}
+    assert texts[True] != texts[False]
 
 
 @pytest.mark.parametrize("guidance", ["coverage", "plain"])

@@ -72,6 +72,11 @@ class SamplingConfig:
         1,
         "steps from one computation of guidance's null branch to the next; in between its last result serves again",
     )
+    kv_cache: bool = option(
+        False,
+        "keep the keys and values of written tokens: a step reads only what is open and what the last step wrote; an "
+        "approximation",
+    )
     vocabulary: int = option(
         0, "tokens that can be written in a text: those its first step finds likeliest; 0 for all there are"
     )
@@ -104,6 +109,11 @@ class SamplingConfig:
         require(self.vocabulary >= 0, f"sample.vocabulary is {self.vocabulary}; it must not be negative.")
         require(self.top_k >= 0, f"sample.top_k is {self.top_k}; it must not be negative.")
         require(0 <= self.remask < 1, f"sample.remask is {self.remask}; it must lie in [0, 1).")
+        require(
+            not (self.kv_cache and self.remask),
+            "sample.kv_cache keeps what was read of written tokens, and sample.remask masks them again.",
+            "Leave out one of the two.",
+        )
         require(0 < self.top_p <= 1, f"sample.top_p is {self.top_p}; it must lie in (0, 1].")
         require(
             self.position_noise >= 0,

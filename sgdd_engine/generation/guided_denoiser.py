@@ -10,6 +10,7 @@ from torch import Tensor
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE, GUIDANCE_SCHEDULES, plain_guidance
 from sgdd_engine.diffusion.sampler import LogitChunk, LogitChunks
+from sgdd_engine.generation.kept_canvases import KeptCanvases
 from sgdd_engine.generation.text_vocabulary import TextVocabularies
 from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
@@ -33,16 +34,17 @@ class DraftInput:
 
 
 @dataclass(slots=True)
-class _LengthGroup:
-    """Rows of one length.
+class _RowGroup:
+    """Rows that the network reads together: those of one length, or all where keys and values are kept.
 
     Attributes:
         rows: Which rows of the batch.
-        length: Tokens of each.
+        length: Tokens of each, or of the longest.
         condition: Of each row, and behind them that of the null branch.
         last_hidden: With self-conditioning: hidden states of the last step of both branches [2, R, length, width].
         null_hidden: Hidden states of the null branch when it was last computed [R, length, width].
         has_null: For which rows it was [R].
+        kept: Keys and values of the canvases of the rows, and behind them of those of the null branch, if they are.
     """
 
     rows: slice
@@ -51,6 +53,7 @@ class _LengthGroup:
     has_null: Tensor
     last_hidden: Tensor | None = None
     null_hidden: Tensor | None = None
+    kept: KeptCanvases | None = None
 
     @property
     def count(self) -> int:
@@ -74,7 +77,7 @@ class GuidedDenoiser:
         forbidden: Token ids that are never written.
         drafts: A draft for each row, or none at all; the null branch reads none.
         in_sequence: Whether each call is one step after the last: then a decoder with self-conditioning reads its own
-            hidden states of the last call, and `null_every` and `sampling.vocabulary` hold.
+            hidden states of the last call, and `null_every`, `kv_cache` and `vocabulary` of the sampling hold.
     """
 
     def __init__(
@@ -96,17 +99,16 @@ class GuidedDenoiser:
         # What is kept for later steps is needed at positions that are masked again, or read by them; and a GPU would
         # have to be waited for.
         kept = sampling.remask > 0 or self._self_conditioning
-        self._masked_only = z.device.type == "cpu" and not kept
+        self._kv_cache = sampling.kv_cache and in_sequence and not drafts
+        self._masked_only = self._kv_cache or (z.device.type == "cpu" and not kept)
         self._guide = GUIDANCE[sampling.guidance]
         self._plain = sampling.guidance == "plain"
         # The null branch guided by itself is itself.
         self._cfg = 1.0 if sampling.cfg == 0 else sampling.cfg
         self._guidance_schedule = GUIDANCE_SCHEDULES.build(sampling.guidance_schedule)
-        self._groups = (
-            self._grouped(model.null_latent(len(z)), lengths, ())
-            if sampling.cfg == 0
-            else self._grouped(z, lengths, drafts)
-        )
+        if sampling.cfg == 0:
+            z, drafts = model.null_latent(len(z)), ()
+        self._groups = self._kept(z, lengths) if self._kv_cache else self._grouped(z, lengths, drafts)
         head, vocabulary = model.head, model.config.vocabulary
         never_written = torch.tensor([*forbidden, vocabulary.bos_id], device=z.device)
         self._bias = head.bias.float().index_fill(0, never_written, FORBIDDEN_LOGIT)
@@ -120,7 +122,7 @@ class GuidedDenoiser:
         self._vocabulary_size = sampling.vocabulary if in_sequence else 0
         self._vocabularies: TextVocabularies | None = None
 
-    def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[DraftInput]) -> list[_LengthGroup]:
+    def _grouped(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[DraftInput]) -> list[_RowGroup]:
         null = self._model.null_latent(1)
         groups = []
         for length in sorted(set(lengths)):
@@ -129,9 +131,18 @@ class GuidedDenoiser:
             draft = _with_null_draft(drafts[rows], null) if drafts else None
             condition = self._model.condition(torch.cat([z[rows], null]), draft)
             condition = self._model.denoiser.cache_condition(condition, length)
-            has_null = torch.zeros(rows.stop - rows.start, dtype=torch.bool)
-            groups.append(_LengthGroup(rows, length, condition, has_null))
+            groups.append(
+                _RowGroup(rows, length, condition, torch.zeros(rows.stop - start, dtype=torch.bool))
+            )
         return groups
+
+    def _kept(self, z: Tensor, lengths: Sequence[int]) -> list[_RowGroup]:
+        """All rows as one group of canvases whose keys and values are kept."""
+        condition = self._model.condition(torch.cat([z, self._model.null_latent(1)]))
+        condition = self._model.denoiser.cache_condition(condition, max(lengths))
+        kept = KeptCanvases(self._model.denoiser, condition, lengths)
+        has_null = torch.zeros(len(z), dtype=torch.bool)
+        return [_RowGroup(slice(0, len(z)), max(lengths), condition, has_null, kept=kept)]
 
     def __call__(self, z_t: Tensor, t: Tensor, masked: Tensor) -> LogitChunks:
         """Guided logits of the masked positions of a canvas [B, n]; see `Denoiser` in `diffusion.sampler`."""
@@ -140,7 +151,7 @@ class GuidedDenoiser:
         weights = self._guidance_schedule.weight(self._cfg, 1.0 - masks / self._lengths)
         canvas, times = z_t.to(device), t.to(device)
         # What is chosen is found on the CPU, so that a GPU need not be waited for.
-        branches = [self._hidden(group, canvas, times, masked, weights != 1) for group in self._groups]
+        branches = [self._hidden(group, z_t, times, masked, weights != 1) for group in self._groups]
         self._calls += 1
         conditional, null = (torch.cat(parts) for parts in zip(*branches, strict=True))
         rows = masked.nonzero()[:, 0]
@@ -173,7 +184,7 @@ class GuidedDenoiser:
         return partial(self._logit_chunks, conditional, null, guided, null_rows, w, rows, canvas)
 
     def _hidden(
-        self, group: _LengthGroup, canvas: Tensor, times: Tensor, masked: Tensor, guided: Tensor
+        self, group: _RowGroup, z_t: Tensor, times: Tensor, masked: Tensor, guided: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Hidden states of a group's masked positions [M, width], and under the null condition those of guided rows."""
         masked = masked[group.rows, : group.length]
@@ -184,28 +195,19 @@ class GuidedDenoiser:
         is_guided = is_open & guided[group.rows]
         refreshed = is_guided if self._calls % self._null_every == 0 else is_guided & ~group.has_null
         rows, null_rows = (which.nonzero().squeeze(1) for which in (is_open, refreshed))
-        # All rows of nothing but masks are one to the null branch.
-        same = group.last_hidden is None and bool(masked[null_rows].all())
-        read = null_rows[:1] if same else null_rows
-        tokens, at = canvas[group.rows, : group.length], torch.cat([rows, read]).to(canvas.device)
-        null_condition = torch.full_like(read, group.count)
-        condition = group.condition.select(torch.cat([rows, null_condition]).to(canvas.device))
+        read, of_null = self._null_rows(group, null_rows, masked)
+        tokens, at = z_t[group.rows, : group.length], torch.cat([rows, read])
         last = group.last_hidden
         before = None if last is None else torch.cat([last[0, rows], last[1, read]])
-        read_at = (tokens[at], times[group.rows][at], condition, before)
-        if self._masked_only:
-            positions = masked[at.cpu()].flatten().nonzero().squeeze(1).to(canvas.device)
-            found = self._model.hidden(*read_at, positions)
-            hidden = found.new_zeros(len(at), group.length, width)
-            hidden.view(-1, width)[positions] = found
-        else:
-            hidden = self._model.hidden(*read_at)
-        conditional, null = hidden[: len(rows)], hidden[len(rows) :]
+        hidden = self._read(group, at, len(rows), tokens, times[group.rows], masked, before)
+        conditional, null = hidden[: len(rows)], hidden[len(rows) :][of_null]
         if len(read):
             if group.null_hidden is None:
                 group.null_hidden = hidden.new_zeros(group.count, group.length, width)
             group.null_hidden[null_rows] = null
             group.has_null[null_rows] = True
+            if group.kept is not None:
+                group.kept.repeat(group.count + read[of_null], group.count + null_rows)
         if self._self_conditioning:
             if last is None:
                 last = group.last_hidden = hidden.new_zeros(2, group.count, group.length, width)
@@ -218,6 +220,51 @@ class GuidedDenoiser:
             return of_rows, of_rows[:0]
         where = (masked & is_guided[:, None]).to(hidden.device)
         return of_rows, group.null_hidden[where].float()
+
+    def _null_rows(self, group: _RowGroup, rows: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows to read under the null condition, and which of them stands for each of `rows` [b] (its index) [b]."""
+        lengths = self._lengths[group.rows][rows]
+        if group.last_hidden is not None or not torch.equal(masked[rows].sum(dim=1), lengths):
+            return rows, torch.arange(len(rows))
+        # All rows of nothing but masks, and of one length, are one to the null branch.
+        is_first = lengths.diff(prepend=lengths.new_zeros(1)) > 0
+        return rows[is_first], is_first.cumsum(0) - 1
+
+    def _read(
+        self,
+        group: _RowGroup,
+        at: Tensor,
+        conditional: int,
+        tokens: Tensor,
+        times: Tensor,
+        masked: Tensor,
+        before: Tensor | None,
+    ) -> Tensor:
+        """Hidden states [b, n, width] of rows `at` [b], all behind the first ones under the null condition.
+
+        Where only the masked positions are computed the others are 0.
+        """
+        device = self._bias.device
+        null = torch.arange(len(at)) >= conditional
+        canvas, times = tokens[at].to(device), times[at.to(device)]
+        if not self._masked_only:
+            condition = group.condition.select(at.masked_fill(null, group.count).to(device))
+            return self._model.hidden(canvas, times, condition, before)
+        hidden = self._bias.new_zeros(*canvas.shape, self._model.head.width)
+        if group.kept is not None:
+            calls = group.kept.read(at + null * group.count, tokens[at], masked[at])
+        else:
+            condition = group.condition.select(at.masked_fill(null, group.count).to(device))
+            open_positions = masked[at].flatten().nonzero().squeeze(1).to(device)
+            calls = iter([(torch.arange(len(at)), condition, open_positions)])
+        for part, condition, wanted in calls:
+            of_part = part.to(device)
+            of_before = None if before is None else before[of_part]
+            found = self._model.hidden(canvas[of_part], times[of_part], condition, of_before, wanted)
+            is_open = torch.zeros_like(masked[at])
+            is_open[part] = masked[at][part]
+            hidden[is_open.to(device)] = found.to(hidden.dtype)
+        return hidden
 
     def _logit_chunks(
         self,

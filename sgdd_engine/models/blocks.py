@@ -67,12 +67,14 @@ def normalize(x: Tensor, gain: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], gain.to(x.dtype), eps=1e-6)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q · kᵀ / √head_dim) · v: [B, H, L, head_dim], with K keys and values [B, H, K, head_dim]."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q · kᵀ / √head_dim + mask) · v: [B, H, L, head_dim], with K keys and values [B, H, K, head_dim]."""
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, mask)
     # The fused kernel is made for long sequences: for a sentence its backward pass takes several times as long.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if mask is not None:
+        scores += mask
     mixed: Tensor = scores.softmax(dim=-1) @ v
     return mixed
 
@@ -82,6 +84,38 @@ class KeysValues(NamedTuple):
 
     keys: Tensor
     values: Tensor
+
+    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Keys and values of a canvas [B, H, L, head_dim] with the memory behind them [B, H, L + K, head_dim]."""
+        return torch.cat([k, self.keys], dim=2), torch.cat([v, self.values], dim=2), None
+
+
+class KeptKeysValues(NamedTuple):
+    """Keys and values of whole canvases and, behind them, their memory, kept over denoising steps.
+
+    Attributes:
+        keys: Of all canvases that are kept [S, L + K, H, head_dim]; written over.
+        values: As `keys`.
+        slots: Which canvases are read now [B].
+        positions: Their positions that are computed anew [B, A]; at the others what was kept serves again.
+        mask: Added to the scores, −inf behind the end of a canvas [B, 1, 1, L + K].
+    """
+
+    keys: Tensor
+    values: Tensor
+    slots: Tensor
+    positions: Tensor
+    mask: Tensor
+
+    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Put in those of the positions [B, H, A, head_dim]; all of these canvases [B, H, L + K, head_dim]."""
+        at = self.slots[:, None], self.positions
+        self.keys[at], self.values[at] = k.transpose(1, 2), v.transpose(1, 2)
+        return self.keys[self.slots].transpose(1, 2), self.values[self.slots].transpose(1, 2), self.mask
+
+
+Memory = Tensor | KeysValues | KeptKeysValues
+"""What attention reads besides its input: memory tokens [B, K, width], or keys and values that were computed before."""
 
 
 class Attention(nn.Module):
@@ -100,19 +134,18 @@ class Attention(nn.Module):
         self.q_gain = nn.Parameter(torch.ones(self.head_dim))
         self.k_gain = nn.Parameter(torch.ones(self.head_dim))
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | KeysValues | None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Memory | None) -> Tensor:
         out: Tensor = self.out(self.mix(x, angles, memory))
         return out
 
-    def mix(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Tensor | KeysValues | None) -> Tensor:
+    def mix(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Memory | None) -> Tensor:
         """The values that each position reads, of all heads [B, L, width], before the last matrix."""
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
         q, k = rotate(normalize(q, self.q_gain), angles), rotate(normalize(k, self.k_gain), angles)
+        mask = None
         if memory is not None:
-            memory_k, memory_v = self.project_memory(memory) if isinstance(memory, Tensor) else memory
-            k = torch.cat([k, memory_k], dim=2)
-            v = torch.cat([v, memory_v], dim=2)
-        return attend(q, k, v).transpose(1, 2).flatten(2)
+            k, v, mask = (self.project_memory(memory) if isinstance(memory, Tensor) else memory).join(k, v)
+        return attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
     def project_memory(self, memory: Tensor) -> KeysValues:
         """Keys and values of memory [B, K, width]."""
@@ -170,7 +203,7 @@ class AdaLNZeroBlock(nn.Module):
         x: Tensor,
         condition: Tensor,
         angles: tuple[Tensor, Tensor],
-        memory: Tensor | KeysValues | None,
+        memory: Memory | None,
         positions: Tensor | None = None,
     ) -> Tensor:
         width = x.shape[-1]
@@ -183,11 +216,7 @@ class AdaLNZeroBlock(nn.Module):
         return self.add_branches(x, mixed, rest)
 
     def mix(
-        self,
-        x: Tensor,
-        modulation: Tensor,
-        angles: tuple[Tensor, Tensor],
-        memory: Tensor | KeysValues | None,
+        self, x: Tensor, modulation: Tensor, angles: tuple[Tensor, Tensor], memory: Memory | None
     ) -> Tensor:
         """What attention reads [B, L, width], before its last matrix: the only part where positions meet.
 

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from sgdd_engine.models.blocks import (
     ADALN_CHUNKS,
     AdaLNZeroBlock,
+    KeptKeysValues,
     KeysValues,
+    Memory,
     Offset,
     TimeEmbedding,
     at_positions,
@@ -33,6 +35,10 @@ class Condition:
         draft: Features of a draft's tokens, added to the canvas [B, n, width]; None without drafts.
         memory_kv: Keys and values of the memory in each block, where they are cached for many steps.
         angles: Cached rotary angles of the canvas.
+        kept: In each block, keys and values of whole canvases and their memory, where they are kept over steps.
+        reading: With these, the positions that are read now [B, A], counted with what stands before the canvas; the
+            draft and the angles are those of the whole canvas.
+        lengths: Tokens of each canvas, where they differ [B].
     """
 
     vector: Tensor
@@ -40,6 +46,9 @@ class Condition:
     draft: Tensor | None = None
     memory_kv: tuple[KeysValues, ...] = ()
     angles: tuple[Tensor, Tensor] | None = None
+    kept: tuple[KeptKeysValues, ...] = ()
+    reading: Tensor | None = None
+    lengths: Tensor | None = None
 
     def select(self, rows: Tensor) -> "Condition":
         """The condition of some rows [b], in this order; a row may be named several times."""
@@ -55,7 +64,8 @@ class Condition:
 class DenoisingTransformer(nn.Module):
     """Hidden states of the canvas: `(z_t [B, n], t [B], condition, before [B, n, width]) → [B, n, width]`.
 
-    With `positions` [M], indices into the flattened canvas, it returns those of these positions [M, width] only.
+    With `positions` [M], indices into the flattened canvas, or into what is read of it, it returns those of these
+    positions [M, width] only.
 
     The canvas is read between visible `<s>` and `</s>`. Without them, and without memory, an all-mask canvas
     is position-blind: all values are equal, so rotary attention returns the same vector everywhere, whatever
@@ -85,10 +95,14 @@ class DenoisingTransformer(nn.Module):
             nn.init.zeros_(self.before.weight)
         nn.init.normal_(self.length.weight, std=0.02)
 
+    @property
+    def around(self) -> tuple[int, int]:
+        """Number of tokens that are read before the canvas, and behind it."""
+        return self.config.anchors + self.in_context, int(self.config.anchors)
+
     def cache_condition(self, condition: Condition, length: int) -> Condition:
         """The condition with what is equal in all denoising steps of canvases of `length` positions, computed once."""
-        extra = 2 * self.config.anchors + self.in_context
-        angles = self._angles(length + extra, condition.vector.device)
+        angles = self._angles(length + sum(self.around), condition.vector.device)
         if condition.memory is None:
             return replace(condition, angles=angles)
         # Not in training: a block whose weights are sharded over devices has them only while it runs.
@@ -104,26 +118,34 @@ class DenoisingTransformer(nn.Module):
         before: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        n = z_t.shape[1]
-        x = self._embedded(z_t, [condition.draft, self._self_conditioning(z_t, before)])
-        signal = condition.vector + self.time(t) + self.length.weight[n]
+        lengths: int | Tensor = z_t.shape[1] if condition.lengths is None else condition.lengths
+        additions = [condition.draft, self._self_conditioning(z_t, before)]
+        x = self._embedded(self._with_anchors(z_t, lengths), additions)
+        signal = condition.vector + self.time(t) + self.length.weight[lengths]
         if self.in_context:
             x = torch.cat([signal[:, None], x], dim=1)
         modulation, final = self._modulations(signal)
         angles = condition.angles or self._angles(x.shape[1], x.device)
-        memories = condition.memory_kv or (condition.memory,) * len(self.blocks)
-        first = self.config.anchors + self.in_context
+        first, read = self.around[0], z_t.shape
+        if condition.reading is not None:
+            x = x.gather(1, condition.reading[..., None].expand(-1, -1, x.shape[-1]))
+            # [B, 1, A, head_dim / 2]: the same in all heads.
+            angles = angles[0][condition.reading][:, None], angles[1][condition.reading][:, None]
+            first, read = 0, condition.reading.shape
+        memories: Sequence[Memory | None] = (
+            condition.kept or condition.memory_kv or (condition.memory,) * len(self.blocks)
+        )
         *earlier, last = zip(self.blocks, memories, strict=True)
         for block, memory in earlier:
             x = block(x, modulation, angles, memory)
         block, memory = last
         final = final.unsqueeze(-2)
         if positions is None:
-            x = block(x, modulation, angles, memory)[:, first : first + n]
+            x = block(x, modulation, angles, memory)[:, first : first + read[1]]
         else:
             # No position reads another one after the attention of the last block.
-            final = at_positions(final, positions, z_t.shape)
-            wanted = positions + positions // n * (x.shape[1] - n) + first
+            final = at_positions(final, positions, read)
+            wanted = positions + positions // read[1] * (x.shape[1] - read[1]) + first
             x = block(x, modulation, angles, memory, wanted)
         shift, scale = final.chunk(2, dim=-1)
         return modulate(self.final_norm(x), shift, scale)
@@ -147,18 +169,21 @@ class DenoisingTransformer(nn.Module):
         features: Tensor = self.before(before)
         return features * (z_t == self.vocabulary.mask_id)[..., None]
 
-    def _embedded(self, z_t: Tensor, additions: Sequence[Tensor | None]) -> Tensor:
-        x = self.head.embed(self._with_anchors(z_t))
+    def _embedded(self, tokens: Tensor, additions: Sequence[Tensor | None]) -> Tensor:
+        x = self.head.embed(tokens)
         for addition in additions:
             if addition is not None:
                 # The anchors get none of it.
                 x = x + (F.pad(addition, (0, 0, 1, 1)) if self.config.anchors else addition)
         return x
 
-    def _with_anchors(self, z_t: Tensor) -> Tensor:
+    def _with_anchors(self, z_t: Tensor, lengths: int | Tensor) -> Tensor:
+        """`z_t` [B, n] between `<s>` and `</s>`, which stands right behind the last token of each canvas."""
         if not self.config.anchors:
             return z_t
-        anchor = z_t.new_empty(len(z_t), 1)
-        bos = torch.full_like(anchor, self.vocabulary.bos_id)
-        eos = torch.full_like(anchor, self.vocabulary.eos_id)
-        return torch.cat([bos, z_t, eos], dim=1)
+        tokens = F.pad(z_t, (1, 1), value=self.vocabulary.bos_id)
+        if isinstance(lengths, int):
+            tokens[:, -1] = self.vocabulary.eos_id
+        else:
+            tokens.scatter_(1, lengths[:, None] + 1, self.vocabulary.eos_id)
+        return tokens
