@@ -247,6 +247,19 @@ def test_export_in_full_precision_changes_no_number(here, saved):
     assert Path("whole/model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
 
 
+def test_export_records_how_the_model_is_sampled(here, saved):
+    call("export", saved, "quick", "--set", "sample.steps=3", "--set", "sample.kv_cache=true")
+    recorded = read_info(Path("quick")).sampling
+    assert recorded == {**read_info(saved).sampling, "steps": 3, "kv_cache": True}
+    call("export", "quick", "again", "--set", "sample.steps=5", SGDD_SAMPLE__CFG="7")
+    assert read_info(Path("again")).sampling == {**recorded, "steps": 5}
+    assert "records those alone" in call("export", saved, "wrong", "--set", "sample.search=8", code=2)[1]
+    for wrong in ("sample.steps=0", "a.b=1"):
+        with pytest.raises(ConfigError):
+            call("export", saved, "wrong", "--set", wrong)
+    assert not Path("wrong").exists()
+
+
 def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
     Path("card.md").write_text("# Tales\n", encoding="utf-8")
     _, err = call("export", saved, "carded", "--card", "card.md")

@@ -111,8 +111,8 @@ class _Positions:
         extra = 2 * self._denoiser.config.anchors
 
         def count(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-            rows, length = arguments[0].shape
-            self.read += rows * (length + extra)
+            (rows, length), condition = arguments[0].shape, arguments[2]
+            self.read += rows * (length + extra) if condition.reading is None else condition.reading.numel()
 
         self._handle = self._denoiser.register_forward_pre_hook(count)
 

@@ -1,6 +1,6 @@
 """`SGDD`: a trained model and some text or vectors in, text out; the one door for Python and the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -154,18 +154,29 @@ class SGDD:
             f"device={str(self.device)!r})"
         )
 
-    def save_pretrained(self, folder: str | Path, *, dtype: Dtype = "fp32", card: str | None = None) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        dtype: Dtype = "fp32",
+        card: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write the model, its tokenizer and its card into a folder that loads on its own.
 
         Args:
             folder: The final name; what stands there is replaced.
             dtype: `fp16` halves the file and is read back as float32.
             card: The text of README.md; by default one made of what the model knows of itself.
+            sampling: Fields of `SamplingConfig` that hold for this model where none are given; they are added to those
+                that are recorded.
 
         Raises:
             CheckpointError: the folder cannot be written.
+            ConfigError: the sampling cannot be.
         """
-        shared = replace(self._checkpoint, info=self.info.shareable())
+        info = self.info.shareable()
+        shared = replace(self._checkpoint, info=replace(info, sampling={**info.sampling, **(sampling or {})}))
         save_checkpoint(Path(folder), shared, dtype=dtype, card=card)
 
     def push_to_hub(
