@@ -248,9 +248,16 @@ def test_export_in_full_precision_changes_no_number(here, saved):
 
 
 def test_export_records_how_the_model_is_sampled(here, saved):
-    call("export", saved, "quick", "--set", "sample.steps=3", "--set", "sample.kv_cache=true")
+    margin = ("--set", "sample.position_rule=margin")
+    call("export", saved, "quick", "--set", "sample.steps=3", "--set", "sample.kv_cache=true", *margin)
     recorded = read_info(Path("quick")).sampling
-    assert recorded == {**read_info(saved).sampling, "steps": 3, "kv_cache": True}
+    assert recorded == {
+        **read_info(saved).sampling,
+        "steps": 3,
+        "kv_cache": True,
+        "position_rule": "margin",
+    }
+    assert "steps 3, kv_cache on, position_rule margin" in Path("quick/README.md").read_text(encoding="utf-8")
     call("export", "quick", "again", "--set", "sample.steps=5", SGDD_SAMPLE__CFG="7")
     assert read_info(Path("again")).sampling == {**recorded, "steps": 5}
     assert "records those alone" in call("export", saved, "wrong", "--set", "sample.search=8", code=2)[1]

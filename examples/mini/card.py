@@ -14,6 +14,7 @@ from string import Template
 from typing import Any
 
 from sgdd_engine.checkpoint import CheckpointInfo, load_checkpoint, read_info, resolve_checkpoint
+from sgdd_engine.checkpoint.card import sampling_as_text
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.generation.confidence import WAYS, recorded_fits
 
@@ -58,7 +59,6 @@ def recipe(info: CheckpointInfo) -> dict[str, str]:
     """What the checkpoint knows of itself, by the names in the template."""
     model, decoder = info.model, info.model.decoder
     corpus = info.facts["corpus"]
-    sampling = ", ".join(f"{name} {value:g}" for name, value in info.sampling.items())
     return {
         "max_tokens": str(model.max_tokens),
         "dim": str(info.encoder.dim),
@@ -70,7 +70,7 @@ def recipe(info: CheckpointInfo) -> dict[str, str]:
         "memory_tokens": str(decoder.memory_tokens),
         "bottleneck": model.bottleneck.kind,
         "vocabulary": f"{model.vocabulary.size:,}",
-        "sampling": sampling or "the defaults of sgdd",
+        "sampling": sampling_as_text(info.sampling) or "the defaults of sgdd",
     }
 
 

@@ -167,6 +167,15 @@ print(model.generate(vectors)[0].text)
 ```"""
 
 
+def sampling_as_text(sampling: Mapping[str, Any]) -> str:
+    """Settings of the denoising loop in a line, such as `steps 10, cfg 1.75, kv_cache on`."""
+    spelled = {True: "on", False: "off"}
+    return ", ".join(
+        f"{name} {spelled[value] if isinstance(value, bool) else value if isinstance(value, str) else f'{value:g}'}"
+        for name, value in sampling.items()
+    )
+
+
 def _facts(info: CheckpointInfo, facts: CardFacts) -> Iterator[str]:
     decoder, known = info.model.decoder, info.facts
     corpus = known["corpus"] if isinstance(known.get("corpus"), dict) else {}
@@ -183,7 +192,7 @@ def _facts(info: CheckpointInfo, facts: CardFacts) -> Iterator[str]:
         nelbo, loss = validation["nelbo_nats_per_token"], validation["loss"]
         yield f"held out: {nelbo:.3f} nats per token (NELBO), loss {loss:.3f}"
     if info.sampling:
-        yield f"sampled best with {', '.join(f'{k} {v:g}' for k, v in info.sampling.items())}"
+        yield f"sampled best with {sampling_as_text(info.sampling)}"
     yield f"licence of the weights: {facts.license or 'not stated'}"
 
 

@@ -66,7 +66,7 @@ def weights_sha256(folder: Path) -> str:
     return sha256_of(folder / WEIGHTS)
 
 
-def record_sampling(folder: Path, sampling: Mapping[str, float]) -> None:
+def record_sampling(folder: Path, sampling: Mapping[str, Any]) -> None:
     """Write into a checkpoint how to sample from it, such as `{"cfg": 2.0}`; an older record of the same is replaced.
 
     Raises:

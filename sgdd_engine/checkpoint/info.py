@@ -42,7 +42,7 @@ class CheckpointInfo:
     trained_null: bool
     step: int
     facts: dict[str, Any] = field(default_factory=dict)
-    sampling: dict[str, float] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
     confidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
