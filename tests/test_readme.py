@@ -48,7 +48,7 @@ SMALLER_PLAN = {"width = 256\nheads = 4": "width = 32\nheads = 2", "tokens = 204
 # What a command is given besides, so that it ends in seconds.
 SHORTER = {
     "--shortlist 8": ["--shortlist", "2"],
-    "--calibrate-score 1500": ["--calibrate-score", "60"],
+    "--calibrate-score 1500": ["--calibrate-score", "120"],
     "--max-steps 1000": ["--max-steps", "2", "--set", "decoder.width=32", "--set", "decoder.heads=2"],
     "sgdd bench": ["--quick", "--repeats", "1", "--only", "train-step", "--only", "sampling"],
     "ablate.py examples/ablations.toml --corpus data/fiction --minutes 3": [

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.diffusion.position_rules import POSITION_RULES
+from sgdd_engine.diffusion.position_rules import POSITION_RULES, RevealStep
 from sgdd_engine.diffusion.sampler import LogitChunk, sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import ConfigError
 
 V, MASK = VOCABULARY.size, VOCABULARY.mask_id
-every_order = pytest.mark.parametrize("order", POSITION_RULES.names())
+every_order = pytest.mark.parametrize("order", [*POSITION_RULES.names(), "confidence:apart=1"])
 
 
 def in_pieces(log_probs, size=3):
@@ -382,13 +382,36 @@ def test_the_threshold_reveals_what_is_likely_enough():
     assert blank_steps("threshold:probability=0.51", log_probs=fixed([0.5, 0.5]), steps=20) == [1] * 9
 
 
+@pytest.mark.parametrize("apart", [1, 2])
+def test_positions_of_one_step_lie_apart_while_there_are_such(apart):
+    generator = torch.Generator().manual_seed(apart)
+    priorities = torch.rand(50, 12, generator=generator, dtype=torch.float64)
+    masked = torch.rand(50, 12, generator=generator) < 0.8
+    priorities[~masked] = -torch.inf
+    budget = torch.arange(50) % 5
+    budget = budget.minimum(masked.sum(dim=1))
+    rule = POSITION_RULES.build(f"confidence:apart={apart}")
+    revealed = rule.reveal(RevealStep(priorities, priorities, masked, budget, 0, 4))
+    assert (revealed & ~masked).sum() == 0
+    assert torch.equal(revealed.sum(dim=1), budget)
+    for row in range(50):
+        # The plain way: the best, then the best of those that are apart from all that is taken, else of the rest.
+        taken: list[int] = []
+        for _ in range(int(budget[row])):
+            left = [i for i in masked[row].nonzero().flatten().tolist() if i not in taken]
+            crowd = {i: sum(abs(i - t) <= apart for t in taken) for i in left}
+            taken.append(min(left, key=lambda i: (crowd[i], -float(priorities[row, i]))))
+        assert sorted(taken) == revealed[row].nonzero().flatten().tolist()
+
+
 @pytest.mark.parametrize("rule", ["entropy_bound:bound=0", "threshold:probability=1"])
 def test_an_adaptive_rule_never_falls_behind_the_schedule(rule):
     assert len(blank_steps(rule, n=12, steps=4)) == 4
 
 
 @pytest.mark.parametrize(
-    "spec", ["entropy_bound:bound=-1", "threshold:probability=0", "threshold:probability=2"]
+    "spec",
+    ["entropy_bound:bound=-1", "threshold:probability=0", "threshold:probability=2", "margin:apart=-1"],
 )
 def test_parameters_of_rules_out_of_range(spec):
     with pytest.raises(ConfigError, match=r"sample\.position_rule"):

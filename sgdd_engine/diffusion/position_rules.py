@@ -55,19 +55,50 @@ class PositionRule(Protocol):
 POSITION_RULES: Registry[PositionRule] = Registry("position rule")
 
 
+# More than scores differ by, so that what is set back by it comes after all that is not.
+FAR_BEHIND = 1e6
+
+
 class HighestScores:
-    """Reveals, in each row, as many positions as `count` says, by default the budget: those of the highest scores."""
+    """Reveals, in each row, as many positions as `count` says, by default the budget: those of the highest scores.
+
+    Args:
+        apart: Tokens that are to lie between two positions of one step, as long as there are such positions: what is
+            written side by side in one step cannot agree, and a word is often written twice (dilated unmasking, arXiv
+            2506.19037).
+    """
 
     reads_logits = True
     stochastic = False
 
+    def __init__(self, apart: int = 0) -> None:
+        if apart < 0 or apart != int(apart):
+            raise ValueError("apart must be a whole number of at least 0")
+        self.apart = int(apart)
+
     def reveal(self, step: RevealStep) -> "Tensor":
         """The `count` positions of the highest scores [B, n]."""
         ranked = step.priorities.argsort(dim=1, descending=True)
+        count = self.count(step, ranked)
+        if self.apart:
+            return self._reveal_apart(step, count)
         # 0 … n − 1 in each row: a running count less one.
         rank = step.masked.new_ones(step.masked.shape).cumsum(dim=1) - 1
-        revealed = rank < self.count(step, ranked)[:, None]
-        return step.masked.new_zeros(step.masked.shape).scatter_(1, ranked, revealed)
+        return step.masked.new_zeros(step.masked.shape).scatter_(1, ranked, rank < count[:, None])
+
+    def _reveal_apart(self, step: RevealStep, count: "Tensor") -> "Tensor":
+        left, last = step.priorities.clone(), step.masked.shape[1] - 1
+        revealed = step.masked.new_zeros(step.masked.shape)
+        for number in range(int(count.max())):
+            best = left.argmax(dim=1, keepdim=True)
+            revealed.scatter_(1, best, revealed.gather(1, best) | (number < count)[:, None])
+            for distance in range(1, self.apart + 1):
+                # Behind all others, in their own order.
+                for near in (best - distance, best + distance):
+                    inside = (near >= 0) & (near <= last)
+                    left.scatter_add_(1, near.clamp(0, last), left.new_tensor(-FAR_BEHIND) * inside)
+            left.scatter_(1, best, float("-inf"))
+        return revealed
 
     def count(self, step: RevealStep, ranked: "Tensor") -> "Tensor":  # noqa: ARG002 - adaptive rules look at it
         """How many positions of each row to reveal [B]: the budget. `ranked` [B, n] are positions, the first best."""
@@ -148,6 +179,7 @@ class EntropyBound(NegativeEntropy):
     """
 
     def __init__(self, bound: float = 0.5) -> None:
+        super().__init__()
         if bound < 0:
             raise ValueError("bound must not be negative")
         self.bound = bound
@@ -171,6 +203,7 @@ class ConfidenceThreshold(Confidence):
     """
 
     def __init__(self, probability: float = 0.9) -> None:
+        super().__init__()
         if not 0 < probability <= 1:
             raise ValueError("probability must lie in (0, 1]")
         self.probability = probability
