@@ -5,39 +5,25 @@ Data is copied only when a batch is gathered.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.manifest import PREPARE_AGAIN, SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
+from sgdd_engine.data.stored_shard import Segment, check_size, open_shard
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """One record batch of a shard, as views over its mapped buffers."""
-
-    texts: pa.StringArray
-    tokens: npt.NDArray[np.int32]  # [sum of lengths]
-    starts: npt.NDArray[np.int32]  # [rows + 1], offsets into `tokens`
-    embeddings: StoredVectors  # [rows, D]
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
 
 
 class Corpus:
@@ -62,7 +48,7 @@ class Corpus:
         """
         corpus = cls(folder, Manifest.read(folder), encoder)
         for shard in corpus.manifest.shards:
-            _check_size(folder, shard)
+            check_size(folder, shard)
         return corpus
 
     def __repr__(self) -> str:
@@ -132,7 +118,7 @@ class Corpus:
             DataError: If a shard is missing or was changed.
         """
         for shard in self.manifest.shards:
-            _check_size(self.folder, shard)
+            check_size(self.folder, shard)
             if sha256_of(self.folder / shard.file) != shard.sha256:
                 raise DataError(
                     f"`{self.folder / shard.file}` is damaged: its SHA-256 differs.", PREPARE_AGAIN
@@ -144,7 +130,7 @@ class CorpusSplit:
 
     def __init__(self, folder: Path, shards: Sequence[Shard], embedding_dim: int) -> None:
         self._segments = [
-            segment for shard in shards for segment in _open_shard(folder / shard.file, shard, embedding_dim)
+            segment for shard in shards for segment in open_shard(folder / shard.file, shard, embedding_dim)
         ]
         self._embedding_dim = embedding_dim
         sizes = [len(segment) for segment in self._segments]
@@ -203,7 +189,7 @@ class CorpusSplit:
         segment, row = self._locate(index)
         return str(segment.texts[row].as_py())
 
-    def _locate(self, index: int) -> tuple[_Segment, int]:
+    def _locate(self, index: int) -> tuple[Segment, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         number = int(np.searchsorted(self._bounds, index, side="right")) - 1
@@ -211,7 +197,7 @@ class CorpusSplit:
 
     def _located(
         self, indices: npt.NDArray[np.integer]
-    ) -> Iterator[tuple[_Segment, npt.NDArray[np.integer], npt.NDArray[np.integer] | slice]]:
+    ) -> Iterator[tuple[Segment, npt.NDArray[np.integer], npt.NDArray[np.integer] | slice]]:
         """Each segment that holds some of the rows, the rows inside it, and their positions in `indices`."""
         if len(self._segments) == 1:
             yield self._segments[0], indices, slice(None)
@@ -220,47 +206,6 @@ class CorpusSplit:
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
             yield self._segments[number], indices[where] - self._bounds[number], where
-
-
-def _check_size(folder: Path, shard: Shard) -> None:
-    """Raise `DataError` unless the shard's file is there with its full size."""
-    path = folder / shard.file
-    if not path.is_file():
-        raise DataError(f"`{path}` is missing.", PREPARE_AGAIN)
-    if path.stat().st_size != shard.bytes:
-        raise DataError(
-            f"`{path}` is damaged: it has {path.stat().st_size:,} bytes instead of {shard.bytes:,}.",
-            PREPARE_AGAIN,
-        )
-
-
-def _open_shard(path: Path, shard: Shard, embedding_dim: int) -> list[_Segment]:
-    # `datasets` wrote the file and can open it (Dataset.from_file), but its row access builds Python objects.
-    # Training wants the raw buffers: an Arrow memory map gives numpy views over the pages of the file itself,
-    # so opening costs nothing, processes share the pages, and only the gathered rows are ever copied.
-    try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_stream(source).read_all()
-        segments = [_segment(batch, embedding_dim) for batch in table.to_batches()]
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise DataError(f"`{path}` is damaged: {error}.", PREPARE_AGAIN) from error
-    if sum(map(len, segments)) != shard.rows:
-        raise DataError(f"`{path}` is damaged: it does not hold {shard.rows:,} rows.", PREPARE_AGAIN)
-    return segments
-
-
-def _segment(batch: pa.RecordBatch, embedding_dim: int) -> _Segment:
-    tokens, embedding = batch.column("tokens"), batch.column("embedding")
-    return _Segment(
-        texts=batch.column("text"),
-        tokens=tokens.values.to_numpy(zero_copy_only=True),
-        starts=tokens.offsets.to_numpy(zero_copy_only=True),
-        embeddings=StoredVectors(
-            embedding.values.to_numpy(zero_copy_only=True).reshape(-1, embedding_dim),
-            # Only int8 vectors have one.
-            batch.column("scale").to_numpy(zero_copy_only=True) if "scale" in batch.schema.names else None,
-        ),
-    )
 
 
 class ExactLengthBatches:
