@@ -5,7 +5,8 @@ Data is copied only when a batch is gathered.
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,40 +16,88 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from sgdd_engine.atomic_files import sha256_of
-from sgdd_engine.data.manifest import PREPARE_AGAIN, SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
-from sgdd_engine.data.stored_shard import Segment, check_size, open_shard
+from sgdd_engine.data.manifest import MANIFEST, PREPARE_AGAIN, SPLITS, STATISTICS, TOKENIZER, Manifest, Shard
+from sgdd_engine.data.stored_shard import Segment, check_content, check_size, open_shard
 from sgdd_engine.data.vectors import StoredVectors
 from sgdd_engine.errors import DataError
+from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
+from sgdd_engine.verified_files import is_intact, is_remembered
 
+CHECKING = "checking the corpus"
 Rows = npt.NDArray[np.int64]
+
+
+# Files of so many bytes are read and hashed in about a second.
+_BYTES_OF_A_MOMENT = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file of a corpus that was read by `Corpus.verify`.
+
+    Attributes:
+        name: Its path in the folder.
+        bytes: Its size.
+        hashed: Whether it was compared with a SHA-256; files of earlier versions may have none, and were checked for
+            their form.
+        rows: Sentences in it, each of them looked at; None where it holds none.
+    """
+
+    name: str
+    bytes: int
+    hashed: bool
+    rows: int | None
 
 
 class Corpus:
     """A prepared corpus on disk. Open one with `Corpus.open`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, encoder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        encoder: str | Path | None = None,
+        *,
+        verify: bool = True,
+        on_event: Listener = ignore,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._encoder = encoder
+        self._verify = verify
+        self._on_event = on_event
         self._splits: dict[str, CorpusSplit] = {}
 
     @classmethod
-    def open(cls, folder: Path, encoder: str | Path | None = None) -> "Corpus":
-        """Open a corpus folder; sizes of the files are checked, contents only by `verify`.
+    def open(
+        cls,
+        folder: Path,
+        encoder: str | Path | None = None,
+        *,
+        verify: bool = True,
+        on_event: Listener = ignore,
+    ) -> "Corpus":
+        """Open a corpus folder; its small files are verified now, and the shards of a split when that is first used.
+
+        A file that was verified within the last day and has not been touched since is not read again
+        (`sgdd_engine.verified_files`). Corpora of earlier versions have no hashes of their manifest and statistics,
+        which are then checked for their form alone.
 
         Args:
             folder: The corpus folder.
             encoder: Where its encoder is now, if that folder has moved; it is verified when it is loaded.
+            verify: Compare files with their SHA-256; without it, as where another process does so, sizes alone.
+            on_event: Told how the reading goes on where it takes more than a moment.
 
         Raises:
-            DataError: If the folder is no prepared corpus, or a file is missing or has another size.
+            DataError: If the folder is no prepared corpus, or a file is missing, damaged or of another size.
         """
-        corpus = cls(folder, Manifest.read(folder), encoder)
+        corpus = cls(folder, Manifest.read(folder), encoder, verify=verify, on_event=on_event)
         for shard in corpus.manifest.shards:
             check_size(folder, shard)
+        corpus._check_small_files(again=False)
         return corpus
 
     def __repr__(self) -> str:
@@ -89,13 +138,24 @@ class Corpus:
         return recorded if self._encoder is None else recorded.at(self._encoder)
 
     def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the training vectors, float32 `[D]` each."""
+        """Mean and standard deviation of the training vectors, float32 `[D]` each.
+
+        Raises:
+            DataError: If they are missing, or not so many finite numbers, the deviations above 0.
+        """
         path = self.folder / STATISTICS
         try:
             tensors = load_file(path)
             mean, std = tensors["mean"], tensors["std"]
         except (OSError, SafetensorError, KeyError) as error:
             raise DataError(f"`{path}` is missing or damaged.", PREPARE_AGAIN) from error
+        shape = (self.embedding_dim,)
+        if not all(one.shape == shape and one.dtype == torch.float32 for one in (mean, std)):
+            raise DataError(
+                f"`{path}` does not hold statistics of {self.embedding_dim} dimensions.", PREPARE_AGAIN
+            )
+        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+            raise DataError(f"`{path}` holds numbers that cannot be right.", PREPARE_AGAIN)
         return mean, std
 
     def split(self, name: str) -> "CorpusSplit":
@@ -107,32 +167,85 @@ class Corpus:
         if name not in SPLITS:
             raise DataError(f"A corpus has no split `{name}`.", f"It has {', '.join(SPLITS)}.")
         if name not in self._splits:
-            shards = [shard for shard in self.manifest.shards if shard.split == name]
-            self._splits[name] = CorpusSplit(self.folder, shards, self.embedding_dim)
+            self._splits[name] = self._rows([shard for shard in self.manifest.shards if shard.split == name])
         return self._splits[name]
 
-    def verify(self) -> None:
-        """Compare every shard with its SHA-256 in the manifest; reads the whole corpus.
+    def all_rows(self) -> "CorpusSplit":
+        """The sentences of all splits, shard by shard as the manifest lists them.
 
         Raises:
-            DataError: If a shard is missing or was changed.
+            DataError: If a shard is damaged.
         """
-        for shard in self.manifest.shards:
+        return self._rows(self.manifest.shards)
+
+    def verify(self) -> list[VerifiedFile]:
+        """Read every file, whatever was found before, and compare it with its SHA-256 in the manifest.
+
+        Returns:
+            The files that were compared, and those that no hash is recorded of.
+
+        Raises:
+            DataError: If a file is missing or was changed, or holds what no preparation writes.
+        """
+        shards = self.manifest.shards
+        for shard in shards:
             check_size(self.folder, shard)
-            if sha256_of(self.folder / shard.file) != shard.sha256:
+        self._check_small_files(again=True)
+        _ = self.tokenizer
+        self._check_shards(shards, again=True)
+        recorded = {shard.file: shard.rows for shard in shards} | dict.fromkeys(self.manifest.files)
+        unrecorded = () if self.manifest.files else (MANIFEST, STATISTICS)
+        return [
+            VerifiedFile(name, (self.folder / name).stat().st_size, name not in unrecorded, rows)
+            for name, rows in ({MANIFEST: None, STATISTICS: None} | recorded).items()
+        ]
+
+    def _rows(self, shards: Sequence[Shard]) -> "CorpusSplit":
+        if self._verify:
+            self._check_shards(shards, again=False)
+        return CorpusSplit(self.folder, shards, self.manifest)
+
+    def _check_small_files(self, *, again: bool) -> None:
+        for name, sha256 in self.manifest.files.items():
+            try:
+                intact = not self._verify or is_intact(self.folder / name, sha256, again=again)
+            except OSError as error:
                 raise DataError(
-                    f"`{self.folder / shard.file}` is damaged: its SHA-256 differs.", PREPARE_AGAIN
-                )
+                    f"`{self.folder / name}` is missing or cannot be read.", PREPARE_AGAIN
+                ) from error
+            if not intact:
+                raise _damaged(self.folder / name)
+        self.statistics()
+
+    def _check_shards(self, shards: Sequence[Shard], *, again: bool) -> None:
+        paths = {shard: self.folder / shard.file for shard in shards}
+        try:
+            unknown = [shard for shard in shards if again or not is_remembered(paths[shard], shard.sha256)]
+            total = sum(shard.bytes for shard in unknown)
+            listener = self._on_event if total >= _BYTES_OF_A_MOMENT else ignore
+            listener(StageStarted(CHECKING, total, "bytes"))
+            done = 0
+            for shard in unknown:
+                content = partial(check_content, paths[shard], shard, self.manifest)
+                if not is_intact(paths[shard], shard.sha256, content, again=again):
+                    raise _damaged(paths[shard])
+                done += shard.bytes
+                listener(StageProgress(CHECKING, done))
+            listener(StageFinished(CHECKING))
+        except OSError as error:
+            raise DataError(
+                f"`{self.folder}` cannot be read: {error.strerror or error}.", PREPARE_AGAIN
+            ) from error
 
 
 class CorpusSplit:
     """The rows of some shards in their order: those of one split, or of all."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], embedding_dim: int) -> None:
+    def __init__(self, folder: Path, shards: Sequence[Shard], manifest: Manifest) -> None:
         self._segments = [
-            segment for shard in shards for segment in open_shard(folder / shard.file, shard, embedding_dim)
+            segment for shard in shards for segment in open_shard(folder / shard.file, shard, manifest)
         ]
-        self._embedding_dim = embedding_dim
+        self._embedding_dim = int(manifest.embedding["dim"])
         sizes = [len(segment) for segment in self._segments]
         self._bounds = np.cumsum([0, *sizes])
         parts = [np.diff(segment.starts) for segment in self._segments]
@@ -206,6 +319,10 @@ class CorpusSplit:
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
             yield self._segments[number], indices[where] - self._bounds[number], where
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"`{path}` is damaged: its SHA-256 differs.", PREPARE_AGAIN)
 
 
 class ExactLengthBatches:

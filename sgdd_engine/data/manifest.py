@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sgdd_engine.atomic_files import sha256_of_json, write_json
+from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.reference import LATER_FIELDS
 
@@ -17,6 +18,8 @@ TOKENIZER = "tokenizer"
 WORK = ".preparing"
 SPLITS = ("train", "validation", "test")
 PREPARE_AGAIN = "Prepare the corpus again with `sgdd prepare-data SOURCE --out FOLDER --overwrite`."
+# The key under which the file has the SHA-256 of all its other keys; files of earlier versions lack it.
+_SHA256 = "sha256"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,17 @@ class Shard:
     rows: int
     bytes: int
     sha256: str
+
+    def wrong_field(self) -> str | None:
+        """The first field that cannot be used; a file lies in the corpus's own folder."""
+        wrong = {
+            "file": not isinstance(self.file, str) or Path(self.file).name != self.file,
+            "split": not isinstance(self.split, str) or self.split not in SPLITS,
+            "rows": not _is_count(self.rows),
+            "bytes": not _is_count(self.bytes),
+            "sha256": not isinstance(self.sha256, str),
+        }
+        return next((name for name, is_wrong in wrong.items() if is_wrong), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +61,8 @@ class Manifest:
             cosine between its vectors and the stored ones; with reused vectors also `origin`: how many were reused
             (`taken`, by the fingerprint of their corpus) and how many were encoded (`encoded`).
         created: When the corpus was finished, UTC, ISO 8601.
+        files: SHA-256 of every file but the manifest and the shards, by its path in the folder; empty in manifests of
+            earlier versions.
     """
 
     source: dict[str, Any]
@@ -59,6 +75,7 @@ class Manifest:
     max_tokens: int
     embedding: dict[str, Any]
     created: str
+    files: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -81,18 +98,59 @@ class Manifest:
                 f"`{path}` has format version {found}; this sgdd reads version {FORMAT_VERSION}.",
                 PREPARE_AGAIN,
             )
-        missing = {field.name for field in fields(cls)} - value.keys()
+        missing = {
+            one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING
+        } - value.keys()
         if missing:
             raise DataError(f"`{path}` lacks {', '.join(sorted(missing))}.", PREPARE_AGAIN)
         try:
+            recorded = value.pop(_SHA256, None)
+            intact = recorded is None or recorded == sha256_of_json(value)
             value["shards"] = tuple(Shard(**shard) for shard in value["shards"])
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"`{path}` has a damaged list of shards.", PREPARE_AGAIN) from error
-        return cls(**{field.name: value[field.name] for field in fields(cls)})
+        if not intact:
+            raise DataError(
+                f"`{path}` is damaged or was changed: it has another SHA-256 than it says.", PREPARE_AGAIN
+            )
+        manifest = cls(**{one.name: value[one.name] for one in fields(cls) if one.name in value})
+        if wrong := manifest._wrong_entry():
+            raise DataError(f"`{path}` has an impossible value of `{wrong}`.", PREPARE_AGAIN)
+        return manifest
+
+    def _wrong_entry(self) -> str | None:
+        """The first entry that is read and cannot be used, such as `embedding.dim`."""
+        kinds = {"max_tokens": int, "created": str, "shards": tuple}
+        for one in fields(self):
+            if (
+                type(getattr(self, one.name)) is not kinds.get(one.name, dict)
+                and one.name != "format_version"
+            ):
+                return one.name
+        dtype, rows = self.embedding.get("dtype"), dict.fromkeys(SPLITS, 0)
+        for number, shard in enumerate(self.shards):
+            if shard.wrong_field():
+                return f"shards.{number}.{shard.wrong_field()}"
+            rows[shard.split] += shard.rows
+        wrong = {
+            "max_tokens": self.max_tokens < 1,
+            "embedding.dim": not _is_count(self.embedding.get("dim")),
+            "embedding.dtype": not isinstance(dtype, str) or dtype not in get_args(EmbeddingDtype),
+            "tokenizer.vocab_size": not _is_count(self.tokenizer.get("vocab_size")),
+            "tokenizer.fingerprint": not isinstance(self.tokenizer.get("fingerprint"), str),
+            "tokenizer.asked": not isinstance(self.tokenizer.get("asked"), dict),
+            "splits": self.splits != rows,
+            "files": not all(
+                isinstance(hash, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+                for name, hash in self.files.items()
+            ),
+        }
+        return next((name for name, is_wrong in wrong.items() if is_wrong), None)
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` atomically; it makes the folder a corpus."""
-        write_json(folder / MANIFEST, self.to_dict())
+        plain = self.to_dict()
+        write_json(folder / MANIFEST, {**plain, _SHA256: sha256_of_json(plain)})
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as it is stored."""
@@ -101,9 +159,14 @@ class Manifest:
     def fingerprint(self) -> str:
         """A SHA-256 of the content, independent of place, date and reuse of vectors."""
         value = identity(self.to_dict())
-        del value["created"]
+        # The files follow from the rest, and earlier versions did not record them.
+        del value["created"], value["files"]
         value["embedding"] = {key: item for key, item in self.embedding.items() if key != "origin"}
         return sha256_of_json(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def identity(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from sgdd_engine.atomic_files import flush, write_json
+from sgdd_engine.atomic_files import flush, sha256_of, write_json
 from sgdd_engine.counted import about, counted
 from sgdd_engine.data.cleaning import Rejection, describe_examples, describe_rejections, shown
 from sgdd_engine.data.config import DataConfig
@@ -23,7 +23,7 @@ from sgdd_engine.data.deduplicate import (
     too_few,
 )
 from sgdd_engine.data.encoding import ShardBuilder, trim_heap
-from sgdd_engine.data.manifest import MANIFEST, TOKENIZER, WORK, Manifest
+from sgdd_engine.data.manifest import MANIFEST, STATISTICS, TOKENIZER, WORK, Manifest
 from sgdd_engine.data.shards import UNKNOWN, Totals, write_statistics
 from sgdd_engine.data.source_registry import Source
 from sgdd_engine.data.vector_reuse import ReusableVectors, open_reusable_corpus, refuse_other_encoder
@@ -144,10 +144,20 @@ def describe_time(seconds: float, distinct: DistinctSentences) -> str:
 def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_event: Listener) -> Manifest:
     """Check that a complete corpus has the same specification, and leave it unchanged."""
     refuse_differences(out, spec_of(complete), spec)
-    Corpus.open(out)  # checks the sizes of its files
+    corpus = Corpus.open(out, on_event=on_event)
+    _ = corpus.all_rows(), corpus.tokenizer  # read and verified
     shutil.rmtree(out / WORK, ignore_errors=True)
     on_event(Notice(f"`{out}` is complete already; nothing to do."))
     return complete
+
+
+def _left_out(distinct: DistinctSentences, totals: Totals) -> dict[str, int]:
+    """How many lines were left out, by reason."""
+    by_tokens = {
+        Rejection.TOO_MANY_TOKENS: totals.counts.too_long,
+        Rejection.NO_TOKENS: totals.counts.no_tokens,
+    }
+    return {**distinct.rejected, **{reason.value: count for reason, count in by_tokens.items() if count}}
 
 
 @dataclass(frozen=True)
@@ -267,10 +277,12 @@ class _Preparation:
         unfinished.replace(folder)
         self.on_event(StageFinished(TOKENIZING, f"{pieces.vocab_size:,} pieces ({pieces.kind})."))
 
-    def _reused_corpus(self) -> Corpus | None:
+    def _reused_corpus(self, *, verify: bool = True) -> Corpus | None:
         if (folder := self.config.vectors_from) is None:
             return None
-        return open_reusable_corpus(Path(folder), self.out, self.config.embedding_dtype)
+        return open_reusable_corpus(
+            Path(folder), self.out, self.config.embedding_dtype, verify=verify, on_event=self.on_event
+        )
 
     def reusable(self, *, verify: bool) -> ReusableVectors | None:
         """The vectors that need not be computed, on every rank.
@@ -278,9 +290,9 @@ class _Preparation:
         Raises:
             DataError: If their corpus is damaged.
         """
-        if (corpus := self._reused_corpus()) is None:
+        if (corpus := self._reused_corpus(verify=verify)) is None:
             return None
-        return ReusableVectors.from_corpus(corpus, verify=verify, on_event=self.on_event)
+        return ReusableVectors.from_corpus(corpus, on_event=self.on_event)
 
     def shard_builder(
         self, encoder: SentenceEncoder, reusable: ReusableVectors | None, world: World
@@ -310,13 +322,12 @@ class _Preparation:
     def finish(self, builder: ShardBuilder, distinct: DistinctSentences, names: list[str]) -> Manifest:
         """Write statistics, then the manifest; delete the working files last."""
         totals = Totals.from_records(builder.records(names))
-        manifest = self._manifest(builder, distinct, totals)
-        kept = manifest.counts["kept"]
-        if totals.train_statistics is None or kept < MIN_SENTENCES or not all(manifest.splits.values()):
+        kept, left_out = sum(totals.splits.values()), _left_out(distinct, totals)
+        if totals.train_statistics is None or kept < MIN_SENTENCES or not all(totals.splits.values()):
             clear(self.out)  # shards without a manifest would block the next attempt
-            left_out = describe_rejections(manifest.counts["left_out"], self.config)
-            raise too_few(self.source.title, kept, distinct.read, left_out)
+            raise too_few(self.source.title, kept, distinct.read, describe_rejections(left_out, self.config))
         write_statistics(totals.train_statistics, self.out)
+        manifest = self._manifest(builder, distinct, totals)
         manifest.write(self.out)
         shutil.rmtree(self._work, ignore_errors=True)
         self._report(manifest, builder, distinct.examples | totals.examples)
@@ -324,14 +335,6 @@ class _Preparation:
 
     def _manifest(self, builder: ShardBuilder, distinct: DistinctSentences, totals: Totals) -> Manifest:
         spec, pieces, splits = read_state(self.out), builder.tokenizer, totals.splits
-        by_tokens = {
-            Rejection.TOO_MANY_TOKENS: totals.counts.too_long,
-            Rejection.NO_TOKENS: totals.counts.no_tokens,
-        }
-        left_out = {
-            **distinct.rejected,
-            **{reason.value: count for reason, count in by_tokens.items() if count},
-        }
         return Manifest(
             source=spec["source"],
             encoder=spec["encoder"],
@@ -347,13 +350,17 @@ class _Preparation:
                 "kept": sum(splits.values()),
                 "tokens": totals.counts.tokens,
                 "unknown_tokens": totals.counts.unknown_tokens,
-                "left_out": left_out,
+                "left_out": _left_out(distinct, totals),
             },
             splits=splits,
             shards=totals.shards,
             max_tokens=totals.counts.max_tokens,
             embedding=totals.embedding(builder.encoder.dim, self.config.embedding_dtype),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            files={
+                path.relative_to(self.out).as_posix(): sha256_of(path)
+                for path in (self.out / STATISTICS, *sorted((self.out / TOKENIZER).iterdir()))
+            },
         )
 
     def _report(self, manifest: Manifest, builder: ShardBuilder, examples: Mapping[str, str]) -> None:

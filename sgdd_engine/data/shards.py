@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save
 
 from sgdd_engine.atomic_files import publish, sha256_of, write_bytes, write_json
-from sgdd_engine.data.cleaning import Rejection, Rejections, token_rejection
+from sgdd_engine.data.cleaning import Rejection, Rejections, shown, token_rejection
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.deduplicate import Group
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
 from sgdd_engine.data.vector_reuse import ReusableVectors
-from sgdd_engine.data.vectors import RunningStatistics, StoredVectors, convert_stored, store
+from sgdd_engine.data.vectors import RunningStatistics, StoredVectors, convert_stored, find_absurd, store
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.encoder_tokenizer import TokenizedBatch
@@ -217,7 +217,7 @@ def encode(
         reusable: Holds the others, at `tokenised.reused_rows`.
 
     Raises:
-        DataError: If a vector is not finite as stored.
+        DataError: If a vector is not finite as stored, or cannot be right (`find_absurd`).
     """
     vectors = StoredVectors.empty(len(tokenised.texts), encoder.dim, dtype)
     # For a reused vector, the loss between the vector of the other corpus and the stored one.
@@ -243,6 +243,11 @@ def encode(
     encoded = np.flatnonzero(tokenised.reused_rows < 0)
     for positions, batch in encoder.encode_parts(tokenised.to_encode, on_batch):
         assign(encoded[positions], *store(batch, dtype))
+    if (found := find_absurd(vectors, normalized=encoder.reference.normalize)) is not None:
+        raise DataError(
+            f"The vector of {shown(tokenised.texts[found[0]])} cannot be right: it {found[1]}.",
+            "Check the encoder's files, or encode with --set encoder.precision=fp32.",
+        )
     total, largest = _sum_and_max_cosine_loss(losses, reused, reusable)
     counts = replace(tokenised.counts, cosine_lost=total, cosine_lost_most=largest)
     return EncodedGroup(tokenised, vectors, counts, len(reused))

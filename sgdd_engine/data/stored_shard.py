@@ -1,4 +1,4 @@
-"""One Arrow file of a corpus, as views over its mapped buffers."""
+"""One Arrow file of a corpus: as views over its mapped buffers, and whether what it holds can be right."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sgdd_engine.data.manifest import PREPARE_AGAIN, Shard
-from sgdd_engine.data.vectors import StoredVectors
+from sgdd_engine.data.cleaning import shown
+from sgdd_engine.data.config import EmbeddingDtype
+from sgdd_engine.data.manifest import PREPARE_AGAIN, Manifest, Shard
+from sgdd_engine.data.vectors import StoredVectors, find_absurd
 from sgdd_engine.errors import DataError
 
 
@@ -37,20 +39,73 @@ def check_size(folder: Path, shard: Shard) -> None:
         )
 
 
-def open_shard(path: Path, shard: Shard, embedding_dim: int) -> list[Segment]:
-    """Map a shard's file; raises `DataError` where it is no such file."""
+def open_shard(path: Path, shard: Shard, manifest: Manifest) -> list[Segment]:
+    """Map a shard's file.
+
+    Raises:
+        DataError: It is no such file, or of another size or other types than the manifest says.
+    """
     # `datasets` wrote the file and can open it (Dataset.from_file), but its row access builds Python objects.
     # Training wants the raw buffers: an Arrow memory map gives numpy views over the pages of the file itself,
     # so opening costs nothing, processes share the pages, and only the gathered rows are ever copied.
+    table = _mapped(path, shard)
+    try:
+        segments = [_segment(batch, manifest.embedding["dim"]) for batch in table.to_batches()]
+    except (pa.ArrowException, AttributeError, KeyError, ValueError) as error:
+        raise DataError(f"`{path}` is damaged: {error}.", PREPARE_AGAIN) from error
+    dtype: EmbeddingDtype = manifest.embedding["dtype"]
+    expected = pa.string(), np.dtype(np.int32), StoredVectors.empty(0, 1, dtype).values.dtype
+    if any(
+        (part.texts.type, part.tokens.dtype, part.embeddings.values.dtype) != expected for part in segments
+    ):
+        raise DataError(f"`{path}` does not hold texts, tokens and {dtype} vectors.", PREPARE_AGAIN)
+    if any((part.embeddings.scale is None) is (dtype == "int8") for part in segments):
+        raise DataError(f"`{path}` lacks the scales of its vectors, or has some too many.", PREPARE_AGAIN)
+    return segments
+
+
+def check_content(path: Path, shard: Shard, manifest: Manifest) -> None:
+    """Look at every number of a shard once: what has the right hash may still hold what no preparation writes.
+
+    Raises:
+        DataError: Tokens are outside of the vocabulary, sentences too long or empty, vectors absurd (`find_absurd`).
+    """
+    try:
+        _mapped(path, shard).validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"`{path}` is damaged: {error}.", PREPARE_AGAIN) from error
+    pieces, normalized = int(manifest.tokenizer["vocab_size"]), bool(manifest.encoder.get("normalize", False))
+    for part in open_shard(path, shard, manifest):
+        lengths = np.diff(part.starts)
+        used = part.tokens[part.starts[0] : part.starts[-1]]
+        if part.texts.null_count or (
+            len(lengths) and (lengths.min() < 1 or lengths.max() > manifest.max_tokens)
+        ):
+            raise DataError(
+                f"`{path}` holds a sentence that is empty or has more than {manifest.max_tokens} tokens.",
+                PREPARE_AGAIN,
+            )
+        if len(used) and not 0 <= used.min() <= used.max() < pieces:
+            raise DataError(
+                f"`{path}` holds a token that is none of the {pieces:,} of its vocabulary.", PREPARE_AGAIN
+            )
+        if (found := find_absurd(part.embeddings, normalized=normalized)) is not None:
+            text = str(part.texts[found[0]].as_py())
+            raise DataError(
+                f"`{path}` holds a vector that cannot be right: that of {shown(text)} {found[1]}.",
+                PREPARE_AGAIN,
+            )
+
+
+def _mapped(path: Path, shard: Shard) -> pa.Table:
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_stream(source).read_all()
-        segments = [_segment(batch, embedding_dim) for batch in table.to_batches()]
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:
         raise DataError(f"`{path}` is damaged: {error}.", PREPARE_AGAIN) from error
-    if sum(map(len, segments)) != shard.rows:
+    if table.num_rows != shard.rows:
         raise DataError(f"`{path}` is damaged: it does not hold {shard.rows:,} rows.", PREPARE_AGAIN)
-    return segments
+    return table
 
 
 def _segment(batch: pa.RecordBatch, embedding_dim: int) -> Segment:

@@ -23,13 +23,17 @@ _HASH = "S16"
 Hashes = npt.NDArray[np.bytes_]
 
 
-def open_reusable_corpus(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corpus:
-    """Open the corpus whose vectors are to be reused; checks its manifest and the sizes of its files only.
+def open_reusable_corpus(
+    folder: Path, out: Path, dtype: EmbeddingDtype, *, verify: bool = True, on_event: Listener = ignore
+) -> Corpus:
+    """Open the corpus whose vectors are to be reused.
 
     Args:
         folder: The prepared corpus.
         out: The folder of the new corpus.
         dtype: The storage type of the new corpus.
+        verify: As for `Corpus.open`.
+        on_event: Likewise.
 
     Raises:
         DataError: If the folder is no prepared corpus, is `out` itself, or stores its vectors at lower precision.
@@ -39,7 +43,7 @@ def open_reusable_corpus(folder: Path, out: Path, dtype: EmbeddingDtype) -> Corp
             f"`{out}` cannot be prepared from its own vectors (data.vectors_from).",
             "Choose another folder with --out, and delete the old one when the new one is complete.",
         )
-    corpus = Corpus.open(folder)
+    corpus = Corpus.open(folder, verify=verify, on_event=on_event)
     stored: EmbeddingDtype = corpus.manifest.embedding["dtype"]
     if is_finer(dtype, stored):
         raise DataError(
@@ -114,24 +118,19 @@ class ReusableVectors:
     _index: HashIndex
 
     @classmethod
-    def from_corpus(
-        cls, corpus: Corpus, *, verify: bool = True, on_event: Listener = ignore
-    ) -> "ReusableVectors":
+    def from_corpus(cls, corpus: Corpus, *, on_event: Listener = ignore) -> "ReusableVectors":
         """Index all sentences of a corpus.
 
         Args:
             corpus: The corpus.
-            verify: Compare its shards with their SHA-256 first, so that damage is not copied.
             on_event: Receives the stage `vectors` (sentences).
 
         Raises:
             DataError: If a shard is missing or damaged.
         """
-        total = sum(corpus.manifest.splits.values())
+        rows = corpus.all_rows()
+        total = len(rows)
         on_event(StageStarted(VECTORS, total))
-        if verify:
-            corpus.verify()
-        rows = CorpusSplit(corpus.folder, corpus.manifest.shards, corpus.embedding_dim)
         hashes, done = np.empty(len(rows), _HASH), 0
         for sentences in rows.texts():
             hashes[done : done + len(sentences)] = hash_sentences(sentences)

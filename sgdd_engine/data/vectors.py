@@ -1,5 +1,6 @@
 """Stored sentence vectors, their number types (int8 with a scale each, half or single precision), and statistics."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,13 @@ _INT8_MAX = 127
 _BLOCK_ROWS = 4096
 # Below this share of the average deviation a dimension counts as constant.
 _CONSTANT_BELOW = 1e-3
+# Vectors that an encoder has normalised and not shortened have length 1; rounded to 8 bits, 0.4 % more or less (random
+# ones of 32 to 1024 dimensions, and MiniLM's of 200 sentences).
+_UNIT_FACTOR = 1.05
+# The means of MiniLM's token states that it would normalise have lengths from 3.4 to 6.8 (the same sentences).
+_OTHER_FACTOR = 10.0
+# MiniLM's vectors cut to their first 8 of 384 dimensions have lengths from 0.09 to 0.29.
+_SHORTEST = 0.01
 
 Vector = npt.NDArray[np.float64]
 
@@ -59,6 +67,47 @@ class StoredVectors:
         """Some of the vectors as floating point, `[M, D]`: float32 for int8 storage, as stored otherwise."""
         values = self.values[rows]
         return values if self.scale is None else values * self.scale[rows, None]
+
+
+def find_absurd(vectors: StoredVectors, *, normalized: bool) -> tuple[int, str] | None:
+    """A vector that no encoder makes among others of the same encoder, and a clause about it; None if there is none.
+
+    Not finite, zero, or of a length far from the median length of all: what a damaged file, a wrong scale, or numbers
+    too small or too large for their type look like.
+
+    Args:
+        vectors: Any number of vectors.
+        normalized: Whether the encoder normalises its vectors; it may then have shortened them.
+    """
+    lengths = torch.cat([torch.empty(0), *_lengths(vectors)]).numpy()
+    if not len(lengths):
+        return None
+    finite = np.isfinite(lengths)
+    typical = float(np.median(lengths[finite])) if finite.any() else 0.0
+    is_unit = normalized and 1 / _UNIT_FACTOR <= typical <= _UNIT_FACTOR
+    factor = _UNIT_FACTOR if is_unit else _OTHER_FACTOR
+    low, high = typical / factor, typical * factor
+    if normalized:
+        low, high = max(low, _SHORTEST), min(high, _UNIT_FACTOR)
+    odd = ~((lengths >= max(low, np.finfo(np.float32).tiny)) & (lengths <= high))
+    if not odd.any():
+        return None
+    row = int(odd.argmax())
+    length = float(lengths[row])
+    if not finite[row]:
+        return row, "is not finite"
+    if length == 0:
+        return row, "is zero"
+    usual = "1" if is_unit else f"about {typical:.3g}"
+    return row, f"has the length {length:.3g} where {usual} is usual"
+
+
+def _lengths(vectors: StoredVectors) -> Iterator[torch.Tensor]:
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        # A copy, since torch complains of what it cannot write; of the numbers as stored, which torch converts faster.
+        lengths = torch.from_numpy(vectors.values[rows].copy()).float().norm(dim=1)
+        yield lengths if vectors.scale is None else lengths * torch.from_numpy(vectors.scale[rows].copy())
 
 
 def vector_bytes(dim: int, dtype: EmbeddingDtype) -> int:
