@@ -25,6 +25,7 @@ from sgdd_engine.version import __version__
 GROUP = "sgdd.commands"
 BUILT_IN = {
     "prepare-data": "sgdd_cli.commands.prepare_data:prepare_data",
+    "corpus": "sgdd_cli.commands.corpus:corpus",
     "train": "sgdd_cli.commands.train:train",
     "eval": "sgdd_cli.commands.eval:evaluate",
     "sample": "sgdd_cli.commands.sample:sample",

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -23,6 +24,7 @@ from sgdd_cli.error_messages import describe_error
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.stop_signals import STOP_SIGNALS
+from sgdd_engine.verified_files import remember_in
 
 _SIGNAL_MESSAGES = {130: "Interrupted.", 143: "Terminated."}
 
@@ -58,6 +60,21 @@ def root(
     and samples on any machine, in a few minutes.
     """
     output_options.quiet, output_options.debug = quiet, debug or "SGDD_DEBUG" in os.environ
+    remember_in(_cache_folder())
+
+
+def _cache_folder() -> Path | None:
+    """Where this user's programs keep what they can do without; None where there is no such place."""
+    named, local = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("LOCALAPPDATA", "")
+    if Path(named).is_absolute():
+        return Path(named) / "sgdd"
+    if sys.platform == "win32":
+        return Path(local) / "sgdd" / "Cache" if local else None
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "sgdd"
 
 
 FOR_PYTORCH = {

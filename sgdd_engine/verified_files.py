@@ -5,7 +5,6 @@ content and of its entry, which no program can set back. What was remembered onl
 that one is damaged is never taken from memory.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -105,9 +104,11 @@ def is_intact(
     """
     if not again and is_remembered(path, sha256):
         return True
+    from hashlib import file_digest  # noqa: PLC0415 - takes longer to load than all else here; `sgdd --help` need not
+
     with path.open("rb") as file:
         before = os.fstat(file.fileno())
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(file, "sha256").hexdigest()
         after = os.fstat(file.fileno())
     if found != sha256:
         return False

@@ -96,7 +96,8 @@ def sgdd(environment: dict[str, str], tmp_path: Path):
     return run
 
 
-COMMANDS = tuple("config show" if name == "config" else name for name in BUILT_IN)
+GROUPS = {"config": "config show", "corpus": "corpus verify"}
+COMMANDS = tuple(GROUPS.get(name, name) for name in BUILT_IN)
 # With the exit code of each.
 WITHOUT_A_MODEL = {
     "-h": 0,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_cli import call
 
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.data.config import DataConfig
@@ -356,3 +357,20 @@ def wait_until_settled(path):
     """Until the file is older than the coarsest resolution of times."""
     while time.time() - path.stat().st_ctime <= 2:
         time.sleep(0.05)
+
+
+def test_the_command_says_what_it_compared_and_what_is_damaged(folder):
+    out, said = call("corpus", "verify", folder)
+    assert "is undamaged" in out
+    assert "its form alone" not in out + said
+    assert (
+        json.loads(call("corpus", "verify", folder, "--json")[0])["files"][2]["name"] == "train-00000.arrow"
+    )
+    without_hashes(folder)
+    out, said = call("corpus", "verify", folder)
+    assert "its form alone" in out
+    assert "prepared by an earlier version" in said
+    shard = folder / "test-00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataError, match=r"test-00000\.arrow` is damaged"):
+        call("corpus", "verify", folder)

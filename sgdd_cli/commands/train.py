@@ -194,11 +194,10 @@ def _train(plan: _Plan, run: Path, device: str, world: "World") -> "TrainResult"
         diffusion=settings.diffusion,
         feedback=settings.feedback,
     )
-    corpus = Corpus.open(plan.data, plan.encoder)
     say(f"{'Going on with' if plan.resume else 'Training'} {run} on the corpus {plan.data}.")
     with ProgressDisplay() as display:
         return run_training(
-            corpus,
+            Corpus.open(plan.data, plan.encoder, verify=world.is_main, on_event=display),
             run,
             spec,
             device=device,
