@@ -1,5 +1,6 @@
 """The second stage of training: a decoder learns to correct drafts."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from models_for_tests import EMBEDDING_DIM, VOCABULARY, latents, random_tokens, scatter, tiny_model
+from safetensors import safe_open
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 from tiny_training import TINY, tiny
 
@@ -229,6 +233,44 @@ def test_drafts_are_read_again_only_if_they_are_those_that_would_be_written(corp
     expect_rewritten(other, seed=1, sentences=30)
     without_origin(folder / PART)
     expect_rewritten(other, seed=1, sentences=30)
+    part = folder / PART
+    whole = part.read_bytes()
+    for place in (len(whole) - 1, len(whole) - 3000, whole.index(b"weights_sha256") + 20):
+        part.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        expect_rewritten(other, seed=1, sentences=30)
+        assert part.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_drafts_of_an_earlier_version_have_no_hash_and_are_looked_at(corpus, first, tmp_path):
+    writer = DraftWriter(str(first), corpus.encoder_reference, CPU)
+    written(corpus, writer, tmp_path, sentences=12)
+    part = tmp_path / PART
+    whole, tensors = part.read_bytes(), load_numpy(part)
+    with safe_open(part, framework="numpy") as file:
+        recorded = json.loads(file.metadata()["origin"])
+    del recorded["sha256"]
+    origin = {"origin": json.dumps(recorded)}
+    save_numpy(tensors, part, origin)
+    events = []
+    written(corpus, writer, tmp_path, events, sentences=12)
+    assert not [event for event in events if isinstance(event, Notice)]
+    for change in (
+        {"tokens": tensors["tokens"][:-1]},
+        {"tokens": tensors["tokens"] + 100_000},
+        {"tokens": tensors["tokens"].astype(np.int64)},
+        {"lengths": tensors["lengths"] + 1},
+        {"lengths": tensors["lengths"][::-1].copy()},
+        {"vectors": tensors["vectors"] * np.float16(np.inf)},
+        {"vectors": tensors["vectors"][:, :8].copy()},
+        {"whole": tensors["whole"][:3]},
+        {"rows": tensors["rows"][::-1].copy()},
+    ):
+        save_numpy({**tensors, **change}, part, origin)
+        events = []
+        written(corpus, writer, tmp_path, events, sentences=12)
+        assert [event.warning for event in events if isinstance(event, Notice)] == [True], change
+        assert part.read_bytes() == whole
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ Each file of drafts records what wrote it. Drafts of other weights, another seed
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from sgdd_engine.atomic_files import remove_leftovers, write_bytes
+from sgdd_engine.atomic_files import remove_leftovers, sha256_of_json, write_bytes
 from sgdd_engine.checkpoint import (
     CheckpointInfo,
     load_checkpoint,
@@ -52,8 +53,17 @@ SAMPLINGS = (
     replace(FEW_STEPS, cfg=1.5),
     SamplingConfig(steps=8, cfg=1.5),
 )
-# The key of a file's metadata under which its origin stands.
+# The key of a file's metadata under which its origin stands, as a JSON object. (The library writes several keys in any
+# order.) In the object, the SHA-256 of all else in it and of the tensors; files of earlier versions lack it.
 ORIGIN = "origin"
+SHA256 = "sha256"
+DTYPES = {
+    "rows": np.int64,
+    "lengths": np.int64,
+    "tokens": np.int32,
+    "vectors": np.float16,
+    "whole": np.bool_,
+}
 
 
 class DraftKind(NamedTuple):
@@ -196,7 +206,7 @@ def prepare_drafts(
     usable = {
         path
         for path, part in parts.items()
-        if part.origin in origins and np.array_equal(part.tensors["rows"], files[path])
+        if part.origin in origins and _fits(part.tensors, files[path], split, corpus)
     }
     if stale := [path for path in files if path.exists() and path not in usable]:
         on_event(
@@ -213,15 +223,14 @@ def prepare_drafts(
         if path not in usable:
             _require_writer(writer, identity, folder)
             tensors = _write(writer, split, rows, seed)
-            write_bytes(path, save(tensors, {ORIGIN: json.dumps({**writer.identity, **source})}))
+            origin = {**writer.identity, **source}
+            sealed = {**origin, SHA256: _hash(tensors, origin)}
+            write_bytes(path, save(tensors, {ORIGIN: json.dumps(sealed)}))
             parts[path] = _Part(tensors, None)
         done += len(rows)
         on_event(StageProgress(stage, done))
     on_event(StageFinished(stage))
-    joined = {
-        key: np.concatenate([parts[path].tensors[key] for path in files])
-        for key in ("rows", "tokens", "vectors", "whole", "lengths")
-    }
+    joined = {key: np.concatenate([parts[path].tensors[key] for path in files]) for key in DTYPES}
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["lengths"], dtype=np.int64)])
     return Drafts(joined["rows"], joined["tokens"], starts, joined["vectors"], joined["whole"])
 
@@ -303,8 +312,45 @@ def _read(path: Path) -> _Part | None:
     """A file of drafts; None if it is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {key: file.get_tensor(key) for key in ("rows", "tokens", "vectors", "whole", "lengths")}
+            tensors = {key: file.get_tensor(key) for key in DTYPES}
             origin = json.loads((file.metadata() or {}).get(ORIGIN, "null"))
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError, ValueError, RecursionError):
         return None
-    return _Part(tensors, origin if isinstance(origin, dict) else None)
+    if not isinstance(origin, dict):
+        return _Part(tensors, None)
+    return _Part(tensors, origin) if origin.pop(SHA256, None) in (None, _hash(tensors, origin)) else None
+
+
+def _hash(tensors: Mapping[str, npt.NDArray[Any]], origin: Mapping[str, Any]) -> str:
+    """SHA-256 of an origin and of all tensors with their types and shapes, in hex."""
+    digest = sha256(sha256_of_json(origin).encode())
+    for key in DTYPES:
+        array = np.ascontiguousarray(tensors[key])
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _fits(
+    tensors: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64], split: CorpusSplit, corpus: Corpus
+) -> bool:
+    """Whether these are drafts of those rows, with tokens and vectors that a model and an encoder may have given."""
+    tokens, vectors, count = tensors["tokens"], tensors["vectors"], len(rows)
+    lengths = split.lengths[rows]
+    shapes = {
+        "rows": (count,),
+        "lengths": (count,),
+        "tokens": (int(lengths.sum()),),
+        "vectors": (count, corpus.embedding_dim),
+        "whole": (count,),
+    }
+    return (
+        all(
+            tensors[key].dtype == dtype and tensors[key].shape == shapes[key] for key, dtype in DTYPES.items()
+        )
+        and np.array_equal(tensors["rows"], rows)
+        and np.array_equal(tensors["lengths"], lengths)
+        and 0 <= tokens.min(initial=0) <= tokens.max(initial=0) < corpus.tokenizer.vocab_size
+        and bool(np.isfinite(vectors).all())
+        and int(tensors["whole"].view(np.uint8).max(initial=0)) <= 1
+    )
