@@ -1,4 +1,4 @@
-"""Whether files have the SHA-256 that is recorded of them; what was found is remembered for a day.
+"""Whether files have the SHA-256 that is recorded of them. What was found is remembered for a day, as are other checks.
 
 A file is read again where anything of it has changed: its device, inode, size, or the times of the last change of its
 content and of its entry, which no program can set back. What was remembered only saves reading a file that is intact;
@@ -20,6 +20,7 @@ _RESOLUTION_SECONDS = 2.0
 _MOST_REMEMBERED = 10_000
 # Of what `check` looks at: with another number nothing is remembered from before.
 _CHECKS = 1
+_PASSED = "passed"
 
 
 class _Memory:
@@ -76,6 +77,16 @@ _memory = _Memory()
 def remember_in(folder: Path | None) -> None:
     """Keep what is found in a folder for other processes; with None, and at first, for this process alone."""
     _memory.keep_in(folder)
+
+
+def has_passed(check: str) -> bool:
+    """Whether `note_passed` was called within the last day for the same check: a text that names all it depends on."""
+    return _memory.knows(check, _PASSED)
+
+
+def note_passed(check: str) -> None:
+    """Remember that a check passed which takes longer than it takes to name what it depends on."""
+    _memory.add(check, _PASSED)
 
 
 def is_remembered(path: Path, sha256: str) -> bool:

@@ -1,6 +1,7 @@
 """`sgdd export`: a checkpoint without its training state and without folder names of this machine, to share."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_cli.console import emit, say
 from sgdd_cli.flags import Force, check_output
 from sgdd_cli.formatting import size
+from sgdd_engine.errors import EncoderError
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
@@ -58,6 +60,11 @@ def export(
     check_output(out, force=force, folder=True)
     text = None if card is None else read_card(card)
     model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
+    encoder = model.info.encoder
+    # Of an encoder on the hub the weights might have to be fetched for this.
+    if encoder.probes is None and encoder.revision is None:
+        with suppress(EncoderError):
+            _ = model.encoder  # what earlier versions did not record of it is then written too
     model.save_pretrained(out, dtype=dtype, card=text, sampling=sampling)
     _note_local_encoder(model)
     say(f"{size(sum(path.stat().st_size for path in out.iterdir()))} in all.")

@@ -14,9 +14,10 @@ from sgdd_engine.data.deduplicate import Group
 from sgdd_engine.data.shards import EncodedGroup, ShardRecord, TokenisedGroup, encode, tokenise, write_shard
 from sgdd_engine.data.vector_reuse import ReusableVectors
 from sgdd_engine.distributed import World
-from sgdd_engine.errors import DataError
+from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted
 from sgdd_engine.text.encoder import SentenceEncoder
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 ENCODING = "encoding"
@@ -41,6 +42,7 @@ class ShardBuilder:
         tokenizer: Gives the token ids.
         config: `max_tokens` and `embedding_dtype`.
         reusable: Vectors that need not be computed.
+        reference: The encoder as the preparation began with it.
         total: Sentences of the corpus, before too long ones are left out.
         world: The processes that share them.
         on_event: Receives every batch, in sentences of all processes: each is assumed to have done as much as this one.
@@ -52,6 +54,7 @@ class ShardBuilder:
     tokenizer: TextTokenizer
     config: DataConfig
     reusable: ReusableVectors | None
+    reference: EncoderReference
     total: int
     world: World
     on_event: Listener
@@ -68,6 +71,7 @@ class ShardBuilder:
 
         Raises:
             DataError: If a vector is not finite as stored.
+            EncoderError: If the encoder is not the same from the first shard to the last.
         """
         names: list[str] = []
 
@@ -142,9 +146,19 @@ class ShardBuilder:
             if self.encoder.device.type == "cpu":
                 trim_heap()
 
+        self._refuse_changed_encoder(ready)
         encoded = encode(ready, self.encoder, self.config.embedding_dtype, on_batch, self.reusable)
+        self._refuse_changed_encoder(ready)
         self._add(len(ready.group.sentences) - len(ready.texts))
         return encoded
+
+    def _refuse_changed_encoder(self, ready: TokenisedGroup) -> None:
+        """Before and after a shard, so that none is stored that was made by two encoders, and none beside another's."""
+        if len(ready.to_encode) and (moved := self.encoder.moved_probe(self.reference)) is not None:
+            raise EncoderError(
+                f"The encoder {self.reference.name} changed while the corpus was being prepared: {moved}.",
+                "Restore its files and run the same command again, or start anew with --overwrite.",
+            )
 
     def _store(self, encoded: EncodedGroup | ShardRecord) -> ShardRecord:
         if isinstance(encoded, ShardRecord):

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -46,6 +46,7 @@ from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ig
 from sgdd_engine.models.device import has_native_bf16
 from sgdd_engine.text.config import TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
+from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
 from sgdd_engine.text.vocabulary_fit import JUDGED_SENTENCES, LARGE_SHARE, loss_warnings
 
@@ -151,6 +152,13 @@ def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_even
     return complete
 
 
+def _probed(encoder: SentenceEncoder, reused: Corpus | None) -> EncoderReference:
+    """The encoder with probes: those of the corpus whose vectors are reused, since its weights may not be needed."""
+    if reused is None:
+        return encoder.probe()
+    return replace(encoder.reference, probes=reused.encoder_reference.probes)
+
+
 def _left_out(distinct: DistinctSentences, totals: Totals) -> dict[str, int]:
     """How many lines were left out, by reason."""
     by_tokens = {
@@ -194,7 +202,7 @@ class _Preparation:
             loaded = load()
             if reused is not None:
                 refuse_other_encoder(reused, loaded.reference)
-            spec = make_spec(description, loaded.reference, self.tokenizer, self.config)
+            spec = make_spec(description, _probed(loaded, reused), self.tokenizer, self.config)
             if complete is not None:
                 return _keep_complete(out, complete, spec, self.on_event)
             if overwrite:  # only after source and encoder were found
@@ -313,6 +321,7 @@ class _Preparation:
             pieces,
             self.config,
             reusable,
+            reference=EncoderReference.from_dict(state["encoder"]),
             total=distinct.unique,
             world=world,
             on_event=self.on_event,

@@ -171,7 +171,7 @@ def _settings(
         "training": None if compared is None else dict(compared.origin),
         "model": {
             "step": model.info.step,
-            "encoder": model.info.encoder.to_dict(),
+            "encoder": model.info.encoder.described(),
             "schedule": model.info.diffusion.schedule,
             "null_trained": model.info.trained_null,
             "max_tokens": model.info.model.max_tokens,

@@ -12,6 +12,7 @@ from torch import Tensor
 from sgdd_engine.checkpoint import (
     CardFacts,
     Checkpoint,
+    CheckpointInfo,
     Dtype,
     HubName,
     Upload,
@@ -85,7 +86,7 @@ from sgdd_engine.generation.vector_words import Word, WordFinder
 from sgdd_engine.generation.written import Generation, Traces, generation_of, with_details
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
-from sgdd_engine.text.reference import EncoderReference
+from sgdd_engine.text.reference import LATER_FIELDS, EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.vocabulary_fit import VocabularyFit
 
@@ -175,7 +176,7 @@ class SGDD:
             CheckpointError: the folder cannot be written.
             ConfigError: the sampling cannot be.
         """
-        info = self.info.shareable()
+        info = self._completed().shareable()
         shared = replace(self._checkpoint, info=replace(info, sampling={**info.sampling, **(sampling or {})}))
         save_checkpoint(Path(folder), shared, dtype=dtype, card=card)
 
@@ -216,6 +217,15 @@ class SGDD:
             if dry_run:
                 return upload_of(folder, name)
             return push(folder, name, private=private, on_event=on_event)
+
+    def _completed(self) -> CheckpointInfo:
+        """The description with what checkpoints of earlier versions lack of their encoder, where it is loaded here."""
+        recorded, encoder = self.info.encoder, self._encoder
+        if encoder is None or encoder.reference.differences(recorded):
+            return self.info
+        found = encoder.reference if recorded.probes is not None else encoder.probe()
+        lacks = {name: getattr(found, name) for name in LATER_FIELDS if getattr(recorded, name) is None}
+        return replace(self.info, encoder=replace(recorded, **lacks))
 
     @property
     def recommended_sampling(self) -> SamplingConfig:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from sgdd_engine.atomic_files import sha256_of_json
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
-from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights
+from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights, stamp_of_weights
 from sgdd_engine.text.encoder_network import (
     LazyNetwork,
     NetworkSize,
@@ -26,7 +27,9 @@ from sgdd_engine.text.encoder_network import (
 from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, FastTokenizer, TokenizedBatch, load_tokenizer
 from sgdd_engine.text.module_chain import read_module_chain
 from sgdd_engine.text.pooling import POOLINGS
-from sgdd_engine.text.reference import EncoderReference
+from sgdd_engine.text.probes import SENTENCES, as_probes, most_different, vectors_of
+from sgdd_engine.text.reference import EncoderReference, probe_clause
+from sgdd_engine.verified_files import has_passed, note_passed
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # A batch takes in no sentences shorter than this share of its longest, which would be padding for the most part,
@@ -56,6 +59,7 @@ class SentenceEncoder:
         *,
         device: torch.device,
         batch_tokens: int,
+        changed: Callable[[], bool] | None = None,
     ) -> None:
         self.dim = reference.dim
         self.reference = reference
@@ -66,6 +70,7 @@ class SentenceEncoder:
         self._pool = POOLINGS.build(reference.pooling)
         self._batch_tokens = batch_tokens
         self._tokenize = tokenizer
+        self._changed = changed
 
     def encode(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None) -> torch.Tensor:
         """Encode sentences in batches of similar length.
@@ -85,6 +90,36 @@ class SentenceEncoder:
         vectors = torch.empty(len(text), self.dim)
         for rows, part in self.encode_parts(text, on_batch):
             vectors[torch.from_numpy(rows)] = part.cpu()
+        return vectors
+
+    def probe(self) -> EncoderReference:
+        """The reference with probes: what this encoder gives now for a few sentences; one small batch."""
+        return replace(self.reference, probes=as_probes(self._vectors_of(SENTENCES)))
+
+    def moved_probe(self, recorded: EncoderReference) -> str | None:
+        """Encode the probes of a reference again; a clause about one whose vector is another, or None.
+
+        Raises:
+            EncoderError: If the record is damaged, or the weights were changed on the disk since they were loaded.
+        """
+        if self._changed is not None and self._changed():
+            raise EncoderError(
+                f"The weights of the encoder {self.reference.name} were changed while they were in use.",
+                "Leave the encoder's files alone, and run the same command again.",
+            )
+        if recorded.probes is None:
+            return None
+        vectors_of(recorded.probes, self.dim)
+        found = most_different(
+            recorded.probes, self._vectors_of(list(recorded.probes)), self.reference.dtype, recorded.dtype
+        )
+        return None if found is None else probe_clause(*found)
+
+    def _vectors_of(self, probes: Sequence[str]) -> npt.NDArray[np.float32]:
+        text = self._tokenize(probes, judge=False)
+        vectors = np.empty((len(text), self.dim), np.float32)
+        for rows, part in self.encode_parts(text):
+            vectors[rows] = part.cpu().numpy()
         return vectors
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedBatch:
@@ -278,6 +313,8 @@ def _open_encoder(config: EncoderConfig, device: torch.device, *, lazy: bool) ->
     tokenizer = load_tokenizer(folder, lowercase=chain.lowercase)
     automatic = "fp16" if device.type == "cuda" else "fp32"
     dtype = _DTYPES[automatic if config.precision == "auto" else config.precision]
+    # Weights may be a map of their file: what is written there would change vectors from one moment to the next.
+    before = stamp_of_weights(folder)
     load = partial(load_network, folder, dtype, device)
     network = LazyNetwork(load) if lazy else load()
     size = NetworkSize.of(outline_network(folder) if lazy else network)
@@ -299,8 +336,16 @@ def _open_encoder(config: EncoderConfig, device: torch.device, *, lazy: bool) ->
         prompt=chain.prompt,
         config_sha256=hash_config(folder),
         tokenizer_sha256=tokenize.sha256,
+        segmentation_sha256=tokenize.segmentation_sha256,
     )
-    return SentenceEncoder(network, tokenize, reference, device=device, batch_tokens=config.batch_tokens)
+    return SentenceEncoder(
+        network,
+        tokenize,
+        reference,
+        device=device,
+        batch_tokens=config.batch_tokens,
+        changed=lambda: stamp_of_weights(folder) != before,
+    )
 
 
 def load_encoder_like(reference: EncoderReference, device: str | torch.device = "cpu") -> SentenceEncoder:
@@ -311,7 +356,8 @@ def load_encoder_like(reference: EncoderReference, device: str | torch.device = 
         device: Where it computes.
 
     Raises:
-        EncoderError: If it cannot be loaded, or would make other vectors (`EncoderReference.differences`).
+        EncoderError: If it cannot be loaded, or makes other vectors (`EncoderReference.differences`, and its probe
+            sentences, which are encoded again).
     """
     config = reference.config()
     if reference.is_folder and not Path(reference.name).is_dir():
@@ -323,10 +369,26 @@ def load_encoder_like(reference: EncoderReference, device: str | torch.device = 
     if torch.device(device).type == "cpu" and config.precision == "fp16":
         config = replace(config, precision="fp32")  # half precision is slow on a CPU, and rounds more
     encoder = load_encoder(config, device)
-    if different := encoder.reference.differences(reference):
+    different = encoder.reference.differences(reference) or _moved_probe(encoder, reference)
+    if different:
         raise EncoderError(
             f"The encoder {config.name} is not the one that made the vectors: {'; '.join(different)}.",
             f"Restore its original files{f' at revision {reference.revision}' if reference.revision else ''}, "
             "or name the folder of the right one: --set encoder.name=FOLDER",
         )
     return encoder
+
+
+def _moved_probe(encoder: SentenceEncoder, recorded: EncoderReference) -> list[str]:
+    """A clause about a probe sentence whose vector moved; within a day the same encoder is asked once."""
+    if recorded.probes is None:
+        return []
+    parts = {"now": encoder.reference.to_dict(), "then": recorded.to_dict()}
+    # A large encoder takes some tenths of a second for them on a CPU.
+    check = f"probes:{sha256_of_json({**parts, 'torch': torch.__version__, 'device': encoder.device.type})}"
+    if has_passed(check):
+        return []
+    if (moved := encoder.moved_probe(recorded)) is not None:
+        return [moved]
+    note_passed(check)
+    return []

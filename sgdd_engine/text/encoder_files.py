@@ -132,6 +132,12 @@ def hash_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def stamp_of_weights(folder: Path) -> list[tuple[int, int, int]]:
+    """What tells whether an encoder's weight files were written: inode, size and time of each."""
+    found = (path.stat() for path in weight_files(folder))
+    return [(one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
+
+
 def hash_config(folder: Path) -> str:
     """Sha256 over what `config.json` says of the network: all keys but `NEUTRAL_KEYS`, and none that is null.
 

@@ -227,6 +227,23 @@ def hash_tokenizer(tokenizer: FastTokenizer, backend: Tokenizer) -> str:
     return hashlib.sha256(found.encode()).hexdigest()
 
 
+def hash_segmentation(backend: Tokenizer) -> str | None:
+    """Sha256 over what chooses among the pieces that fit: scores of a Unigram vocabulary, merges of BPE.
+
+    The sample texts of `hash_tokenizer` meet few of them. None for WordPiece, which takes the longest piece.
+    """
+    if type(backend.model).__name__ == "WordPiece":
+        return None
+    model = json.loads(backend.to_str())["model"]
+    digest = hashlib.sha256()
+    if model["type"] == "Unigram":
+        digest.update(np.array([score for _, score in model["vocab"]], "<f4").tobytes())
+    # Earlier versions of the library write a merge as one text.
+    for merge in model.get("merges", ()):
+        digest.update((merge if isinstance(merge, str) else " ".join(merge)).encode() + b"\0")
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class TokenizedBatch:
     """Sentences as the encoder reads them.
@@ -258,6 +275,7 @@ class EncoderTokenizer:
     Attributes:
         own: The encoder's own tokenizer.
         sha256: What identifies it (`hash_tokenizer`).
+        segmentation_sha256: Likewise (`hash_segmentation`).
         pad_id: The piece that fills a batch up.
     """
 
@@ -266,6 +284,7 @@ class EncoderTokenizer:
     ) -> None:
         self._tokenizer = untruncated_copy(tokenizer)
         self.sha256 = hash_tokenizer(tokenizer, self._tokenizer)
+        self.segmentation_sha256 = hash_segmentation(self._tokenizer)
         self._tokenizer.enable_truncation(max_length=max_tokens)
         self.own = tokenizer
         self._name = name
@@ -279,8 +298,12 @@ class EncoderTokenizer:
         ]
         self._judged = self._unknown = 0
 
-    def __call__(self, texts: Sequence[str]) -> TokenizedBatch:
+    def __call__(self, texts: Sequence[str], *, judge: bool = True) -> TokenizedBatch:
         """The ids of every text.
+
+        Args:
+            texts: Any number of them.
+            judge: Whether the first of them show if the tokenizer knows the language.
 
         Raises:
             EncoderError: If an item is not text, if most pieces of the first texts are unknown, or if a piece has no
@@ -297,7 +320,7 @@ class EncoderTokenizer:
             np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)]),
             sum(part.truncated for part in parts),
         )
-        self._check(batch.ids)
+        self._check(batch.ids, judge)
         return batch
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
@@ -318,14 +341,14 @@ class EncoderTokenizer:
         ids = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
         return TokenizedBatch(ids, lengths, sum(bool(row.overflowing) for row in found))
 
-    def _check(self, ids: npt.NDArray[np.int32]) -> None:
+    def _check(self, ids: npt.NDArray[np.int32], judge: bool) -> None:
         if len(ids) and ids.max() >= self._pieces:
             raise EncoderError(
                 f"The tokenizer of the encoder {self._name} gives the piece {ids.max()}, and the word table of its "
                 f"network has {self._pieces} rows: they do not belong together.",
                 "Fetch the encoder's files again.",
             )
-        if self._unk_id is None or self._judged >= _JUDGED_PIECES:
+        if not judge or self._unk_id is None or self._judged >= _JUDGED_PIECES:
             return
         text = ids[~np.isin(ids, self._special)]
         self._judged += len(text)

@@ -1,7 +1,8 @@
 """What is written down of the encoder that made a set of vectors, and whether two encoders agree."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ _PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
     "float16": "fp16",
 }
 # Fields that references of earlier versions lack; None stands for "not recorded".
-LATER_FIELDS = ("prompt", "config_sha256", "tokenizer_sha256")
+LATER_FIELDS = ("prompt", "config_sha256", "tokenizer_sha256", "segmentation_sha256", "probes")
+# Characters of a probe sentence that a message shows.
+_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class EncoderReference:
         prompt: Text put before every sentence; None in references of earlier versions.
         config_sha256: Over what `config.json` says of the network (`hash_config`); None likewise.
         tokenizer_sha256: Over the vocabulary and the ids of sample texts (`hash_tokenizer`); None likewise.
+        segmentation_sha256: Over what chooses among pieces (`hash_segmentation`); None also where nothing does.
+        probes: A few sentences and the vectors that it gave them (`text.probes`); None likewise, and in references
+            that were made for no corpus.
     """
 
     name: str
@@ -49,6 +55,9 @@ class EncoderReference:
     prompt: str | None = None
     config_sha256: str | None = None
     tokenizer_sha256: str | None = None
+    segmentation_sha256: str | None = None
+    # Of the same encoder on another machine they may differ in the last digit.
+    probes: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_folder(self) -> bool:
@@ -75,6 +84,8 @@ class EncoderReference:
             "weights_sha256": f"its weights are others{_hashes(self.weights_sha256, other.weights_sha256)}",
             "config_sha256": f"its config.json is another{_hashes(self.config_sha256, other.config_sha256)}",
             "tokenizer_sha256": f"its tokenizer is another{_hashes(self.tokenizer_sha256, other.tokenizer_sha256)}",
+            "segmentation_sha256": "its tokenizer has other scores or merges"
+            + _hashes(self.segmentation_sha256, other.segmentation_sha256),
             "pooling": f"its pooling is {self.pooling}, not {other.pooling}",
             "normalize": f"its vectors are {'' if self.normalize else 'not '}normalised",
             "prompt": f"its prompt is {self.prompt!r}, not {other.prompt!r}",
@@ -82,7 +93,18 @@ class EncoderReference:
             "dim": f"its vectors have {self.dim} dimensions, not {other.dim}",
         }
         both = ((getattr(self, name), getattr(other, name), clause) for name, clause in clauses.items())
-        return [clause for mine, theirs, clause in both if None not in (mine, theirs) and mine != theirs]
+        found = [clause for mine, theirs, clause in both if None not in (mine, theirs) and mine != theirs]
+        return found or self._moved_probe(other)
+
+    def _moved_probe(self, other: "EncoderReference") -> list[str]:
+        """A clause about a probe sentence that both recorded, each with another vector."""
+        if self.probes is None or other.probes is None or self.probes.keys() != other.probes.keys():
+            return []
+        from sgdd_engine.text.probes import most_different, vectors_of  # noqa: PLC0415 - loads numpy
+
+        mine = {text: self.probes[text] for text in other.probes}
+        found = most_different(other.probes, vectors_of(mine, self.dim), self.dtype, other.dtype)
+        return [] if found is None else [probe_clause(*found)]
 
     def config(self) -> EncoderConfig:
         """The settings that load this encoder, and have it compute as it did.
@@ -113,6 +135,10 @@ class EncoderReference:
             name: value for name, value in values.items() if value is not None or name not in LATER_FIELDS
         }
 
+    def described(self) -> dict[str, Any]:
+        """`to_dict` for people to read: without the probes."""
+        return {name: value for name, value in self.to_dict().items() if name != "probes"}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EncoderReference":
         """Rebuild what `to_dict` gave.
@@ -121,9 +147,16 @@ class EncoderReference:
             EncoderError: If a field is missing; unknown ones, from newer versions, are passed over.
         """
         try:
-            return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+            return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
         except TypeError as problem:
             raise EncoderError(f"The encoder's description is incomplete: {problem}") from problem
+
+
+def probe_clause(text: str, cosine: float) -> str:
+    """What is said of an encoder whose vector of a probe sentence moved."""
+    shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    quoted = json.dumps(shown, ensure_ascii=False)
+    return f"its vector of the probe sentence {quoted} is another (cosine {cosine:.4f})"
 
 
 def _hashes(mine: str | None, theirs: str | None) -> str:
