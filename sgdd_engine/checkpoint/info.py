@@ -1,6 +1,7 @@
 """What a checkpoint says of itself: `config.json`."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,8 +62,10 @@ class CheckpointInfo:
 
     @property
     def validation_loss(self) -> float:
-        """Held-out loss when it was saved; infinity where it was not validated."""
-        return float(self.facts.get("validation", {}).get("loss", float("inf")))
+        """Held-out loss when it was saved; infinity where it was not validated, or the loss is no number."""
+        loss = float(self.facts.get("validation", {}).get("loss", math.inf))
+        # A comparison with NaN is false, so that it would be the best as well as the worst.
+        return loss if math.isfinite(loss) else math.inf
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:

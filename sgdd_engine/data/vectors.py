@@ -14,6 +14,8 @@ from sgdd_engine.data.config import EmbeddingDtype
 _NUMPY: dict[EmbeddingDtype, type[np.generic]] = {"int8": np.int8, "fp16": np.float16, "fp32": np.float32}
 _INT8_MAX = 127
 _BLOCK_ROWS = 4096
+# So many stay in a core's cache: 4 GB of fp16 a second, where 4,096 give 2.
+_CACHED_ROWS = 512
 # Below this share of the average deviation a dimension counts as constant.
 _CONSTANT_BELOW = 1e-3
 # Vectors that an encoder has normalised and not shortened have length 1; rounded to 8 bits, 0.4 % more or less (random
@@ -103,8 +105,8 @@ def find_absurd(vectors: StoredVectors, *, normalized: bool) -> tuple[int, str] 
 
 
 def _lengths(vectors: StoredVectors) -> Iterator[torch.Tensor]:
-    for start in range(0, len(vectors), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
+    for start in range(0, len(vectors), _CACHED_ROWS):
+        rows = slice(start, start + _CACHED_ROWS)
         # A copy, since torch complains of what it cannot write; of the numbers as stored, which torch converts faster.
         lengths = torch.from_numpy(vectors.values[rows].copy()).float().norm(dim=1)
         yield lengths if vectors.scale is None else lengths * torch.from_numpy(vectors.scale[rows].copy())
