@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_json
+from test_cli import call
 from tiny_sgdd import as_set, build
 from tiny_training import tiny
 
 from sgdd_engine import SGDD
+from sgdd_engine.checkpoint import Checkpoint, read_info, save_checkpoint
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.manifest import Manifest
@@ -220,6 +222,22 @@ def test_probes_are_the_same_in_another_arithmetic_and_not_counted_as_text(tiny_
     # Whether the encoder knows the language is judged by the first text that the user gives.
     with pytest.raises(EncoderError, match="does not know these texts"):
         other.encode(["αβγ δεζ ηθι κλμ νξο πρσ τυφ χψω " * 3])
+
+
+def test_export_records_what_a_checkpoint_of_an_earlier_version_lacks(tiny_encoder, sentences, tmp_path):
+    model = build(tiny_encoder, sentences[:4])
+    lacks = replace(tiny_encoder.reference, **dict.fromkeys(LATER_FIELDS))
+    info = replace(model.info, encoder=lacks)
+    save_checkpoint(tmp_path / "old", Checkpoint(info, model.model, model.tokenizer))
+    assert "probes" not in json.loads((tmp_path / "old" / "config.json").read_text())["encoder"]
+    call("export", tmp_path / "old", tmp_path / "new", "--dtype", "fp32")
+    encoder = read_info(tmp_path / "new").encoder
+    assert len(encoder.probes) == 3
+    assert encoder.tokenizer_sha256 == tiny_encoder.reference.tokenizer_sha256
+    old, new = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("old", "new"))
+    assert old == new
+    loaded = SGDD.from_pretrained(tmp_path / "new", "cpu", encoder=tiny_encoder.reference.name)
+    assert loaded.encode(sentences[:1]).shape == (1, 32)
 
 
 @pytest.mark.parametrize("lazily", [False, True])

@@ -76,6 +76,7 @@ def test_it_is_complete_small_and_what_its_hashes_say():
     assert info.model.max_tokens == 32
     assert info.model.embedding_dim == 384
     assert (info.encoder.name, info.encoder.weights_sha256) == ("minilm", _SHA256["model.safetensors"])
+    assert info.encoder.probes
     assert info.trained_null
     assert info.sampling["cfg"] > 1
     assert recorded_fits(info).keys() == {"one_shot", "one_shot_encoded"}
