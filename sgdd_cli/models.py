@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdd_cli.console import say
 from sgdd_cli.default_paths import RUNS, corpus_of
+from sgdd_engine.bounded_files import UnreadableError, read_text
 from sgdd_engine.counted import counted
 from sgdd_engine.errors import ConfigError, DataError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
@@ -136,9 +137,9 @@ def read_card(card: Path) -> str:
         DataError: it cannot be read.
     """
     try:
-        return card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The model card `{card}` cannot be read: {error}.") from None
+        return read_text(card)
+    except UnreadableError as error:
+        raise DataError(f"The model card {error.message}") from None
 
 
 def text_to_score(checkpoint: Path, facts: Mapping[str, Any]) -> Path:

@@ -8,7 +8,6 @@ import dataclasses
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -22,10 +21,9 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
-    YamlConfigSettingsSource,
 )
 
+from sgdd_engine.bounded_files import UnreadableError, read_toml, shortened
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import ConfigError
@@ -49,6 +47,8 @@ RENAMED = {
     "sample.order": "sample.position_rule",
     "sample.order_noise": "sample.position_noise",
 }
+# No setting is larger, and Python neither writes a number of more than 4,300 digits nor makes a float of it.
+_MOST_BITS = 64
 _PREFIX = "SGDD_"
 _ENVIRONMENT = "environment "
 # Variables that are no settings: a default checkpoint, a default settings file, tracebacks, the token of the page.
@@ -231,13 +231,12 @@ def values_of_file(path: Path) -> Iterator[FoundValue]:
         )
     try:
         values = _parse(path)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(path, error) from None
-    except (AttributeError, TypeError, ValueError):
-        # What pydantic-settings makes of a file that is a list or a bare word.
+    except UnreadableError as error:
+        raise ConfigError(f"The settings file {error.message}") from None
+    if not isinstance(values, Mapping):
         raise ConfigError(
             f"The settings file `{path}` holds no sections.", "Write for example:\n[train]\nmax_steps = 10000"
-        ) from None
+        )
     for section, fields in values.items():
         if isinstance(fields, Mapping) and fields:
             yield from ((f"{section}.{name}", value, str(path)) for name, value in fields.items())
@@ -245,22 +244,14 @@ def values_of_file(path: Path) -> Iterator[FoundValue]:
             yield str(section), fields, str(path)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path) -> Any:  # noqa: ANN401 - any TOML or YAML value
     if path.suffix.lower() == ".toml":
-        return TomlConfigSettingsSource(Settings, toml_file=path)()
+        return read_toml(path)
     if path.suffix.lower() not in {".yaml", ".yml"}:
         raise ConfigError(f"The settings file `{path}` must end in .toml, .yaml or .yml.")
-    import yaml  # noqa: PLC0415 - most have no such file
+    from sgdd_cli.yaml_files import read_yaml  # noqa: PLC0415 - most have no such file
 
-    try:
-        return YamlConfigSettingsSource(Settings, yaml_file=path)()
-    except yaml.YAMLError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).split())
-    return ConfigError(f"The settings file `{path}` cannot be read: {reason}.")
+    return read_yaml(path) or {}
 
 
 def _values_of_environment() -> Iterator[FoundValue]:
@@ -352,6 +343,8 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
         # pydantic would take `true` for the number 1.
         if isinstance(value, bool) and bool not in (option.annotation, *get_args(option.annotation)):
             raise _wrong(option, value, origin)
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise _wrong(option, value, origin)
         # TOML and the environment have no empty value; the words `none` and `null` stand for it.
         empty = isinstance(value, str) and value.strip().lower() in {"", "none", "null"}
         parts.setdefault(option.part, {})[option.name] = None if empty and option.optional else value
@@ -369,7 +362,10 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
 
 
 def _wrong(option: Option, value: object, origin: str) -> ConfigError:
-    shown = repr(value) if isinstance(value, str) else str(value)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        shown = f"a number of {value.bit_length():,} bits"
+    else:
+        shown = shortened(repr(value) if isinstance(value, str) else str(value))
     return ConfigError(
         f"{option.key} is {shown} (from {origin}); it must be {option.expected}.",
         f"{option.key}: {option.help}",

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json_object
 from sgdd_engine.errors import SgddError
 
 # The hashes of a folder's files.
@@ -33,7 +34,7 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<state>tmp|old|gone)")
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, in hex; read in small blocks."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -290,7 +291,7 @@ def replace_file(folder: Path, name: str, text: str) -> None:
         name: Its path in the folder.
         text: The new content.
     """
-    hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    hashes = read_json_object(folder / HASHES)
     new = hashlib.sha256(text.encode()).hexdigest()
     write_json(folder / HASHES, {**hashes, name: [sha256_of(folder / name), new]})
     write_text(folder / name, text)
@@ -308,13 +309,10 @@ def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:
         A clause such as "`model.safetensors` is damaged".
     """
     try:
-        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return f"`{HASHES}` is missing"
-    except (OSError, ValueError):
-        return f"`{HASHES}` is damaged"
-    if not isinstance(hashes, dict):
-        return f"`{HASHES}` is damaged"
+        hashes = read_json_object(folder / HASHES)
+    except UnreadableError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        return f"`{HASHES}` is {'missing' if missing else f'damaged ({error.reason})'}"
     for name, expected in hashes.items():
         if not name.startswith(under):
             continue

@@ -78,10 +78,10 @@ def test_a_damaged_manifest_is_found(sealed):
     whole = manifest.read_bytes()
     for length in range(len(whole.rstrip())):
         manifest.write_bytes(whole[:length])
-        assert damage(sealed) == f"`{HASHES}` is damaged"
+        assert str(damage(sealed)).startswith(f"`{HASHES}` is damaged")
     for other in (b"[]", b"3", b"null", b'"text"', b"\xff\xfe"):
         manifest.write_bytes(other)
-        assert damage(sealed) == f"`{HASHES}` is damaged"
+        assert str(damage(sealed)).startswith(f"`{HASHES}` is damaged")
     manifest.unlink()
     assert damage(sealed) == f"`{HASHES}` is missing"
     assert damage(sealed / "nowhere") == f"`{HASHES}` is missing"

@@ -9,6 +9,7 @@ from sgdd_cli.completion import complete_run
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
+from sgdd_engine.bounded_files import UnreadableError, read_text
 
 
 def push(
@@ -96,7 +97,7 @@ def _own_card(folder: Path) -> str | None:
     from sgdd_engine.checkpoint import is_generated  # noqa: PLC0415 - as above
 
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_text(folder / "README.md")
+    except UnreadableError:
         return None
     return None if is_generated(text) else text

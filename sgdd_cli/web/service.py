@@ -32,6 +32,7 @@ from sgdd_cli.web.bodies import (
     WrittenAnswer,
 )
 from sgdd_engine import __version__
+from sgdd_engine.bounded_files import UnreadableError, parse_json
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.errors import DataError, GenerationError, VectorSourceError
 from sgdd_engine.generation import (
@@ -395,8 +396,8 @@ def _decoded(content: bytes) -> str:
 def _json_rows(text: str) -> list[Any] | None:
     """The rows of a JSON value: one vector, a list of rows, or an object with such a list; None for other text."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text, "The file")
+    except UnreadableError:
         return None
     if isinstance(value, dict):
         lists = [item for item in value.values() if isinstance(item, list) and item]

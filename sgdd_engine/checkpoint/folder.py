@@ -1,6 +1,5 @@
 """A checkpoint folder on the disk: what it says of itself, whether it is whole, and what is recorded in it later."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdd_engine.atomic_files import HASHES, as_json, damage, replace_file, sha256_of
+from sgdd_engine.bounded_files import read_json_object
 from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.checkpoint.info import EVALUATIONS, CheckpointInfo
 from sgdd_engine.errors import CheckpointError, SgddError
@@ -33,7 +33,7 @@ def checkpoint_damage(folder: Path, *, training_state: bool = False) -> str | No
     problem = damage(folder, (*MODEL_FILES, TRAINING_STATE) if training_state else MODEL_FILES)
     if problem:
         return problem
-    listed = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    listed = read_json_object(folder / HASHES)
     # A file without a hash would be read without being verified.
     missing = next((name for name in (WEIGHTS, CONFIG, *TOKENIZER_FILES) if name not in listed), None)
     return f"`{HASHES}` has no hash of `{missing}`" if missing else None
@@ -46,8 +46,8 @@ def read_info(folder: Path) -> CheckpointInfo:
         CheckpointError: the folder is not a checkpoint or its format cannot be read.
     """
     try:
-        plain = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(plain, dict) or "format" not in plain:
+        plain = read_json_object(folder / CONFIG)
+        if "format" not in plain:
             raise CheckpointError(f"`{folder}` is not a checkpoint of sgdd.", NAME_ONE)
         return CheckpointInfo.from_dict(plain)
     except CheckpointError:

@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+from sgdd_engine.bounded_files import UnreadableError, read_json
 from sgdd_engine.checkpoint.find import checkpoints_of, resolve_checkpoint
 from sgdd_engine.checkpoint.folder import CONFIG, MODEL_FILES, WEIGHTS, checkpoint_damage, read_info
 from sgdd_engine.checkpoint.hub_name import HubName
@@ -119,8 +120,8 @@ def _in_cache() -> Iterator[tuple[HubName, Path]]:
 
 def _is_ours(config: Path) -> bool:
     try:
-        plain = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        plain = read_json(config)
+    except UnreadableError:
         return False
     return isinstance(plain, dict) and {"format", "sgdd", "diffusion"} <= plain.keys()
 

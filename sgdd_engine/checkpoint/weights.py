@@ -1,6 +1,5 @@
 """The weights of a checkpoint: a whole folder is written and loaded here, with all that a model needs."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sgdd_engine.atomic_files import damage, write_folder, write_json, write_text
+from sgdd_engine.bounded_files import read_json
 from sgdd_engine.checkpoint.card import model_card
 from sgdd_engine.checkpoint.folder import CONFIG, TRAINING_STATE, WEIGHTS, checkpoint_damage, read_info
 from sgdd_engine.checkpoint.info import CheckpointInfo
@@ -77,12 +77,7 @@ def load_training_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"Training cannot go on from `{folder}`: {problem or 'it holds no training state'}."
         )
-    return {
-        path.name: json.loads(path.read_text(encoding="utf-8"))
-        if path.suffix == ".json"
-        else load_weights(path)
-        for path in files
-    }
+    return {path.name: read_json(path) if path.suffix == ".json" else load_weights(path) for path in files}
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

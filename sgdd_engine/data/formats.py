@@ -5,7 +5,6 @@ use the same registry.
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgdd_engine.bounded_files import JSON_DECODER, UnreadableError, check_depth, parse_json
 from sgdd_engine.counted import counted
 from sgdd_engine.data.lines import COMPRESSED, read_chunks, read_lines, unreadable
 from sgdd_engine.data.table_layout import TableHead, find_layout, listed
@@ -131,8 +131,8 @@ def json_lines(file: TextFile) -> Iterator[str]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line, f"{file.name}: line {number:,}")
+        except UnreadableError as error:
             raise DataError(
                 f"{file.name} is not JSON Lines: line {number:,} cannot be parsed.",
                 f'Each line must be one object, for example {{"{file.column}": "A sentence."}}.',
@@ -150,7 +150,6 @@ def json_values(file: TextFile) -> Iterator[str]:
 def _json_rows(file: TextFile) -> Iterator[Any]:
     """The rows of a JSON file, parsed one at a time from pieces of its text."""
     chunks = read_chunks(file.path, file.name)
-    decoder = json.JSONDecoder()
     text = next(chunks, "").lstrip()
     in_array = text.startswith("[")
     between_rows = re.compile(r"[\s,]*" if in_array else r"\s*")
@@ -161,7 +160,7 @@ def _json_rows(file: TextFile) -> Iterator[Any]:
         if in_array and text.startswith("]", position):
             break
         try:
-            row, position = decoder.raw_decode(text, position)
+            row, position = JSON_DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             more = next(chunks, "")  # the row may go on there
             if not more and position == len(text) and not in_array:
@@ -172,6 +171,7 @@ def _json_rows(file: TextFile) -> Iterator[Any]:
                 ) from error
             text, position = text[position:] + more, 0
         else:
+            check_depth(row, f"{file.name}: row {number:,}")
             yield row
             number += 1
     if any(part.strip() for part in chain([text[position + 1 :]], chunks)):

@@ -1,12 +1,12 @@
 """The manifest of a prepared corpus: its source, its settings and its content."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from sgdd_engine.atomic_files import sha256_of_json, write_json
+from sgdd_engine.bounded_files import UnreadableError, read_json
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.errors import DataError
 from sgdd_engine.text.reference import LATER_FIELDS
@@ -87,11 +87,11 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise DataError(*_not_a_corpus(folder)) from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"`{path}` cannot be read: {error}.", PREPARE_AGAIN) from error
+            value = read_json(path)
+        except UnreadableError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise DataError(*_not_a_corpus(folder)) from None
+            raise DataError(error.message, PREPARE_AGAIN) from error
         if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
             found = value.get("format_version") if isinstance(value, dict) else None
             raise DataError(

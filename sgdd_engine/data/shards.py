@@ -1,6 +1,5 @@
 """Shards of a corpus: groups of sentences, tokenised, sorted by length, encoded and written to an Arrow file each."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from sgdd_engine.atomic_files import publish, sha256_of, write_bytes, write_json
+from sgdd_engine.bounded_files import UnreadableError, read_json_object
 from sgdd_engine.data.cleaning import Rejection, Rejections, shown, token_rejection
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.deduplicate import Group
@@ -143,12 +143,12 @@ class ShardRecord:
     def read(cls, work: Path, name: str) -> "ShardRecord | None":
         """A stored record, or None where there is none or it is damaged."""
         try:
-            value = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
+            value = read_json_object(work / f"{name}.json")
             shard = Shard(**value.pop("shard")) if value["shard"] else value.pop("shard")
             value.setdefault("no_tokens", 0)  # older versions counted them with the too long ones
             counts = ShardCounts(**{item.name: value.pop(item.name) for item in fields(ShardCounts)})
             return cls(shard=shard, counts=counts, **value)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (UnreadableError, TypeError, KeyError):
             return None
 
 

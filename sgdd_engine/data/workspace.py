@@ -12,6 +12,7 @@ from typing import Any
 from filelock import Timeout
 
 from sgdd_engine.atomic_files import LOCK, exclusive_folder
+from sgdd_engine.bounded_files import UnreadableError, read_json_object
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.manifest import MANIFEST, SPLITS, STATISTICS, TOKENIZER, WORK, Manifest, identity
 from sgdd_engine.errors import DataError
@@ -70,10 +71,9 @@ def disk_errors(out: Path) -> Iterator[None]:
 def read_state(out: Path) -> dict[str, Any]:
     """The state file of an unfinished preparation; empty if there is none."""
     try:
-        state = json.loads((out / WORK / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json_object(out / WORK / STATE)
+    except UnreadableError:
         return {}
-    return state if isinstance(state, dict) else {}
 
 
 def refuse_foreign(out: Path) -> None:

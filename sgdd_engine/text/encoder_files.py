@@ -8,7 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine import bounded_files
 from sgdd_engine.atomic_files import sha256_of
+from sgdd_engine.bounded_files import UnreadableError, open_regular
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import BGE_M3, BGE_M3_REVISION, MINILM, EncoderConfig
 from sgdd_engine.text.hub import fetch, weight_files
@@ -127,7 +129,7 @@ def hash_weights(folder: Path) -> str:
     """Sha256 over an encoder's weight files, one after the other in name order."""
     digest = hashlib.sha256()
     for path in weight_files(folder):
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
@@ -173,8 +175,6 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         EncoderError: If the file is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise EncoderError(
-            f"{path} cannot be read: {problem}", "Fetch the encoder's files again."
-        ) from problem
+        return bounded_files.read_json(path)
+    except UnreadableError as problem:
+        raise EncoderError(problem.message, "Fetch the encoder's files again.") from problem

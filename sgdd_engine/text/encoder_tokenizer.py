@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
+from sgdd_engine.bounded_files import parse_json, read_text
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.encoder_files import read_json_object
 from sgdd_engine.text.hub import has_vocabulary
@@ -112,11 +113,11 @@ def read_bert_tokenizer(folder: Path) -> FastTokenizer | None:
     """The tokenizer of a folder, or None where it is not surely the one that `transformers` would make of it."""
     try:
         config = read_json_object(folder / "tokenizer_config.json")
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        described = json.loads(text)
         is_bert = read_json_object(folder / "config.json").get("model_type") == "bert"
         if not is_bert or not _is_plain(folder, config):
             return None
+        text = read_text(folder / "tokenizer.json")
+        described = parse_json(text, folder / "tokenizer.json")
         specials = {name: config[name] for name in _BERT_SPECIALS}
         vocabulary = described["model"]["vocab"]
         expected = _as_transformers_builds_it(config, specials, vocabulary)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tokenizers import AddedToken, Tokenizer
 
+from sgdd_engine.bounded_files import read_json_object, read_text
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.models.config import VocabularyConfig
 from sgdd_engine.text.unigram import MASK, build_unigram
@@ -223,11 +224,11 @@ class TextTokenizer:
             DataError: If a file is missing or damaged.
         """
         try:
-            meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+            meta = read_json_object(folder / _META)
             version, kind = meta.pop("version"), meta.pop("kind")
             fingerprint = meta.pop("fingerprint")
             specials = SpecialIds(**meta)
-            text = (folder / _FILE).read_text(encoding="utf-8")
+            text = read_text(folder / _FILE)
             tokenizer = Tokenizer.from_str(text)
         # The tokenizers library raises bare Exception for a damaged file.
         except Exception as problem:

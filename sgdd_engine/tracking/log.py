@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from sgdd_engine.bounded_files import MOST_BYTES, UnreadableError, open_regular, parse_json
 from sgdd_engine.tracking.tracker import TRACKERS, Ending, Tracker
 from sgdd_engine.version import __version__
 
@@ -59,13 +60,19 @@ def read_log(run: Path) -> RunLog:
 
 
 def _records(file: Path) -> Iterator[Mapping[str, Any]]:
-    for line in file.read_bytes().splitlines():
+    for line in _lines(file):
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = parse_json(line, file)
+        except UnreadableError:
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             yield record
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with open_regular(file) as stream:
+        while line := stream.readline(MOST_BYTES):
+            yield line.decode("utf-8", "replace")
 
 
 def _records_of_tensorboard(folder: Path) -> list[Mapping[str, Any]]:

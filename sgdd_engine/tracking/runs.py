@@ -1,12 +1,12 @@
 """What became of the runs on this machine, from what they recorded."""
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sgdd_engine.atomic_files import is_locked
+from sgdd_engine.bounded_files import UnreadableError, read_toml
 from sgdd_engine.checkpoint import CheckpointInfo, checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.tracking.log import LOG, Curve, RunLog, read_log
@@ -152,7 +152,7 @@ def _best_checkpoint(run: Path) -> CheckpointInfo | None:
 def _settings_file(run: Path) -> dict[str, Any]:
     file = run / "settings.toml"
     try:
-        plain = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        plain = read_toml(file)
+    except UnreadableError:
         return {}
     return {f"{name}.{key}": value for name in _SECTIONS for key, value in plain.get(name, {}).items()}

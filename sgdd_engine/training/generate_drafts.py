@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sgdd_engine.atomic_files import remove_leftovers, sha256_of_json, write_bytes
+from sgdd_engine.bounded_files import parse_json
 from sgdd_engine.checkpoint import (
     CheckpointInfo,
     load_checkpoint,
@@ -313,8 +314,8 @@ def _read(path: Path) -> _Part | None:
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {key: file.get_tensor(key) for key in DTYPES}
-            origin = json.loads((file.metadata() or {}).get(ORIGIN, "null"))
-    except (OSError, SafetensorError, ValueError, RecursionError):
+            origin = parse_json((file.metadata() or {}).get(ORIGIN, "null"), path)
+    except (OSError, SafetensorError, ValueError):
         return None
     if not isinstance(origin, dict):
         return _Part(tensors, None)

@@ -1,11 +1,11 @@
 """Vectors in JSON Lines: on each line an object with the vector under a key, or a list of numbers."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine.bounded_files import UnreadableError, parse_json
 from sgdd_engine.data.formats import MAX_ROW, ending, leaves, nested
 from sgdd_engine.data.lines import read_lines
 from sgdd_engine.errors import VectorSourceError
@@ -100,8 +100,8 @@ def _parse(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, A
             yield number, parse_vector(line, name, f"line {number:,}")
             continue
         try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:
+            yield number, parse_json(line, f"{name}: line {number:,}")
+        except UnreadableError as error:
             if line.lstrip()[0] == "[":  # as numpy prints them: without commas
                 yield number, parse_vector(line, name, f"line {number:,}")
                 continue

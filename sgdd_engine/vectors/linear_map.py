@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgdd_engine.atomic_files import write_bytes
+from sgdd_engine.bounded_files import parse_json
 from sgdd_engine.errors import EncoderError, VectorSourceError
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.vectors.source import Vectors
@@ -333,7 +334,7 @@ def load_map(path: str | Path) -> LinearMap:
     facts = metadata.get("facts", "")
     if _fingerprint(tensors, facts) != metadata.get("sha256"):
         raise VectorSourceError(f"The map `{path}` is damaged: its content is not what was written.", again)
-    values = json.loads(facts)
+    values = parse_json(facts, Path(path))
     return LinearMap(**tensors, **{**values, "encoder": EncoderReference.from_dict(values["encoder"])})
 
 

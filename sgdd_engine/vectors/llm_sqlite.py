@@ -1,6 +1,5 @@
 """The embeddings that the command-line tool `llm` keeps in a SQLite file."""
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdd_engine.bounded_files import parse_json
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.rows import Row, batches_of
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, refuse_options
@@ -116,4 +116,4 @@ def _vector(blob: bytes | None, name: str, key: str) -> Any:  # noqa: ANN401 - f
 def _group(metadata: str | None, key: str | None) -> str | None:
     if key is None or not metadata:
         return None
-    return as_text(lookup(json.loads(metadata), key))
+    return as_text(lookup(parse_json(metadata, "The metadata of a row"), key))

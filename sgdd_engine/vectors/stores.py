@@ -1,10 +1,10 @@
 """What databases have in common: which of their tables is read, conditions on keys, a password in a URL."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from sgdd_engine.bounded_files import UnreadableError, parse_json
 from sgdd_engine.errors import VectorSourceError
 
 # Names of tables or keys that a message lists.
@@ -59,15 +59,17 @@ def parse_condition(where: str) -> tuple[str, Any] | dict[str, Any]:
     hint = "Write --where key=value, or the store's own filter as a JSON object."
     if where.lstrip().startswith("{"):
         try:
-            return dict(json.loads(where))
-        except ValueError as error:
-            raise VectorSourceError(f"--where is {where!r}, which is no JSON: {error}.", hint) from error
+            return dict(parse_json(where, "--where"))
+        except UnreadableError as error:
+            raise VectorSourceError(
+                f"--where is {where!r}, which is no JSON: {error.reason}.", hint
+            ) from error
     key, equals, value = (part.strip() for part in where.partition("="))
     if not (key and equals and value):
         raise VectorSourceError(f"The condition {where!r} of --where cannot be read.", hint)
     try:
-        read = json.loads(value)
-    except ValueError:
+        read = parse_json(value, "--where")
+    except UnreadableError:
         return key, value.strip("'")
     return key, read if isinstance(read, str | bool | int | float) else value
 
