@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdd_engine.atomic_files import HASHES, as_json, damage, replace_file, sha256_of
-from sgdd_engine.bounded_files import read_json_object
+from sgdd_engine.bounded_files import UnreadableError, read_json_object
 from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.checkpoint.info import EVALUATIONS, CheckpointInfo
 from sgdd_engine.errors import CheckpointError, SgddError
@@ -47,17 +47,19 @@ def read_info(folder: Path) -> CheckpointInfo:
     """
     try:
         plain = read_json_object(folder / CONFIG)
-        if "format" not in plain:
-            raise CheckpointError(f"`{folder}` is not a checkpoint of sgdd.", NAME_ONE)
+    except UnreadableError as error:
+        raise CheckpointError(
+            f"`{folder}` is not a checkpoint of sgdd: its {CONFIG} cannot be read ({error.reason}).", NAME_ONE
+        ) from None
+    if "format" not in plain:
+        raise CheckpointError(f"`{folder}` is not a checkpoint of sgdd.", NAME_ONE)
+    try:
         return CheckpointInfo.from_dict(plain)
-    except CheckpointError:
-        raise
     except SgddError as error:
         raise CheckpointError(f"`{folder}` cannot be read. {error.message}", error.hint) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"`{folder}` is not a checkpoint: its config.json is missing or damaged ({type(error).__name__}).",
-            NAME_ONE,
+            f"`{folder}` is not a checkpoint: its {CONFIG} is damaged ({type(error).__name__}).", NAME_ONE
         ) from None
 
 
