@@ -6,25 +6,26 @@ Nothing is verified and no torch is loaded: a shell waits for the answer. A fail
 from typing import Literal, get_args, get_origin
 
 from sgdd_cli.default_paths import RUNS, prepared_corpora
+from sgdd_engine.visible_text import visible
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
     """Runs, `mini`, and models in the hub's cache."""
     from sgdd_engine.checkpoint import model_names  # noqa: PLC0415 - `sgdd --help` need not load it
 
-    return [name for name in model_names(RUNS) if name.startswith(incomplete)]
+    return [name for name in model_names(RUNS) if _completes(name, incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:
     """Runs."""
     from sgdd_engine.checkpoint import model_names  # noqa: PLC0415 - as above
 
-    return [name for name in model_names(RUNS, only_runs=True) if name.startswith(incomplete)]
+    return [name for name in model_names(RUNS, only_runs=True) if _completes(name, incomplete)]
 
 
 def complete_corpus(incomplete: str) -> list[str]:
     """Prepared corpora, the newest first."""
-    return [name for name in map(str, prepared_corpora()) if name.startswith(incomplete)]
+    return [name for name in map(str, prepared_corpora()) if _completes(name, incomplete)]
 
 
 def complete_assignment(incomplete: str) -> list[tuple[str, str]]:
@@ -43,3 +44,8 @@ def complete_assignment(incomplete: str) -> list[tuple[str, str]]:
     if bool in kinds:
         names += ["true", "false"]
     return [(f"{key}={name}", "") for name in dict.fromkeys(names) if name.startswith(value)]
+
+
+def _completes(name: str, incomplete: str) -> bool:
+    """Whether a name of a folder is offered; none that would drive the terminal of the shell."""
+    return name.startswith(incomplete) and name == visible(name)

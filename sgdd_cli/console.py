@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sgdd_engine.errors import DataError, SgddError
 from sgdd_engine.paths_and_shells import shell_line
+from sgdd_engine.visible_text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,23 +136,44 @@ def _console(file: IO[str], width: int | None = None) -> "Console":
 
 @functools.cache
 def _console_class() -> type["Console"]:
-    from rich.console import Console  # noqa: PLC0415 - see the module's first lines
+    from rich.console import Console, ConsoleOptions, RenderableType  # noqa: PLC0415 - see the module's first lines
+    from rich.segment import Segment  # noqa: PLC0415
 
-    class PipeAwareConsole(Console):
-        """Rich's console, except that a closed pipe ends the command only if it was the one for data."""
+    class CarefulConsole(Console):
+        """Rich's console, except that only Rich itself drives the terminal, never what a text holds.
+
+        A closed pipe ends the command only if it was the one for data.
+        """
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            """What Rich draws, with the texts as `visible` shows them."""
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text, keep="\n"), style, control)
 
         def on_broken_pipe(self) -> None:
             discard(self.file)
             if self.file is sys.stdout:
                 raise CliExit(0)
 
-    return PipeAwareConsole
+    return CarefulConsole
 
 
 def emit(text: str) -> None:
-    """Write one line of data to stdout and flush it, so that a pipe gets each line at once."""
+    """Write one line of data to stdout and flush it, so that a pipe gets each line at once.
+
+    It stays one line, on a terminal and in a pipe: a line end in a text is written as `\\n`, and what drives a terminal
+    as `visible` shows it. Tabs, which divide columns, stay. The text itself is in the JSON that every command can give.
+    """
     with writing_output():
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(visible(text, keep="\t") + "\n")
+
+
+def emit_lines(lines: Iterable[str]) -> None:
+    """Write lines of data, each as `emit` does."""
+    for line in lines:
+        emit(line)
 
 
 def emit_text(text: str, first: str = "", later: str = "") -> None:
@@ -163,7 +185,7 @@ def emit_text(text: str, first: str = "", later: str = "") -> None:
         later: What its further lines begin with in a window.
     """
     width = _window()
-    for line in text.splitlines() or [""]:
+    for line in visible(text, keep="\n").splitlines() or [""]:
         emit(first + line if width is None else _filled(line, width, first, later))
 
 
@@ -176,7 +198,7 @@ def emit_command(command: str, indent: str = "") -> None:
         if width is not None and lines[-1].strip() and len(lines[-1]) + len(word) + 2 > width:
             lines.append(f"{indent}  ")
         lines[-1] += f"{word} "
-    emit(" \\\n".join(line.rstrip() for line in lines))
+    emit_lines([*(f"{line.rstrip()} \\" for line in lines[:-1]), lines[-1].rstrip()])
 
 
 def _window() -> int | None:
@@ -198,7 +220,9 @@ def _filled(line: str, width: int, first: str, later: str) -> str:
 def emit_json(value: Any, *, indent: int | None = None) -> None:  # noqa: ANN401 - any JSON value
     """Write a JSON value to stdout; escaped where the stream's encoding cannot hold all text."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    emit(json.dumps(value, ensure_ascii=not unicode, indent=indent, allow_nan=False))
+    text = json.dumps(value, ensure_ascii=not unicode, indent=indent, allow_nan=False)
+    with writing_output():
+        sys.stdout.write(visible_json(text) + "\n")
 
 
 def emit_table(table: "Table") -> None:
@@ -300,23 +324,25 @@ def warning_text(message: str) -> "Text":
     """A warning as it is drawn."""
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    return Text.assemble(("Warning: ", "yellow"), message)
+    return Text.assemble(("Warning: ", "yellow"), visible(message, keep="\n"))
 
 
 def show_error(message: str, hint: str | None = None) -> None:
     """One sentence in red, and below it what to do."""
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    _line(Text.assemble(("Error: ", "bold red"), (message, "red")))
+    _line(Text.assemble(("Error: ", "bold red"), (visible(message, keep="\n"), "red")))
     for line in (hint or "").splitlines():
         _line(f"  {line}")
 
 
 def _line(text: "Text | str") -> None:
     """Write a line to stderr; off a terminal a sentence stays on one line, so that it can be searched for."""
-    if isinstance(text, str) and not may_draw():
-        _plain_line(text)
-        return
+    if isinstance(text, str):
+        text = visible(text, keep="\n")
+        if not may_draw():
+            _plain_line(text)
+            return
     console = stderr()
     console.print(text, soft_wrap=not console.is_terminal)
 

@@ -25,6 +25,7 @@ from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.stop_signals import STOP_SIGNALS
 from sgdd_engine.verified_files import remember_in
+from sgdd_engine.visible_text import visible
 
 _SIGNAL_MESSAGES = {130: "Interrupted.", 143: "Terminated."}
 
@@ -122,7 +123,7 @@ def _run() -> int:
         return _exit_code(end)
     except BaseException as error:
         if output_options.debug:
-            traceback.print_exception(error)
+            sys.stderr.write(visible("".join(traceback.format_exception(error)), keep="\n"))
         show_error(*describe_error(error))
         return 2 if isinstance(error, ConfigError) else 1
 

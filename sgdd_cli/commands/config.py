@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sgdd_cli.command_registry import SgddCommand
-from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
+from sgdd_cli.console import emit_json, emit_lines, emit_table, new_table, say
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show(
     if as_json:
         emit_json(_as_json(resolved), indent=2)
     elif as_toml:
-        emit(to_toml(resolved.settings).rstrip())
+        emit_lines(to_toml(resolved.settings).rstrip().split("\n"))
     else:
         _draw(resolved, explain)
 

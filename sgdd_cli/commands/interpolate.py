@@ -7,6 +7,7 @@ import typer
 from sgdd_cli.console import emit, emit_json
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
+from sgdd_engine.visible_text import visible
 
 
 @with_decoding_options
@@ -44,7 +45,7 @@ def interpolate(
     shares = interpolation_shares(points)
     if not as_json:
         for item in generations:
-            emit(f"{shares[item.row]:.2f}\t{item.text}")
+            emit(f"{shares[item.row]:.2f}\t{visible(item.text)}")
         return
     from sgdd_engine.generation import cosines_with  # noqa: PLC0415 - as above
 

@@ -12,7 +12,7 @@ import typer
 
 from sgdd_cli.certainty import show_certainty
 from sgdd_cli.commands.blend import parse_term
-from sgdd_cli.console import emit, say, show_error
+from sgdd_cli.console import emit, emit_lines, say, show_error
 from sgdd_cli.decoding_options import DecodingOptions, Writing, with_decoding_options
 from sgdd_engine.errors import DataError, SgddError
 from sgdd_engine.events import Listener, ignore
@@ -151,7 +151,7 @@ class Prompt:
         self._changed: dict[str, object] = {}
         self._again: Callable[[], Sequence[Generation]] | None = None
         self._commands: dict[str, Callable[[str], None]] = {
-            "help": lambda _: emit(HELP),
+            "help": lambda _: emit_lines(HELP.splitlines()),
             "settings": self._show_settings,
             "history": self._show_history,
             "blend": self._blend,
@@ -276,16 +276,14 @@ class Prompt:
         return self._writing.options(ignore)
 
     def _show_settings(self, _: str) -> None:
-        emit(
-            "\n".join(f":{name} {value}" for name, value in self._changed.items()) or "Nothing was set here."
-        )
+        emit_lines([f":{name} {value}" for name, value in self._changed.items()] or ["Nothing was set here."])
         sampling = asdict(self._writing.sampling)
         emit(f"steps {sampling['steps']}, cfg {sampling['cfg']:g}, {sampling['position_rule']}")
 
     def _show_history(self, _: str) -> None:
-        emit(
-            "\n".join(f"{number:>3}  {line}" for number, line in enumerate(self.history[:-1], start=1))
-            or "Nothing yet."
+        emit_lines(
+            [f"{number:>3}  {line}" for number, line in enumerate(self.history[:-1], start=1)]
+            or ["Nothing yet."]
         )
 
 

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli.console import command_line, emit, emit_json, emit_table, fit_table, new_table, say, stdout
+from sgdd_cli.console import (
+    command_line,
+    emit,
+    emit_json,
+    emit_lines,
+    emit_table,
+    fit_table,
+    new_table,
+    say,
+    stdout,
+)
 from sgdd_cli.default_paths import RUNS
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import duration, sparkline
@@ -94,7 +104,7 @@ def _show(head: str, names: Sequence[str], rows: Sequence[dict[str, str]]) -> No
     if stdout().measure(table, options=stdout().options.update(width=10 * width)).maximum <= width:
         emit_table(table)
         return
-    emit("\n".join(line for name, row in zip(names, rows, strict=True) for line in _block(name, row)))
+    emit_lines(line for name, row in zip(names, rows, strict=True) for line in _block(name, row))
 
 
 def _block(name: str, row: dict[str, str]) -> Iterator[str]:

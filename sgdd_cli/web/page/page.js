@@ -9,14 +9,20 @@
   let running = null; // the AbortController of what is being written
   let frames = []; // canvases of the first row, as they were shown
 
+  // What would turn the direction of a line around, or is no character to be seen, is shown as an escape.
+  const shown = (text) =>
+    String(text).replace(
+      /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+      (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"),
+    );
   const make = (name, className, text) => {
     const node = document.createElement(name);
     if (className) node.className = className;
-    if (text !== undefined) node.textContent = text;
+    if (text !== undefined) node.textContent = shown(text);
     return node;
   };
   const say = (text, bad = false) => {
-    $("status").textContent = text;
+    $("status").textContent = shown(text);
     $("status").classList.toggle("bad", bad);
   };
   const number = (value, digits = 2) => value.toFixed(digits);

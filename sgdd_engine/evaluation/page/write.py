@@ -18,6 +18,7 @@ from sgdd_engine.evaluation.page.charts import format_number, format_range
 from sgdd_engine.evaluation.page.samples import compare
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.evaluation.report import SAMPLE_SCORES, EvaluationReport
+from sgdd_engine.visible_text import visible
 
 _MARKS = {True: ("good", "✓", "yes"), False: ("bad", "✗", "no"), None: ("open", "–", "not judged")}
 
@@ -45,9 +46,9 @@ def write_page(report: EvaluationReport, checkpoint: str, path: Path, curves: Cu
 
 
 def render(report: EvaluationReport, checkpoint: str, curves: Curves | None = None) -> str:
-    """The page as text; every text in the report is escaped."""
+    """The page as text; every text in the report is escaped, also what would turn the direction of a line."""
     settings = _without_folders(report.settings)
-    return _template().render(
+    page = _template().render(
         report=report,
         checkpoint=_checkpoint_title(checkpoint),
         made_with=_made_with(settings),
@@ -57,6 +58,7 @@ def render(report: EvaluationReport, checkpoint: str, curves: Curves | None = No
         settings=json.dumps(settings, indent=2, ensure_ascii=False),
         today=date.today().isoformat(),
     )
+    return visible(page, keep="\n\t")
 
 
 @cache
