@@ -21,6 +21,7 @@ from sgdd_engine.errors import SgddError
 from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.plugins import BrokenPlugin, load_plugin, reason_of
 from sgdd_engine.version import __version__
+from sgdd_engine.visible_text import visible
 
 GROUP = "sgdd.commands"
 BUILT_IN = {
@@ -40,6 +41,7 @@ BUILT_IN = {
     "export": "sgdd_cli.commands.export:export",
     "push": "sgdd_cli.commands.push:push",
     "pull": "sgdd_cli.commands.pull:pull",
+    "checkpoint": "sgdd_cli.commands.checkpoint:checkpoint",
     "models": "sgdd_cli.commands.models:models",
     "runs": "sgdd_cli.commands.runs:runs",
     "doctor": "sgdd_cli.commands.doctor:doctor",
@@ -293,4 +295,5 @@ class SgddCommand(TyperCommand):
             if texts and takes_texts:
                 example = f"{ctx.command_path} -- {shell_line([texts[0]])}"
                 error.message += f"\nA text that begins with `-` is written after `--`: {example}"
+            error.message = visible(error.message, keep="\n")
             raise

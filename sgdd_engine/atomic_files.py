@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json_object
+from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json_object, shortened
 from sgdd_engine.errors import SgddError
 
 # The hashes of a folder's files.
@@ -29,6 +29,7 @@ HASHES = "files.json"
 LOCK = ".lock"
 # Seconds in which a lock that `is_locked` holds for a moment is given up.
 _PATIENCE = 0.1
+_SHA256 = re.compile("[0-9a-f]{64}")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<state>tmp|old|gone)")
 
 
@@ -314,12 +315,22 @@ def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:
         missing = isinstance(error.__cause__, FileNotFoundError)
         return f"`{HASHES}` is {'missing' if missing else f'damaged ({error.reason})'}"
     for name, expected in hashes.items():
+        # Two hashes stand where `replace_file` was interrupted.
+        accepted = expected if isinstance(expected, list) else [expected]
+        if not (accepted and all(isinstance(one, str) and _SHA256.fullmatch(one) for one in accepted)):
+            return f"`{HASHES}` is damaged (it has no SHA-256 of `{shortened(name)}`)"
+        if not is_inside(name):
+            return f"`{HASHES}` names a file outside of the folder, `{shortened(name)}`"
         if not name.startswith(under):
             continue
         path = folder / name
         if not path.is_file():
             return f"`{name}` is missing"
-        # Two hashes stand where `replace_file` was interrupted.
-        if sha256_of(path) not in (expected if isinstance(expected, list) else [expected]):
+        if sha256_of(path) not in accepted:
             return f"`{name}` is damaged"
     return None
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name in a list of files is a path inside their folder, on every system."""
+    return bool(name) and not re.search(r"^/|^[A-Za-z]:|\\|\0|(^|/)\.{0,2}(/|$)", name)

@@ -45,7 +45,8 @@ def folder(model, tmp_path):
 
 def test_what_is_saved_is_what_is_loaded(model, folder):
     loaded = load_checkpoint(folder)
-    assert loaded.info == model.info.shareable()
+    recorded = replace(model.info.shareable(), tokenizer_sha256=model.tokenizer.fingerprint())
+    assert loaded.info == recorded
     assert loaded.tokenizer.fingerprint() == model.tokenizer.fingerprint()
     for name, tensor in model.model.state_dict().items():
         assert torch.equal(tensor, loaded.model.state_dict()[name]), name
@@ -84,7 +85,7 @@ def test_a_changed_file_is_found(folder, file):
     content = bytearray((folder / file).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / file).write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"damaged|not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"damaged|not a checkpoint|cannot be read"):
         load_checkpoint(folder)
 
 

@@ -253,7 +253,7 @@ def test_weights_that_are_missing_or_damaged_are_an_error(copied):
     with pytest.raises(EncoderError, match="1 tensors are missing or misshapen"):
         load_encoder(config_for(copied))
     (copied / "model.safetensors").write_bytes(b"not a weight file")
-    with pytest.raises(EncoderError, match=r"weights in .* cannot be loaded"):
+    with pytest.raises(EncoderError, match=r"weights in .* cannot be loaded|hold no more than 8"):
         load_encoder(config_for(copied))
     (copied / "model.safetensors").unlink()
     with pytest.raises(EncoderError, match="holds no weights"):

@@ -94,10 +94,10 @@ def push(
 
 def _own_card(folder: Path) -> str | None:
     """The checkpoint's card where somebody wrote it; None where it was made from what is recorded."""
-    from sgdd_engine.checkpoint import is_generated  # noqa: PLC0415 - as above
+    from sgdd_engine.checkpoint import card_of, is_generated  # noqa: PLC0415 - as above
 
     try:
-        text = read_text(folder / "README.md")
+        text = read_text(card_of(folder))
     except UnreadableError:
         return None
     return None if is_generated(text) else text

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sgdd_engine.checkpoint.folder import record_sampling as record_sampling
     from sgdd_engine.checkpoint.folder import weights_sha256 as weights_sha256
     from sgdd_engine.checkpoint.hub import Upload as Upload
+    from sgdd_engine.checkpoint.hub import card_of as card_of
     from sgdd_engine.checkpoint.hub import pull as pull
     from sgdd_engine.checkpoint.hub import push as push
     from sgdd_engine.checkpoint.hub import upload_of as upload_of
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from sgdd_engine.checkpoint.weights import load_checkpoint as load_checkpoint
     from sgdd_engine.checkpoint.weights import load_training_state as load_training_state
     from sgdd_engine.checkpoint.weights import save_checkpoint as save_checkpoint
+    from sgdd_engine.checkpoint.weights import verify_checkpoint as verify_checkpoint
 
 # Module of each name.
 _MODULES = {
@@ -53,6 +55,7 @@ _MODULES = {
     "with_metadata": "card",
     "is_generated": "card",
     "CardFacts": "card",
+    "card_of": "hub",
     "upload_of": "hub",
     "pull": "hub",
     "push": "hub",
@@ -79,6 +82,7 @@ _MODULES = {
     "load_checkpoint": "weights",
     "load_training_state": "weights",
     "save_checkpoint": "weights",
+    "verify_checkpoint": "weights",
 }
 
 __all__ = [
@@ -90,6 +94,7 @@ __all__ = [
     "HubName",
     "ListedModel",
     "Upload",
+    "card_of",
     "checkpoint_damage",
     "checkpoint_folder",
     "checkpoints_of",
@@ -112,6 +117,7 @@ __all__ = [
     "resolve_checkpoint",
     "save_checkpoint",
     "upload_of",
+    "verify_checkpoint",
     "weights_sha256",
     "with_metadata",
 ]

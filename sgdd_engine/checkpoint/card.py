@@ -8,6 +8,7 @@ from sgdd_engine.checkpoint.info import CheckpointInfo
 from sgdd_engine.counted import counted
 from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.config import MINILM
+from sgdd_engine.visible_text import visible
 
 # The encoder of the `offline` extra, as the hub names it.
 MINILM_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -45,7 +46,7 @@ def is_generated(card: str) -> bool:
 def model_card(info: CheckpointInfo, facts: CardFacts | None = None) -> str:
     """The README.md of a checkpoint, with the hub's metadata in front of it."""
     facts = facts or CardFacts()
-    return f"---\n{metadata(info, facts)}\n---\n{MARK}\n\n{_text(info, facts)}"
+    return visible(f"---\n{metadata(info, facts)}\n---\n{MARK}\n\n{_text(info, facts)}", keep="\n")
 
 
 def with_metadata(card: str, info: CheckpointInfo, facts: CardFacts) -> str:
@@ -130,7 +131,7 @@ def _asked(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "refine": asked.get("refine"),
         "shortlist": asked.get("shortlist"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _text(info: CheckpointInfo, facts: CardFacts) -> str:

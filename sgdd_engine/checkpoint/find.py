@@ -4,9 +4,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from sgdd_engine.checkpoint.folder import CONFIG, NAME_ONE, checkpoint_damage, read_info
+from sgdd_engine.checkpoint.folder import NAME_ONE, checkpoint_damage, read_info
 from sgdd_engine.checkpoint.hub import pull
 from sgdd_engine.checkpoint.hub_name import HubName
+from sgdd_engine.checkpoint.info import CONFIG
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.events import Listener, ignore
 from sgdd_engine.mini import MINI, mini_folder

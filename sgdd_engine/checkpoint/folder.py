@@ -9,16 +9,18 @@ from typing import Any
 from sgdd_engine.atomic_files import HASHES, as_json, damage, replace_file, sha256_of
 from sgdd_engine.bounded_files import UnreadableError, read_json_object
 from sgdd_engine.checkpoint.hub_name import HubName
-from sgdd_engine.checkpoint.info import EVALUATIONS, CheckpointInfo
+from sgdd_engine.checkpoint.info import CONFIG, EVALUATIONS, CheckpointInfo
 from sgdd_engine.errors import CheckpointError, SgddError
 from sgdd_engine.mini import MINI, is_mini
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TRAINING_STATE = "training/"
 # Beginnings of the names of the files that using a model needs. The training state is several times as large, and
 # README.md may be edited.
 MODEL_FILES = (WEIGHTS, CONFIG, "tokenizer")
+TRAINING_FILES = tuple(
+    TRAINING_STATE + name for name in ("weights.safetensors", "optimizer.safetensors", "progress.json")
+)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_meta.json")
 NAME_ONE = "Name a checkpoint folder such as runs/NAME/checkpoints/step-0001000, or a run folder."
 
@@ -35,7 +37,8 @@ def checkpoint_damage(folder: Path, *, training_state: bool = False) -> str | No
         return problem
     listed = read_json_object(folder / HASHES)
     # A file without a hash would be read without being verified.
-    missing = next((name for name in (WEIGHTS, CONFIG, *TOKENIZER_FILES) if name not in listed), None)
+    needed = (WEIGHTS, CONFIG, *TOKENIZER_FILES, *(TRAINING_FILES if training_state else ()))
+    missing = next((name for name in needed if name not in listed), None)
     return f"`{HASHES}` has no hash of `{missing}`" if missing else None
 
 
@@ -57,10 +60,6 @@ def read_info(folder: Path) -> CheckpointInfo:
         return CheckpointInfo.from_dict(plain)
     except SgddError as error:
         raise CheckpointError(f"`{folder}` cannot be read. {error.message}", error.hint) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"`{folder}` is not a checkpoint: its {CONFIG} is damaged ({type(error).__name__}).", NAME_ONE
-        ) from None
 
 
 def weights_sha256(folder: Path) -> str:

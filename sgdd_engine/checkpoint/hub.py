@@ -11,13 +11,13 @@ from typing import Any
 
 from sgdd_engine.atomic_files import HASHES
 from sgdd_engine.checkpoint.folder import (
-    CONFIG,
     TOKENIZER_FILES,
     WEIGHTS,
     checkpoint_damage,
     read_info,
 )
 from sgdd_engine.checkpoint.hub_name import HubName
+from sgdd_engine.checkpoint.info import CONFIG
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.text import hub
@@ -115,7 +115,13 @@ def _download(name: HubName, info: Any, on_event: Listener, *, again: bool) -> P
         if file == CONFIG:
             read_info(folder)  # a newer format is told before the weights are fetched
     on_event(StageFinished(stage))
-    return _verified(folder, name)
+    from sgdd_engine.checkpoint.weights import load_checkpoint  # noqa: PLC0415 - torch, only where much was fetched
+
+    _verified(folder, name)
+    load_checkpoint(
+        folder
+    )  # names, shapes and numbers of its tensors, and that its tokenizer belongs to them
+    return folder
 
 
 def _fetch(name: HubName, file: str, size: int, report: Callable[[float], None], *, again: bool) -> Path:
@@ -194,8 +200,24 @@ def upload_of(folder: Path, name: str) -> Upload:
         )
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
+    card_of(folder)
     files = {file: (folder / file).stat().st_size for file in FILES if (folder / file).is_file()}
     return Upload(asked.name, files, f"{constants.ENDPOINT}/{asked.name}")
+
+
+def card_of(folder: Path) -> Path:
+    """The place of a checkpoint's card, the one of its files that no hash covers.
+
+    Raises:
+        CheckpointError: it is a link to a file elsewhere on this machine, which shall not be shared unseen.
+    """
+    card = (folder / CARD).resolve()
+    if folder.resolve() not in card.parents and HubName.of_folder(folder) is None:
+        raise CheckpointError(
+            f"`{folder / CARD}` is a link to `{card}`, outside of the checkpoint, which is not shared.",
+            "Put the text itself there, or name one with --card.",
+        )
+    return folder / CARD
 
 
 def push(

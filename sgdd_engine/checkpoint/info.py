@@ -4,19 +4,25 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Any
 
+from sgdd_engine.bounded_files import shortened
 from sgdd_engine.checkpoint.hub_name import HubName
+from sgdd_engine.config_fields import from_plain
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
-from sgdd_engine.errors import SgddError
-from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
+from sgdd_engine.errors import SgddError, require
+from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.version import __version__
 
 FORMAT = 1
+CONFIG = "config.json"
 # Where `facts` hold what was measured of the finished weights.
 EVALUATIONS = "evaluations"
+# Larger ones become no float.
+_MOST_NUMBER = 1e300
 # Settings of training that older versions kept with the shapes of the bottleneck.
 MOVED_TO_TRAINING = ("beta", "free_bits", "anneal_steps")
 
@@ -33,6 +39,7 @@ class CheckpointInfo:
         step: Optimiser steps taken.
         facts: Figures and origins: validation scores, corpus, training time, settings.
         sampling: Fields of `SamplingConfig` that were found to suit it, such as `{"cfg": 2.0}`; the rest has defaults.
+        tokenizer_sha256: Fingerprint of its tokenizer; None in checkpoints of earlier versions.
         confidence: How likely a written sentence is close to its source, as `generation.confidence` records it; empty
             where that was not fitted.
     """
@@ -44,6 +51,7 @@ class CheckpointInfo:
     step: int
     facts: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
+    tokenizer_sha256: str | None = None
     confidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,9 +60,14 @@ class CheckpointInfo:
                 f"It records a sampling option that sgdd {__version__} does not know: {min(unknown)}.",
                 "Upgrade sgdd.",
             )
-        # As a mapping of anything: the values were JSON numbers, and the fields check their own ranges.
-        recorded: Mapping[str, Any] = self.sampling
-        SamplingConfig(**recorded)
+        from_plain(SamplingConfig, self.sampling, "sampling")
+        require(self.step >= 0, f"step is {self.step}; it must not be negative.")
+        require(
+            self.encoder.dim == self.model.embedding_dim,
+            f"It reads vectors of {self.model.embedding_dim} dimensions, and those of its encoder have "
+            f"{self.encoder.dim}.",
+        )
+        _check_facts(self.facts)
         if not self.trained_null and self.sampling.get("cfg", 1) != 1:
             raise SgddError(
                 "It records a guidance weight, which a model without a trained null condition cannot use."
@@ -114,36 +127,54 @@ class CheckpointInfo:
         """From what `to_dict` gave.
 
         Raises:
-            SgddError: the format is another, or a value is out of range.
-            KeyError, TypeError: a part is missing or of another kind.
+            SgddError: the format is another, a part is missing or unknown, or a value is of another kind or out of
+                range.
         """
-        if plain.get("format") != FORMAT:
+        if plain.get("format") != FORMAT or isinstance(plain["format"], bool):
             raise SgddError(
-                f"Its format is {plain.get('format')!r}; this sgdd {__version__} reads format {FORMAT}.",
+                f"Its format is {shortened(repr(plain.get('format')))}; this sgdd {__version__} reads format {FORMAT}.",
                 "Upgrade sgdd, or train the checkpoint again with this version.",
             )
-        model, facts = plain["model"], dict(plain["facts"])
-        bottleneck = dict(model["bottleneck"])
-        moved = {name: bottleneck.pop(name) for name in MOVED_TO_TRAINING if name in bottleneck}
-        if moved and "settings" in facts:
-            facts["settings"] = {**moved, **facts["settings"]}
-        return cls(
-            model=ModelConfig(
-                embedding_dim=model["embedding_dim"],
-                max_tokens=model["max_tokens"],
-                vocabulary=VocabularyConfig(**model["vocabulary"]),
-                bottleneck=BottleneckConfig(**bottleneck),
-                decoder=DecoderConfig(**model["decoder"]),
-            ),
-            diffusion=DiffusionConfig(**plain["diffusion"]),
-            encoder=EncoderReference.from_dict(plain["encoder"]),
-            trained_null=plain["trained_null"],
-            step=plain["step"],
-            facts=facts,
-            # Checkpoints from before guidance was searched for record none.
-            sampling=plain.get("sampling", {}),
-            confidence=plain.get("confidence", {}),
-        )
+        recorded = {name: value for name, value in plain.items() if name not in ("format", "sgdd")}
+        model, facts = recorded.get("model"), recorded.get("facts")
+        if isinstance(model, dict) and isinstance(model.get("bottleneck"), dict):
+            moved = {name: value for name, value in model["bottleneck"].items() if name in MOVED_TO_TRAINING}
+            kept = {name: value for name, value in model["bottleneck"].items() if name not in moved}
+            recorded["model"] = {**model, "bottleneck": kept}
+            if moved and isinstance(facts, dict) and isinstance(facts.get("settings"), dict):
+                recorded["facts"] = {**facts, "settings": {**moved, **facts["settings"]}}
+        return from_plain(cls, recorded, CONFIG)
+
+
+# What is read of the facts, by section, and of which kind it is; the facts hold more, which is only shown.
+_READ_FACTS: Mapping[str, Mapping[str, type | UnionType]] = {
+    "corpus": {"name": str, "folder": str, "fingerprint": str, "train_sentences": int, "source": dict},
+    "training": {"null_rows": int, "sentences_seen": int, "seconds": int | float},
+    "settings": {"start_from": str | None, "condition_dropout": int | float},
+    "feedback": {},
+    "validation": {"loss": int | float, "nelbo_nats_per_token": int | float},
+}
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    """Check the kinds of what is read of them.
+
+    Raises:
+        ConfigError: one is of another kind.
+    """
+    for section, kinds in _READ_FACTS.items():
+        values = facts.get(section, {})
+        require(isinstance(values, dict), f"facts.{section} is no object.")
+        for name, kind in kinds.items():
+            require(
+                name not in values or (isinstance(values[name], kind) and not isinstance(values[name], bool)),
+                f"facts.{section}.{name} is of another kind than sgdd records.",
+            )
+    require(isinstance(facts.get("hub", ""), str), "facts.hub is no text.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_NUMBER
 
 
 def is_record(value: object) -> bool:
@@ -162,9 +193,13 @@ def is_record(value: object) -> bool:
         and all(
             isinstance(one, dict)
             and isinstance(one.get("label"), str)
+            and isinstance(one.get("name"), str)
             and isinstance(one.get("scores"), dict)
             and all(
-                name in metrics and isinstance(score, dict) and isinstance(score.get("mean"), int | float)
+                name in metrics
+                and isinstance(score, dict)
+                and _is_number(score.get("mean"))
+                and all(score.get(end) is None or _is_number(score[end]) for end in ("low", "high"))
                 for name, score in one["scores"].items()
             )
             for one in conditions

@@ -1,26 +1,23 @@
 """The models on this machine: the one that comes with sgdd, the best of each run, those in the hub's cache."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from sgdd_engine.bounded_files import UnreadableError, read_json
+from safetensors import SafetensorError, safe_open
+
+from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json
 from sgdd_engine.checkpoint.find import checkpoints_of, resolve_checkpoint
-from sgdd_engine.checkpoint.folder import CONFIG, MODEL_FILES, WEIGHTS, checkpoint_damage, read_info
+from sgdd_engine.checkpoint.folder import MODEL_FILES, WEIGHTS, checkpoint_damage, read_info
 from sgdd_engine.checkpoint.hub_name import HubName
-from sgdd_engine.checkpoint.info import CheckpointInfo
+from sgdd_engine.checkpoint.info import CONFIG, CheckpointInfo
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.mini import CHECKPOINT, MINI, mini_is_here
 
-# Entries of a header that are no parameters: statistics of the vectors, what is computed from them, and remarks.
-_NO_PARAMETERS = frozenset(
-    {"standardize.mean", "standardize.std", "bottleneck.matrix", "bottleneck.inverse", "__metadata__"}
-)
-# A safetensors header says its own length first, in eight bytes; longer than this it is none (its library's limit).
-_MOST_HEADER_BYTES = 100_000_000
+# Tensors that are no parameters: statistics of the vectors, and what is computed from them.
+_NO_PARAMETERS = frozenset({"standardize.mean", "standardize.std", "bottleneck.matrix", "bottleneck.inverse"})
 
 
 @dataclass(frozen=True)
@@ -151,10 +148,9 @@ def _described(name: str, place: Literal["box", "run", "hub"], folder: Path) -> 
 def count_parameters(weights: Path) -> int | None:
     """Parameters in a safetensors file of a checkpoint, from its header alone; None where that cannot be read."""
     try:
-        with weights.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = dict(json.loads(file.read(min(length, _MOST_HEADER_BYTES))))
-        shapes = [tensor["shape"] for name, tensor in header.items() if name not in _NO_PARAMETERS]
-        return sum(prod(int(size) for size in shape) for shape in shapes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        open_regular(weights).close()
+        with safe_open(weights, framework="np") as file:
+            names = [name for name in file.keys() if name not in _NO_PARAMETERS]  # noqa: SIM118 - no mapping
+            return sum(int(prod(file.get_slice(name).get_shape())) for name in names)
+    except (SafetensorError, OSError, UnreadableError):
         return None

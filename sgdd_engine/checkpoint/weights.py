@@ -1,23 +1,29 @@
 """The weights of a checkpoint: a whole folder is written and loaded here, with all that a model needs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from sgdd_engine.atomic_files import damage, write_folder, write_json, write_text
-from sgdd_engine.bounded_files import read_json
+from sgdd_engine.atomic_files import HASHES, damage, write_folder, write_json, write_text
+from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json, read_json_object, shortened
 from sgdd_engine.checkpoint.card import model_card
-from sgdd_engine.checkpoint.folder import CONFIG, TRAINING_STATE, WEIGHTS, checkpoint_damage, read_info
-from sgdd_engine.checkpoint.info import CheckpointInfo
+from sgdd_engine.checkpoint.folder import (
+    TRAINING_FILES,
+    TRAINING_STATE,
+    WEIGHTS,
+    checkpoint_damage,
+    read_info,
+)
+from sgdd_engine.checkpoint.info import CONFIG, CheckpointInfo
 from sgdd_engine.errors import CheckpointError
 from sgdd_engine.models.config import ModelConfig
-from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.models.model import SemanticDecoder, outline
 from sgdd_engine.text.tokenizer import TextTokenizer
 
 Dtype = Literal["fp32", "fp16"]
@@ -53,16 +59,98 @@ def load_checkpoint(
     """
     info = read_info(folder)
     if problem := checkpoint_damage(folder):
-        raise CheckpointError(
-            f"The checkpoint `{folder}` cannot be used: {problem}.", "Use another checkpoint of the run."
-        )
-    model = SemanticDecoder(config or info.model)
+        raise _unusable(folder, problem)
+    tokenizer = _load_tokenizer(folder, info)
+    model = _outline(folder, config or info.model)
+    wanted = model.state_dict()
     try:
-        tensors = load_weights(folder / WEIGHTS)
-        model.load_state_dict({name: t for name, t in tensors.items() if name not in UNUSED_TENSORS})
-    except (RuntimeError, OSError, SafetensorError) as error:
-        raise CheckpointError(f"The weights of `{folder}` do not fit its config.json: {error}") from None
-    return Checkpoint(info, model.to(device).eval(), TextTokenizer.load(folder))
+        tensors = load_weights(folder / WEIGHTS, wanted, UNUSED_TENSORS)
+    except UnreadableError as error:
+        raise _unusable(folder, error.reason) from None
+    if not (tensors["standardize.std"] > 0).all():
+        raise _unusable(folder, f"`{WEIGHTS}` has a standard deviation that is not above 0")
+    # Copies: the tensors are maps of the file, which Windows then could not delete.
+    model.load_state_dict({name: tensors[name].clone() for name in wanted}, assign=True)
+    return Checkpoint(info, model.to(device).eval(), tokenizer)
+
+
+def _outline(folder: Path, config: ModelConfig) -> SemanticDecoder:
+    """The networks of a configuration, without memory: sizes that nothing has are refused by torch."""
+    try:
+        return outline(config)
+    except (RuntimeError, OverflowError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise _unusable(
+            folder, f"no networks can have the sizes in `{CONFIG}` ({shortened(reason)})"
+        ) from None
+
+
+def _load_tokenizer(folder: Path, info: CheckpointInfo) -> TextTokenizer:
+    """The tokenizer of a checkpoint, which must be the one that its model was trained with."""
+    tokenizer = TextTokenizer.load(folder)
+    if tokenizer.vocabulary() != info.model.vocabulary:
+        raise _unusable(
+            folder,
+            f"its tokenizer has {tokenizer.vocab_size:,} pieces with the mask {tokenizer.mask_id}, and its model was "
+            f"trained with {info.model.vocabulary.size:,} and the mask {info.model.vocabulary.mask_id}",
+        )
+    if info.tokenizer_sha256 not in (None, tokenizer.fingerprint()):
+        raise _unusable(folder, "its tokenizer is not the one that its model was trained with")
+    return tokenizer
+
+
+def _unusable(folder: Path, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint `{folder}` cannot be used: {problem}.", "Use another checkpoint of the run."
+    )
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify_checkpoint` has read and found sound.
+
+    Attributes:
+        folder: The checkpoint.
+        files: Those that were read and compared with their hashes.
+        bytes: Of these.
+        tensors: Of the model.
+        parameters: Numbers in them.
+        training_state: Whether there is what resuming needs, which was read too.
+    """
+
+    folder: Path
+    files: int
+    bytes: int
+    tensors: int
+    parameters: int
+    training_state: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def verify_checkpoint(folder: Path) -> Verified:
+    """Read all of a checkpoint and check it as loading does, its training state and its card too.
+
+    Raises:
+        CheckpointError, DataError: it is damaged, incomplete, or its parts do not belong together.
+    """
+    checkpoint = load_checkpoint(folder)
+    if problem := damage(folder):
+        raise _unusable(folder, problem)
+    if resumable := (folder / TRAINING_STATE).is_dir():
+        load_training_state(folder)
+    files = [folder / name for name in read_json_object(folder / HASHES)]
+    tensors = checkpoint.model.state_dict().values()
+    return Verified(
+        folder,
+        len(files),
+        sum(path.stat().st_size for path in files),
+        len(tensors),
+        sum(tensor.numel() for tensor in tensors),
+        resumable,
+    )
 
 
 def load_training_state(folder: Path) -> dict[str, Any]:
@@ -71,21 +159,66 @@ def load_training_state(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    problem = damage(folder, TRAINING_STATE)
-    files = sorted((folder / TRAINING_STATE).glob("*"))
-    if problem or not files:
-        raise CheckpointError(
-            f"Training cannot go on from `{folder}`: {problem or 'it holds no training state'}."
-        )
-    return {path.name: read_json(path) if path.suffix == ".json" else load_weights(path) for path in files}
+    problem = checkpoint_damage(folder, training_state=True)
+    if not (folder / TRAINING_STATE).is_dir():
+        problem = "it holds no training state"
+    try:
+        if problem is None:
+            paths = [folder / name for name in TRAINING_FILES]
+            return {
+                path.name: read_json(path) if path.suffix == ".json" else load_weights(path) for path in paths
+            }
+    except UnreadableError as error:
+        problem = error.reason
+    raise CheckpointError(f"Training cannot go on from `{folder}`: {problem}.")
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, as `save_weights` wrote them; half precision is read as float32."""
-    return {
-        name: tensor.float() if tensor.dtype == torch.float16 else tensor
-        for name, tensor in load_file(path).items()
-    }
+def load_weights(
+    path: Path, wanted: Mapping[str, Tensor] | None = None, unused: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """Tensors by name, as `save_weights` wrote them: finite, and in float32 where they were halved.
+
+    Args:
+        path: A safetensors file.
+        wanted: Tensors of the names, shapes and types that must be there, for example on the meta device; no memory is
+            asked for others. None takes what there is.
+        unused: Names that may be there beside them.
+
+    Raises:
+        UnreadableError: it is damaged, has other tensors than wanted, or numbers that are not finite.
+    """
+    try:
+        open_regular(path).close()
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            if wanted is not None:
+                names = [name for name in names if name not in unused]
+                _check_header(path, wanted, {name: file.get_slice(name) for name in names})
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UnreadableError(path, f"`{path.name}` is damaged ({shortened(str(error))})") from None
+    for name, tensor in tensors.items():
+        # One pass over the numbers: a sum is not finite where one of them is not. An overflow is looked at again.
+        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+            raise UnreadableError(path, f"`{name}` in `{path.name}` holds numbers that are not finite")
+    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
+
+
+def _check_header(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+    """Compare the names, shapes and types that a file claims with those that are wanted."""
+    if missing := wanted.keys() - found.keys():
+        raise UnreadableError(path, f"`{path.name}` has no tensor `{min(missing)}`")
+    if other := found.keys() - wanted.keys():
+        name = shortened(min(other))
+        raise UnreadableError(path, f"`{path.name}` has the tensor `{name}`, which its model has not")
+    for name, tensor in wanted.items():
+        shape, dtype = list(found[name].get_shape()), found[name].get_dtype()
+        if shape != list(tensor.shape):
+            raise UnreadableError(
+                path, f"`{name}` in `{path.name}` has the shape {shape}, not {list(tensor.shape)}"
+            )
+        if dtype not in (("F32", "F16") if tensor.is_floating_point() else ("I64",)):
+            raise UnreadableError(path, f"`{name}` in `{path.name}` holds numbers of the type {dtype}")
 
 
 def save_checkpoint(
@@ -112,7 +245,8 @@ def save_checkpoint(
 
     def fill(aside: Path) -> None:
         save_weights(aside / WEIGHTS, checkpoint.model.state_dict(), dtype)
-        write_json(aside / CONFIG, checkpoint.info.to_dict())
+        info = replace(checkpoint.info, tokenizer_sha256=checkpoint.tokenizer.fingerprint())
+        write_json(aside / CONFIG, info.to_dict())
         checkpoint.tokenizer.save(aside)
         write_text(aside / "README.md", card or model_card(checkpoint.info))
         for name, value in (training_state or {}).items():

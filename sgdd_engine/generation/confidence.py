@@ -100,6 +100,8 @@ def _fit(way: str, plain: dict[str, Any]) -> ConfidenceFit:
     weights = {name: float(weights[name]) for name in names}
     if not all(map(math.isfinite, (bias, *weights.values()))):
         raise ValueError("a weight is not finite")
+    if not isinstance(plain.get("sampling", {}), dict):
+        raise TypeError("the sampling is no object")
     return ConfidenceFit(weights, bias, plain)
 
 

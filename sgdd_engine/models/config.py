@@ -6,6 +6,8 @@ from typing import Literal
 from sgdd_engine.config_fields import check_choices, option
 from sgdd_engine.errors import require
 
+# No Transformer has more (Wang et al. 2022, arXiv 2203.00555); a million of them would take hours to build.
+MOST_LAYERS = 1000
 # Attention heads of the surrogate encoder.
 SURROGATE_HEADS = 4
 
@@ -63,7 +65,10 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "decoder")
-        require(self.layers >= 1, f"decoder.layers is {self.layers}; it must be at least 1.")
+        require(
+            1 <= self.layers <= MOST_LAYERS,
+            f"decoder.layers is {self.layers}; it must lie between 1 and {MOST_LAYERS:,}.",
+        )
         require(self.width >= 1, f"decoder.width is {self.width}; it must be at least 1.")
         require(
             self.heads >= 1 and self.width % self.heads == 0,
@@ -117,3 +122,7 @@ class ModelConfig:
     vocabulary: VocabularyConfig
     bottleneck: BottleneckConfig = BottleneckConfig()
     decoder: DecoderConfig = DecoderConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "max_tokens"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")

@@ -1,9 +1,12 @@
 """The whole trainable model: vector → latent → condition → hidden states, and the length of the sentence."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sgdd_engine.models.blocks import projector
 from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
@@ -149,3 +152,30 @@ class SemanticDecoder(nn.Module):
     def init_table(self, table: Tensor) -> None:
         """Start the token table from `table` [V, width]."""
         self.head.table.copy_(table)
+
+
+def outline(config: ModelConfig) -> SemanticDecoder:
+    """The model on the meta device: names and shapes, no numbers and no memory."""
+    with _Unfilled(), torch.device("meta"):
+        return SemanticDecoder(config)
+
+
+class _Unfilled(TorchFunctionMode):
+    """While entered, new tensors get no numbers: on the meta device torch would load its compiler to give them some."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever torch gives
+        """Leave out what only fills a tensor."""
+        if func is torch.eye:
+            return torch.empty(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in _FILLS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+_FILLS = frozenset({"zero_", "fill_", "normal_", "uniform_", "kaiming_uniform_"})

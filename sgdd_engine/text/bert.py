@@ -12,6 +12,7 @@ is left to `transformers`. The operations are those of its classes in the same o
 the last bit where the kernels are (tests/test_bert.py).
 """
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ def _is_sound(config: BertConfig) -> bool:
     )
     return (
         min(counts) > 0
+        and math.isfinite(config.layer_norm_eps)
         and config.hidden_size >= config.num_attention_heads
         and config.hidden_size % config.num_attention_heads == 0
         and 0 <= config.pad_token_id < config.vocab_size

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from sgdd_engine.atomic_files import sha256_of_json
+from sgdd_engine.counted import counted
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder_files import find_files, hash_config, hash_weights, stamp_of_weights
@@ -25,7 +26,7 @@ from sgdd_engine.text.encoder_network import (
     outline_network,
 )
 from sgdd_engine.text.encoder_tokenizer import EncoderTokenizer, FastTokenizer, TokenizedBatch, load_tokenizer
-from sgdd_engine.text.module_chain import read_module_chain
+from sgdd_engine.text.module_chain import MOST_TOKENS, read_module_chain
 from sgdd_engine.text.pooling import POOLINGS
 from sgdd_engine.text.probes import SENTENCES, as_probes, most_different, vectors_of
 from sgdd_engine.text.reference import EncoderReference, probe_clause
@@ -318,8 +319,13 @@ def _open_encoder(config: EncoderConfig, device: torch.device, *, lazy: bool) ->
     load = partial(load_network, folder, dtype, device)
     network = LazyNetwork(load) if lazy else load()
     size = NetworkSize.of(outline_network(folder) if lazy else network)
-    limit = chain.max_tokens or int(tokenizer.model_max_length)
+    limit = chain.max_tokens or _limit_of(tokenizer, folder)
     max_tokens = min(config.max_tokens, limit, size.positions)
+    if max_tokens <= tokenizer.backend_tokenizer.num_special_tokens_to_add(is_pair=False):
+        raise EncoderError(
+            f"The encoder {files.name} reads {counted(max_tokens, 'token')} of a text, which leaves none for words.",
+            "Fetch its files again, or choose another encoder.",
+        )
     tokenize = EncoderTokenizer(
         tokenizer, name=files.name, prompt=chain.prompt, max_tokens=max_tokens, pieces=size.pieces
     )
@@ -346,6 +352,17 @@ def _open_encoder(config: EncoderConfig, device: torch.device, *, lazy: bool) ->
         batch_tokens=config.batch_tokens,
         changed=lambda: stamp_of_weights(folder) != before,
     )
+
+
+def _limit_of(tokenizer: FastTokenizer, folder: Path) -> int:
+    """Tokens of a text by the tokenizer's own files; a huge number where they give no limit."""
+    limit = tokenizer.model_max_length
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+        raise EncoderError(
+            f"The tokenizer in {folder} has a model_max_length that is no number of tokens.",
+            "Correct tokenizer_config.json, or fetch the encoder's files again.",
+        )
+    return int(min(limit, MOST_TOKENS))
 
 
 def load_encoder_like(reference: EncoderReference, device: str | torch.device = "cpu") -> SentenceEncoder:

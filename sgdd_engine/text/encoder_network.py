@@ -1,5 +1,6 @@
 """An encoder's network and its sizes: read by `bert` where that can be, by `transformers` otherwise."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -8,11 +9,12 @@ from typing import Any
 
 import torch
 
+from sgdd_engine.bounded_files import shortened
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.models.config import VocabularyConfig
+from sgdd_engine.models.config import MOST_LAYERS, VocabularyConfig
 from sgdd_engine.text.bert import BertConfig, load_bert, outline_bert, read_bert_config
 from sgdd_engine.text.config import BGE_M3, MINILM, EncoderConfig
-from sgdd_engine.text.encoder_files import find_files
+from sgdd_engine.text.encoder_files import find_files, read_json_object, refuse_special_files
 from sgdd_engine.text.encoder_tokenizer import load_tokenizer
 from sgdd_engine.text.hub import weight_files
 from sgdd_engine.text.module_chain import ModuleChain, read_module_chain
@@ -123,6 +125,7 @@ def check_files(folder: Path) -> None:
         EncoderError: If one is missing.
     """
     _check_config(folder)
+    refuse_special_files(folder)
     if not weight_files(folder):
         raise EncoderError(f"The encoder folder {folder} holds no weights (model.safetensors).")
 
@@ -130,6 +133,13 @@ def check_files(folder: Path) -> None:
 def _check_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.")
+    for key, value in read_json_object(folder / "config.json").items():
+        # A network of more layers is built for hours, also on the meta device.
+        if re.search(r"layers?$", key) and isinstance(value, int) and value > MOST_LAYERS:
+            raise EncoderError(
+                f"{folder / 'config.json'} says that {shortened(key)} is more than {MOST_LAYERS:,}.",
+                "Fetch the encoder's files again.",
+            )
 
 
 def _positions(network: Any) -> int:  # noqa: ANN401 - as above

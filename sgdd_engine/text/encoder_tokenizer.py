@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
-from sgdd_engine.bounded_files import parse_json, read_text
+from sgdd_engine.bounded_files import UnreadableError, parse_json
 from sgdd_engine.errors import EncoderError
-from sgdd_engine.text.encoder_files import read_json_object
+from sgdd_engine.text.encoder_files import read_json_object, refuse_special_files, tokenizer_text
 from sgdd_engine.text.hub import has_vocabulary
 from sgdd_engine.text.transformers_loading import load_auto_tokenizer
 
@@ -101,12 +101,26 @@ def load_tokenizer(folder: Path, *, lowercase: bool = False) -> FastTokenizer:
             f"The encoder folder {folder} holds no tokenizer (tokenizer.json, vocab.txt or the like).",
             "Copy the tokenizer's files into it, or fetch the encoder's files again.",
         )
-    tokenizer = read_bert_tokenizer(folder) or load_auto_tokenizer(folder)
+    tokenizer = read_bert_tokenizer(folder)
+    if tokenizer is None:
+        refuse_special_files(folder)
+        _check_ids(folder)
+        tokenizer = load_auto_tokenizer(folder)
     if lowercase:
         backend = tokenizer.backend_tokenizer
         steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
         backend.normalizer = normalizers.Sequence(steps)
     return tokenizer
+
+
+def _check_ids(folder: Path) -> None:
+    """Check the files in which a tokenizer gives its pieces ids, before a library makes tables of them."""
+    try:
+        for name in ("tokenizer.json", "vocab.json", "added_tokens.json"):
+            if (folder / name).exists():
+                tokenizer_text(folder / name)
+    except UnreadableError as error:
+        raise EncoderError(error.message, "Fetch the encoder's files again.") from error
 
 
 def read_bert_tokenizer(folder: Path) -> FastTokenizer | None:
@@ -116,7 +130,7 @@ def read_bert_tokenizer(folder: Path) -> FastTokenizer | None:
         is_bert = read_json_object(folder / "config.json").get("model_type") == "bert"
         if not is_bert or not _is_plain(folder, config):
             return None
-        text = read_text(folder / "tokenizer.json")
+        text = tokenizer_text(folder / "tokenizer.json")
         described = parse_json(text, folder / "tokenizer.json")
         specials = {name: config[name] for name in _BERT_SPECIALS}
         vocabulary = described["model"]["vocab"]

@@ -4,11 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sgdd_engine.atomic_files import is_inside
+from sgdd_engine.bounded_files import shortened
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.config import BGE_M3, EncoderConfig
 from sgdd_engine.text.encoder_files import read_json, read_json_object
 from sgdd_engine.text.pooling import POOLINGS
 
+# No encoder reads more; larger ones do not fit into the integers of its tokenizer.
+MOST_TOKENS = 1 << 30
+# It is put before every sentence; published ones have some hundred characters.
+_LONGEST_PROMPT = 10_000
 # The older spelling of sentence-transformers: one boolean per mode.
 _OLD_KEYS = {
     "pooling_mode_cls_token": "cls",
@@ -57,13 +63,10 @@ def read_module_chain(folder: Path, config: EncoderConfig) -> ModuleChain:
     if not (folder / "modules.json").is_file():
         return ModuleChain(_pooling_without_files(folder, config), normalize=True, transformer=folder)
     modules = read_json(folder / "modules.json")
-    try:
-        kinds = [str(module["type"]) for module in modules]
-        paths = [folder / str(module["path"]) for module in modules]
-    except (TypeError, KeyError) as problem:
-        raise EncoderError(
-            f"{folder / 'modules.json'} is not a list of sentence-transformers modules."
-        ) from problem
+    if not isinstance(modules, list) or not all(map(_is_module, modules)):
+        raise EncoderError(f"{folder / 'modules.json'} is not a list of sentence-transformers modules.")
+    kinds = [module["type"] for module in modules]
+    paths = [folder / module["path"] for module in modules]
     names = [kind.rpartition(".")[2] for kind in kinds]
     ours = all(kind.startswith("sentence_transformers.") for kind in kinds)
     if not ours or names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
@@ -88,6 +91,14 @@ def read_module_chain(folder: Path, config: EncoderConfig) -> ModuleChain:
     )
 
 
+def _is_module(value: object) -> bool:
+    """Whether a JSON value names a class, and a folder inside the encoder's own."""
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        return False
+    path = value.get("path")
+    return isinstance(path, str) and (not path or is_inside(path))
+
+
 def _pooling_without_files(folder: Path, config: EncoderConfig) -> str:
     if config.pooling != "auto":
         return config.pooling
@@ -104,14 +115,14 @@ def _read_pooling(path: Path) -> str:
     settings = read_json_object(path)
     if "pooling_mode" in settings:
         chosen = settings["pooling_mode"]
-        modes = [chosen] if isinstance(chosen, str) else list(chosen)
+        modes = chosen if isinstance(chosen, list) else [chosen]
     else:
         # sentence-transformers takes the mean where no mode is switched on.
         modes = [mode for key, mode in _OLD_KEYS.items() if settings.get(key)] or ["mean"]
-    if len(modes) == 1 and POOLINGS.find(modes[0]) is not None:
-        return str(modes[0])
+    if len(modes) == 1 and isinstance(modes[0], str) and POOLINGS.find(modes[0]) is not None:
+        return modes[0]
     raise EncoderError(
-        f"{path} asks for the pooling {' + '.join(map(str, modes))}, which cannot be honoured.",
+        f"{path} asks for the pooling {shortened(' + '.join(map(str, modes)))}, which cannot be honoured.",
         f"sgdd knows the poolings {', '.join(POOLINGS.names())}; choose another encoder.",
     )
 
@@ -131,7 +142,16 @@ def _read_transformer_settings(path: Path) -> tuple[int | None, bool]:
         what = f"the task {task!r}" if task != "feature-extraction" else "processing_kwargs"
         raise EncoderError(f"{path} asks for {what}, which cannot be honoured.", "Choose another encoder.")
     max_tokens = settings.get("max_seq_length")
-    return (int(max_tokens) if max_tokens else None), bool(settings.get("do_lower_case", False))
+    if max_tokens is not None and not (type(max_tokens) is int and 0 < max_tokens <= MOST_TOKENS):
+        raise EncoderError(
+            f"{path} has a max_seq_length that is no number of tokens.", "Correct or remove it."
+        )
+    lowercase = settings.get("do_lower_case", False)
+    if not isinstance(lowercase, bool):
+        raise EncoderError(
+            f"{path} has a do_lower_case that is neither true nor false.", "Correct or remove it."
+        )
+    return max_tokens, lowercase
 
 
 def _read_prompt(path: Path, pooling_path: Path) -> str:
@@ -139,22 +159,35 @@ def _read_prompt(path: Path, pooling_path: Path) -> str:
     name = settings.get("default_prompt_name")
     if not name:
         return ""
-    prompt = (settings.get("prompts") or {}).get(name)
+    prompts = settings.get("prompts") or {}
+    if not isinstance(name, str) or not isinstance(prompts, dict):
+        raise EncoderError(f"{path} has prompts that are no texts by name.", "Choose another encoder.")
+    prompt = prompts.get(name)
     if prompt is None:
         raise EncoderError(f"{path} names the default prompt {name!r}, which it does not define.")
+    if not isinstance(prompt, str) or len(prompt) > _LONGEST_PROMPT or not _is_unicode(prompt):
+        raise EncoderError(
+            f"{path} has a prompt {name!r} that is no text of at most {_LONGEST_PROMPT:,} characters.",
+            "Choose another encoder.",
+        )
     if prompt and not _read_optional(pooling_path).get("include_prompt", True):
         raise EncoderError(
             f"{pooling_path} leaves the prompt {prompt!r} out of the pooling; this cannot be honoured.",
             "Choose an encoder without instructions.",
         )
-    return str(prompt)
+    return prompt
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no lone surrogates are in it, which no tokenizer takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _read_truncate_dim(path: Path) -> int | None:
     size = _read_optional(path).get("truncate_dim")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise EncoderError(
-            f"{path} has the truncate_dim {size!r}, which is no number of coordinates.",
+            f"{path} has a truncate_dim that is no number of coordinates.",
             "Correct or remove it.",
         )
     return size

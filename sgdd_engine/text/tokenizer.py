@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from tokenizers import AddedToken, Tokenizer
 
-from sgdd_engine.bounded_files import read_json_object, read_text
+from sgdd_engine.bounded_files import UnreadableError, read_json_object, shortened
+from sgdd_engine.config_fields import from_plain
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.models.config import VocabularyConfig
+from sgdd_engine.text.encoder_files import tokenizer_text
 from sgdd_engine.text.unigram import MASK, build_unigram
 from sgdd_engine.text.words import spacing
 
@@ -26,6 +28,8 @@ Kind = Literal["encoder", "unigram"]
 _FILE = "tokenizer.json"
 _META = "tokenizer_meta.json"
 _VERSION = 1
+# Four times the largest published vocabulary (1,000,000 pieces of XLM-V); a table of more would fill the memory.
+MOST_PIECES = 1 << 22
 # How Unigram vocabularies and byte-level ones spell a space at the beginning of a piece.
 _SPACES = ("▁", "Ġ")
 # How English sets its punctuation.
@@ -75,7 +79,13 @@ class TextTokenizer:
         self.pad_id = specials.pad_id
         self.unk_id = specials.unk_id
         # The largest id and not the number of pieces: an encoder's ids may have gaps.
-        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if self.vocab_size > MOST_PIECES:
+            raise DataError(
+                f"A piece of the tokenizer has the id {self.vocab_size - 1:,}; no vocabulary is so large."
+            )
+        if not all(0 <= index < self.vocab_size for index in asdict(specials).values()):
+            raise DataError(f"A special piece lies outside of the vocabulary of {self.vocab_size:,} pieces.")
         self.lowercase = _normalise(tokenizer, "ABC") == "abc"
         self._is_wordpiece = type(tokenizer.model).__name__ == "WordPiece"
         self._control = {specials.mask_id, specials.bos_id, specials.eos_id}
@@ -227,18 +237,19 @@ class TextTokenizer:
             meta = read_json_object(folder / _META)
             version, kind = meta.pop("version"), meta.pop("kind")
             fingerprint = meta.pop("fingerprint")
-            specials = SpecialIds(**meta)
-            text = read_text(folder / _FILE)
+            specials = from_plain(SpecialIds, meta, "the special pieces")
+            text = tokenizer_text(folder / _FILE)
             tokenizer = Tokenizer.from_str(text)
         # The tokenizers library raises bare Exception for a damaged file.
         except Exception as problem:
+            reason = problem.reason if isinstance(problem, UnreadableError) else str(problem)
             raise DataError(
-                f"The tokenizer in {folder} cannot be read: {problem}", "Prepare the data again."
+                f"The tokenizer in {folder} cannot be read: {shortened(' '.join(reason.split()), 200)}.",
+                "Prepare the data again.",
             ) from problem
-        if version != _VERSION or kind not in ("encoder", "unigram"):
-            raise DataError(
-                f"{folder / _META} comes from another version of sgdd (format {version}, kind {kind})."
-            )
+        if version != _VERSION or isinstance(version, bool) or kind not in ("encoder", "unigram"):
+            shown = shortened(f"format {version}, kind {kind}")
+            raise DataError(f"{folder / _META} comes from another version of sgdd ({shown}).")
         loaded = cls(tokenizer, specials, kind)
         # The library prints the scores of a Unigram model with digits that its own parser does not give back, so
         # the text that was read is kept: what is saved again is the same to the byte.

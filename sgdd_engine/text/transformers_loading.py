@@ -3,12 +3,13 @@
 import contextlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sgdd_engine.bounded_files import shortened
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.hub import weight_files
 
@@ -38,6 +39,7 @@ def load_auto_model(folder: Path, dtype: torch.dtype, device: torch.device) -> t
 
     files = weight_files(folder)
     config = _load_config(folder)
+    _check_size(folder, files)
     with quiet_transformers(), _as_encoder_error(folder, "weights"):
         model, report = AutoModel.from_pretrained(
             str(folder),
@@ -65,6 +67,22 @@ def load_auto_model(folder: Path, dtype: torch.dtype, device: torch.device) -> t
     return frozen
 
 
+def _check_size(folder: Path, files: Sequence[Path]) -> None:
+    """Check that the weights are as many as `config.json` claims, before memory is asked for them.
+
+    Raises:
+        EncoderError: they are far fewer.
+    """
+    claimed = sum(parameter.numel() for parameter in outline_auto_model(folder).parameters())
+    # The smallest numbers that are read have two bytes. Half of them may be missing before transformers says which.
+    held = sum(path.stat().st_size for path in files) // 2
+    if claimed > 2 * held:
+        raise EncoderError(
+            f"The config.json in {folder} claims {claimed:,} numbers, and its weights hold no more than {held:,}.",
+            "Fetch the encoder's files again.",
+        )
+
+
 def outline_auto_model(folder: Path) -> torch.nn.Module:
     """The Transformer of a folder's `config.json` on the meta device: shapes and no numbers.
 
@@ -75,7 +93,7 @@ def outline_auto_model(folder: Path) -> torch.nn.Module:
 
     config = _load_config(folder)
     build: Any = AutoModel.from_config  # untyped in transformers
-    with torch.device("meta"):
+    with _as_encoder_error(folder, "config.json"), torch.device("meta"):
         outline: torch.nn.Module = build(config, trust_remote_code=False, **_without_pooler(config))
     return outline
 
@@ -139,6 +157,6 @@ def _as_encoder_error(folder: Path, what: str) -> Iterator[None]:
                 "Choose an encoder that transformers knows, such as BAAI/bge-m3.",
             ) from problem
         raise EncoderError(
-            f"The {what} in {folder} cannot be loaded: {text.splitlines()[0][:200]}",
+            f"The {what} in {folder} cannot be loaded: {shortened(text.splitlines()[0], 200).rstrip('.')}.",
             "Fetch the encoder's files again, or name another encoder.",
         ) from problem

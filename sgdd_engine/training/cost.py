@@ -17,7 +17,7 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import TIMES
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.cross_entropy import rows_at_once
-from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.models.model import SemanticDecoder, outline
 from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
 from sgdd_engine.text.encoder_network import read_encoder_spec
 from sgdd_engine.training.config import TrainConfig
@@ -120,8 +120,7 @@ def cost_of(
     config: ModelConfig, encoder: Component | None, train: TrainConfig, diffusion: DiffusionConfig
 ) -> Cost:
     """Count a model's parameters, and its encoder's where it is given; estimate what a training step takes."""
-    with torch.device("meta"):
-        model = SemanticDecoder(config)
+    model = outline(config)
     tokens = min(TYPICAL_TOKENS, config.max_tokens)
     masked = mean_mask_share(diffusion)
     head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width

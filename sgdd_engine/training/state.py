@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdd_engine.config_fields import from_plain
 from sgdd_engine.distributed import World
-from sgdd_engine.models.model import SemanticDecoder
+from sgdd_engine.errors import CheckpointError
+from sgdd_engine.models.model import SemanticDecoder, outline
 from sgdd_engine.training.distribution import SharedModel, gather_full, shard_like
 from sgdd_engine.training.optimizer_step import Ema
 
@@ -49,10 +51,10 @@ class Progress:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Progress":
         """From what `to_dict` gave; older versions knew no micro-batches, so that a step was one."""
-        plain = {"position": plain["step"], **plain}
-        if plain["best_loss"] is None:
-            plain["best_loss"] = float("inf")
-        return cls(**plain)
+        plain = {"position": plain.get("step"), **plain}
+        if plain.get("best_loss") is None:
+            plain.pop("best_loss", None)
+        return from_plain(cls, plain, "progress.json")
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,7 @@ def averaged_model(model: SemanticDecoder, ema: Ema, *, is_main: bool = True) ->
     tensors = {
         name: _gathered(tensor, is_main) for name, tensor in (*ema.weights.items(), *model.named_buffers())
     }
-    with torch.device("meta"):
-        averaged = SemanticDecoder(model.config)
+    averaged = outline(model.config)
     if is_main:
         averaged.load_state_dict(tensors, assign=True)
     return averaged
@@ -120,6 +121,7 @@ def restore(
     state: dict[str, Any], model: SemanticDecoder, optimizer: torch.optim.Optimizer, ema: Ema
 ) -> None:
     """Restore a saved training state; `model` holds the averaged weights before and the raw ones afterwards."""
+    _check_state(state, model)
     for name, parameter in model.named_parameters():
         ema.weights[name].copy_(parameter)
         parameter.copy_(shard_like(state["weights.safetensors"][name], parameter))
@@ -131,3 +133,23 @@ def restore(
         # `step` stays a float32 scalar on the parameter's device, as the fused optimiser keeps it. A copy: what
         # was loaded is a map of the file, which Windows could then not delete when the checkpoint is pruned.
         optimizer.state[parameter] = {k: shard_like(v, parameter) for k, v in moments.get(name, {}).items()}
+
+
+def _check_state(state: dict[str, Any], model: SemanticDecoder) -> None:
+    """Check that weights and moments are those of the model's parameters; their numbers were checked as they were read.
+
+    Raises:
+        CheckpointError: a tensor is missing, is another parameter's, or has another shape.
+    """
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    weights, moments = state["weights.safetensors"], state["optimizer.safetensors"]
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    labelled = [(*label.rpartition(":")[::2], tensor) for label, tensor in moments.items()]
+    # A moment is as large as its parameter, or a single number, as the count of steps is.
+    if found != shapes or any(
+        name not in shapes or tensor.shape not in (shapes[name], torch.Size([]))
+        for name, _, tensor in labelled
+    ):
+        raise CheckpointError(
+            "The training state of the checkpoint does not fit its model.", "Start anew without --resume."
+        )

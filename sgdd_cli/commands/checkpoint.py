@@ -1,0 +1,53 @@
+"""`sgdd checkpoint verify`: whether a checkpoint is whole, and its parts belong together."""
+
+from typing import Annotated
+
+import typer
+
+from sgdd_cli.command_registry import SgddCommand
+from sgdd_cli.completion import complete_checkpoint
+from sgdd_cli.console import emit, emit_json
+from sgdd_cli.flags import AsJson
+from sgdd_cli.formatting import size
+
+checkpoint = typer.Typer(help="Look into checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@checkpoint.callback()
+def root() -> None:
+    """Look into checkpoints."""
+
+
+@checkpoint.command(cls=SgddCommand)
+def verify(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Checkpoint or run folder, `mini`, or owner/name on the hub.",
+            autocompletion=complete_checkpoint,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Read all of a checkpoint, and check that it is whole.
+
+    Every file is compared with its hash; the tensors must have the names, shapes and types that config.json says, and
+    finite numbers; the tokenizer must be the one of the model; the state of training, where there is one, is read too.
+    Whether the model is good, and who made it, this does not tell.
+
+    Example: sgdd checkpoint verify runs/tales
+    """
+    from sgdd_cli.models import find_checkpoint  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_engine.checkpoint import verify_checkpoint  # noqa: PLC0415 - loads torch
+
+    found = verify_checkpoint(find_checkpoint(folder))
+    if as_json:
+        emit_json(found.to_dict())
+        return
+    resumable = "training can go on from it" if found.training_state else "it holds no state of training"
+    emit(f"Whole: {found.files} files ({size(found.bytes)}) have their hashes; {resumable}.")
+    emit(
+        f"{found.tensors} tensors of {found.parameters:,} numbers, all finite, have the shapes in config.json; the "
+        "tokenizer is the model's."
+    )
