@@ -101,6 +101,11 @@ def _checked(value: Any, kind: Any, key: str) -> Any:  # noqa: ANN401 - a JSON v
     """A JSON value as a field of this type holds it."""
     if dataclasses.is_dataclass(kind):
         return from_plain(kind, value, key)  # type: ignore[arg-type]
+    if get_origin(kind) in (Union, UnionType) and isinstance(value, dict | list):
+        # Of what may stand there, only one kind holds other values.
+        kind = next((one for one in get_args(kind) if get_origin(one) or dataclasses.is_dataclass(one)), kind)
+        if get_origin(kind) not in (Union, UnionType):
+            return _checked(value, kind, key)
     inner = get_args(kind)
     if get_origin(kind) in (dict, Mapping) and isinstance(value, dict):
         return {name: _checked(item, inner[1], f"{key}.{shortened(name)}") for name, item in value.items()}

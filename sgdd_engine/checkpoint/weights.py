@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sgdd_engine.atomic_files import HASHES, damage, write_folder, write_json, write_text
-from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json, read_json_object, shortened
+from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json_object, shortened
 from sgdd_engine.checkpoint.card import model_card
 from sgdd_engine.checkpoint.folder import (
     TRAINING_FILES,
@@ -76,6 +76,13 @@ def load_checkpoint(
 
 def _outline(folder: Path, config: ModelConfig) -> SemanticDecoder:
     """The networks of a configuration, without memory: sizes that nothing has are refused by torch."""
+    held = _count_tensors(folder / WEIGHTS)
+    if (
+        held is not None and config.decoder.layers > held
+    ):  # each layer has tensors; building it takes a millisecond
+        raise _unusable(
+            folder, f"`{CONFIG}` says {config.decoder.layers:,} layers, and `{WEIGHTS}` has {held} tensors"
+        )
     try:
         return outline(config)
     except (RuntimeError, OverflowError, TypeError, ValueError) as error:
@@ -166,7 +173,8 @@ def load_training_state(folder: Path) -> dict[str, Any]:
         if problem is None:
             paths = [folder / name for name in TRAINING_FILES]
             return {
-                path.name: read_json(path) if path.suffix == ".json" else load_weights(path) for path in paths
+                path.name: read_json_object(path) if path.suffix == ".json" else load_weights(path)
+                for path in paths
             }
     except UnreadableError as error:
         problem = error.reason
@@ -202,6 +210,15 @@ def load_weights(
         if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
             raise UnreadableError(path, f"`{name}` in `{path.name}` holds numbers that are not finite")
     return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
+
+
+def _count_tensors(path: Path) -> int | None:
+    """Tensors of a safetensors file, from its header alone; None where that cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return len(file.keys())
+    except (SafetensorError, OSError):
+        return None
 
 
 def _check_header(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:

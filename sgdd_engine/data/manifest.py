@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sgdd_engine.atomic_files import sha256_of_json, write_json
-from sgdd_engine.bounded_files import UnreadableError, read_json
+from sgdd_engine.bounded_files import UnreadableError, read_json, shortened
+from sgdd_engine.config_fields import from_plain
 from sgdd_engine.data.config import EmbeddingDtype
-from sgdd_engine.errors import DataError
+from sgdd_engine.errors import ConfigError, DataError
 from sgdd_engine.text.reference import LATER_FIELDS
 
 FORMAT_VERSION = 1
@@ -93,7 +94,7 @@ class Manifest:
                 raise DataError(*_not_a_corpus(folder)) from None
             raise DataError(error.message, PREPARE_AGAIN) from error
         if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
-            found = value.get("format_version") if isinstance(value, dict) else None
+            found = shortened(repr(value.get("format_version"))) if isinstance(value, dict) else None
             raise DataError(
                 f"`{path}` has format version {found}; this sgdd reads version {FORMAT_VERSION}.",
                 PREPARE_AGAIN,
@@ -106,14 +107,17 @@ class Manifest:
         try:
             recorded = value.pop(_SHA256, None)
             intact = recorded is None or recorded == sha256_of_json(value)
-            value["shards"] = tuple(Shard(**shard) for shard in value["shards"])
         except (TypeError, ValueError) as error:
-            raise DataError(f"`{path}` has a damaged list of shards.", PREPARE_AGAIN) from error
+            raise DataError(f"`{path}` is damaged.", PREPARE_AGAIN) from error
         if not intact:
             raise DataError(
                 f"`{path}` is damaged or was changed: it has another SHA-256 than it says.", PREPARE_AGAIN
             )
-        manifest = cls(**{one.name: value[one.name] for one in fields(cls) if one.name in value})
+        try:
+            known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+            manifest = from_plain(cls, known, "The manifest")
+        except ConfigError as error:
+            raise DataError(f"`{path}` is damaged. {error.message}", PREPARE_AGAIN) from error
         if wrong := manifest._wrong_entry():
             raise DataError(f"`{path}` has an impossible value of `{wrong}`.", PREPARE_AGAIN)
         return manifest

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.encoder_files import NEUTRAL_KEYS, read_json_object
 from sgdd_engine.text.hub import weight_files
 
@@ -211,9 +212,18 @@ class _Layer(nn.Module):
 
 
 def outline_bert(config: BertConfig) -> BertEncoder:
-    """The network on the meta device: shapes and no numbers."""
-    with torch.device("meta"):
-        return BertEncoder(config)
+    """The network on the meta device: shapes and no numbers.
+
+    Raises:
+        EncoderError: no network can have these sizes.
+    """
+    try:
+        with torch.device("meta"):
+            return BertEncoder(config)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise EncoderError(
+            "No network can have the sizes in the encoder's config.json.", "Fetch the encoder's files again."
+        ) from error
 
 
 def load_bert(

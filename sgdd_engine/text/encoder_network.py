@@ -46,6 +46,9 @@ _MINILM = BertConfig(
     layer_norm_eps=1e-12,
     pad_token_id=0,
 )
+# Keys of config.json that are sizes; none of any encoder is above 2^31.
+_SIZE = re.compile(r"(?P<layers>^n(um)?_(hidden_)?layers?$)|(size|heads|embeddings)$")
+_MOST_SIZE = 1 << 31
 _REFERENCES = {
     BGE_M3: (_BGE_M3, VocabularyConfig(size=250_002, mask_id=250_001, bos_id=0, eos_id=2)),
     MINILM: (_MINILM, VocabularyConfig(size=30_522, mask_id=103, bos_id=101, eos_id=102)),
@@ -134,10 +137,13 @@ def _check_config(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.")
     for key, value in read_json_object(folder / "config.json").items():
+        if not isinstance(value, int) or not (size := _SIZE.search(key)):
+            continue
         # A network of more layers is built for hours, also on the meta device.
-        if re.search(r"layers?$", key) and isinstance(value, int) and value > MOST_LAYERS:
+        least, most = (1, MOST_LAYERS) if size["layers"] else (0, _MOST_SIZE)
+        if not least <= value <= most:
             raise EncoderError(
-                f"{folder / 'config.json'} says that {shortened(key)} is more than {MOST_LAYERS:,}.",
+                f"{folder / 'config.json'} has a {shortened(key)} that does not lie between {least} and {most:,}.",
                 "Fetch the encoder's files again.",
             )
 

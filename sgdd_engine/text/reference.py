@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sgdd_engine.config_fields import from_plain
 from sgdd_engine.errors import ConfigError, EncoderError
 from sgdd_engine.text.config import MINILM, EncoderConfig
 from sgdd_engine.text.pooling import POOLINGS
@@ -147,9 +148,10 @@ class EncoderReference:
             EncoderError: If a field is missing; unknown ones, from newer versions, are passed over.
         """
         try:
-            return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
-        except TypeError as problem:
-            raise EncoderError(f"The encoder's description is incomplete: {problem}") from problem
+            known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
+            return from_plain(cls, known, "The encoder's description")
+        except (ConfigError, TypeError) as problem:
+            raise EncoderError(f"The encoder's description is incomplete or damaged: {problem}") from problem
 
 
 def probe_clause(text: str, cosine: float) -> str:

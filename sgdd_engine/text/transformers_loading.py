@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from sgdd_engine.bounded_files import shortened
 from sgdd_engine.errors import EncoderError
 from sgdd_engine.text.hub import weight_files
+
+# Beginnings of the names of types in a safetensors header: F16, F32, F64, F8_…, BF16.
+_FRACTIONS = ("F1", "F3", "F6", "F8", "BF")
 
 
 def load_auto_tokenizer(folder: Path) -> Any:  # noqa: ANN401 - transformers' classes are not typed for this use
@@ -68,11 +72,17 @@ def load_auto_model(folder: Path, dtype: torch.dtype, device: torch.device) -> t
 
 
 def _check_size(folder: Path, files: Sequence[Path]) -> None:
-    """Check that the weights are as many as `config.json` claims, before memory is asked for them.
+    """Check that the weights are as many as `config.json` claims, before memory is asked for them, and are fractions.
 
     Raises:
-        EncoderError: they are far fewer.
+        EncoderError: they are far fewer, or whole numbers.
     """
+    for path in files:
+        # transformers would take whole numbers for weights. A damaged file is told by it.
+        if path.suffix == ".safetensors" and (name := _of_whole_numbers(path)):
+            raise EncoderError(
+                f"`{shortened(name)}` in {path} holds whole numbers.", "Fetch the encoder's files again."
+            )
     claimed = sum(parameter.numel() for parameter in outline_auto_model(folder).parameters())
     # The smallest numbers that are read have two bytes. Half of them may be missing before transformers says which.
     held = sum(path.stat().st_size for path in files) // 2
@@ -81,6 +91,21 @@ def _check_size(folder: Path, files: Sequence[Path]) -> None:
             f"The config.json in {folder} claims {claimed:,} numbers, and its weights hold no more than {held:,}.",
             "Fetch the encoder's files again.",
         )
+
+
+def _of_whole_numbers(path: Path) -> str | None:
+    """The first matrix of a file that holds whole numbers; None where there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            parts = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118 - no mapping
+            whole = (
+                name
+                for name, part in parts
+                if len(part.get_shape()) > 1 and part.get_dtype()[:2] not in _FRACTIONS
+            )
+            return next((name for name in whole if name.endswith("weight")), None)
+    except (SafetensorError, OSError):
+        return None
 
 
 def outline_auto_model(folder: Path) -> torch.nn.Module:

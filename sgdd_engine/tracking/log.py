@@ -65,8 +65,20 @@ def _records(file: Path) -> Iterator[Mapping[str, Any]]:
             record = parse_json(line, file)
         except UnreadableError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
+        if isinstance(record, dict) and isinstance(record.get("step"), int) and _is_sound(record):
             yield record
+
+
+def _is_sound(record: Mapping[str, Any]) -> bool:
+    """Whether the parts of a line that are read are of the kinds that `Log` writes."""
+    scalars, start, end = (record.get(name, {}) for name in ("scalars", "start", "end"))
+    return (
+        all(isinstance(part, dict) for part in (scalars, start, end))
+        and all(isinstance(value, int | float) for value in scalars.values())
+        and isinstance(start.get("settings", {}), dict)
+        and ("start" not in record or "settings" in start)
+        and ("end" not in record or isinstance(end.get("state"), str))
+    )
 
 
 def _lines(file: Path) -> Iterator[str]:

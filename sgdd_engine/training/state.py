@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sgdd_engine.config_fields import from_plain
 from sgdd_engine.distributed import World
-from sgdd_engine.errors import CheckpointError
+from sgdd_engine.errors import CheckpointError, require
 from sgdd_engine.models.model import SemanticDecoder, outline
 from sgdd_engine.training.distribution import SharedModel, gather_full, shard_like
 from sgdd_engine.training.optimizer_step import Ema
@@ -51,7 +51,8 @@ class Progress:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Progress":
         """From what `to_dict` gave; older versions knew no micro-batches, so that a step was one."""
-        plain = {"position": plain.get("step"), **plain}
+        require("step" in plain, "progress.json lacks step.")
+        plain = {"position": plain["step"], **plain}
         if plain.get("best_loss") is None:
             plain.pop("best_loss", None)
         return from_plain(cls, plain, "progress.json")

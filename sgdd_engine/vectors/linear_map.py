@@ -334,8 +334,17 @@ def load_map(path: str | Path) -> LinearMap:
     facts = metadata.get("facts", "")
     if _fingerprint(tensors, facts) != metadata.get("sha256"):
         raise VectorSourceError(f"The map `{path}` is damaged: its content is not what was written.", again)
-    values = parse_json(facts, Path(path))
-    return LinearMap(**tensors, **{**values, "encoder": EncoderReference.from_dict(values["encoder"])})
+    try:
+        values = parse_json(facts, Path(path))
+        found = LinearMap(**tensors, **{**values, "encoder": EncoderReference.from_dict(values["encoder"])})
+        sizes = (found.weight.shape, found.mean_x.shape, found.mean_y.shape)
+        if sizes[0] != (*sizes[1], *sizes[2]) or not all(np.isfinite(one).all() for one in tensors.values()):
+            raise ValueError("its numbers are no map")
+    except (TypeError, KeyError, ValueError, AttributeError, EncoderError) as error:
+        raise VectorSourceError(
+            f"The map `{path}` is damaged: its description is another's.", again
+        ) from error
+    return found
 
 
 def _fingerprint(tensors: Mapping[str, npt.NDArray[Any]], facts: str) -> str:
