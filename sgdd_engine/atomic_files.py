@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -321,14 +321,23 @@ def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:
             return f"`{HASHES}` is damaged (it has no SHA-256 of `{shortened(name)}`)"
         if not is_inside(name):
             return f"`{HASHES}` names a file outside of the folder, `{shortened(name)}`"
-        if not name.startswith(under):
-            continue
-        path = folder / name
-        if not path.is_file():
-            return f"`{name}` is missing"
-        if sha256_of(path) not in accepted:
-            return f"`{name}` is damaged"
+        if name.startswith(under) and (problem := _file_problem(folder / name, accepted)):
+            return f"`{shortened(name)}` {problem}"
     return None
+
+
+def _file_problem(path: Path, accepted: Sequence[str]) -> str | None:
+    """What is wrong with a file of a sealed folder, as the rest of a clause; None if it has one of the hashes."""
+    try:
+        return None if sha256_of(path) in accepted else "is damaged"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except UnreadableError as error:
+        return f"cannot be read ({error.reason})"
+    except UnicodeEncodeError:
+        return "is no name of a file"
+    except OSError as error:  # as for a name that is too long for the system
+        return f"cannot be read ({(error.strerror or type(error).__name__).lower()})"
 
 
 def is_inside(name: str) -> bool:

@@ -5,7 +5,9 @@ What once failed stands as an `@example`.
 
 import json
 import math
+import shutil
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from sgdd_engine.bounded_files import parse_json, read_toml
 from sgdd_engine.checkpoint import CheckpointInfo
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.data.manifest import Manifest
+from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import SgddError
 from sgdd_engine.generation.confidence import recorded_fits
 from sgdd_engine.text.config import EncoderConfig
@@ -177,6 +180,7 @@ def test_any_progress(told, values):
 @example({"\0": "0" * 64})
 @example({"a" * 5000: "0" * 64})
 @example({"\ud800": "0" * 64})
+@example({"a" * 300: "0" * 64})
 def test_any_list_of_hashes(faults, tmp_path, value):
     (tmp_path / "files.json").write_text(json.dumps(value))
     try:
@@ -241,6 +245,21 @@ def test_any_text_is_shown_without_escapes(faults, text):
     faults.tell("harmless" if sound and visible(shown) == shown else "silent", repr(text))
 
 
+def test_what_once_failed_of_a_config(told, plain):
+    told(
+        lambda: CheckpointInfo.from_dict({**plain, "facts": {"validation": {"loss": -(10**400)}}}),
+        "a loss of 10^400",
+    )
+
+
+def test_what_once_failed_of_a_module_chain(told, tiny_encoder_folder, tmp_path):
+    folder = Path(shutil.copytree(tiny_encoder_folder, tmp_path / "encoder"))
+    for value in ({"module_input_name": {}}, {"module_output_name": [{}, [None]]}):
+        (folder / "2_Normalize").mkdir(exist_ok=True)
+        (folder / "2_Normalize" / "config.json").write_text(json.dumps(value))
+        told(lambda: read_module_chain(folder, EncoderConfig(name="folder")), value)
+
+
 @pytest.fixture(scope="module")
 def vocabularies(tiny_encoder, sentences) -> list[TextTokenizer]:
     return [train_unigram(sentences, 1200), TextTokenizer.from_encoder(tiny_encoder)]
@@ -285,18 +304,8 @@ def model(tiny_encoder, sentences):
     return build(tiny_encoder, sentences[:20], width=16)
 
 
-ARGUMENTS = (
-    "steps",
-    "cfg",
-    "temperature",
-    "top_k",
-    "top_p",
-    "candidates",
-    "refine",
-    "seed",
-    "length",
-    "remask",
-)
+QUICK = SamplingConfig(steps=1)
+ARGUMENTS = ("lengths", "candidates", "refine", "shortlist", "proposals", "search", "num_samples", "seed")
 FEW = st.one_of(
     LEAVES.filter(lambda value: not isinstance(value, int) or abs(value) < 5), st.lists(LEAVES, max_size=2)
 )
@@ -305,15 +314,15 @@ FEW = st.one_of(
 @cases(300)
 @given(st.sampled_from(ARGUMENTS), FEW)
 @example("seed", 2**64)
-@example("top_k", 2**70)
-@example("length", "9" * 5000)
+@example("num_samples", -(2**70))
+@example("lengths", "9" * 5000)
 def test_any_argument_of_generate(told, model, name, value):
     vectors = np.linspace(-1, 1, 32, dtype=np.float32)
-    told(lambda: model.generate(vectors, **{"steps": 2, name: value}), (name, value))
+    told(lambda: model.generate(vectors, sampling=QUICK, **{name: value}), (name, value))
 
 
 @cases(300)
 @given(st.one_of(VALUES, st.lists(st.floats(), min_size=31, max_size=33)))
 @example([10**400] * 32)
 def test_any_vector(told, model, vectors):
-    told(lambda: model.generate(vectors, steps=1), vectors)
+    told(lambda: model.generate(vectors, sampling=QUICK), vectors)

@@ -167,10 +167,17 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
         require(isinstance(values, dict), f"facts.{section} is no object.")
         for name, kind in kinds.items():
             require(
-                name not in values or (isinstance(values[name], kind) and not isinstance(values[name], bool)),
+                name not in values or _is_of(values[name], kind),
                 f"facts.{section}.{name} is of another kind than sgdd records.",
             )
     require(isinstance(facts.get("hub", ""), str), "facts.hub is no text.")
+
+
+def _is_of(value: object, kind: type | UnionType) -> bool:
+    """Whether a value is of a kind, and no truth value in the place of a number, nor one that becomes no float."""
+    if isinstance(value, int):
+        return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < _MOST_NUMBER
+    return isinstance(value, kind)
 
 
 def _is_number(value: object) -> bool:

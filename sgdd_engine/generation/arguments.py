@@ -16,6 +16,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE
+from sgdd_engine.registry import Registry
 
 # Sentences written for each one that the encoder reads, where the model has a surrogate to choose with. The table
 # of encoder calls in examples/mini/README.md has shortlists of none, 4 and 8.
@@ -122,7 +123,8 @@ def _as_float32(vectors: VectorsLike) -> Tensor:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"their items are of type {array.dtype}")
     # A copy in native byte order and row by row, whatever strides the array has.
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which the caller refuses
+        return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 def validate_count(value: Any, name: str, minimum: int) -> int:  # noqa: ANN401 - whatever the caller gave
@@ -337,6 +339,22 @@ def validate_sampling(sampling: SamplingConfig, unconditional: bool, info: Check
             "Use --cfg 1, or train with train.condition_dropout above 0.",
         )
     return sampling
+
+
+def validate_names(given: Any, name: str, registry: Registry[Any]) -> Sequence[str]:  # noqa: ANN401 - as above
+    """Names of a registry; None stands for all of them.
+
+    Raises:
+        GenerationError: it is no list of texts.
+    """
+    if given is None:
+        return registry.names()
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise GenerationError(f"{name} is {_shorten(given)}; it must be a list of names.")
+    names = list(given)
+    if not all(isinstance(one, str) for one in names):
+        raise GenerationError(f"{name} is {_shorten(given)}; it must be a list of names.")
+    return names
 
 
 def _shorten(value: object) -> str:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from sgdd_engine.config_fields import check_seed, option
 from sgdd_engine.errors import ConfigError, require
 
-_RANGE = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", re.ASCII)
+# No text has a billion tokens, and Python reads no number of more than 4,300 digits.
+_RANGE = re.compile(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", re.ASCII)
 
 
 class LengthRange(NamedTuple):

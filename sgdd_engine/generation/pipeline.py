@@ -39,6 +39,7 @@ from sgdd_engine.generation.arguments import (
     validate_count,
     validate_latents,
     validate_lengths,
+    validate_names,
     validate_sampling,
     validate_search,
     validate_seed,
@@ -361,7 +362,7 @@ class SGDD:
         seed = validate_seed(seed, num_samples * (DRAWS if distinct else 1))
         search = validate_search(search, candidates, refine, shortlist, unconditional=unconditional)
         shortlist = 1 if search else validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
-        kinds = usable_proposers(self.model, PROPOSERS.names() if proposals is None else proposals)
+        kinds = usable_proposers(self.model, validate_names(proposals, "proposals", PROPOSERS))
         allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if not len(e):
             return []

@@ -128,8 +128,9 @@ def _read_pooling(path: Path) -> str:
 
 
 def _check_normalize(path: Path) -> None:
-    keys = {_read_optional(path).get(key) for key in ("module_input_name", "module_output_name")}
-    if not keys <= {None, "sentence_embedding"}:
+    settings = _read_optional(path)
+    names = [settings.get(key) for key in ("module_input_name", "module_output_name")]
+    if any(name not in (None, "sentence_embedding") for name in names):
         raise EncoderError(
             f"{path} normalises something other than the sentence vector; this cannot be honoured."
         )
