@@ -124,13 +124,6 @@ class Manifest:
 
     def _wrong_entry(self) -> str | None:
         """The first entry that is read and cannot be used, such as `embedding.dim`."""
-        kinds = {"max_tokens": int, "created": str, "shards": tuple}
-        for one in fields(self):
-            if (
-                type(getattr(self, one.name)) is not kinds.get(one.name, dict)
-                and one.name != "format_version"
-            ):
-                return one.name
         dtype, rows = self.embedding.get("dtype"), dict.fromkeys(SPLITS, 0)
         for number, shard in enumerate(self.shards):
             if shard.wrong_field():

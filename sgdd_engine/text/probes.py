@@ -29,8 +29,10 @@ Probes = Mapping[str, str]
 """Sentence → its vector `[D]` in float16, as base64."""
 
 
-def as_probes(vectors: npt.NDArray[np.float32]) -> dict[str, str]:
-    """The record of the vectors `[N, D]` of `SENTENCES`."""
+def as_probes(vectors: npt.NDArray[np.float32]) -> dict[str, str] | None:
+    """The record of the vectors `[N, D]` of `SENTENCES`; None of numbers that float16 cannot hold."""
+    if not np.abs(vectors).max() <= np.finfo(np.float16).max:
+        return None
     rows = vectors.astype("<f2")
     return {text: b64encode(row.tobytes()).decode("ascii") for text, row in zip(SENTENCES, rows, strict=True)}
 
