@@ -79,8 +79,8 @@ def launch(devices: Sequence[str]) -> int:
             local_addr="localhost",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
-            # SIGINT and SIGTERM are forwarded here: the launcher would give a checkpoint 30 seconds.
-            signals_to_handle="SIGHUP,SIGQUIT",
+            # What asks to stop is forwarded here: the launcher would give a checkpoint 30 seconds.
+            signals_to_handle="SIGQUIT",
         )
         try:
             elastic.elastic_launch(config, sys.executable)("-m", "sgdd_cli", *sys.argv[1:])

@@ -23,11 +23,11 @@ from sgdd_cli.console import (
 from sgdd_cli.error_messages import describe_error
 from sgdd_engine import __version__
 from sgdd_engine.errors import ConfigError
-from sgdd_engine.stop_signals import STOP_SIGNALS
+from sgdd_engine.stop_signals import handle_stop_signals, is_hangup
 from sgdd_engine.verified_files import remember_in
 from sgdd_engine.visible_text import visible
 
-_SIGNAL_MESSAGES = {130: "Interrupted.", 143: "Terminated."}
+_SIGNAL_MESSAGES = {129: "The terminal was closed.", 130: "Interrupted.", 143: "Terminated."}
 
 app = typer.Typer(
     name="sgdd",
@@ -94,17 +94,19 @@ FOR_PYTORCH = {
 def main() -> NoReturn:
     """Run `sgdd` with this process's arguments and exit with its code.
 
-    0: done. 1: a known failure, or a bug. 2: wrong usage or settings. 130: interrupted. 143: terminated.
+    0: done. 1: a known failure, or a bug. 2: wrong usage or settings. 129: the terminal was closed.
+    130: interrupted. 143: terminated.
     """
     for name, value in FOR_PYTORCH.items():
         os.environ.setdefault(name, value)
-    for number in STOP_SIGNALS:
-        signal.signal(number, _exit_on_signal)
+    handle_stop_signals(_exit_on_signal)
     sys.exit(_run())
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
     # Nothing is written here: the stream may be in the middle of a write.
+    if is_hangup(number):  # another one would end the clearing up
+        signal.signal(number, signal.SIG_IGN)
     raise CliExit(128 + number)
 
 

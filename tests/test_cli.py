@@ -227,9 +227,14 @@ def test_a_traceback_comes_only_when_asked_for(sgdd, arguments):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no POSIX signals to send")
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted."), (signal.SIGTERM, 143, "Terminated.")]
+    ("name", "code", "word"),
+    [
+        ("SIGINT", 130, "Interrupted."),
+        ("SIGTERM", 143, "Terminated."),
+        ("SIGHUP", 129, "The terminal was closed."),
+    ],
 )
-def test_signals_end_with_their_exit_code(environment, number, code, word):
+def test_signals_end_with_their_exit_code(environment, name, code, word):
     with subprocess.Popen(
         [sys.executable, "-m", "sgdd_cli", "wait"],
         stdout=subprocess.PIPE,
@@ -240,7 +245,7 @@ def test_signals_end_with_their_exit_code(environment, number, code, word):
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         assert process.wait() == code
         assert process.stderr.read() == f"{word}\n"
 
