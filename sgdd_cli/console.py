@@ -53,7 +53,8 @@ output_options = OutputOptions()
 def open_standard_streams() -> None:
     """Prepare the standard streams, which may have been closed by whoever started this process.
 
-    Reading from a closed stdin is an error, and what is written to a closed stderr is dropped.
+    Reading from a closed stdin is an error. What stderr cannot take is dropped, whether it is closed, a pipe that
+    nobody reads, a file on a full disk or a terminal that is gone: no work is lost for a message.
 
     Raises:
         SgddError: stdout is closed.
@@ -70,10 +71,46 @@ def open_standard_streams() -> None:
         raise SgddError(
             "Standard output is closed; the result would be lost.", "Redirect it: sgdd ... > FILE"
         )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A console that lacks a character shows its code instead of failing on it.
-            stream.reconfigure(errors="backslashreplace")
+    # A console that lacks a character shows its code instead of failing on it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_Dropping(sys.stderr)),
+            sys.stderr.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+
+
+class _Dropping(io.RawIOBase):
+    """Passes on what is written as long as the stream takes it."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        # Without its buffer, which would keep what could not be written and fail on it once more.
+        self._stream: Any = getattr(stream.buffer, "raw", stream.buffer)
+        self._text = stream  # which closes the others when nobody holds it
+
+    def writable(self) -> bool:
+        """Nothing is read from it."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor of the stream."""
+        return int(self._stream.fileno())
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal."""
+        return bool(self._stream.isatty())
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - any buffer
+        """Write, or drop all of it."""
+        size = memoryview(data).nbytes
+        try:
+            written: int | None = self._stream.write(data)
+        except OSError:
+            return size
+        return written or size
 
 
 class _ClosedInput(io.RawIOBase):
@@ -354,8 +391,5 @@ def may_draw() -> bool:
 
 def _plain_line(text: str) -> None:
     """What has no style needs no Rich, which takes longer to load than a short text to decode."""
-    try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-    except BrokenPipeError:
-        discard(sys.stderr)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

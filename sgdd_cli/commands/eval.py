@@ -200,18 +200,21 @@ def evaluate(
     name = checkpoint_name(folder)
     records = _records(folder, name)
     report = with_causes(replace(report, samplers=points), records)
-    if as_json:
-        emit_json({"checkpoint": name, **report.to_dict()}, indent=2)
-    else:
-        draw_evaluation(report, name)
-        if points is not None:
-            draw_samplers(points, len(text.scored), name)
-    if page is not None:
-        write_page(report, name, page, records.curves)
-        say(f"Report: {page}")
-    if report.guidance_search is not None:
-        _record(report.guidance_search, folder)
-    _keep(report, folder)
+    # First what stays: standard output may be full, or a pipe that nobody reads.
+    try:
+        if page is not None:
+            write_page(report, name, page, records.curves)
+            say(f"Report: {page}")
+        if report.guidance_search is not None:
+            _record(report.guidance_search, folder)
+        _keep(report, folder)
+    finally:
+        if as_json:
+            emit_json({"checkpoint": name, **report.to_dict()}, indent=2)
+        else:
+            draw_evaluation(report, name)
+            if points is not None:
+                draw_samplers(points, len(text.scored), name)
 
 
 def _quick_settings(quick: bool) -> list[str]:
@@ -353,16 +356,18 @@ def _calibrate(
             on_event=display,
         )
     found = calibration_dict(judged)
-    if as_json:
-        emit_json({"checkpoint": checkpoint_name(folder), **found}, indent=2)
-    else:
-        draw_calibration(judged, checkpoint_name(folder))
-    if not may_change(folder):
-        name = checkpoint_name(folder)
-        say(f"`{name}` is not changed; record it in a copy: {command_line('export', name, 'my-copy')}")
-        return
-    record_confidence(folder, found["confidence"])
-    say(f"Recorded in {folder}: sgdd sample --json and sgdd read --json have it as `confidence`.")
+    name = checkpoint_name(folder)
+    try:
+        if may_change(folder):
+            record_confidence(folder, found["confidence"])
+            say(f"Recorded in {folder}: sgdd sample --json and sgdd read --json have it as `confidence`.")
+        else:
+            say(f"`{name}` is not changed; record it in a copy: {command_line('export', name, 'my-copy')}")
+    finally:
+        if as_json:
+            emit_json({"checkpoint": name, **found}, indent=2)
+        else:
+            draw_calibration(judged, name)
 
 
 def _varied(vary: list[str], files: list[Path], assignments: list[str]) -> dict[str, list[Any]]:
