@@ -25,6 +25,7 @@ from ablation_table import Results, is_undecided, markdown
 
 from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.checkpoint import checkpoints_of
+from sgdd_engine.child_process import run_child
 from sgdd_engine.data.manifest import MANIFEST
 from sgdd_engine.errors import ConfigError, SgddError, require
 
@@ -153,7 +154,7 @@ class Ablation:
         return scores
 
     def _call(self, command: Sequence[str]) -> str:
-        """What a command prints to stdout; its stderr is that of this process, and an interrupt ends it too.
+        """What a command prints to stdout; its stderr is that of this process, and a signal to stop reaches it too.
 
         Raises:
             RowError: it failed.
@@ -162,17 +163,12 @@ class Ablation:
         environment = without_settings() | dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)
         )
-        child = subprocess.Popen([*program, *command[1:]], env=environment, stdout=subprocess.PIPE, text=True)
-        try:
-            printed, _ = child.communicate()
-        except BaseException:
-            child.terminate()
-            child.communicate()
-            raise
-        if child.returncode > 128:
+        done = run_child([*program, *command[1:]], env=environment, stdout=subprocess.PIPE, text=True)
+        if done.returncode > 128:
             raise KeyboardInterrupt
-        if child.returncode:
-            raise RowError(f"`{command[0]} {command[1]}` failed with exit code {child.returncode}.")
+        if done.returncode:
+            raise RowError(f"`{command[0]} {command[1]}` failed with exit code {done.returncode}.")
+        printed: str = done.stdout
         return printed
 
 

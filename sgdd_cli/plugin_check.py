@@ -95,29 +95,60 @@ def check_plugins(plugins: Sequence[Installed], seconds: float = SECONDS) -> lis
     for number, plugin in enumerate(plugins):
         groups.setdefault((plugin.package, plugin.kind), []).append(number)
     found: dict[int, Finding] = {}
+    running = _Running()
 
     def check(numbers: list[int]) -> None:
         usable = [number for number in numbers if plugins[number].conflict is None]
         while usable:
-            for finding in _check([plugins[number] for number in usable], seconds):
+            for finding in _check([plugins[number] for number in usable], seconds, running):
                 found[usable.pop(0)] = finding
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(check, groups.values()))
+        try:
+            list(pool.map(check, groups.values()))
+        except BaseException:  # as Ctrl-C is
+            running.close()
+            raise
     return [found.get(number) or Finding(plugin.conflict) for number, plugin in enumerate(plugins)]
 
 
-def _check(plugins: Sequence[Installed], seconds: float) -> list[Finding]:
-    """What is found about the first of them: all, or those up to one that ends the process or hangs."""
+class _Running:
+    """The processes that import plugins now; once it is closed, they are ended and none is started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise InterruptedError
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for process in self._processes:
+                _end(process)
+
+
+def _check(plugins: Sequence[Installed], seconds: float, running: _Running) -> list[Finding]:
+    """What is found about the first of them: all, or those up to one that ends the process or hangs.
+
+    Raises:
+        InterruptedError: the whole search was given up.
+    """
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "findings.jsonl"
         answers.touch()
         points = [(plugin.kind, p.group, p.name, p.value) for plugin in plugins for p in [plugin.entry_point]]
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), json.dumps(points), str(answers)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+        process = running.start(
+            [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), json.dumps(points), str(answers)]
         )
         assert process.stdout is not None
         written = _Written(process.stdout)

@@ -1,6 +1,5 @@
 """`sgdd demo`: prepares, trains, samples and evaluates, by running the commands that a user would type."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sgdd_cli.console import CliExit, command_line, output_options, say, stderr
+from sgdd_engine.child_process import run_child
 
 # Chosen so that two cores take about five minutes in all; each number is shown in the command that is printed.
 SENTENCES = 30_000
@@ -21,7 +21,6 @@ TRAINING = (
     "train.validate_every=400",
     "train.save_every=400",
 )
-TERMINATED = 143
 TEXTS = (
     "The old farmer sold two brown horses at the market.",
     "My sister was happy because the train arrived early.",
@@ -92,15 +91,7 @@ def _run(command: list[str]) -> None:
     _announce(f"$ {command_line(*command)}", "cyan")
     options = ["--quiet"] * output_options.quiet + ["--debug"] * output_options.debug
     sys.stdout.flush()
-    with subprocess.Popen([sys.executable, "-m", "sgdd_cli", *options, *command]) as process:
-        try:
-            code = process.wait()
-        except CliExit as end:
-            # Ctrl-C reaches the command as well, which saves what it has; SIGTERM came to this process alone.
-            if end.code == TERMINATED:
-                process.terminate()
-            process.wait()
-            raise
+    code = run_child([sys.executable, "-m", "sgdd_cli", *options, *command]).returncode
     if code:
         # The command has said why.
-        raise CliExit(code)
+        raise CliExit(code if code > 0 else 128 - code)

@@ -1,0 +1,76 @@
+"""A command in a process of its own, which stops when this one is asked to."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from sgdd_engine.stop_signals import StopSignals
+
+
+def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:  # noqa: ANN401 - of Popen
+    """Run a command to its end. A signal that asks this process to stop is passed on, once, and waited for.
+
+    Ctrl-C comes to a whole group of processes. So the command gets a group of its own: otherwise it would get the
+    signal twice, and the second one ends at once what the first one has save. (Windows has no such groups; there the
+    console alone tells it.)
+
+    Args:
+        command: The program and its arguments; it has no standard input.
+        options: Of `subprocess.Popen`, such as `env` and `stdout`.
+
+    Returns:
+        What it printed to a pipe, and its exit code: 128 + n where this process got signal n, and -n where the command
+        alone was ended by it.
+    """
+    child: subprocess.Popen[Any] | None = None
+
+    def pass_on(number: int) -> None:
+        if child is not None:
+            _tell(child, number)
+
+    own_group: dict[str, Any] = {} if os.name == "nt" else {"process_group": 0}
+    with (
+        StopSignals(on_first=pass_on) as signals,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, **own_group, **options) as started,
+    ):
+        child = started
+        if signals.received:  # while it was started
+            _tell(child, signals.received)
+        pausing = _Pausing(child)
+        try:
+            printed, _ = child.communicate()
+        except BaseException:  # a second signal
+            child.terminate()
+            raise
+        finally:
+            pausing.end()
+    code = 128 + signals.received if signals.received else child.returncode
+    return subprocess.CompletedProcess(command, code, printed)
+
+
+def _tell(child: subprocess.Popen[Any], number: int) -> None:
+    if os.name != "nt":
+        child.send_signal(number)
+    elif number == signal.SIGTERM:
+        child.terminate()
+
+
+class _Pausing:
+    """Has Ctrl-Z stop and go on with a child too, which is in another group."""
+
+    def __init__(self, child: subprocess.Popen[Any]) -> None:
+        self._child = child
+        self._before = None if os.name == "nt" else signal.signal(signal.SIGTSTP, self._pause)
+
+    def end(self) -> None:
+        """Leave Ctrl-Z as it was."""
+        if os.name != "nt":
+            signal.signal(signal.SIGTSTP, self._before)
+
+    def _pause(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self._child.send_signal(signal.SIGSTOP)
+        signal.raise_signal(signal.SIGSTOP)
+        self._child.send_signal(signal.SIGCONT)
