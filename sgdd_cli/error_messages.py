@@ -5,6 +5,9 @@ import errno
 from sgdd_cli.console import output_options
 from sgdd_engine.errors import SgddError
 
+# A full disk, a full share of one (EDQUOT), and a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def describe_error(error: BaseException) -> tuple[str, str | None]:
     """The sentence for an exception and what to do about it; an exception that is not known here is called a bug."""
@@ -12,7 +15,7 @@ def describe_error(error: BaseException) -> tuple[str, str | None]:
         return error.message, error.hint
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        hint = "Free some space and run the command again." if error.errno == errno.ENOSPC else None
+        hint = "Free some space and run the command again." if error.errno in _FULL else None
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}.", hint
     # torch's own class of this name is not imported for the sake of one message.
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in text

@@ -6,7 +6,8 @@ What is written stands beside its final name `NAME` until it is complete. A proc
 - `.NAME.PID.old`: a folder whose replacement was about to get its name;
 - `.NAME.PID.gone`: a folder that was being removed.
 
-`remove_leftovers` clears these up; a folder of the second kind gets its name back if nothing stands there.
+Whoever writes the same name next clears these up, if the process has ended, and so does `remove_leftovers`; a folder of
+the second kind gets its name back if nothing stands there.
 """
 
 import hashlib
@@ -30,7 +31,11 @@ LOCK = ".lock"
 # Seconds in which a lock that `is_locked` holds for a moment is given up.
 _PATIENCE = 0.1
 _SHA256 = re.compile("[0-9a-f]{64}")
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<state>tmp|old|gone)")
+# Seconds in which who waits for another process gets the lock: it writes a few small files.
+_WHILE_RECORDING = 30.0
+# Seconds by which the clock of files and the clock of processes may differ.
+_CLOCKS_DIFFER = 60.0
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<state>tmp|old|gone)")
 
 
 def sha256_of(path: Path) -> str:
@@ -74,6 +79,30 @@ def publish(temporary: Path, final: Path) -> None:
     flush_folder(final.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, which a power cut then leaves there."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        flush_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path, aside: Path) -> Iterator[None]:
+    """Have errors of the system name what was to be written: that of a full disk names nothing, others the file aside.
+
+    Raises:
+        OSError: as within, with `path` or a file in it.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = aside if error.filename is None else Path(os.fsdecode(error.filename))
+        if error.errno is not None and named.is_relative_to(aside):
+            error.filename = str(path / named.relative_to(aside))
+        raise
+
+
 def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
     """Check, before long work, that its result can be written; an older file stays as it is.
 
@@ -91,6 +120,7 @@ def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
         if path.is_dir() and not folder:
             raise SgddError(f"`{path}` is a folder.", hint)
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, re.escape(path.name))
         aside = _aside(path, "tmp")
         aside.touch()
         aside.unlink()
@@ -106,12 +136,14 @@ def _aside(path: Path, state: str) -> Path:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file that is complete under its name or not there."""
+    remove_leftovers(path.parent, re.escape(path.name))
     aside = _aside(path, "tmp")
-    try:
-        aside.write_bytes(data)
-        publish(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with naming(path, aside):
+        try:
+            aside.write_bytes(data)
+            publish(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,24 +168,23 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         folder: The final name; what stands there is replaced once the new one is complete.
         fill: Writes the files into the folder it is given.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     # What an earlier attempt moved aside may be the only content there is.
-    for path, final, state in _leftovers(folder.parent, re.escape(folder.name)):
-        if state == "old" and not final.exists():
-            path.rename(final)
+    remove_leftovers(folder.parent, re.escape(folder.name))
     aside = _aside(folder, "tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
-        fill(aside)
-        seal(aside)
-        if folder.exists():
-            _replace(folder, aside)
-        else:
-            aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    flush_folder(folder.parent)
+    with naming(folder, aside):
+        try:
+            aside.mkdir()
+            fill(aside)
+            seal(aside)
+            if folder.exists():
+                _replace(folder, aside)
+            else:
+                aside.rename(folder)
+                flush_folder(folder.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _replace(folder: Path, new: Path) -> None:
@@ -165,6 +196,7 @@ def _replace(folder: Path, new: Path) -> None:
     except BaseException:
         old.rename(folder)
         raise
+    flush_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -178,45 +210,67 @@ def remove_folder(folder: Path) -> None:
         folder.rename(aside)
     except OSError:
         return
+    flush_folder(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def remove_leftovers(parent: Path, name: str) -> None:
-    """Clear up what killed processes left of files and folders of a name; no other process may be writing them.
+def remove_leftovers(parent: Path, name: str = ".+", *, locked: bool = False) -> None:
+    """Clear up what killed processes left of files and folders of a name; those of processes that live stay.
 
     What was half written or half removed goes. A folder that was moved aside to be replaced gets its name back if
     nothing stands there.
 
     Args:
         parent: The folder to look in; it may be missing.
-        name: Regular expression that a whole final name matches, such as `step-[0-9]+`.
+        name: Regular expression that a whole final name matches, such as `step-[0-9]+`; by default any.
+        locked: This process holds the lock under which such names are written: whoever began them has ended.
     """
-    for path, final, state in _leftovers(parent, name):
+    for path, final, state, pid in _leftovers(parent, name):
         if state == "old" and not final.exists():
             path.rename(final)
+        elif not (locked or _has_ended(pid, path)):
+            continue
         elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
-def _leftovers(parent: Path, name: str) -> list[tuple[Path, Path, str]]:
-    """(leftover, final name, `tmp`, `old` or `gone`) for the final names that match."""
-    found = [(path, _LEFTOVER.fullmatch(path.name)) for path in parent.iterdir()] if parent.is_dir() else []
+def _leftovers(parent: Path, name: str) -> list[tuple[Path, Path, str, int]]:
+    """(leftover, final name, `tmp`, `old` or `gone`, process) for the final names that match."""
+    found = [_LEFTOVER.fullmatch(path.name) for path in parent.iterdir()] if parent.is_dir() else []
     return [
-        (path, parent / match["name"], match["state"])
-        for path, match in found
+        (parent / match[0], parent / match["name"], match["state"], int(match["pid"]))
+        for match in found
         if match and re.fullmatch(name, match["name"])
     ]
 
 
+def _has_ended(pid: int, leftover: Path) -> bool:
+    """Whether the process that left something has ended; its number may be that of a later process by now."""
+    import psutil  # noqa: PLC0415 - leftovers are rare
+
+    if pid == os.getpid():  # which is writing nothing now: it was another one, as containers number them
+        return True
+    with suppress(psutil.AccessDenied, OSError):
+        try:
+            return psutil.Process(pid).create_time() > leftover.stat().st_ctime + _CLOCKS_DIFFER
+        except psutil.NoSuchProcess:
+            return True
+    return False
+
+
 @contextmanager
-def exclusive_folder(folder: Path) -> Iterator[None]:
+def exclusive_folder(folder: Path, patience: float = _PATIENCE) -> Iterator[None]:
     """While entered, `folder` exists and this process alone holds its lock; folders made for it go if still empty.
 
     The lock file is removed while the lock is held. A process that has opened the file meanwhile finds, once it gets
     the lock, that its file has no name any more, and asks again (filelock 3.25 and later). Removed after the lock was
     given up, it could be the file that the next process has just locked, and a third one would lock a new file.
+
+    Args:
+        folder: The folder.
+        patience: Seconds to wait for a process that holds the lock.
 
     Raises:
         filelock.Timeout: another process holds the lock.
@@ -224,7 +278,7 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        with _locked(folder):
+        with _locked(folder, patience):
             yield
     finally:
         with suppress(OSError):  # not empty
@@ -233,15 +287,15 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, patience: float) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
-        lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
+        lock.acquire(timeout=patience, poll_interval=_PATIENCE / 10)
     except FileNotFoundError:
         # The process that held the lock removed the folder, which had stayed empty, at this very moment.
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=_PATIENCE, poll_interval=_PATIENCE / 10)
+        make_folder(folder)
+        lock.acquire(timeout=patience, poll_interval=_PATIENCE / 10)
     try:
         yield
     finally:
@@ -282,21 +336,28 @@ def seal(folder: Path) -> None:
     write_json(folder / HASHES, hashes)
 
 
-def replace_file(folder: Path, name: str, text: str) -> None:
+def change_file(folder: Path, name: str, change: Callable[[], str]) -> None:
     """Change one text file of a sealed folder; after a crash it verifies, with the old file or the new one.
 
-    Two files cannot change at once, so between the two writes `files.json` accepts both contents.
+    Processes that do so at once take turns. Two files cannot change at once, so between the two writes `files.json`
+    accepts both contents.
 
     Args:
         folder: A folder that `write_folder` made; the file must be undamaged, since its content is accepted as it is.
         name: Its path in the folder.
-        text: The new content.
+        change: Reads what stands there and gives the new content; no other process writes meanwhile.
+
+    Raises:
+        filelock.Timeout: another process is writing it, and does not end.
     """
-    hashes = read_json_object(folder / HASHES)
-    new = hashlib.sha256(text.encode()).hexdigest()
-    write_json(folder / HASHES, {**hashes, name: [sha256_of(folder / name), new]})
-    write_text(folder / name, text)
-    write_json(folder / HASHES, {**hashes, name: new})
+    with exclusive_folder(folder, _WHILE_RECORDING):
+        remove_leftovers(folder, locked=True)
+        text = change()
+        hashes = read_json_object(folder / HASHES)
+        new = hashlib.sha256(text.encode()).hexdigest()
+        write_json(folder / HASHES, {**hashes, name: [sha256_of(folder / name), new]})
+        write_text(folder / name, text)
+        write_json(folder / HASHES, {**hashes, name: new})
 
 
 def damage(folder: Path, under: str | tuple[str, ...] = "") -> str | None:

@@ -1,22 +1,26 @@
 """Folders that are whole or not there, and damage that is found."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
+from recorded_disk import ended_pid
 
 from sgdd_engine import atomic_files
 from sgdd_engine.atomic_files import (
     HASHES,
     LOCK,
+    change_file,
     check_writable,
     damage,
     exclusive_folder,
     remove_folder,
     remove_leftovers,
-    replace_file,
     sha256_of,
     write_folder,
     write_json,
@@ -185,12 +189,55 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(sealed):
     own = [".mine.tmp", ".step-2.tmp", ".step-2.mine.tmp", ".step-2-copy.123.tmp", ".step-copy.123.old"]
     for name in own:
         (parent / name).touch()
-    remove_leftovers(parent, STEP)
+    remove_leftovers(parent, STEP, locked=True)
     assert {path.name for path in parent.iterdir()} == {"step-1", ".settings.toml.123.tmp", *own}
-    remove_leftovers(parent, r"settings\.toml")
+    remove_leftovers(parent, r"settings\.toml", locked=True)
     assert {path.name for path in parent.iterdir()} == {"step-1", *own}
     assert damage(sealed) is None
     remove_leftovers(parent / "nowhere", STEP)
+
+
+def test_what_a_process_left_goes_when_it_has_ended_and_the_name_is_written_again(tmp_path):
+    living, ended = os.getppid(), ended_pid()
+    for pid in (living, ended, os.getpid()):
+        (tmp_path / f".page.html.{pid}.tmp").write_text("half", encoding="utf-8")
+        (tmp_path / f".other.html.{pid}.tmp").write_text("half", encoding="utf-8")
+    write_text(tmp_path / "page.html", "whole")
+    left = {f".other.html.{pid}.tmp" for pid in (living, ended, os.getpid())}
+    assert names(tmp_path) == {"page.html", f".page.html.{living}.tmp", *left}
+    check_writable(tmp_path / "other.html", "")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == {"page.html", f".page.html.{living}.tmp", f".other.html.{living}.tmp"}
+
+
+def test_what_a_living_process_is_writing_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        left = tmp_path / f".page.html.{process.pid}.tmp"
+        left.touch()
+        remove_leftovers(tmp_path)
+        assert left.exists()
+        process.communicate(b"\n")
+    remove_leftovers(tmp_path)
+    assert not left.exists()
+
+
+def test_an_error_of_the_system_names_what_was_to_be_written(tmp_path):
+    def fails(folder):
+        (folder / "missing" / "file").write_text("")
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write_folder(tmp_path / "model", fails)
+    assert caught.value.filename == str(tmp_path / "model" / "missing" / "file")
+    with pytest.raises(OSError, match="no room") as caught:
+        write_folder(tmp_path / "model", lambda folder: no_room_without_a_name())
+    assert caught.value.filename == str(tmp_path / "model")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "gone" / "page.html", "")
+    assert caught.value.filename == str(tmp_path / "gone" / "page.html")
+
+
+def no_room_without_a_name():
+    raise OSError(errno.ENOSPC, "no room")
 
 
 @pytest.mark.parametrize("mended_by", ["clearing up", "writing again"])
@@ -247,7 +294,7 @@ def test_several_parts_can_be_asked_for(sealed):
 
 
 def test_one_file_of_a_sealed_folder_can_change(sealed):
-    replace_file(sealed, "training/state.json", "[1]")
+    change_file(sealed, "training/state.json", lambda: "[1]")
     assert (sealed / "training" / "state.json").read_text(encoding="utf-8") == "[1]"
     assert damage(sealed) is None
     assert json.loads((sealed / HASHES).read_text())["training/state.json"] == sha256_of(
@@ -273,7 +320,7 @@ def test_a_change_that_is_killed_leaves_the_old_file_or_the_new(sealed, monkeypa
 
     monkeypatch.setattr(atomic_files, "publish", dies)
     with pytest.raises(KeyboardInterrupt):
-        replace_file(sealed, "training/state.json", "[1]")
+        change_file(sealed, "training/state.json", lambda: "[1]")
     monkeypatch.undo()
     assert damage(sealed) is None
     written = (sealed / "training" / "state.json").read_text(encoding="utf-8")
@@ -283,7 +330,7 @@ def test_a_change_that_is_killed_leaves_the_old_file_or_the_new(sealed, monkeypa
     assert damage(sealed) == "`training/state.json` is damaged"
     # Changed again, it is as if nothing had happened.
     (sealed / "training" / "state.json").write_text(written, encoding="utf-8")
-    replace_file(sealed, "training/state.json", "[3]")
+    change_file(sealed, "training/state.json", lambda: "[3]")
     assert json.loads((sealed / HASHES).read_text())["training/state.json"] == sha256_of(
         sealed / "training" / "state.json"
     )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import TINY, tiny
 
-from sgdd_engine.atomic_files import damage, replace_file
+from sgdd_engine.atomic_files import change_file, damage
 from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.distributed import ALONE, CPU
@@ -395,8 +395,8 @@ def test_a_checkpoint_from_before_null_rows_were_counted_keeps_its_trained_null(
     counted = config["facts"]["training"].pop("null_rows")
     progress = json.loads((first.checkpoint / "training/progress.json").read_text())
     assert progress.pop("null_rows") == counted > 0
-    replace_file(first.checkpoint, "config.json", json.dumps(config))
-    replace_file(first.checkpoint, "training/progress.json", json.dumps(progress))
+    change_file(first.checkpoint, "config.json", lambda: json.dumps(config))
+    change_file(first.checkpoint, "training/progress.json", lambda: json.dumps(progress))
     sentences = config["facts"]["training"]["sentences_seen"]
     assert read_info(first.checkpoint).null_rows == round(0.1 * sentences)
     again = train(

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sgdd_engine.atomic_files import HASHES, as_json, damage, replace_file, sha256_of
+from filelock import Timeout
+
+from sgdd_engine.atomic_files import HASHES, as_json, change_file, damage, sha256_of
 from sgdd_engine.bounded_files import UnreadableError, read_json_object
 from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.checkpoint.info import CONFIG, EVALUATIONS, CheckpointInfo
@@ -129,10 +131,20 @@ def _rewrite_info(folder: Path, change: Callable[[CheckpointInfo], CheckpointInf
             f"`{on_hub}` lies in the hub's cache and stays as it is.",
             f"Record it in a copy: sgdd export {on_hub} {on_hub.name.rpartition('/')[2]}",
         )
-    if problem := checkpoint_damage(folder):
-        raise CheckpointError(f"Nothing can be recorded in `{folder}`: {problem}.", NAME_ONE)
-    info = change(read_info(folder))
+
+    def changed() -> str:
+        if problem := checkpoint_damage(folder):
+            raise CheckpointError(f"Nothing can be recorded in `{folder}`: {problem}.", NAME_ONE)
+        return as_json(change(read_info(folder)).to_dict())
+
+    if not (folder / HASHES).is_file():  # nor is a folder made, to lock it
+        changed()
     before = folder.stat()
-    replace_file(folder, CONFIG, as_json(info.to_dict()))
+    try:
+        change_file(folder, CONFIG, changed)
+    except Timeout:
+        raise CheckpointError(
+            f"Another process is recording in `{folder}` and does not end.", "Try again when it has ended."
+        ) from None
     # Which run is the newest goes by training, not by records.
     os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -11,6 +11,7 @@ leaves at most one broken line, the last; readers pass over it, and the next ses
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,6 +139,10 @@ class Log(Tracker):
     def texts(self, step: int, pairs: Sequence[tuple[str, str]]) -> None:
         """Add one line."""
         self._add(step, "texts", pairs)
+
+    def flush(self) -> None:
+        """Force the lines to the disk, so that a run which goes on from a checkpoint has all of them up to it."""
+        os.fsync(self._file.fileno())
 
     def end(self, step: int, ending: Ending, metrics: Mapping[str, float]) -> None:
         """Add the last line of the session."""

@@ -57,6 +57,9 @@ class Tracker:
     def texts(self, step: int, pairs: Sequence[tuple[str, str]]) -> None:
         """Record held-out sentences and what was written from their vectors: (source, written) each."""
 
+    def flush(self) -> None:
+        """Have what was recorded so far survive a power cut, where that matters; called before each checkpoint."""
+
     def end(self, step: int, ending: Ending, metrics: Mapping[str, float]) -> None:
         """Record how the session ended, and its last figures, and close what is open."""
 

@@ -71,6 +71,10 @@ class Tracking:
         self._final |= {name: named[name] for name in FINAL if name in named}
         self._each(lambda tracker: tracker.scalars(step, named))
 
+    def flush(self) -> None:
+        """Have what was recorded so far survive a power cut; called before each checkpoint."""
+        self._each(lambda tracker: tracker.flush())
+
     def end(self, step: int, ending: Ending, best_loss: float) -> None:
         """Record how the session ended and close the trackers.
 

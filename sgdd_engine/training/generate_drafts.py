@@ -189,7 +189,7 @@ def prepare_drafts(
     split = corpus.split(split_name)
     chosen = np.random.default_rng([seed, 1]).permutation(len(split))[:sentences]
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder, r"part-[0-9]{5}\.safetensors")
+    remove_leftovers(folder, r"part-[0-9]{5}\.safetensors", locked=True)
     files = {
         folder / f"part-{start // SENTENCES_PER_FILE:05d}.safetensors": np.sort(
             chosen[start : start + SENTENCES_PER_FILE]

@@ -1,6 +1,5 @@
 """The training run: optimiser steps, validations, checkpoints, and stopping without losing any."""
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,8 +110,8 @@ class _Run:
     def go(self, resume: bool, settings_text: str) -> TrainResult:
         """Start or resume, train to the end, save."""
         if self.world.is_main:
-            remove_leftovers(self.context.run, re.escape(SETTINGS))
-            remove_leftovers(self.context.run / "checkpoints", STEP_NAME)
+            remove_leftovers(self.context.run)
+            remove_leftovers(self.context.run / "checkpoints", STEP_NAME, locked=True)
         self.training = build_training(
             self.corpus, self.spec, self.context, resume=resume, on_event=self._emit
         )
@@ -322,6 +321,8 @@ class _Run:
         if self.checkpointer.has(self.progress.step, validated=validate):
             return
         figures = self._validate() if validate else None
+        if self.tracking is not None:
+            self.tracking.flush()
         self.checkpointer.save(self.training, figures, self._emit)
 
     def _emit(self, event: Event) -> None:

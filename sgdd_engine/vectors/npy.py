@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from sgdd_engine.atomic_files import check_writable, publish
+from sgdd_engine.atomic_files import check_writable, naming, publish
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.rows import as_float32, numbered
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors, refuse_options
@@ -45,6 +46,7 @@ class NpyWriter:
 
     Raises:
         SgddError: it cannot be written.
+        OSError: later, naming the file; an older one is still there.
     """
 
     def __init__(self, path: Path, width: int) -> None:
@@ -56,17 +58,24 @@ class NpyWriter:
 
     def add(self, vectors: Vectors) -> None:
         """Add rows [n, width]."""
-        self._file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
+        with naming(self._path, self._aside):
+            self._file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
         self._rows += len(vectors)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
-        publish(self._aside, self._path)
+        with naming(self._path, self._aside):
+            try:
+                self._file.seek(0)
+                self._write_header()
+                self._file.close()
+                publish(self._aside, self._path)
+            finally:
+                with suppress(OSError):  # what had no room still has none
+                    self._file.close()
+                self._aside.unlink(missing_ok=True)
 
     def _write_header(self) -> None:
         # numpy leaves room in it for a longer first axis, so that its length stays the same.
