@@ -25,6 +25,7 @@ READING = "reading"
 _HASH_RANGE = 1 << 64
 _BUCKET_DIGITS = 2  # of the hash, in hex
 _BUCKET_BYTES = 32_000_000  # a larger one is split; in memory it takes about three times as much
+_BLOCK_BYTES = 1 << 20
 _MOST_DIGITS = 16  # half of the hash: a bucket that is still too large repeats one sentence
 _BUFFER_CHARACTERS = 4_000_000  # held before a flush; 256 open files would exceed the limit of macOS
 _PROGRESS_EVERY = 5_000
@@ -38,15 +39,19 @@ def content_hash(sentence: str) -> bytes:
 
 @dataclass(frozen=True)
 class DistinctSentences:
-    """Counts of the first pass, the bounds of the splits on the scale of the content hash, and a rejected line each."""
+    """Counts of the first pass, the bounds of the splits on the scale of the content hash, and a rejected line each.
+
+    `sha256` is that of the distinct sentences, as `sha256_of_distinct` gives it.
+    """
 
     read: int
     unique: int
     rejected: dict[str, int]
     validation_below: int
     test_from: int
-    # Older versions kept none.
+    # Older versions kept neither.
     examples: dict[str, str] = field(default_factory=dict)
+    sha256: str | None = None
 
     def split_of(self, sentence: str) -> str:
         """The split that a sentence belongs to, by its content alone."""
@@ -99,8 +104,9 @@ def deduplicate(
     read = _fill_buckets(lines, folder, config, rejected, on_event)
     keys: list[int] = []
     unique = 0
+    everything = hashlib.sha256()
     for bucket in _split_large_buckets(folder):
-        distinct, duplicates, example = _deduplicate_bucket(bucket)
+        distinct, duplicates, example = _deduplicate_bucket(bucket, everything)
         unique += len(distinct)
         rejected.add(Rejection.DUPLICATE, example, duplicates)
         if unique < _EXACT_SPLITS_BELOW:
@@ -120,6 +126,7 @@ def deduplicate(
         below,
         test_from,
         rejected.examples,
+        everything.hexdigest(),
     )
 
 
@@ -141,6 +148,16 @@ def read_distinct(folder: Path) -> Iterator[str]:
         with path.open(encoding="utf-8", newline="\n") as stream:
             for line in stream:
                 yield line.rstrip("\n")
+
+
+def sha256_of_distinct(folder: Path) -> str:
+    """SHA-256 of the distinct sentences in their order, a line each."""
+    everything = hashlib.sha256()
+    for path in sorted(folder.glob("*.txt")):
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                everything.update(block)
+    return everything.hexdigest()
 
 
 def split_into_groups(
@@ -222,8 +239,8 @@ def _split_large_buckets(folder: Path) -> Iterator[Path]:
         waiting += sorted(folder.glob(f"{path.stem}?.txt"), reverse=True)
 
 
-def _deduplicate_bucket(path: Path) -> tuple[list[bytes], int, str]:
-    """Keep the first of equal sentences in a bucket.
+def _deduplicate_bucket(path: Path, everything: "hashlib._Hash") -> tuple[list[bytes], int, str]:
+    """Keep the first of equal sentences in a bucket, and add it to the hash of all.
 
     Returns:
         The remaining hashes, the number of duplicates, and the first of them.
@@ -237,6 +254,8 @@ def _deduplicate_bucket(path: Path) -> tuple[list[bytes], int, str]:
             sentence = line.rstrip("\n")
             if kept.setdefault(content_hash(sentence), line) is not line:
                 example = example or sentence
+    for line in kept.values():
+        everything.update(line.encode())
     if len(kept) < count:
         with path.open("w", encoding="utf-8", newline="\n") as stream:
             stream.writelines(kept.values())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from sgdd_engine.atomic_files import flush, sha256_of, write_json
+from sgdd_engine.atomic_files import flush, flush_folder, remove_leftovers, sha256_of, write_json
 from sgdd_engine.counted import about, counted
 from sgdd_engine.data.cleaning import Rejection, describe_examples, describe_rejections, shown
 from sgdd_engine.data.config import DataConfig
@@ -19,6 +19,7 @@ from sgdd_engine.data.deduplicate import (
     DistinctSentences,
     deduplicate,
     read_distinct,
+    sha256_of_distinct,
     split_into_groups,
     too_few,
 )
@@ -192,6 +193,7 @@ class _Preparation:
         """The work of rank 0 before encoding; returns the manifest if the corpus is complete already."""
         out = self.out
         refuse_foreign(out)
+        remove_leftovers(out, locked=True)
         complete = Manifest.read(out) if (out / MANIFEST).exists() and not overwrite else None
         state = {} if overwrite else read_state(out) if complete is None else spec_of(complete)
         reused = self._reused_corpus() if complete is None else None
@@ -205,7 +207,9 @@ class _Preparation:
             spec = make_spec(description, _probed(loaded, reused), self.tokenizer, self.config)
             if complete is not None:
                 return _keep_complete(out, complete, spec, self.on_event)
-            if overwrite:  # only after source and encoder were found
+            # Only after source and encoder were found. Before the sentences are known, nothing else can be right: it is
+            # what a killed --overwrite left.
+            if not state.get("staged"):
                 clear(out, keep_input=True)
             distinct = self._deduplicate(state, spec)
         except SgddError:
@@ -245,9 +249,12 @@ class _Preparation:
         if state.get("staged"):
             refuse_differences(self.out, state, spec)
             distinct = DistinctSentences(**state["staged"])
-            known = counted(distinct.unique, "sentence")
-            self.on_event(Notice(f"Going on with {known}, read before."))
-            return distinct
+            if distinct.sha256 in (None, sha256_of_distinct(self.sentences)):
+                known = counted(distinct.unique, "sentence")
+                self.on_event(Notice(f"Going on with {known}, read before."))
+                return distinct
+            text = "The sentences that were read before are damaged, as by a power cut; they are read again."
+            self.on_event(Notice(text, warning=True))
         for text in self.source.notices():
             self.on_event(Notice(text))
         # Written before reading too, so that a restarted reading uses the same commit of a hub data set.
@@ -282,7 +289,9 @@ class _Preparation:
         unfinished.mkdir()
         for path in pieces.save(unfinished):
             flush(path)
+        flush_folder(unfinished)
         unfinished.replace(folder)
+        flush_folder(self.out)
         self.on_event(StageFinished(TOKENIZING, f"{pieces.vocab_size:,} pieces ({pieces.kind})."))
 
     def _reused_corpus(self, *, verify: bool = True) -> Corpus | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from sgdd_engine.atomic_files import LOCK, exclusive_folder
+from sgdd_engine.atomic_files import LOCK, exclusive_folder, flush_folder
 from sgdd_engine.bounded_files import UnreadableError, read_json_object
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.manifest import MANIFEST, SPLITS, STATISTICS, TOKENIZER, WORK, Manifest, identity
@@ -95,6 +95,7 @@ def clear(out: Path, *, keep_input: bool = False) -> None:
         keep_input: Keep the copy of an input stream that was just stored there.
     """
     (out / MANIFEST).unlink(missing_ok=True)
+    flush_folder(out)  # never an old manifest beside new shards
     for path in [out / STATISTICS, *(path for split in SPLITS for path in out.glob(f"{split}-*.arrow"))]:
         path.unlink(missing_ok=True)
     shutil.rmtree(out / TOKENIZER, ignore_errors=True)
