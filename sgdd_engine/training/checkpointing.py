@@ -187,9 +187,15 @@ class Checkpointer:
             info = self._info(averaged.config, progress, figures)
             save_checkpoint(folder, Checkpoint(info, averaged, self.corpus.tokenizer), state)
             on_event(CheckpointSaved(progress.step, folder, time.perf_counter() - began))
-            prune(self.context.run, folder, self.spec.train.keep_checkpoints)
+            self.prune(progress.step)
         # No process may end while rank 0 is writing: the launcher would end rank 0 too.
         self.context.world.barrier()
+
+    def prune(self, step: int) -> None:
+        """Remove the checkpoints that are no longer kept once there is one of this step."""
+        if self.context.world.is_main:
+            run = self.context.run
+            prune(run, checkpoint_folder(run, step), self.spec.train.keep_checkpoints)
 
     def best(self) -> Path:
         """The checkpoint of the lowest held-out loss."""

@@ -319,6 +319,7 @@ class _Run:
 
     def _save(self, validate: bool) -> None:
         if self.checkpointer.has(self.progress.step, validated=validate):
+            self.checkpointer.prune(self.progress.step)  # it may have been killed before it came to this
             return
         figures = self._validate() if validate else None
         if self.tracking is not None:
