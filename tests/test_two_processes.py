@@ -24,7 +24,6 @@ from sgdd_engine.checkpoint import (
     record_evaluation,
     record_sampling,
 )
-from sgdd_engine.checkpoint.info import EVALUATIONS
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
@@ -132,13 +131,14 @@ def test_two_records_in_one_checkpoint(checkpoint, faults):
             record_confidence(checkpoint, {"version": 1, "fits": {f"fit {number}": {"a": [1.0, 2.0]}}})
 
     def evaluations():
+        record = FULL.to_record()
         for number in range(TIMES):
-            record_evaluation(checkpoint, {"settings": {"seed": number}, "scores": {}})
+            record_evaluation(checkpoint, {**record, "settings": {**record["settings"], "seed": number}})
 
     told = at_once(sampling, confidence, evaluations)
     assert told == [""] * 3
     info = read_info(checkpoint)
-    kept = (len(info.sampling), len(info.confidence["fits"]), len(info.facts[EVALUATIONS]))
+    kept = (len(info.sampling), len(info.confidence["fits"]), len(info.evaluations))
     whole = damage(checkpoint) is None and info.sampling == {"cfg": float(TIMES)}
     faults.tell(
         "harmless" if whole and kept == (1, TIMES, TIMES) else "silent", f"{kept}, {damage(checkpoint)}"

@@ -9,6 +9,7 @@
 leaves at most one broken line, the last; readers pass over it, and the next session removes it.
 """
 
+import errno
 import json
 import math
 import os
@@ -150,7 +151,14 @@ class Log(Tracker):
         self._file.close()
 
     def _add(self, step: int, kind: str, value: object) -> None:
-        self._file.write(_line({"step": step, "time": round(time.time(), 3), kind: value}).encode())
+        line = _line({"step": step, "time": round(time.time(), 3), kind: value}).encode()
+        try:
+            written = self._file.write(line)
+            if written < len(line):  # the disk took a part; the next line would stand behind it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        except OSError:  # nothing more is recorded
+            self._file.close()
+            raise
 
 
 def _line(record: Mapping[str, Any]) -> str:
