@@ -133,7 +133,9 @@ def test_two_records_in_one_checkpoint(checkpoint, faults):
     def evaluations():
         record = FULL.to_record()
         for number in range(TIMES):
-            record_evaluation(checkpoint, {**record, "settings": {**record["settings"], "seed": number}})
+            record_evaluation(
+                checkpoint, {**record, "settings": {**record["settings"], "eval": {"seed": number}}}
+            )
 
     told = at_once(sampling, confidence, evaluations)
     assert told == [""] * 3
