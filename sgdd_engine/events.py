@@ -82,11 +82,12 @@ class SamplesWritten:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A complete checkpoint stands in `folder`."""
+    """A complete checkpoint stands in `folder`, `seconds` after its step; for `stopped_seconds` nothing was trained."""
 
     step: int
     folder: Path
     seconds: float
+    stopped_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def train(
     max_steps: Annotated[int | None, setting(TrainConfig, "max_steps")] = None,
     max_minutes: Annotated[float | None, setting(TrainConfig, "max_minutes")] = None,
     tracker: Annotated[str | None, setting(TrainConfig, "tracker")] = None,
+    skip_nonfinite: Annotated[int | None, setting(TrainConfig, "skip_nonfinite")] = None,
     files: ConfigFiles = None,
     assignments: Assignments = None,
     seed: Annotated[int | None, setting(TrainConfig, "seed")] = None,
@@ -63,6 +64,7 @@ def train(
         ("--max-steps", "train.max_steps", max_steps),
         ("--max-minutes", "train.max_minutes", max_minutes),
         ("--tracker", "train.tracker", tracker),
+        ("--skip-nonfinite", "train.skip_nonfinite", skip_nonfinite),
         ("--seed", "train.seed", seed),
     ]
     request = TrainRequest(data, out, resume, files or (), assignments or (), flags)

@@ -2,12 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import Timeout
 
@@ -22,8 +25,9 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
+from sgdd_engine.checkpoint.folder import WEIGHTS
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.errors import CheckpointError, DataError, TrainingError
+from sgdd_engine.errors import CheckpointError, DataError, SgddError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
 from sgdd_engine.training.config import TrainSpec
@@ -39,6 +43,7 @@ NOT_OF_THE_WEIGHTS = ("decoder.dropout",)
 # Read by the first session of a run alone.
 READ_AT_START = ("train.start_from", "train.table_init")
 ORDER = ("train.seed", "train.batch_tokens")
+LOWER_RATE = "Lower train.learning_rate (--set train.learning_rate=0.0003), then go on with --resume."
 
 
 @contextmanager
@@ -154,6 +159,34 @@ def prune(run: Path, written: Path, keep: int) -> None:
             remove_folder(folder)
 
 
+def _check_finite(folder: Path, files: Mapping[str, Any]) -> None:
+    """Check the numbers of a checkpoint before it is written.
+
+    Raises:
+        TrainingError: one is not finite, which a finite step may lead to.
+    """
+    for file, tensors in files.items():
+        if file.endswith(".json"):
+            continue
+        for name, tensor in tensors.items():
+            # In numpy: it needs no copy, and PyTorch would start threads of its own for this thread.
+            values = tensor.numpy()
+            if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+                raise TrainingError(
+                    f"`{name}` is not finite after the step of `{folder.name}`, which is not saved. "
+                    f"{describe_last(folder.parents[1])}",
+                    LOWER_RATE,
+                )
+
+
+def describe_last(run: Path) -> str:
+    """A sentence that names the newest undamaged checkpoint of a run."""
+    try:
+        return f"The last good checkpoint is `{newest_valid_checkpoint(run)}`."
+    except CheckpointError:
+        return "There is no checkpoint yet."
+
+
 def _is_complete(folder: Path, validated: bool) -> bool:
     if checkpoint_damage(folder, training_state=True):
         return False
@@ -162,34 +195,106 @@ def _is_complete(folder: Path, validated: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class Checkpointer:
-    """Writes the checkpoints of a run; every rank must call its methods in the same order."""
+class _Write:
+    """A checkpoint that the thread writes: its step and folder, when it began, how long training stood still."""
 
-    corpus: Corpus
-    spec: TrainSpec
-    context: RunContext
-    dtype: torch.dtype
+    step: int
+    folder: Path
+    began: float
+    stopped_seconds: float
+    done: Future[float]
+
+
+class Checkpointer:
+    """Writes the checkpoints of a run in a thread, one at a time, while the run goes on.
+
+    What is written is a copy that is made between two steps. Every rank must call its methods in the same order; only
+    rank 0 writes. When the context is left, what was being written is complete.
+
+    Args:
+        corpus: What is trained on. spec: The run's settings. context: Where it is trained and written.
+        dtype: Of its matrix products.
+        on_event: Told of each checkpoint, in the thread of the caller.
+    """
+
+    def __init__(
+        self, corpus: Corpus, spec: TrainSpec, context: RunContext, dtype: torch.dtype, on_event: Listener
+    ) -> None:
+        self.corpus, self.spec, self.context, self.dtype = corpus, spec, context, dtype
+        self._on_event = on_event
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._write: _Write | None = None
 
     def has(self, step: int, *, validated: bool) -> bool:
         """Whether an undamaged checkpoint of this step is there already, with held-out figures if `validated`."""
+        self.wait()
         folder = checkpoint_folder(self.context.run, step)
         world = self.context.world
         return world.any(world.is_main and folder.exists() and _is_complete(folder, validated))
 
-    def save(self, training: Training, figures: ValidationFigures | None, on_event: Listener) -> None:
-        """Write a checkpoint of this step, and remove those that are no longer kept."""
+    def save(self, training: Training, figures: ValidationFigures | None) -> None:
+        """Have a checkpoint of this step written, and those removed that are no longer kept.
+
+        The checkpoint before must be complete first, so that one copy of the state is held at most.
+
+        Raises:
+            CheckpointError, TrainingError, OSError: the one before could not be written.
+        """
         began, is_main, progress = time.perf_counter(), self.context.world.is_main, training.progress
-        folder = checkpoint_folder(self.context.run, progress.step)
+        self.wait()
         model = training.shared.model
         state = training_state(model, training.optimizer, progress, is_main=is_main)
         averaged = averaged_model(model, training.ema, is_main=is_main)
         if is_main:
+            folder = checkpoint_folder(self.context.run, progress.step)
             info = self._info(averaged.config, progress, figures)
-            save_checkpoint(folder, Checkpoint(info, averaged, self.corpus.tokenizer), state)
-            on_event(CheckpointSaved(progress.step, folder, time.perf_counter() - began))
-            self.prune(progress.step)
-        # No process may end while rank 0 is writing: the launcher would end rank 0 too.
+            checkpoint = Checkpoint(info, averaged, self.corpus.tokenizer)
+            done = self._thread.submit(self._complete, folder, checkpoint, state)
+            self._write = _Write(progress.step, folder, began, time.perf_counter() - began, done)
+
+    def check(self) -> None:
+        """Report a checkpoint that was completed meanwhile; raises as `save` where it could not be."""
+        if self._write is not None and self._write.done.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is being written, and report it; raises as `save` where it could not be."""
+        if (write := self._write) is None:
+            return
+        # Interrupted here by a second signal, it is still waited for when the context is left.
+        completed = write.done.result()
+        self._write = None
+        self._on_event(
+            CheckpointSaved(write.step, write.folder, completed - write.began, write.stopped_seconds)
+        )
+
+    def finish(self) -> None:
+        """Wait on all ranks: none may end while rank 0 writes, since the launcher would end rank 0 too."""
+        self.wait()
         self.context.world.barrier()
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        try:
+            self.wait()
+        except (SgddError, OSError) as unwritten:
+            if error is None:
+                raise
+            # The run ends by the first error, and this one is told beside it.
+            self._on_event(Notice(f"The last checkpoint could not be written: {unwritten}", warning=True))
+
+    def _complete(self, folder: Path, checkpoint: Checkpoint, state: dict[str, Any]) -> float:
+        """Write a checkpoint, then remove old ones; returns when it was complete."""
+        _check_finite(folder, {WEIGHTS: checkpoint.model.state_dict(), **state})
+        save_checkpoint(folder, checkpoint, state)
+        completed = time.perf_counter()
+        prune(self.context.run, folder, self.spec.train.keep_checkpoints)
+        return completed
 
     def prune(self, step: int) -> None:
         """Remove the checkpoints that are no longer kept once there is one of this step."""

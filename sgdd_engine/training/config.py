@@ -42,6 +42,10 @@ class TrainConfig:
     weight_decay: float = option(0.01, "decoupled decay of matrices; tables, gains and biases have none")
     beta2: float = option(0.98, "AdamW's second moment decay")
     grad_clip: float = option(1.0, "largest norm of the gradient")
+    skip_nonfinite: int = option(
+        0,
+        "batches that a run may leave out because their loss or gradient is not finite; at one more it stops",
+    )
     condition_dropout: float = option(
         0.1, "share of rows that train the null condition, which guidance needs"
     )
@@ -105,7 +109,15 @@ class TrainConfig:
             "train.optimizer=muon works on whole matrices, which train.parallel=fsdp shards.",
             "Choose --set train.parallel=ddp or --set train.optimizer=adamw.",
         )
-        for name in ("warmup_steps", "weight_decay", "length_weight", "beta", "free_bits", "anneal_steps"):
+        for name in (
+            "warmup_steps",
+            "weight_decay",
+            "skip_nonfinite",
+            "length_weight",
+            "beta",
+            "free_bits",
+            "anneal_steps",
+        ):
             require(
                 getattr(self, name) >= 0, f"train.{name} is {getattr(self, name)}; it must not be negative."
             )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgdd_engine.data.corpus import CorpusSplit, ExactLengthBatches
+from sgdd_engine.data.corpus import CorpusSplit, ExactLengthBatches, Rows
 
 
 class DraftBatch(NamedTuple):
@@ -89,12 +89,21 @@ class TrainingBatches:
     share: float = 0.0
 
     def batch(self, position: int) -> SentenceBatch:
-        """The batch at a position, from 0; batches with drafts are numbered on their own, and so are the others."""
+        """The batch at a position, from 0."""
+        rows, which = self.rows(position)
+        drafts = None if which is None or self.drafts is None else self.drafts.batch(which)
+        return (*self.split.batch(rows), drafts)
+
+    def rows(self, position: int) -> tuple[Rows, Rows | None]:
+        """The rows of the split in the batch at a position, and their indices among the drafts if it has drafts.
+
+        Batches with drafts are numbered on their own, and so are the others.
+        """
         before, after = int(position * self.share), int((position + 1) * self.share)
         if self.drafts is None or self.draft_order is None or before == after:
-            return (*self.split.batch(self.order.batch(position - before)), None)
+            return self.order.batch(position - before), None
         which = self.draft_order.batch(before)
-        return (*self.split.batch(self.drafts.rows[which]), self.drafts.batch(which))
+        return self.drafts.rows[which], which
 
 
 def training_batches(

@@ -31,7 +31,7 @@ class MetricAccumulator:
         self.micro_batches = self.sentences = self.tokens = 0
         self.terms: list[Tensor] = []
         self.norms: list[Tensor] = []
-        self.guesses: Tensor | None = None
+        self.guesses: list[Tensor] = []
         self.began = time.perf_counter()
 
     def add_micro_batch(self, loss: BatchLoss) -> None:
@@ -41,12 +41,16 @@ class MetricAccumulator:
         self.tokens += loss.masked.numel()
         nll = loss.nll.sum() / max(1, len(loss.nll))
         self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats, loss.surrogate_error]))
-        guesses = sums_by_mask_ratio(loss.masked, loss.correct.long()[None], loss.positions)
-        self.guesses = guesses if self.guesses is None else self.guesses + guesses
+        self.guesses.append(sums_by_mask_ratio(loss.masked, loss.correct.long()[None], loss.positions))
 
     def add_step(self, grad_norm: Tensor) -> None:
         """Count one step, after all of its micro-batches."""
         self.norms.append(grad_norm)
+
+    def forget_step(self, micro_batches: int) -> None:
+        """Leave the newest step, which was not taken, out of the averages; its time stays."""
+        self.micro_batches -= micro_batches
+        del self.terms[-micro_batches:], self.guesses[-micro_batches:], self.norms[-1:]
 
     def report(
         self,
@@ -90,7 +94,9 @@ class MetricAccumulator:
         """Sentences, tokens, micro-batches; the terms of the loss; all and right guesses by mask ratio."""
         counts = torch.tensor([self.sentences, self.tokens, self.micro_batches], dtype=torch.float64)
         terms = torch.stack(self.terms).cpu().double().sum(dim=0) if self.terms else torch.zeros(4).double()
-        guesses = torch.zeros(2, RATIO_PARTS + 1) if self.guesses is None else self.guesses.cpu()
+        guesses = (
+            torch.stack(self.guesses).sum(dim=0).cpu() if self.guesses else torch.zeros(2, RATIO_PARTS + 1)
+        )
         own = torch.cat([counts, terms, guesses.double().flatten()])
         sums: list[float] = self._world.all_reduce(own.to(self._world.device)).tolist()
         return sums

@@ -3,29 +3,31 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import torch
 
 from sgdd_engine.atomic_files import remove_leftovers, write_text
 from sgdd_engine.checkpoint import STEP_NAME, checkpoint_folder, require_pinned
+from sgdd_engine.counted import counted
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import ALONE, World
-from sgdd_engine.errors import CheckpointError, TrainingError
+from sgdd_engine.errors import TrainingError
 from sgdd_engine.events import Event, Listener, Notice, SamplesWritten, Validated, ignore
 from sgdd_engine.models.device import compute_dtype, resolve_device
 from sgdd_engine.stop_signals import StopSignals
 from sgdd_engine.tracking import TrackedRun, Tracking
 from sgdd_engine.training.build import build_training
-from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, exclusive_run, newest_valid_checkpoint
+from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, describe_last, exclusive_run
 from sgdd_engine.training.config import TrainConfig, TrainSpec
 from sgdd_engine.training.cost import cost_of, describe_time, seconds_per_step
-from sgdd_engine.training.dataloading import Prefetcher, training_batches
+from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches, training_batches
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.generate_drafts import drafts_for_run
 from sgdd_engine.training.log import MetricAccumulator
+from sgdd_engine.training.nonfinite import write_down
 from sgdd_engine.training.optimizer_step import OptimizerStep, learning_rate, reduce_status
 from sgdd_engine.training.state import RunContext
 from sgdd_engine.training.validation import HeldOutSamples, Validation, ValidationFigures
@@ -120,7 +122,7 @@ class _Run:
         if settings_text and self.world.is_main:
             write_text(self.context.run / SETTINGS, settings_text)
         self.micro_batch_tokens = self.config.batch_tokens // self.progress.micro_batches
-        self.checkpointer = Checkpointer(self.corpus, self.spec, self.context, self.dtype)
+        self.checkpointer = Checkpointer(self.corpus, self.spec, self.context, self.dtype, self._emit)
         self.drafts = drafts_for_run(self.corpus, self.spec, self.context, self._emit, resumed=resume)
         self.validation = Validation(
             self.corpus.split("validation"),
@@ -133,10 +135,17 @@ class _Run:
             self.corpus.split("validation"), self.corpus.tokenizer, self.spec.diffusion, self.world
         )
         self._say_how_long()
-        with self._tracked(), StopSignals() as signals, self._prefetcher() as prefetcher:
+        with (
+            self._tracked(),
+            StopSignals() as signals,
+            self.checkpointer,
+            self._prefetcher() as prefetcher,
+        ):
             stopped = self._train_until_done(signals, self._optimizer_step(prefetcher))
             self._save(validate=stopped != "signal")
+            self.checkpointer.finish()
             self.finished = stopped != "signal"
+            self._say_what_was_left_out()
         checkpoint = checkpoint_folder(self.context.run, self.progress.step)
         return TrainResult(
             self.progress.step, checkpoint, self.checkpointer.best(), stopped, self.stop_signal
@@ -176,16 +185,18 @@ class _Run:
                 self.progress.step, "finished" if self.finished else "stopped", self.progress.best_loss
             )
 
-    def _prefetcher(self) -> Prefetcher:
-        batches = training_batches(
+    def _batches(self) -> TrainingBatches:
+        return training_batches(
             self.corpus.split("train"),
             None if self.drafts is None else self.drafts["train"],
             self.spec.feedback.share,
             batch_tokens=self.micro_batch_tokens,
             seed=self.config.seed,
         )
+
+    def _prefetcher(self) -> Prefetcher:
         first = self.progress.position + self.world.rank
-        return Prefetcher(batches, self.context.device, first=first, stride=self.world.size)
+        return Prefetcher(self._batches(), self.context.device, first=first, stride=self.world.size)
 
     def _optimizer_step(self, prefetcher: Prefetcher) -> OptimizerStep:
         return OptimizerStep(
@@ -202,6 +213,7 @@ class _Run:
     def _train_until_done(self, signals: StopSignals, optimizer_step: OptimizerStep) -> Ending:
         metrics = MetricAccumulator(self.world, self._absent_terms())
         while True:
+            self.checkpointer.check()
             if self.world.size == 1:
                 self.stop_signal = signals.received
             if self.stop_signal is not None:
@@ -215,7 +227,8 @@ class _Run:
             self.clock += time.perf_counter() - began
             if self.world.size == 1:
                 self.progress.seconds = self.clock
-            self._after_step(metrics, rate)
+            if rate is not None:
+                self._after_step(metrics, rate)
 
     def _absent_terms(self) -> frozenset[str]:
         present = {
@@ -224,15 +237,18 @@ class _Run:
         }
         return frozenset(name for name, is_present in present.items() if not is_present)
 
-    def _step(self, optimizer_step: OptimizerStep, metrics: MetricAccumulator, signals: StopSignals) -> float:
-        """One optimiser step; returns its learning rate."""
+    def _step(
+        self, optimizer_step: OptimizerStep, metrics: MetricAccumulator, signals: StopSignals
+    ) -> float | None:
+        """One optimiser step; returns its learning rate, or None if the batch was left out."""
         gradient = optimizer_step.gradient(self.progress.step, metrics)
         status = reduce_status(self.world, gradient, seconds=self.clock, signal=signals.received)
-        if not status.finite:
-            self._refuse_step()
         # Every process goes by rank 0's clock, and stops at the same step.
         self.progress.seconds = status.seconds
         self.stop_signal = status.signal
+        if not status.finite:
+            self._skip_or_refuse(optimizer_step, metrics)
+            return None
         rate = learning_rate(self.progress.step, self._fraction(), self.config)
         optimizer_step.apply(self.progress.step, rate)
         self.progress.step += 1
@@ -246,17 +262,18 @@ class _Run:
         if step % self.config.log_every == 0:
             fraction = self._fraction()
             left = self.progress.seconds * (1 - fraction) / fraction if fraction > 0 else None
-            self._emit(
-                metrics.report(
-                    step,
-                    self.config.max_steps,
-                    fraction,
-                    rate,
-                    self.progress.seconds,
-                    left,
-                    self.context.device,
-                )
+            report = metrics.report(
+                step,
+                self.config.max_steps,
+                fraction,
+                rate,
+                self.progress.seconds,
+                left,
+                self.context.device,
             )
+            if self.config.skip_nonfinite:
+                report = replace(report, terms={**report.terms, "skipped_batches": self.progress.skipped})
+            self._emit(report)
             metrics.reset()
         if step % self.config.validate_every == 0:
             self._validate()
@@ -274,15 +291,51 @@ class _Run:
             shares.append(self.progress.seconds / (60 * self.config.max_minutes))
         return min(1.0, max(shares))
 
-    def _refuse_step(self) -> NoReturn:
-        try:
-            last = f"The last good checkpoint is `{newest_valid_checkpoint(self.context.run)}`."
-        except CheckpointError:
-            last = "There is no checkpoint yet."
-        raise TrainingError(
-            f"The loss or its gradient is not finite at step {self.progress.step + 1}; the step was not taken. {last}",
-            "Lower train.learning_rate (--set train.learning_rate=0.0003), then go on with --resume.",
+    def _skip_or_refuse(self, optimizer_step: OptimizerStep, metrics: MetricAccumulator) -> None:
+        """Leave out a batch whose loss or gradient is not finite; all processes know it and decide alike.
+
+        Raises:
+            TrainingError: as many were left out as may be.
+        """
+        first = self.progress.position
+        listed = ""
+        if self.world.is_main:
+            positions = range(first, first + self.progress.micro_batches)
+            # Batches of its own, since those of the prefetcher are used by its thread.
+            listed = write_down(
+                self.context.run, self.progress.step + 1, self.corpus, self._batches(), positions
+            )
+        what = f"The loss or its gradient is not finite at step {self.progress.step + 1}"
+        if self.progress.skipped >= self.config.skip_nonfinite:
+            self.checkpointer.finish()
+            last = describe_last(self.context.run) if self.world.is_main else ""
+            told = self.world.broadcast_text(f"{listed} {last}")
+            raise TrainingError(
+                f"{what}; the step was not taken. {told}",
+                f"Leave such batches out (--skip-nonfinite {self.progress.skipped + 1}), or lower the learning rate "
+                "(--set train.learning_rate=0.0003); then go on with --resume.",
+            )
+        self.progress.position += self.progress.micro_batches
+        self.progress.skipped += 1
+        optimizer_step.skip(metrics)
+        self._emit(
+            Notice(
+                f"{what}: the batch is left out, {self.progress.skipped} of at most {self.config.skip_nonfinite}. "
+                f"{listed}",
+                warning=True,
+            )
         )
+
+    def _say_what_was_left_out(self) -> None:
+        if self.progress.skipped:
+            left_out = counted(self.progress.skipped, "batch", "batches")
+            self._emit(
+                Notice(
+                    f"{left_out} of this run were left out, since loss or gradient was not finite; the sentences are "
+                    f"listed in `{self.context.run / 'nonfinite-*.json'}`.",
+                    warning=True,
+                )
+            )
 
     def _validate(self) -> ValidationFigures:
         if self.validated is not None and self.validated[0] == self.progress.step:
@@ -324,7 +377,7 @@ class _Run:
         figures = self._validate() if validate else None
         if self.tracking is not None:
             self.tracking.flush()
-        self.checkpointer.save(self.training, figures, self._emit)
+        self.checkpointer.save(self.training, figures)
 
     def _emit(self, event: Event) -> None:
         for listener in self.listeners:

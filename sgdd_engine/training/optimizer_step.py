@@ -225,6 +225,11 @@ class OptimizerStep:
         self._optimizer.zero_grad(set_to_none=True)
         self._ema.update(self._shared.model, step)
 
+    def skip(self, metrics: MetricAccumulator) -> None:
+        """Drop the accumulated gradient, and leave the step out of the metrics."""
+        self._optimizer.zero_grad(set_to_none=True)
+        metrics.forget_step(self._micro_batches)
+
     def _loss(self, micro_batch: MicroBatch, step: int) -> BatchLoss:
         noise = (self._spec.train.seed, micro_batch.position, self._device)
         with (

@@ -27,6 +27,7 @@ class Progress:
         position: Micro-batches taken: the position in their order, from which the next noise follows.
         micro_batches: Micro-batches per step, which determine how large one is.
         null_rows: Rows that have trained the null condition, in the run and in the checkpoint that it started from.
+        skipped: Batches that were left out, since their loss or gradient was not finite.
     """
 
     step: int = 0
@@ -36,6 +37,7 @@ class Progress:
     position: int = 0
     micro_batches: int = 1
     null_rows: int = 0
+    skipped: int = 0
 
     def rescale_position(self, micro_batches: int) -> None:
         """Continue with another number of micro-batches per step, at about the same place of the epoch."""
@@ -80,7 +82,7 @@ class Training:
 def training_state(
     model: SemanticDecoder, optimizer: torch.optim.Optimizer, progress: Progress, *, is_main: bool = True
 ) -> dict[str, Any]:
-    """Raw weights, optimiser moments and progress, as files of a checkpoint's `training/` folder.
+    """A copy of raw weights, optimiser moments and progress, as files of a checkpoint's `training/` folder.
 
     The averaged weights are not among them: they are the checkpoint's `model.safetensors`. Shards are gathered, so
     every rank must call it; where `is_main` is false the tensors are empty.
@@ -101,7 +103,7 @@ def training_state(
 
 
 def averaged_model(model: SemanticDecoder, ema: Ema, *, is_main: bool = True) -> SemanticDecoder:
-    """A model of the averaged weights, gathered as in `training_state`; on the meta device unless `is_main`."""
+    """A copy of the averaged weights as a model, gathered as in `training_state`; on meta unless `is_main`."""
     tensors = {
         name: _gathered(tensor, is_main) for name, tensor in (*ema.weights.items(), *model.named_buffers())
     }
@@ -114,7 +116,7 @@ def averaged_model(model: SemanticDecoder, ema: Ema, *, is_main: bool = True) ->
 def _gathered(tensor: Tensor, is_main: bool) -> Tensor:
     # One after the other to the host: all of a sharded model at once may not fit on a device.
     gathered = gather_full(tensor.detach())
-    return gathered.cpu() if is_main else torch.empty(0)
+    return gathered.to("cpu", copy=True) if is_main else torch.empty(0)
 
 
 @torch.no_grad()
