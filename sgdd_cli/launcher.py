@@ -112,13 +112,18 @@ def join_world(devices: Sequence[str], timeout: timedelta | None = None) -> Iter
     rank, local_rank = int(os.environ[_RANK]), int(os.environ[_LOCAL_RANK])
     try:
         device = _own_device(devices, local_rank, int(os.environ[_LOCAL_SIZE]))
-        with join(device, timeout or TIMEOUT) as world:
+        with join(device, timeout or TIMEOUT, on_lost=_end_at_once) as world:
             yield world, str(device)
     except Exception as error:
         code = _write_error_file(error)
         if rank == 0 and not os.environ[_RUN_ID].startswith(_OWN_RUN):
             raise
         raise CliExit(code) from error
+
+
+def _end_at_once(error: Exception) -> None:
+    """End this process from any of its threads, with the error for the launcher."""
+    os._exit(_write_error_file(error))
 
 
 def _own_device(devices: Sequence[str], local_rank: int, local_size: int) -> Any:  # noqa: ANN401 - torch is not loaded

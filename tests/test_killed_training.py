@@ -1,14 +1,18 @@
 """Training that is killed, or meets numbers that are not finite: nothing that counts is lost, nothing bad is kept."""
 
 import json
+import math
 import os
 import random
 import shutil
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import forks
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +20,9 @@ from tiny_training import TINY, tiny
 
 from sgdd_engine.atomic_files import damage
 from sgdd_engine.checkpoint import checkpoints_of
-from sgdd_engine.data.corpus import Corpus
+from sgdd_engine.data.corpus import Corpus, CorpusSplit, ExactLengthBatches
+from sgdd_engine.errors import TrainingError
+from sgdd_engine.events import Notice, TrainingProgress
 from sgdd_engine.tracking import read_log
 from sgdd_engine.training.config import FeedbackConfig, TrainSpec
 from sgdd_engine.training.loop import train
@@ -152,3 +158,87 @@ def differs(run: Path, whole: Path) -> str:
         path.name for path in (*run.iterdir(), *(run / "checkpoints").iterdir()) if path.name.startswith(".")
     ]
     return f"left behind: {left}" if left else ""
+
+
+class OneBadVector(CorpusSplit):
+    """The training split of a corpus with a vector that is not a number."""
+
+    def __init__(self, split: CorpusSplit, row: int) -> None:
+        self.__dict__.update(split.__dict__)
+        self.row = row
+
+    def embeddings(self, indices):
+        vectors = super().embeddings(indices)
+        vectors[torch.from_numpy(np.asarray(indices) == self.row)] = torch.nan
+        return vectors
+
+
+@pytest.fixture
+def spoiled(tiny_corpus_folder) -> Corpus:
+    """A corpus, one of whose first sentences has a bad vector."""
+    corpus = Corpus.open(tiny_corpus_folder)
+    split = corpus.split("train")
+    order = ExactLengthBatches(split.lengths, batch_tokens=SHORT["batch_tokens"], seed=0)
+    corpus._splits["train"] = OneBadVector(split, int(order.batch(2)[0]))
+    return corpus
+
+
+def test_a_batch_that_is_not_finite_stops_the_run_and_its_sentences_are_listed(spoiled, tmp_path):
+    run = tmp_path / "run"
+    spec = replace(short(), bottleneck=replace(TINY.bottleneck, kind="none"))
+    with pytest.raises(TrainingError, match="not finite at step 3; the step was not taken") as caught:
+        train(spoiled, run, spec, device="cpu")
+    (file,) = run.glob("nonfinite-*.json")
+    assert str(file) in caught.value.message
+    assert f"The last good checkpoint is `{run / 'checkpoints' / 'step-0000002'}`." in caught.value.message
+    assert "--skip-nonfinite 1" in caught.value.hint
+    listed = json.loads(file.read_text(encoding="utf-8"))
+    (micro_batch,) = listed["micro_batches"]
+    assert (listed["step"], micro_batch["position"]) == (3, 2)
+    split = spoiled.split("train")
+    bad = [sentence for sentence in micro_batch["sentences"] if sentence["vector_norm"] is None]
+    assert [sentence["row"] for sentence in bad] == [split.row]
+    assert bad[0]["text"] == split.text(split.row)
+
+
+@pytest.mark.slow
+def test_a_batch_may_be_left_out_and_the_run_still_goes_on_bit_by_bit(spoiled, tmp_path):
+    spec = replace(short(skip_nonfinite=1), bottleneck=replace(TINY.bottleneck, kind="none"))
+    told: list[object] = []
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(spoiled, whole, spec, device="cpu", on_event=told.append)
+    notices = [event.message for event in told if isinstance(event, Notice) and event.warning]
+    assert "the batch is left out, 1 of at most 1." in notices[0]
+    assert "was not finite: 1 batch." in notices[1]
+    assert [value for _, value in read_log(whole).curves["train/skipped_batches"]] == [0, 0, 1, 1, 1, 1]
+    assert all(math.isfinite(loss) for _, loss in read_log(whole).curves["train/loss"])
+    assert read_log(whole).curves["train/loss"][2][0] == 3
+
+    def killed() -> None:
+        def listen(event: object) -> None:
+            if isinstance(event, TrainingProgress) and event.step == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        train(spoiled, run, spec, device="cpu", on_event=listen)
+
+    assert forks.run(killed) == forks.KILLED
+    train(spoiled, run, spec, device="cpu", resume=True)
+    assert not differs(run, whole)
+
+
+def test_weights_that_are_not_finite_are_never_saved(corpus, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match="not finite"):
+        train(corpus, run, short(learning_rate=1e38, warmup_steps=0, save_every=1, max_steps=4), device="cpu")
+    for folder in checkpoints_of(run):
+        for file in FILES:
+            assert all(torch.isfinite(tensor).all() for tensor in load_file(folder / file).values())
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(corpus, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "checkpoints").write_text("no folder")
+    with pytest.raises(OSError, match="checkpoints"):
+        train(corpus, run, short(max_steps=30, validate_every=100), device="cpu")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]

@@ -331,7 +331,7 @@ class _Run:
             left_out = counted(self.progress.skipped, "batch", "batches")
             self._emit(
                 Notice(
-                    f"{left_out} of this run were left out, since loss or gradient was not finite; the sentences are "
+                    f"Left out of this run, since loss or gradient was not finite: {left_out}. The sentences are "
                     f"listed in `{self.context.run / 'nonfinite-*.json'}`.",
                     warning=True,
                 )
