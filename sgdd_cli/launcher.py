@@ -104,7 +104,7 @@ def join_world(devices: Sequence[str], timeout: timedelta | None = None) -> Iter
     Yields:
         The world, and the device of this process.
     """
-    from sgdd_engine.distributed import ALONE, TIMEOUT, join  # noqa: PLC0415 - the engine loads torch
+    from sgdd_engine.distributed import ALONE, TIMEOUT, LostProcessError, join  # noqa: PLC0415 - the engine loads torch
 
     if not launched():
         yield ALONE, devices[0]
@@ -115,15 +115,15 @@ def join_world(devices: Sequence[str], timeout: timedelta | None = None) -> Iter
         with join(device, timeout or TIMEOUT, on_lost=_end_at_once) as world:
             yield world, str(device)
     except Exception as error:
-        code = _write_error_file(error)
+        code = _write_error_file(error, lost=isinstance(error, LostProcessError))
         if rank == 0 and not os.environ[_RUN_ID].startswith(_OWN_RUN):
             raise
         raise CliExit(code) from error
 
 
 def _end_at_once(error: Exception) -> None:
-    """End this process from any of its threads, with the error for the launcher."""
-    os._exit(_write_error_file(error))
+    """End this process from any of its threads, with the error for the launcher, as the cause of what follows."""
+    os._exit(_write_error_file(error, lost=False))
 
 
 def _own_device(devices: Sequence[str], local_rank: int, local_size: int) -> Any:  # noqa: ANN401 - torch is not loaded
@@ -148,9 +148,13 @@ def _own_device(devices: Sequence[str], local_rank: int, local_size: int) -> Any
     return resolve_device(devices[local_rank])
 
 
-def _write_error_file(error: Exception) -> int:
-    """Write the error into the file that the launcher reads; returns the exit code."""
-    from sgdd_engine.distributed import LostProcessError  # noqa: PLC0415
+def _write_error_file(error: Exception, *, lost: bool) -> int:
+    """Write the error into the file that the launcher reads; returns the exit code.
+
+    Args:
+        error: The error.
+        lost: Whether it followed from the end of another process.
+    """
     from sgdd_engine.errors import ConfigError  # noqa: PLC0415
 
     if output_options.debug:
@@ -160,7 +164,7 @@ def _write_error_file(error: Exception) -> int:
     report = {
         "message": sentence,
         "hint": hint,
-        "lost": isinstance(error, LostProcessError),
+        "lost": lost,
         # The launcher's own report shows this field and sorts by the time.
         "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))},
     }

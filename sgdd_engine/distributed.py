@@ -17,6 +17,8 @@ from typing import TypeVar
 import psutil
 import torch
 from torch import Tensor, distributed
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # which PyTorch documents
+from torch.distributed.rendezvous import rendezvous
 
 from sgdd_engine.errors import ConfigError, SgddError
 
@@ -136,8 +138,8 @@ def join(
     """
     if device.type not in {"cpu", "cuda"}:
         raise ConfigError(f"Several processes cannot share a device of type `{device.type}`.", "Use one.")
-    store, rank, size = next(distributed.rendezvous("env://", timeout=timeout))
-    group = {"store": distributed.PrefixStore("group", store), "rank": rank, "world_size": size}
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    group = {"store": PrefixStore("group", store), "rank": rank, "world_size": size}
     if device.type == "cuda":
         torch.cuda.set_device(device)
         distributed.init_process_group("nccl", timeout=timeout, device_id=device, **group)
@@ -165,13 +167,13 @@ class _Watch:
     def __init__(
         self,
         world: World,
-        store: distributed.Store,
+        store: Store,
         silence: timedelta,
         on_lost: Callable[[LostProcessError], None],
     ) -> None:
         self._world, self._silence, self._on_lost = world, silence.total_seconds(), on_lost
         # A store of its own, since a thread that waits in one keeps others out of it.
-        self._store = store.clone()
+        self._store = store.clone()  # type: ignore[attr-defined]  # not in its stub
         # A few signs of life in that time, so that a busy machine may lose some.
         self._interval = self._silence / 12
         # A store that has stopped itself must not hold the thread.

@@ -58,22 +58,28 @@ class FileEvents:
         if event in FILE_EVENTS and str(arguments[0]).startswith(self._folder):
             self.count += 1
             if self.count == self._last:
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_self()
+
+
+def kill_self() -> None:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Calls:
-    """Counts the calls that this thread makes, and ends the process at a given one.
+    """Counts the calls that this thread makes, and does something at a given one.
 
     Args:
-        last: The number of the call, from 1, at which the process is killed; None only counts.
+        last: The number of the call, from 1, at which it is done; None only counts.
+        strike: What is done.
     """
 
-    def __init__(self, last: int | None = None) -> None:
-        self.count, self._last = 0, last
+    def __init__(self, last: int | None = None, strike: Callable[[], None] = kill_self) -> None:
+        self.count, self._last, self._strike = 0, last, strike
         sys.setprofile(self._see)
 
     def _see(self, _frame: object, event: str, _argument: object) -> None:
         if event.endswith("call"):
             self.count += 1
             if self.count == self._last:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._strike()
