@@ -171,7 +171,12 @@ class DecodingOptions:
             from sgdd_cli.models import load_model, named_encoder  # noqa: PLC0415 - loads torch
             from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
 
-            model, folder = load_model(self.checkpoint, place, named_encoder(resolved))
+            model, folder = load_model(
+                self.checkpoint,
+                place,
+                named_encoder(resolved),
+                encoder_batch_tokens=resolved.settings.encoder.batch_tokens,
+            )
             config = resolved.settings.generation
             if "num_samples" not in resolved.given("generation"):
                 config = replace(config, num_samples=num_samples)

@@ -25,6 +25,7 @@ def load_model(
     device: str,
     encoder: str | None = None,
     *,
+    encoder_batch_tokens: int | None = None,
     mini_by: str = f"--checkpoint {MINI}",
 ) -> tuple["SGDD", Path]:
     """The named model, or the default one, and the folder of its checkpoint; see `find_checkpoint`.
@@ -33,6 +34,7 @@ def load_model(
         checkpoint: What was named; None for the default.
         device: As `SGDD.from_pretrained` takes it.
         encoder: Where the model's encoder is, if not where it was (`named_encoder`).
+        encoder_batch_tokens: Tokens that it computes at once.
         mini_by: How the command is told to take `mini`.
 
     Raises:
@@ -43,6 +45,7 @@ def load_model(
 
     folder = find_checkpoint(checkpoint, mini_by=mini_by)
     model = SGDD.from_pretrained(folder, device, encoder)
+    model.encoder_batch_tokens = encoder_batch_tokens
     if not model.info.trained_null:
         say("This model was trained without a null condition, so it is sampled without guidance (cfg 1).")
     return model, folder
@@ -54,14 +57,14 @@ def named_encoder(resolved: "Resolved") -> str | None:
     Files and the environment say what the next preparation uses, whichever model is read meanwhile.
 
     Raises:
-        ConfigError: another setting of the encoder is given: what made the vectors cannot be chosen any more.
+        ConfigError: another setting is given that changes vectors: what made the vectors cannot be chosen any more.
     """
     given = [key for key, origin in resolved.origins.items() if origin in ("--set", "--encoder")]
     for key in given:
-        if key.startswith("encoder.") and key != "encoder.name":
+        if key.startswith("encoder.") and key not in ("encoder.name", "encoder.batch_tokens"):
             raise ConfigError(
                 f"{key} cannot be set here: the vectors were made by an encoder, and it is used as it was then.",
-                "encoder.name may be set, to say where the encoder is now.",
+                "encoder.name may be set, to say where the encoder is now, and encoder.batch_tokens.",
             )
     return resolved.settings.encoder.name if "encoder.name" in given else None
 

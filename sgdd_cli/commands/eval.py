@@ -172,7 +172,11 @@ def evaluate(
     if quick:
         _say_what_is_left_out(resolved)
     model, folder = load_model(
-        checkpoint, device_name(gpu, device), named_encoder(resolved), mini_by=command_line("eval", MINI)
+        checkpoint,
+        device_name(gpu, device),
+        named_encoder(resolved),
+        encoder_batch_tokens=resolved.settings.encoder.batch_tokens,
+        mini_by=command_line("eval", MINI),
     )
     if resolved.settings.eval.find_cfg:
         _check_recordable(folder, "--find-cfg")

@@ -207,6 +207,7 @@ def _train(plan: _Plan, run: Path, device: str, world: "World") -> "TrainResult"
             settings_text=to_toml(settings),
             on_event=display,
             world=world,
+            encoder_batch_tokens=settings.encoder.batch_tokens,
         )
 
 

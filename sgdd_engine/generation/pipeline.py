@@ -106,6 +106,8 @@ class SGDD:
         self._checkpoint = checkpoint
         self._encoder = encoder
         self._name: str | None = None
+        # Tokens that the encoder computes at once; None for as many as by default.
+        self.encoder_batch_tokens: int | None = None
         self.device = device
         self.model = checkpoint.model
         self.info = checkpoint.info
@@ -246,7 +248,7 @@ class SGDD:
             EncoderError: it cannot be loaded, or it would make other vectors than those the model was trained with.
         """
         if self._encoder is None:
-            self._encoder = load_encoder_like(self.info.encoder, self.device)
+            self._encoder = load_encoder_like(self.info.encoder, self.device, self.encoder_batch_tokens)
         return self._encoder
 
     def vocabulary_fit(self) -> VocabularyFit:

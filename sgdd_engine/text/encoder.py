@@ -365,18 +365,24 @@ def _limit_of(tokenizer: FastTokenizer, folder: Path) -> int:
     return int(min(limit, MOST_TOKENS))
 
 
-def load_encoder_like(reference: EncoderReference, device: str | torch.device = "cpu") -> SentenceEncoder:
+def load_encoder_like(
+    reference: EncoderReference, device: str | torch.device = "cpu", batch_tokens: int | None = None
+) -> SentenceEncoder:
     """Load the encoder that a corpus or checkpoint was made with, and check that it is the same.
 
     Args:
         reference: What was recorded then; `reference.at(folder)` for a folder that has moved.
         device: Where it computes.
+        batch_tokens: Tokens that it computes at once, which moves vectors by roundings alone; by default as in
+            `EncoderConfig`.
 
     Raises:
         EncoderError: If it cannot be loaded, or makes other vectors (`EncoderReference.differences`, and its probe
             sentences, which are encoded again).
     """
     config = reference.config()
+    if batch_tokens is not None:
+        config = replace(config, batch_tokens=batch_tokens)
     if reference.is_folder and not Path(reference.name).is_dir():
         raise EncoderError(
             f"The vectors were made by an encoder in the folder {reference.name}, which is not there.",

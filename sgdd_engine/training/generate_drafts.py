@@ -94,12 +94,14 @@ class DraftWriter:
         checkpoint: As `train.start_from` names it.
         encoder: Its encoder as the corpus knows it: the same one, which is checked at the start, where it is now.
         device: Where it computes. dtype: Of its matrix products.
+        encoder_batch_tokens: Tokens that the encoder computes at once.
     """
 
     checkpoint: str
     encoder: EncoderReference
     device: torch.device
     dtype: torch.dtype = torch.float32
+    encoder_batch_tokens: int | None = None
 
     @cached_property
     def folder(self) -> Path:
@@ -111,7 +113,9 @@ class DraftWriter:
         """The loaded model."""
         checkpoint = load_checkpoint(self.folder, self.device)
         info = replace(checkpoint.info, encoder=self.encoder)
-        return SGDD(replace(checkpoint, info=info), self.device)
+        model = SGDD(replace(checkpoint, info=info), self.device)
+        model.encoder_batch_tokens = self.encoder_batch_tokens
+        return model
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -135,7 +139,13 @@ def drafts_for_run(
         return None
     assert spec.train.start_from is not None, "checked with the settings"
     dtype = compute_dtype(spec.train.precision, context.device)
-    writer = DraftWriter(spec.train.start_from, corpus.encoder_reference, context.device, dtype)
+    writer = DraftWriter(
+        spec.train.start_from,
+        corpus.encoder_reference,
+        context.device,
+        dtype,
+        context.encoder_batch_tokens,
+    )
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
 
     def all_drafts() -> dict[str, Drafts]:

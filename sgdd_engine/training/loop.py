@@ -62,6 +62,7 @@ def train(
     settings_text: str = "",
     on_event: Listener = ignore,
     world: World = ALONE,
+    encoder_batch_tokens: int | None = None,
 ) -> TrainResult:
     """Train a decoder on a prepared corpus.
 
@@ -79,6 +80,7 @@ def train(
         settings_text: The resolved settings as TOML, written into the run's folder.
         on_event: Receives progress, validations and checkpoints.
         world: The processes that train together.
+        encoder_batch_tokens: Tokens that the encoder of drafts computes at once; by default as in `EncoderConfig`.
 
     Raises:
         TrainingError: the run is in use, has checkpoints already, or the loss is not finite.
@@ -88,7 +90,7 @@ def train(
     """
     if spec.train.start_from is not None:
         require_pinned(spec.train.start_from)
-    context = RunContext(run, resolve_device(device), world)
+    context = RunContext(run, resolve_device(device), world, encoder_batch_tokens)
     micro_batches_per_step(spec.train.micro_batches, None, world)
     if not world.is_main:
         return _Run(corpus, spec, context, ignore).go(resume, settings_text)

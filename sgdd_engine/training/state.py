@@ -62,11 +62,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run is trained and written: its folder, this process's device, and the processes of the run."""
+    """Where a run is trained and written: its folder, this process's device, and the processes of the run.
+
+    `encoder_batch_tokens` are computed at once by the encoder of drafts; None for as many as by default.
+    """
 
     run: Path
     device: torch.device
     world: World
+    encoder_batch_tokens: int | None = None
 
 
 @dataclass(frozen=True)
