@@ -70,6 +70,7 @@ def _as_dict(cost: "Cost") -> dict[str, Any]:
         "head_share_of_flops": cost.head_flops_share,
         "tokens_per_sentence": cost.tokens_per_sentence,
         "training_memory_bytes": cost.training_bytes,
+        "training_process_bytes": cost.process_bytes,
         "batch_tokens": cost.batch_tokens,
     }
 
@@ -91,5 +92,6 @@ def draw_cost(cost: "Cost") -> None:
     )
     emit_text(
         f"Training takes about {formatting.size(cost.training_bytes)} with batches of {cost.batch_tokens:,} tokens: "
-        "weights, gradients, moments and average in fp32, and one batch's activations."
+        "weights, gradients, moments and average in fp32, and one batch's activations. On a CPU the process takes "
+        f"about {formatting.size(cost.process_bytes)}."
     )

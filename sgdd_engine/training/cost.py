@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sgdd_engine.checkpoint import CheckpointInfo
@@ -24,8 +24,14 @@ from sgdd_engine.training.config import TrainConfig
 
 # Arithmetic per token depends on the sentence's length through what is done once per sentence.
 TYPICAL_TOKENS = 20
+# Of the shortest sentences, which there are many of in a batch: each takes memory besides that of its tokens.
+SHORT_TOKENS = 4
 # Weights, gradients, two moments and the average, each in fp32.
 BYTES_PER_PARAMETER = 20
+# On a CPU: Python, PyTorch and what they load (PyTorch 2.13 on x86), and how much larger than what is in use the heap
+# of the C library gets: batches of all lengths leave holes that fit no others.
+PROGRAM_BYTES = 206 << 20
+HEAP = 1.6
 BACKWARD = 3  # a backward pass does twice the forward's products
 # Products that are timed to learn the rate of a device: large enough to fill it, a few milliseconds on two cores.
 PROBED_SIZE = 512
@@ -67,6 +73,11 @@ class Cost:
     tokens_per_sentence: int
     training_bytes: int
     batch_tokens: int
+
+    @property
+    def process_bytes(self) -> int:
+        """What a process that trains on a CPU holds, Python and PyTorch included."""
+        return round(PROGRAM_BYTES + HEAP * self.training_bytes)
 
     @property
     def trainable(self) -> int:
@@ -134,7 +145,7 @@ def cost_of(
         flops_per_token=head + trunk,
         head_flops_share=head / (head + trunk),
         tokens_per_sentence=tokens,
-        training_bytes=BYTES_PER_PARAMETER * trainable + _activation_bytes(config, train, masked),
+        training_bytes=BYTES_PER_PARAMETER * trainable + _activation_bytes(model, train, masked),
         batch_tokens=train.batch_tokens,
     )
 
@@ -185,18 +196,38 @@ def _forward_flops(model: SemanticDecoder, tokens: int, masked: int) -> float:
     return float(counter.get_total_flops() + 2 * linear)
 
 
-def _activation_bytes(config: ModelConfig, train: TrainConfig, masked: float) -> int:
-    """What one piece of a batch keeps for its backward pass, and the head's working memory.
+def _activation_bytes(model: SemanticDecoder, train: TrainConfig, masked: float) -> int:
+    """What one piece of a batch of short sentences keeps for its backward pass, and the head's working memory.
 
-    Per position and layer about `14 + 4 · mlp_ratio` vectors of the width are kept in fp32; the head holds the
+    What is kept for the backward pass is counted by PyTorch as the real modules keep it; the head holds the
     exponentials of some rows, and the table's copy and gradient.
     """
-    decoder, vocabulary = config.decoder, config.vocabulary.size
+    vocabulary, width = model.config.vocabulary.size, model.config.decoder.width
     tokens = train.batch_tokens // (train.micro_batches or 1)
-    kept = tokens * decoder.layers * decoder.width * (14 + 4 * decoder.mlp_ratio) * 4
+    length = min(SHORT_TOKENS, model.config.max_tokens)
+    rows = max(1, tokens // length)
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.device("meta"):
+        z = torch.empty(rows, model.bottleneck.output_dim)
+        text = torch.zeros(rows, length, dtype=torch.long)
+        positions = torch.arange(round(masked * tokens))
+        # Held until they were counted, as the graph would hold them.
+        held = [
+            model.length_logits(z),
+            model.hidden(text, torch.ones(rows), model.condition(z), positions=positions),
+        ]
+        if model.surrogate is not None:
+            held.append(model.predict_embedding(text))
+    saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     chunk = rows_at_once(round(masked * tokens), vocabulary, 4) * vocabulary * 4
-    table = 2 * vocabulary * decoder.width * 4
-    return int(kept + chunk + table)
+    table = 2 * vocabulary * width * 4
+    return saved + chunk + table
 
 
 def seconds_per_step(cost: Cost, device: torch.device, dtype: torch.dtype, processes: int = 1) -> float:

@@ -103,7 +103,11 @@ class MetricAccumulator:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Most GPU memory allocated so far, or this process's resident memory on a CPU."""
+    """Most GPU memory allocated so far; on a CPU what this process holds, without maps of files where that is known.
+
+    The pages of a mapped corpus belong to the system, which takes them back when it needs memory.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return int(psutil.Process().memory_info().rss)
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
