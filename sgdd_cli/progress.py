@@ -201,8 +201,8 @@ def write_event(event: Event) -> None:
             say(formatting.validation_line(event))
         case SamplesWritten():
             say(formatting.samples_lines(event))
-        case CheckpointSaved(step, folder, seconds):
-            say(f"step {step:,}: saved {folder} ({seconds:.1f} s)")
+        case CheckpointSaved(step, folder, seconds, stopped):
+            say(f"step {step:,}: saved {folder} ({seconds:.1f} s; training stood still for {stopped:.2f} s)")
         case Notice(message, warning):
             (warn if warning else say)(message)
 

@@ -165,6 +165,25 @@ def test_a_signal_saves_once_and_ends_every_process(number, receiver, tiny_corpu
     assert len(checkpoints_of(run)) == 1
 
 
+@posix_only
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_takes_its_processes_with_it_and_they_save(tiny_corpus_folder, tmp_path):
+    run = tmp_path / "run"
+    with start(tiny_corpus_folder, run, "--max-steps", "1000000") as launcher:
+        for line in launcher.stderr:
+            if line.startswith("step "):
+                break
+        started = psutil.Process(launcher.pid).children()
+        launcher.kill()
+        # The streams end when the last of the processes does.
+        launcher.communicate(timeout=300)
+    assert len(started) == 2
+    # Whoever inherits them may leave them unreaped.
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+    assert len(checkpoints_of(run)) == 1
+
+
 @pytest.mark.slow
 def test_what_is_wrong_in_the_processes_is_said_once(tiny_corpus_folder, tmp_path):
     with start(tiny_corpus_folder, tmp_path / "run", "--set", "train.micro_batches=3") as launcher:

@@ -471,3 +471,15 @@ def test_minilm_knows_meaning_and_agrees_with_sentence_transformers(sentences):
     texts = [*sentences[:30], "", "  Two  spaces ", "Ünïcödé — 🙂", "word " * 400]
     expected = theirs.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     assert torch.cosine_similarity(encoder.encode(texts), expected).min() > 0.99999
+
+
+def test_a_trained_models_encoder_computes_as_much_at_once_as_is_asked(tiny_encoder, sentences):
+    def batches(**asked: int) -> tuple[int, torch.Tensor]:
+        sizes: list[int] = []
+        vectors = load_encoder_like(tiny_encoder.reference, **asked).encode(sentences[:64], sizes.append)
+        return len(sizes), vectors
+
+    few, ours = batches()
+    many, theirs = batches(batch_tokens=64)
+    assert many > few
+    torch.testing.assert_close(ours, theirs)

@@ -297,6 +297,9 @@ def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlm
         call(*sample, "--encoder", tiny_xlmr_folder)
     with pytest.raises(ConfigError, match=r"encoder\.pooling cannot be set here"):
         call(*sample, "--encoder", moved, "--set", "encoder.pooling=cls")
+    assert call(*sample, "--encoder", moved, "--set", "encoder.batch_tokens=64") == call(
+        *sample, "--encoder", moved
+    )
     # What the next preparation is to use does not concern a model that is read meanwhile.
     Path("sgdd.toml").write_text('[encoder]\nname = "minilm"\nmax_tokens = 9\n')
     assert call("sample", SENTENCE, "--checkpoint", saved, *common)[0] == expected

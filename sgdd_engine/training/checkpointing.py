@@ -25,7 +25,6 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
-from sgdd_engine.checkpoint.folder import WEIGHTS
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.errors import CheckpointError, DataError, SgddError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Listener, Notice, ignore
@@ -159,15 +158,13 @@ def prune(run: Path, written: Path, keep: int) -> None:
             remove_folder(folder)
 
 
-def _check_finite(folder: Path, files: Mapping[str, Any]) -> None:
-    """Check the numbers of a checkpoint before it is written.
+def _check_finite(folder: Path, *files: Mapping[str, torch.Tensor]) -> None:
+    """Check the numbers of a checkpoint's files before it is written.
 
     Raises:
         TrainingError: one is not finite, which a finite step may lead to.
     """
-    for file, tensors in files.items():
-        if file.endswith(".json"):
-            continue
+    for tensors in files:
         for name, tensor in tensors.items():
             # In numpy: it needs no copy, and PyTorch would start threads of its own for this thread.
             values = tensor.numpy()
@@ -290,7 +287,8 @@ class Checkpointer:
 
     def _complete(self, folder: Path, checkpoint: Checkpoint, state: dict[str, Any]) -> float:
         """Write a checkpoint, then remove old ones; returns when it was complete."""
-        _check_finite(folder, {WEIGHTS: checkpoint.model.state_dict(), **state})
+        tensors = [value for name, value in state.items() if not name.endswith(".json")]
+        _check_finite(folder, checkpoint.model.state_dict(), *tensors)
         save_checkpoint(folder, checkpoint, state)
         completed = time.perf_counter()
         prune(self.context.run, folder, self.spec.train.keep_checkpoints)
