@@ -249,6 +249,12 @@ class Checkpointer:
             done = self._thread.submit(self._complete, folder, checkpoint, state)
             self._write = _Write(progress.step, folder, began, time.perf_counter() - began, done)
 
+    def prune(self, step: int) -> None:
+        """Remove checkpoints that are no longer kept beside that of this step, which is complete."""
+        if self.context.world.is_main:
+            folder = checkpoint_folder(self.context.run, step)
+            prune(self.context.run, folder, self.spec.train.keep_checkpoints)
+
     def check(self) -> None:
         """Report a checkpoint that was completed meanwhile; raises as `save` where it could not be."""
         if self._write is not None and self._write.done.done():

@@ -374,7 +374,8 @@ class _Run:
 
     def _save(self, validate: bool) -> None:
         if self.checkpointer.has(self.progress.step, validated=validate):
-            self.checkpointer.prune(self.progress.step)  # it may have been killed before it came to this
+            # Killed after it was complete, the session before may not have removed the old ones.
+            self.checkpointer.prune(self.progress.step)
             return
         figures = self._validate() if validate else None
         if self.tracking is not None:
