@@ -300,12 +300,6 @@ class Checkpointer:
         prune(self.context.run, folder, self.spec.train.keep_checkpoints)
         return completed
 
-    def prune(self, step: int) -> None:
-        """Remove the checkpoints that are no longer kept once there is one of this step."""
-        if self.context.world.is_main:
-            run = self.context.run
-            prune(run, checkpoint_folder(run, step), self.spec.train.keep_checkpoints)
-
     def best(self) -> Path:
         """The checkpoint of the lowest held-out loss."""
         run, world = self.context.run, self.context.world
