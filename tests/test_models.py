@@ -23,6 +23,7 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
+from sgdd_engine.data.manifest import Manifest
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderError, SgddError
 
 SENTENCE = "Tom sold a letter."
@@ -315,9 +316,8 @@ def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlm
 def test_training_finds_the_moved_encoder_of_its_corpus(here, tiny_corpus_folder, tiny_encoder_folder):
     moved = shutil.copytree(tiny_encoder_folder, here / "moved")
     corpus = Path(shutil.copytree(tiny_corpus_folder, here / "corpus"))
-    manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
-    manifest["encoder"]["name"] = str(here / "gone")
-    (corpus / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    manifest = Manifest.read(corpus)
+    replace(manifest, encoder=manifest.encoder | {"name": str(here / "gone")}).write(corpus)
     settings = ("--set", "decoder.width=32", "--set", "decoder.heads=2", "--set", "decoder.layers=1")
     train = ("train", corpus, "--max-steps", 1, "--device", "cpu", *settings)
     with pytest.raises(EncoderError, match="is not there"):
