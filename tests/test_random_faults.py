@@ -166,16 +166,18 @@ def in_a_fork(job: Callable[[], str]) -> tuple[str, str]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(SECONDS)
-        os.close(reader)
         try:
-            answer = ("done", job())
-        except SgddError as error:
-            answer = ("found", error.message)
-        except BaseException:
-            answer = ("bug", traceback.format_exc()[-600:])
-        os.write(writer, json.dumps(answer).encode()[:60_000])
-        os._exit(0)
+            signal.alarm(SECONDS)
+            os.close(reader)
+            try:
+                answer = ("done", job())
+            except SgddError as error:
+                answer = ("found", error.message[:600])
+            except BaseException:
+                answer = ("bug", traceback.format_exc()[-600:])
+            os.write(writer, json.dumps(answer).encode())
+        finally:
+            os._exit(0)  # it must not go on as the test
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
         answer = stream.read()
