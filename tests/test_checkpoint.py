@@ -10,7 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_sgdd import build
 from tiny_training import tiny
+from typer.testing import CliRunner
 
+from sgdd_cli.main import app
 from sgdd_engine import SGDD
 from sgdd_engine.atomic_files import damage, seal
 from sgdd_engine.checkpoint import (
@@ -24,6 +26,8 @@ from sgdd_engine.checkpoint import (
     record_sampling,
     resolve_checkpoint,
     save_checkpoint,
+    upload_of,
+    verify_checkpoint,
 )
 from sgdd_engine.checkpoint.weights import LONG_VECTOR, load_weights, save_weights
 from sgdd_engine.data.corpus import Corpus
@@ -381,3 +385,31 @@ def test_a_run_goes_on_from_a_checkpoint_with_a_record(tiny_corpus_folder, tmp_p
     steps = {read_info(path).step: read_info(path).sampling for path in checkpoints_of(tmp_path / "run")}
     # What suits the later weights is not known yet.
     assert steps == {4: {"cfg": 2.0}, 8: {}}
+
+
+def test_a_checkpoint_is_verified_by_a_command(folder):
+    whole = CliRunner().invoke(app, ["checkpoint", "verify", str(folder)])
+    assert whole.exit_code == 0
+    assert whole.stdout.startswith("Whole: 5 files")
+    told = json.loads(CliRunner().invoke(app, ["checkpoint", "verify", str(folder), "--json"]).stdout)
+    assert (told["files"], told["training_state"]) == (5, False)
+    (folder / "README.md").write_text("another card")
+    with pytest.raises(CheckpointError, match=r"README.md` is damaged"):
+        verify_checkpoint(folder)
+
+
+def test_a_card_that_is_a_link_to_a_file_elsewhere_is_not_shared(folder, tmp_path):
+    (tmp_path / "secret").write_text("a key")
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(CheckpointError, match="outside of the checkpoint"):
+        upload_of(folder, "anna/tales")
+
+
+def test_what_is_saved_tells_its_tokenizer(model, folder):
+    assert read_info(folder).tokenizer_sha256 == model.tokenizer.fingerprint()
+    older = json.loads((folder / "config.json").read_text())
+    del older["tokenizer_sha256"]  # as earlier versions wrote it
+    (folder / "config.json").write_text(json.dumps(older))
+    seal(folder)
+    assert load_checkpoint(folder).info.tokenizer_sha256 is None

@@ -96,7 +96,7 @@ def sgdd(environment: dict[str, str], tmp_path: Path):
     return run
 
 
-GROUPS = {"config": "config show", "corpus": "corpus verify"}
+GROUPS = {"checkpoint": "checkpoint verify", "config": "config show", "corpus": "corpus verify"}
 COMMANDS = tuple(GROUPS.get(name, name) for name in BUILT_IN)
 # With the exit code of each.
 WITHOUT_A_MODEL = {

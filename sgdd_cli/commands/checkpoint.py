@@ -13,11 +13,6 @@ from sgdd_cli.formatting import size
 checkpoint = typer.Typer(help="Look into checkpoints.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@checkpoint.callback()
-def root() -> None:
-    """Look into checkpoints."""
-
-
 @checkpoint.command(cls=SgddCommand)
 def verify(
     folder: Annotated[
