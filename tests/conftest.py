@@ -1,10 +1,12 @@
 """Fixtures shared by all parts: tiny encoders of real classes, and some sentences."""
 
+import atexit
 import gc
 import itertools
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,10 @@ __all__ = ["faults", "pytest_addoption", "pytest_terminal_summary"]
 # Tests may run side by side on few cores; the tiny models gain nothing from threads.
 torch.set_num_threads(1)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# What commands remember for a day is not to be found among what the user's own commands remember.
+_cache = tempfile.TemporaryDirectory(prefix="sgdd-cache-")
+atexit.register(_cache.cleanup)
+os.environ["XDG_CACHE_HOME"] = _cache.name
 # pytest-xdist gives its workers the width of its own terminal, to which tables would be fitted.
 os.environ.pop("COLUMNS", None)
 

@@ -252,7 +252,18 @@ def test_the_files_that_are_named_are_there(paper):
 
 
 def test_the_readme_is_short():
-    assert len(README.encode()) < 12_000
+    assert len(README.encode()) < 14_000
+
+
+def test_each_row_of_what_happens_when_names_a_test_of_faults():
+    section = README.partition("## What happens when")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)`", row)
+        assert named, row
+        for name in named:
+            assert "pytest.mark.faults" in (ROOT / "tests" / name).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.slow
