@@ -506,8 +506,9 @@ class SGDD:
         allowed = validate_lengths(any_length if lengths is None else lengths, len(templates), 1, self.info)
         if not templates:
             return []
-        # What fits a blank may be none of the tokens that the whole text would be written with.
-        sampling = replace(sampling, vocabulary=0)
+        # What fits a blank may be none of the tokens that the whole text would be written with, and what is given is to
+        # be read anew beside what was written.
+        sampling = replace(sampling, vocabulary=0, kv_cache=False)
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
         z = self.model.null_latent(len(templates)) if e is None else decoder.latents(e)
         requests = [
