@@ -223,7 +223,7 @@ def emit_text(text: str, first: str = "", later: str = "") -> None:
     """
     width = _window()
     for line in visible(text, keep="\n").splitlines() or [""]:
-        emit(first + line if width is None else _filled(line, width, first, later))
+        emit_lines([first + line] if width is None else _filled(line, width, first, later) or [""])
 
 
 def emit_command(command: str, indent: str = "") -> None:
@@ -243,8 +243,8 @@ def _window() -> int | None:
     return stdout().width if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
-def _filled(line: str, width: int, first: str, later: str) -> str:
-    return textwrap.fill(
+def _filled(line: str, width: int, first: str, later: str) -> list[str]:
+    return textwrap.wrap(
         line,
         max(width, len(first) + 1),
         initial_indent=first,

@@ -11,6 +11,7 @@ from test_cli import call
 from test_vectors_read import checked, write_parquet
 
 from sgdd_engine.data.builtin import builtin_sentences
+from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError, SgddError, VectorSourceError
 from sgdd_engine.evaluation.alignment import align
 from sgdd_engine.evaluation.alignment_figures import CONDITIONS, CurvePoint, Scores, verdicts_on
@@ -368,8 +369,9 @@ def test_no_more_pairs_than_asked_for(tiny_sgdd, tiny_pairs):
 @pytest.mark.offline_encoder
 def test_random_vectors_come_with_a_plain_word(model):
     x = np.random.default_rng(0).normal(size=(100, 12)).astype(np.float32)
-    sampling = replace(model.recommended_sampling, steps=2)
-    found = align(model, source_of(x, TEXTS, list(range(100))), texts=20, seed=1, sampling=sampling)
+    found = align(
+        model, source_of(x, TEXTS, list(range(100))), texts=20, seed=1, sampling=SamplingConfig(steps=2)
+    )
     assert found.verdicts[0].startswith("Nothing comes through that the texts show: what is")
     assert not found.linear_map.unit_inputs
     assert found.conditions["mapped"].rank_1 < 0.3

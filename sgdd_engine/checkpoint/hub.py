@@ -115,13 +115,8 @@ def _download(name: HubName, info: Any, on_event: Listener, *, again: bool) -> P
         if file == CONFIG:
             read_info(folder)  # a newer format is told before the weights are fetched
     on_event(StageFinished(stage))
-    from sgdd_engine.checkpoint.weights import load_checkpoint  # noqa: PLC0415 - torch, only where much was fetched
-
-    _verified(folder, name)
-    load_checkpoint(
-        folder
-    )  # names, shapes and numbers of its tensors, and that its tokenizer belongs to them
-    return folder
+    # The tensors are looked at when the model is used, as those of every checkpoint: PyTorch is not loaded for it here.
+    return _verified(folder, name)
 
 
 def _fetch(name: HubName, file: str, size: int, report: Callable[[float], None], *, again: bool) -> Path:
