@@ -101,7 +101,7 @@ def corpus_files(root: Path) -> dict[str, Any]:
     manifest = json.loads(state.pop(f"{root.name}/manifest.json"))
     assert Manifest.read(root).fingerprint()
     Corpus.open(root)
-    del manifest["created"]
+    del manifest["created"], manifest["sha256"]
     return {"manifest": manifest, **state}
 
 
