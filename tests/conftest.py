@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,9 @@ __all__ = ["faults", "pytest_addoption", "pytest_terminal_summary"]
 # Tests may run side by side on few cores; the tiny models gain nothing from threads.
 torch.set_num_threads(1)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Under nohup a hangup is ignored, by the programs that a test starts too. A handler of Python's is not handed on.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 # What commands remember for a day is not to be found among what the user's own commands remember.
 _cache = tempfile.TemporaryDirectory(prefix="sgdd-cache-")
 atexit.register(_cache.cleanup)

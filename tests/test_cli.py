@@ -1,5 +1,6 @@
 """The command line: streams, exit codes, messages, and what is loaded; then the whole chain."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -225,6 +227,16 @@ def test_a_traceback_comes_only_when_asked_for(sgdd, arguments):
     assert done.stderr.splitlines()[-1].startswith("Error: This is a bug in sgdd")
 
 
+@contextlib.contextmanager
+def started(*arguments: str, **options: object) -> Iterator[subprocess.Popen]:
+    """A process that is killed in the end: `Popen` alone would wait for it where a test fails, and for ever."""
+    with subprocess.Popen([sys.executable, *arguments], **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no POSIX signals to send")
 @pytest.mark.parametrize(
     ("name", "code", "word"),
@@ -235,8 +247,10 @@ def test_a_traceback_comes_only_when_asked_for(sgdd, arguments):
     ],
 )
 def test_signals_end_with_their_exit_code(environment, name, code, word):
-    with subprocess.Popen(
-        [sys.executable, "-m", "sgdd_cli", "wait"],
+    with started(
+        "-m",
+        "sgdd_cli",
+        "wait",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -252,8 +266,10 @@ def test_signals_end_with_their_exit_code(environment, name, code, word):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe differently")
 def test_a_reader_that_has_seen_enough_is_no_failure(environment):
-    with subprocess.Popen(
-        [sys.executable, "-m", "sgdd_cli", "chatter"],
+    with started(
+        "-m",
+        "sgdd_cli",
+        "chatter",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
@@ -268,8 +284,10 @@ def test_a_reader_that_has_seen_enough_is_no_failure(environment):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows reports a closed pipe differently")
 def test_work_goes_on_when_nobody_reads_the_notes(environment):
-    with subprocess.Popen(
-        [sys.executable, "-m", "sgdd_cli", "notes"],
+    with started(
+        "-m",
+        "sgdd_cli",
+        "notes",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
