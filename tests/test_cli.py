@@ -1,6 +1,7 @@
 """The command line: streams, exit codes, messages, and what is loaded; then the whole chain."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -8,8 +9,9 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -656,6 +658,18 @@ def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
     assert "--search 0 writes at once, --search 256 looks further." in err
 
 
+def refusal_of(folder: Path, error: OSError) -> Callable[..., None]:
+    """`Path.touch`, as a system refuses it in one folder."""
+    touch = Path.touch
+
+    def refused(path: Path, *arguments: Any, **named: Any) -> None:
+        if path.parent == folder:
+            raise error
+        touch(path, *arguments, **named)
+
+    return refused
+
+
 @pytest.mark.slow
 def test_eval_finds_a_guidance_weight_records_it_and_writes_a_page(workplace):
     arguments = ["--limit", 4, "--find-cfg", "--set", "eval.diversity_samples=0", "--device", "cpu"]
@@ -667,13 +681,11 @@ def test_eval_finds_a_guidance_weight_records_it_and_writes_a_page(workplace):
     out, _ = call("sample", "Tom sold a letter.", "--json", "--device", "cpu", "--checkpoint", workplace)
     assert json.loads(out)["cfg"] == float(best)
     # What could not be kept at the end is refused before anything is decoded.
-    obstacle = Path(folder, f".files.json.{os.getpid()}.tmp")
-    obstacle.mkdir()
-    try:
+    refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    with pytest.MonkeyPatch.context() as patch:  # whoever runs this may write everywhere
+        patch.setattr(Path, "touch", refusal_of(Path(folder), refused))
         with pytest.raises(SgddError, match=r"files\.json` cannot be written") as caught:
             call("eval", workplace, *arguments)
-    finally:
-        obstacle.rmdir()
     assert "--find-cfg" in caught.value.hint
     with pytest.raises(DataError, match="none is left to find the guidance weight on") as caught:
         call("eval", workplace, *arguments, "--limit", 1000, "--data", "tales.txt")

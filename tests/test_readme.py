@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sgdd_engine.checkpoint import read_info
 from sgdd_engine.data.builtin import builtin_sentences
-from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import SgddError
+from sgdd_engine.mini import CHECKPOINT
 
 pytestmark = pytest.mark.offline_encoder
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,8 @@ SMALL = {
     "SGDD_EVAL__NELBO_SAMPLES": "1",
     "SGDD_EVAL__DIVERSITY_SAMPLES": "2",
 }
+# As many as `mini` records.
+STEPS = str(read_info(CHECKPOINT).sampling["steps"])
 SMALLER_PLAN = {"width = 256\nheads = 4": "width = 32\nheads = 2", "tokens = 2048": "tokens = 256"}
 # What a command is given besides, so that it ends in seconds.
 SHORTER = {
@@ -185,8 +188,7 @@ def test_the_examples_print_what_the_readme_shows(tmp_path):
     for block in shown:
         command, *expected = block.splitlines()
         # As many steps as a reader's command takes, not the few of the other commands here.
-        steps = str(SamplingConfig().steps)
-        done = run_sgdd(shlex.split(command.removeprefix("$ sgdd ")), tmp_path, SGDD_SAMPLE__STEPS=steps)
+        done = run_sgdd(shlex.split(command.removeprefix("$ sgdd ")), tmp_path, SGDD_SAMPLE__STEPS=STEPS)
         assert done.code == 0, done.stderr
         if "--search 0" not in command:  # many draws, of which another processor's rounding may turn one
             assert len(done.stdout.splitlines()) == len(expected)
@@ -206,7 +208,7 @@ def test_first_sentences_come_back_as_the_readme_shows(tmp_path):
     lines = re.search(r"^```text\n(The cat .*?)^```", README, re.M | re.S)[1].splitlines()
     shown = dict(line.split(" → ") for line in lines)
     sources = list(shown)[7:13:2]
-    done = run_sgdd(["sample", *sources, "--checkpoint", "mini"], tmp_path, SGDD_SAMPLE__STEPS="16")
+    done = run_sgdd(["sample", *sources, "--checkpoint", "mini"], tmp_path, SGDD_SAMPLE__STEPS=STEPS)
     assert done.code == 0, done.stderr
     # Many draws, of which another processor's rounding may turn one.
     written = done.stdout.splitlines()
@@ -215,11 +217,10 @@ def test_first_sentences_come_back_as_the_readme_shows(tmp_path):
 
 @pytest.mark.slow
 def test_the_picture_is_that_of_the_commands_it_shows(tmp_path):
-    steps = str(SamplingConfig().steps)  # see above
     done = run(
         [str(ROOT / "examples" / "terminal_picture.py"), "--out", "new.svg"],
         tmp_path,
-        SGDD_SAMPLE__STEPS=steps,
+        SGDD_SAMPLE__STEPS=STEPS,
     )
     assert done.code == 0, done.stderr
     new, old = (picture_text(path) for path in (tmp_path / "new.svg", ROOT / ".github" / "terminal.svg"))
