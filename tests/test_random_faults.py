@@ -58,6 +58,8 @@ hidden_dim = 8
 [feedback]
 sentences = 12
 [train]
+# The same at each step, whatever the last one is: an older checkpoint that goes on ends as the newest.
+min_learning_rate_share = 1.0
 batch_tokens = 128
 warmup_steps = 1
 log_every = 2

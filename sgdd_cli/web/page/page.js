@@ -74,14 +74,14 @@
         word = null;
         return;
       }
-      const shown = make("span", "piece " + tone(p), piece.replace(/^##|▁/gu, "") || "␣");
-      shown.title = "probability " + number(p);
-      if (before.length && before[index] && !before[index][0]) shown.classList.add("new");
+      const drawn = make("span", "piece " + tone(p), piece.replace(/^##|▁/gu, "") || "␣");
+      drawn.title = "probability " + number(p);
+      if (before.length && before[index] && !before[index][0]) drawn.classList.add("new");
       if (!word || !joins(piece)) {
         word = make("span", "word");
         canvas.append(word);
       }
-      word.append(shown);
+      word.append(drawn);
     });
   };
   const showFrame = (index) => {
@@ -303,14 +303,14 @@
       $("tab-" + next).focus();
     });
   });
-  const shown = {
+  const withUnit = {
     cfg: (value) => number(Number(value)),
     length: (value) => (value === "0" ? "as predicted" : value + " tokens"),
     share: (value) => value + " %",
     search: (value) => (value === "0" ? "none" : value + " encoder calls"),
   };
   const label = (id) => {
-    const text = (shown[id] || String)($(id).value);
+    const text = (withUnit[id] || String)($(id).value);
     $(id + "-out").textContent = text;
     $(id).setAttribute("aria-valuetext", text);
   };
