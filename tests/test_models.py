@@ -25,6 +25,7 @@ from sgdd_engine.checkpoint import (
 )
 from sgdd_engine.data.manifest import Manifest
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderError, SgddError
+from sgdd_engine.generation import complete_sampling
 
 SENTENCE = "Tom sold a letter."
 
@@ -259,6 +260,8 @@ def test_export_records_how_the_model_is_sampled(here, saved):
         "position_rule": "margin",
     }
     assert "steps 3, kv_cache on, position_rule margin" in Path("quick/README.md").read_text(encoding="utf-8")
+    assert complete_sampling({}, read_info(Path("quick"))).kv_cache
+    assert not complete_sampling({"remask": 0.2}, read_info(Path("quick"))).kv_cache
     call("export", "quick", "again", "--set", "sample.steps=5", SGDD_SAMPLE__CFG="7")
     assert read_info(Path("again")).sampling == {**recorded, "steps": 5}
     assert "records those alone" in call("export", saved, "wrong", "--set", "sample.search=8", code=2)[1]

@@ -318,6 +318,8 @@ def complete_sampling(
     """
     without_null: Mapping[str, Any] = {} if info.trained_null else {"cfg": 1.0}
     chosen = {**without_null, **info.sampling, **given}
+    if given.get("remask"):  # who masks tokens again has said that they are to be read again
+        chosen["kv_cache"] = given.get("kv_cache", False)
     sampling = SamplingConfig(**chosen)
     if num_samples > 1 and not sampling.stochastic and "temperature" not in chosen:
         return replace(sampling, temperature=RESAMPLING_TEMPERATURE)
