@@ -5,6 +5,7 @@ Parameters are counted from the real modules, built on the meta device: nothing 
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -132,11 +133,7 @@ def cost_of(
 ) -> Cost:
     """Count a model's parameters, and its encoder's where it is given; estimate what a training step takes."""
     model = outline(config)
-    tokens = min(TYPICAL_TOKENS, config.max_tokens)
-    masked = mean_mask_share(diffusion)
-    head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width
-    passes = BACKWARD + FIRST_LOOKS * config.decoder.self_conditioning
-    trunk = passes * _forward_flops(model, tokens, round(masked * tokens)) / tokens
+    head, trunk = flops_per_token(config, diffusion)
     parts = (*([] if encoder is None else [encoder]), *_components(model))
     trainable = sum(part.parameters for part in parts if part.trainable)
     return Cost(
@@ -144,10 +141,24 @@ def cost_of(
         buffers=sum(buffer.numel() for buffer in model.buffers()),
         flops_per_token=head + trunk,
         head_flops_share=head / (head + trunk),
-        tokens_per_sentence=tokens,
-        training_bytes=BYTES_PER_PARAMETER * trainable + _activation_bytes(model, train, masked),
+        tokens_per_sentence=_tokens_per_sentence(config),
+        training_bytes=BYTES_PER_PARAMETER * trainable
+        + _activation_bytes(model, train, mean_mask_share(diffusion)),
         batch_tokens=train.batch_tokens,
     )
+
+
+@lru_cache(maxsize=16)  # a fifth of a second; a process may train several models of one shape
+def flops_per_token(config: ModelConfig, diffusion: DiffusionConfig) -> tuple[float, float]:
+    """Arithmetic of a training step per token of a typical sentence: of the vocabulary head, and of all else."""
+    tokens, masked = _tokens_per_sentence(config), mean_mask_share(diffusion)
+    head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width
+    passes = BACKWARD + FIRST_LOOKS * config.decoder.self_conditioning
+    return head, passes * _forward_flops(outline(config), tokens, round(masked * tokens)) / tokens
+
+
+def _tokens_per_sentence(config: ModelConfig) -> int:
+    return min(TYPICAL_TOKENS, config.max_tokens)
 
 
 def mean_mask_share(diffusion: DiffusionConfig) -> float:
@@ -230,18 +241,16 @@ def _activation_bytes(model: SemanticDecoder, train: TrainConfig, masked: float)
     return saved + chunk + table
 
 
-def seconds_per_step(cost: Cost, device: torch.device, dtype: torch.dtype, processes: int = 1) -> float:
+def seconds_per_step(flops: float, device: torch.device, dtype: torch.dtype) -> float:
     """About how long an optimiser step takes: its arithmetic at the rate of the device's own matrix products.
 
     The rate is measured now; a step reaches `USED_RATE` of it. Good to a factor of about two.
 
     Args:
-        cost: Of the model and its batch.
+        flops: Arithmetic of the step on this device.
         device: Where it is trained.
         dtype: Of the products.
-        processes: That share the batch.
     """
-    flops = cost.flops_per_token * cost.batch_tokens / processes
     return flops / (USED_RATE * _products_per_second(device, dtype))
 
 

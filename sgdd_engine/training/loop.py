@@ -22,7 +22,7 @@ from sgdd_engine.tracking import TrackedRun, Tracking
 from sgdd_engine.training.build import build_training
 from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, describe_last, exclusive_run
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.cost import cost_of, describe_time, seconds_per_step
+from sgdd_engine.training.cost import describe_time, flops_per_token, seconds_per_step
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches, training_batches
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.generate_drafts import drafts_for_run
@@ -155,12 +155,9 @@ class _Run:
 
     def _say_how_long(self) -> None:
         """Say before the first step about how long the run takes, and how it is made shorter where that is long."""
-        per_step = seconds_per_step(
-            cost_of(self.training.shared.model.config, None, self.config, self.spec.diffusion),
-            self.context.device,
-            self.dtype,
-            self.world.size,
-        )
+        per_token = sum(flops_per_token(self.training.shared.model.config, self.spec.diffusion))
+        flops = per_token * self.config.batch_tokens / self.world.size
+        per_step = seconds_per_step(flops, self.context.device, self.dtype)
         self._emit(Notice(describe_time(self.config, per_step, self.progress.step, self.progress.seconds)))
 
     def _tracking(self) -> Tracking:
