@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from fault_report import faults, pytest_addoption, pytest_terminal_summary
+from fault_report import faults, pytest_addoption, pytest_configure, pytest_terminal_summary
 
-__all__ = ["faults", "pytest_addoption", "pytest_terminal_summary"]
+__all__ = ["faults", "pytest_addoption", "pytest_configure", "pytest_terminal_summary"]
 
 # Tests may run side by side on few cores; the tiny models gain nothing from threads.
 torch.set_num_threads(1)

@@ -1,12 +1,17 @@
 """Children of this process, which has loaded PyTorch already, that end themselves by SIGKILL at a given place."""
 
+import json
 import os
 import signal
+import socket
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
+from torch.distributed import TCPStore
 
 KILLED = -signal.SIGKILL
 # What the interpreter reports before it changes or opens a file.
@@ -40,6 +45,45 @@ def wait(child: int) -> int:
 def run(work: Callable[[], object]) -> int:
     """The exit code of a child that did the work."""
     return wait(fork(work))
+
+
+def start_ranks(count: int, work: Callable[[int], object], pids: Path) -> int:
+    """Start a child that starts ranks, as the launcher does, and waits for them; returns its number.
+
+    It exits with 1 where a rank failed. A rank that is left stopped when another one has ended is killed.
+
+    Args:
+        count: How many ranks.
+        work: What each does, given its rank.
+        pids: The file that the ranks' process numbers are written to.
+    """
+
+    def launcher() -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        address, port = listening.getsockname()
+        os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        started = [fork(lambda rank=rank: one(rank, listening)) for rank in range(count)]
+        # After the forks, which no thread of the store's may be running in.
+        store = TCPStore(
+            address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
+        )
+        pids.write_text(json.dumps(started), encoding="utf-8")
+        # In the order in which they end: the first one may have left another one standing.
+        codes = [os.waitstatus_to_exitcode(os.wait()[1])]
+        for rank in started:
+            if psutil.pid_exists(rank) and psutil.Process(rank).status() == psutil.STATUS_STOPPED:
+                os.kill(rank, signal.SIGKILL)
+        codes += [os.waitstatus_to_exitcode(os.wait()[1]) for _ in started[1:]]
+        del store  # it serves the ranks until they have ended
+        assert not any(codes), codes
+
+    def one(rank: int, listening: socket.socket) -> None:
+        listening.close()  # the launcher's, which goes with it
+        os.environ["RANK"] = str(rank)
+        work(rank)
+
+    return fork(launcher)
 
 
 class FileEvents:

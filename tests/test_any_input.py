@@ -1,4 +1,4 @@
-"""Ten thousand inputs of every kind: each reader gives a value, or an `SgddError` in a sentence, and nothing else.
+"""Inputs of every kind, ten thousand with `--report`: each gives a value, or an `SgddError` in a sentence.
 
 What once failed stands as an `@example`.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fault_report import tried_count
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tiny_sgdd import build
@@ -53,7 +54,7 @@ VALUES = st.recursive(
 def cases(count: int):
     """The same cases on every machine; a case may be slow where the machine is busy."""
     return settings(
-        max_examples=count,
+        max_examples=tried_count(count),
         derandomize=True,
         deadline=None,
         database=None,

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import psutil
 import pytest
 import torch
 import typer
 from safetensors.torch import load_file
-from tiny_ranks import FOUR_PIECES, STOP_AFTER, with_mode
+from tiny_ranks import FOUR_PIECES, STOP_AFTER, short_runs, with_mode
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from sgdd_cli import launcher
@@ -27,7 +28,6 @@ from sgdd_engine.events import Notice, TrainingProgress
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.loop import train
 
-TESTS = Path(__file__).parent
 LAUNCH = "import sys; from sgdd_cli.launcher import launch; sys.exit(launch(['cpu', 'cpu']))"
 SETTINGS = """
 [bottleneck]
@@ -62,15 +62,13 @@ def straight(corpus, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def together(corpus, tiny_corpus_folder, tmp_path_factory):
+def together(corpus, tmp_path_factory):
     """What two processes made of the runs of `tiny_ranks.py`; `MODE-resumed` was begun by one process."""
     folder = tmp_path_factory.mktemp("together")
     stop_alone(corpus, folder / "ddp-resumed")
     shutil.copytree(folder / "ddp-resumed", folder / "fsdp-resumed")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    program = [str(TESTS / "tiny_ranks.py"), str(tiny_corpus_folder), str(folder)]
-    done = subprocess.run([*command, *program], check=False, capture_output=True, text=True, env=one_thread())
-    assert done.returncode == 0, done.stderr
+    started = forks.start_ranks(2, lambda rank: short_runs(corpus, folder), folder / "pids.json")
+    assert forks.wait(started) == 0
     return folder
 
 

@@ -19,7 +19,7 @@ from sgdd_engine.checkpoint import resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import CPU
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
-from sgdd_engine.events import CheckpointSaved, Notice, StageFinished, StageProgress, Validated
+from sgdd_engine.events import Notice, StageFinished, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
@@ -135,24 +135,6 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_p
     wider = replace(again, decoder=replace(again.decoder, memory_tokens=again.decoder.memory_tokens + 1))
     with pytest.raises(CheckpointError, match="differs"):
         train(corpus, tmp_path / "wider", wider, device="cpu")
-
-
-@pytest.mark.slow
-def test_a_killed_second_stage_goes_on_as_if_nothing_had_happened(corpus, first, tmp_path):
-    straight, cut = tmp_path / "straight", tmp_path / "cut"
-    train(corpus, straight, second(first), device="cpu")
-
-    def stop_at_8(event):
-        if isinstance(event, CheckpointSaved) and event.step == 8:
-            raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        train(corpus, cut, second(first), device="cpu", on_event=stop_at_8)
-    drafts = {path: path.stat().st_mtime_ns for path in (cut / "drafts").rglob("*.safetensors")}
-    train(corpus, cut, second(first), device="cpu", resume=True)
-    assert {path: path.stat().st_mtime_ns for path in (cut / "drafts").rglob("*.safetensors")} == drafts
-    for name, tensor in weights(straight).items():
-        assert torch.equal(weights(cut)[name], tensor), name
 
 
 def written(corpus, model, folder, events=None, **options):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from fault_report import tried
 from recorded_disk import RecordedDisk, restore, state_of
 from reports_for_tests import FULL
 from tiny_sgdd import build
@@ -212,7 +213,7 @@ def test_killed_at_every_operation(work, tmp_path, faults):
         work.do(root)
     expected = work.result(root)
     assert not leftovers(root)
-    for what, state in disk.interrupted():
+    for what, state in tried(disk.interrupted()):
         restore(state, root.parent)
         faults.tell(*judged(work, root, expected, what))
 
@@ -246,7 +247,7 @@ def test_a_full_disk_loses_nothing(work, tmp_path, faults):
     with roomy.recording():
         work.do(root)
     expected, needed = work.result(root), (1 << 30) - roomy.room
-    for room in range(0, needed, max(1, needed // SIZES)):
+    for room in tried(range(0, needed, max(1, needed // SIZES))):
         restore(before, place)
         what = f"room for {room:,} of {needed:,} bytes"
         try:
@@ -278,7 +279,7 @@ def test_preparations_killed_at_random_moments(work, request, tmp_path, faults):
     expected = work.result(root)
     # Seeded, so that the share of the work is the same; where it is killed depends on the machine.
     moments = np.random.default_rng(KINDS.index(request.node.callspec.params["work"])).random(KILLS)
-    for moment in moments:
+    for moment in tried(moments):
         restore(before, root.parent)
         child = fork()
         if child == 0:
@@ -355,7 +356,7 @@ def test_a_small_disk_loses_nothing(work, tmp_path, faults):
 def tried_on_disks(work: Work, root: Path, expected: Any, size: int) -> Iterator[tuple[str, str]]:
     if not mount_small_disks_here():
         return
-    for share in range(1, SIZES, 2):
+    for share in tried(range(1, SIZES, 2)):
         room = size * share // SIZES // 4096 * 4096
         what = f"a disk of {room:,} bytes"
         if not mount(root.parent, room):

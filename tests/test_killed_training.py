@@ -15,6 +15,7 @@ import forks
 import numpy as np
 import pytest
 import torch
+from fault_report import tried
 from safetensors.torch import load_file
 from tiny_training import TINY, tiny
 
@@ -112,7 +113,7 @@ FIRST_STAGES = {
 def test_training_that_is_killed_anywhere_goes_on_to_the_same_end(kind, corpus, straight, tmp_path, faults):
     whole = straight(kind)
     places = random.Random(kind)
-    for trial in range(11):
+    for trial in tried(range(11)):
         run = tmp_path / str(trial)
         # The second stage is killed while it saves; its drafts are there already.
         in_a_file = kind == "second" or trial % 2 == 1
@@ -139,11 +140,18 @@ def test_training_that_is_killed_anywhere_goes_on_to_the_same_end(kind, corpus, 
         shutil.rmtree(run)
 
 
-def differs(run: Path, whole: Path) -> str:
-    """How a run differs from one that was never stopped; empty if in nothing that counts."""
-    ours, theirs = checkpoints_of(run)[-1], checkpoints_of(whole)[-1]
-    if [folder.name for folder in checkpoints_of(run)] != [folder.name for folder in checkpoints_of(whole)]:
+def differs(run: Path, whole: Path, *, saved_on_the_way: bool = False) -> str:
+    """How a run differs from one that was never stopped; empty if in nothing that counts.
+
+    Args:
+        run: The run.
+        whole: The one that was never stopped.
+        saved_on_the_way: Whether it was asked to stop, and has saved a step that the other one did not save.
+    """
+    names, others = ([folder.name for folder in checkpoints_of(of)] for of in (run, whole))
+    if names[-1:] != others[-1:] or (names != others and not saved_on_the_way):
         return "it has other checkpoints"
+    ours, theirs = checkpoints_of(run)[-1], checkpoints_of(whole)[-1]
     for file in FILES:
         one, other = load_file(ours / file), load_file(theirs / file)
         for name in one.keys() | other.keys():

@@ -2,9 +2,6 @@ import errno
 import io
 import json
 import re
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -200,40 +197,6 @@ def test_finished_shards_are_not_encoded_again(run, tmp_path, tiny_encoder, monk
     assert [path.name for path in (tmp_path / "corpus").glob("*.arrow")] == [shard.name]
     run()
     assert sum(count for count in encoded[2:] if count != len(SENTENCES)) == 1200 - 256
-
-
-@pytest.mark.slow
-def test_a_killed_process_goes_on_where_it_stopped(run, book, whole, tmp_path, tiny_encoder_folder):
-    script = """
-import sys
-from pathlib import Path
-import torch
-from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.prepare import describe_time, prepare
-from sgdd_engine.data.sources import open_source
-from sgdd_engine.models.device import has_native_bf16
-from sgdd_engine.text.config import EncoderConfig, TokenizerConfig
-from sgdd_engine.text.encoder import load_encoder
-torch.set_num_threads(1)
-book, out, folder = sys.argv[1:]
-config = DataConfig(shard_sentences=256, validation_share=0.05)
-def wait_to_be_killed(event):
-    if list(Path(out).glob("*.arrow")):
-        print("a shard stands", flush=True)
-        sys.stdin.read()
-prepare(open_source(book, config), Path(out), encoder=load_encoder(EncoderConfig(name=folder)), config=config,
-        tokenizer=TokenizerConfig(), on_event=wait_to_be_killed)
-"""
-    out = tmp_path / "killed"
-    command = [sys.executable, "-c", script, str(book), str(out), str(tiny_encoder_folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "a shard stands\n"
-        process.kill()
-    assert process.returncode in (-getattr(signal, "SIGKILL", 9), 1)
-    assert list(out.glob("*.arrow"))
-    assert not (out / MANIFEST).exists()
-    run("killed")
-    assert contents(out) == contents(whole)
 
 
 def test_an_interrupted_first_pass_starts_again(run, whole, tmp_path):

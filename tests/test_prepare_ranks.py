@@ -1,13 +1,13 @@
 """Preparation by several processes: the corpus of one."""
 
+import json
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
-import psutil
+import forks
 import pytest
-from preparing_rank import CONFIG
+from preparing_rank import CONFIG, prepare_rank
 from test_prepare import contents
 
 from sgdd_engine.data.deduplicate import MIN_SENTENCES
@@ -16,26 +16,22 @@ from sgdd_engine.data.prepare import prepare
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.text.config import TokenizerConfig
 
-SCRIPT = Path(__file__).with_name("preparing_rank.py")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork"),
+]
 
 
-def command(ranks: int, *arguments: object) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    return [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)]
-
-
-def launch(ranks: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(ranks, *arguments),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+def launch(ranks: int, book: Path, out: Path, encoder: Path) -> tuple[int, list[str]]:
+    """The exit code of ranks that prepare a corpus, and the lines that they said."""
+    reading, writing = os.pipe()
+    child = forks.start_ranks(
+        ranks, lambda rank: prepare_rank(book, out, encoder, writing), out.with_name("pids.json")
     )
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as said:
+        lines = said.read().splitlines()
+    return forks.wait(child), lines
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +54,10 @@ def prepare_alone(book: Path, out: Path, encoder) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_two_ranks_make_the_corpus_of_one(book, alone, tiny_encoder_folder, tmp_path):
-    done = launch(2, book, tmp_path / "corpus", tiny_encoder_folder)
-    assert done.returncode == 0, done.stderr
+    code, lines = launch(2, book, tmp_path / "corpus", tiny_encoder_folder)
+    assert code == 0
     assert contents(tmp_path / "corpus") == contents(alone)
-    lines = done.stdout.splitlines()
     assert sorted(line for line in lines if "has" in line) == [f"rank {r} has 1200 sentences" for r in (0, 1)]
     progress = [line.removeprefix("rank 0: ") for line in lines if ": " in line]
     counts = [int(count) for count in progress]  # and none of rank 1
@@ -71,39 +65,41 @@ def test_two_ranks_make_the_corpus_of_one(book, alone, tiny_encoder_folder, tmp_
     assert counts[-1] == 1200
 
 
-@pytest.mark.slow
 def test_what_is_wrong_is_said_by_rank_0_alone(tiny_encoder_folder, tmp_path):
     (tmp_path / "bad.txt").write_text("Hi.\n" * 50)
-    done = launch(2, tmp_path / "bad.txt", tmp_path / "corpus", tiny_encoder_folder)
-    assert done.returncode != 0
-    (said,) = (line for line in done.stdout.splitlines() if "says" in line)
+    code, lines = launch(2, tmp_path / "bad.txt", tmp_path / "corpus", tiny_encoder_folder)
+    assert code != 0
+    (said,) = (line for line in lines if "says" in line)
     assert said.startswith("rank 0 says: ")
     assert "50 shorter than data.min_words" in said
-    assert "sgdd_engine" not in done.stderr  # no traceback of ours; the launcher has its own
     assert not (tmp_path / "corpus").exists()
 
 
-@pytest.mark.slow
 def test_more_ranks_than_shards_are_no_trouble(sentences, tiny_encoder, tiny_encoder_folder, tmp_path):
     book = tmp_path / "few.txt"
     book.write_text("\n".join(sentences[:MIN_SENTENCES]), encoding="utf-8")
-    done = launch(4, book, tmp_path / "corpus", tiny_encoder_folder)
-    assert done.returncode == 0, done.stderr
+    assert launch(4, book, tmp_path / "corpus", tiny_encoder_folder)[0] == 0
     assert len(Manifest.read(tmp_path / "corpus").shards) == 3
     assert contents(tmp_path / "corpus") == contents(prepare_alone(book, tmp_path / "alone", tiny_encoder))
 
 
-@pytest.mark.slow
 def test_killed_ranks_go_on_where_they_stopped(book, alone, tiny_encoder, tiny_encoder_folder, tmp_path):
     out = tmp_path / "corpus"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(
-        command(2, book, out, tiny_encoder_folder, "hold"), **pipes, text=True, env=environment()
-    ) as launcher:
-        assert "a shard stands\n" in launcher.stdout
-        for process in (*psutil.Process(launcher.pid).children(recursive=True), launcher):
-            process.kill()
-        launcher.stdout.read()  # ends when none of them is left to write
+    reading, writing = os.pipe()
+    held, never = os.pipe()
+    pids = tmp_path / "pids.json"
+    child = forks.start_ranks(
+        2, lambda rank: prepare_rank(book, out, tiny_encoder_folder, writing, held), pids
+    )
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as said:
+        assert "a shard stands\n" in said
+        for process in (*json.loads(pids.read_text(encoding="utf-8")), child):
+            os.kill(process, signal.SIGKILL)
+        said.read()  # ends when none of them is left to write
+    for end in (held, never):
+        os.close(end)
+    assert forks.wait(child) == forks.KILLED
     # A shard is finished once its record stands; killed in between, it is made again.
     shards = [out / f"{record.stem}.arrow" for record in (out / WORK).glob("*-*.json")]
     made = {path: path.stat().st_mtime_ns for path in shards}

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fault_report import tried
 from safetensors.torch import load_file
 from test_cli import call
 
@@ -205,7 +206,7 @@ def try_faults(
     outcome, right = in_a_fork(partial(job, copy()))
     assert outcome == "done", right
     assert in_a_fork(partial(job, copy())) == ("done", right), "the job itself always gives the same"
-    for seed in seeds:
+    for seed in tried(seeds):
         folder = copy()
         what = damage(sorted(files(folder)), random.Random(seed))
         outcome, found = in_a_fork(partial(job, folder))

@@ -52,6 +52,7 @@ SMALLER_PLAN = {"width = 256\nheads = 4": "width = 32\nheads = 2", "tokens = 204
 SHORTER = {
     "--shortlist 8": ["--shortlist", "2"],
     "--calibrate-score 1500": ["--calibrate-score", "120"],
+    "--calibrate-score 500": ["--calibrate-score", "100", "--refine", "1"],
     "--max-steps 1000": ["--max-steps", "2", "--set", "decoder.width=32", "--set", "decoder.heads=2"],
     "sgdd bench": ["--quick", "--repeats", "1", "--only", "train-step", "--only", "sampling"],
     "ablate.py examples/ablations.toml --corpus data/fiction --minutes 3": [

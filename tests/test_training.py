@@ -1,9 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +33,6 @@ from sgdd_engine.training.optimizer_step import Ema, OptimizerStep, build_optimi
 from sgdd_engine.training.state import Progress
 
 LOSS = "loss/nats_per_masked_token"
-PROGRAM = Path(__file__).with_name("tiny_training.py")
 
 
 @pytest.fixture(scope="module")
@@ -138,37 +134,6 @@ def stop_after(corpus, run, steps, spec=TINY):
     every_step = replace(spec, train=replace(spec.train, log_every=1))
     result = train(corpus, run, every_step, device="cpu", on_event=listen)
     assert (result.stopped, result.signal, result.step) == ("signal", signal.SIGINT, steps)
-
-
-@pytest.mark.slow
-def test_a_killed_process_is_resumed_from_its_last_checkpoint(tiny_corpus_folder, straight, tmp_path):
-    command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "12"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([*command, "--hold"], **pipes, text=True) as process:
-        assert "CheckpointSaved\n" in process.stdout
-        process.kill()
-    assert process.returncode != 0
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True)
-    assert "stopped=steps step=12" in done.stdout
-    assert_same_weights(checkpoints_of(tmp_path / "run")[-1], straight[1].checkpoint)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
-def test_sigterm_saves_and_stops(tiny_corpus_folder, tmp_path):
-    command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.strip() == "TrainingProgress":
-                process.terminate()
-                break
-        rest = process.stdout.read()
-    assert process.returncode == 0
-    assert f"stopped=signal step={newest_step(tmp_path / 'run')} signal={int(signal.SIGTERM)}" in rest
-
-
-def newest_step(run: Path) -> int:
-    return json.loads((checkpoints_of(run)[-1] / "config.json").read_text())["step"]
 
 
 def test_the_loss_falls_and_everything_is_reported(straight):
@@ -279,16 +244,6 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(corpus, tmp_path):
 def test_a_run_is_never_overwritten_by_accident(corpus, straight):
     with pytest.raises(TrainingError, match="has checkpoints already"):
         train(corpus, straight[0], TINY, device="cpu")
-
-
-@pytest.mark.slow
-def test_a_run_in_use_is_refused(corpus, tiny_corpus_folder, tmp_path):
-    command = [sys.executable, str(PROGRAM), str(tiny_corpus_folder), str(tmp_path / "run"), "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        process.stdout.readline()
-        with pytest.raises(TrainingError, match="another process"):
-            train(corpus, tmp_path / "run", TINY, device="cpu")
-        process.kill()
 
 
 def test_resuming_nothing_is_refused_and_leaves_nothing(corpus, tmp_path):

@@ -1,12 +1,10 @@
-"""A program that tests start under torchrun: a few short runs, one after the other, in the same processes."""
+"""A few short runs, one after the other, in the same processes, each of which is a rank."""
 
 import json
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from tiny_training import TINY, tiny
 
 from sgdd_engine.data.corpus import Corpus
@@ -27,10 +25,8 @@ def with_mode(mode: str, *, micro_batches: int | None = None, **changes: object)
     return replace(TINY, train=train_config)
 
 
-def main() -> None:
-    """`python tiny_ranks.py CORPUS FOLDER`: what happened is written to FOLDER/RANK.json."""
-    torch.set_num_threads(1)
-    corpus, folder = Corpus.open(Path(sys.argv[1])), Path(sys.argv[2])
+def short_runs(corpus: Corpus, folder: Path) -> None:
+    """What one rank does; what happened is written to FOLDER/RANK.json."""
     happened: dict[str, object] = {}
     with join(CPU) as world:
 
@@ -60,7 +56,3 @@ def main() -> None:
         except TrainingError as error:
             happened["error"] = error.message
         (folder / f"{world.rank}.json").write_text(json.dumps(happened))
-
-
-if __name__ == "__main__":
-    main()

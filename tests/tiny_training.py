@@ -1,16 +1,9 @@
-"""Settings that train a tiny real model in seconds, and a program that tests start as a process of its own."""
+"""Settings that train a tiny real model in seconds."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
-import torch
-
-from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.events import CheckpointSaved
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.loop import train
 
 TINY = TrainSpec(
     train=TrainConfig(
@@ -33,32 +26,3 @@ TINY = TrainSpec(
 
 def tiny(**changes: object) -> TrainSpec:
     return replace(TINY, train=replace(TINY.train, **changes))
-
-
-def main() -> None:
-    """`python tiny_training.py CORPUS RUN STEPS [--resume] [--hold]`: train until done or told to stop.
-
-    With `--hold`, the run stands still at its first checkpoint, to be killed there.
-    """
-    # As the tests themselves run: sums over another number of threads round differently.
-    torch.set_num_threads(1)
-    corpus, run, steps = sys.argv[1:4]
-
-    def on_event(event: object) -> None:
-        print(type(event).__name__, flush=True)
-        if "--hold" in sys.argv and isinstance(event, CheckpointSaved):
-            sys.stdin.read()
-
-    result = train(
-        Corpus.open(Path(corpus)),
-        Path(run),
-        tiny(max_steps=int(steps)),
-        device="cpu",
-        resume="--resume" in sys.argv,
-        on_event=on_event,
-    )
-    print(f"stopped={result.stopped} step={result.step} signal={result.signal}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
