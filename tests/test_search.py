@@ -92,6 +92,18 @@ def test_a_result_does_not_depend_on_its_batch(model, vectors):
     assert [item.encoder_calls for item in alone] == [item.encoder_calls for item in together]
 
 
+def test_a_search_tells_at_its_stops_what_a_shorter_one_would_have_found(model, vectors):
+    found = model.generate(vectors, sampling=GUIDED, search=14, candidates=3, stops=(1, 2, 10))
+    first = model.generate(vectors, sampling=GUIDED, score=True)
+    shorter = model.generate(vectors, sampling=GUIDED, search=10, candidates=3)
+    for item, draft, short in zip(found, first, shorter, strict=True):
+        assert [one.encoder_calls for one in item.earlier] == [1, 2, short.encoder_calls]
+        assert item.earlier[0].text == draft.text
+        assert (item.earlier[2].text, item.earlier[2].cosine) == (short.text, short.cosine)
+        assert draft.cosine - 1e-5 <= min(one.cosine for one in (*item.earlier, item))
+        assert item.encoder_calls <= 14
+
+
 def test_without_the_gradient_no_gradient_is_taken(model, vectors, monkeypatch):
     def refuse(texts, targets):
         raise AssertionError("a gradient was taken")
@@ -180,6 +192,9 @@ def test_wrong_wishes_get_a_sentence(model, vectors):
         ({"search": 8, "refine": 2}, "takes the place of refining"),
         ({"search": 4, "candidates": 5}, "5 candidates"),
         ({"search": 4, "unconditional": True}, "null condition has none"),
+        ({"search": 4, "stops": (2, 4)}, "must rise and lie below it"),
+        ({"search": 8, "stops": (4, 2)}, "must rise and lie below it"),
+        ({"stops": (1,)}, "must rise and lie below it"),
     ):
         with pytest.raises(GenerationError, match=message):
             model.generate(vectors[:1], **options)

@@ -233,13 +233,19 @@ def validate_shortlist(shortlist: int | None, info: CheckpointInfo, encodes: boo
 
 
 def validate_search(
-    search: int, candidates: int, refine: int, shortlist: int | None, *, unconditional: bool
+    search: int,
+    candidates: int,
+    refine: int,
+    shortlist: int | None,
+    *,
+    unconditional: bool,
+    stops: Sequence[int] = (),
 ) -> int:
     """Encoder calls of a search; 0 for none.
 
     Raises:
-        GenerationError: fewer than 0, fewer than there are candidates, refining or a shortlist beside them, or
-            refining or searching without a condition.
+        GenerationError: fewer than 0, fewer than there are candidates, refining or a shortlist beside them,
+            refining or searching without a condition, or stops that do not rise from 1 to less than the calls.
     """
     search = validate_count(search, "search", 0)
     if (refine or search) and unconditional:
@@ -256,6 +262,13 @@ def validate_search(
         raise GenerationError(
             f"{candidates} candidates were asked for, and a search of {search} encoder calls.",
             "Each candidate costs a call: give fewer, or more calls.",
+        )
+    numbers = [validate_count(stop, "A stop", 1) for stop in stops]
+    if numbers != sorted(set(numbers)) or (numbers and numbers[-1] >= search):
+        raise GenerationError(
+            f"The stops are {', '.join(map(str, numbers))}, of a search of {search} encoder calls; they must rise and "
+            "lie below it.",
+            "Leave out those that are not below the calls of the search.",
         )
     return search
 

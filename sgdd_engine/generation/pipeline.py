@@ -297,6 +297,7 @@ class SGDD:
         proposals: Sequence[str] | None = None,
         search: int = 0,
         gradient: bool = True,
+        stops: Sequence[int] = (),
         num_samples: int = 1,
         seed: int = 0,
         score: bool = False,
@@ -331,6 +332,8 @@ class SGDD:
                 drafts (`default_drafts`, unless `candidates` says how many); 0 for none. Not together with `refine` and
                 `shortlist`.
             gradient: Whether a search uses the encoder's gradient; the gradient of a text counts as one call.
+            stops: Numbers of encoder calls below that of the search, rising, for each of which `Generation.earlier`
+                has what the same search had found by then.
             num_samples: Sentences per vector, different where so many are found: drawn at temperature 0.7 where no
                 sampling is given; sample k uses seed `seed + k`, and one that repeats another is replaced by that of a
                 further seed, up to four times as many seeds.
@@ -362,7 +365,9 @@ class SGDD:
         refine = validate_count(refine, "refine", 0)
         distinct = distinct and num_samples > 1 and sampling.stochastic
         seed = validate_seed(seed, num_samples * (DRAWS if distinct else 1))
-        search = validate_search(search, candidates, refine, shortlist, unconditional=unconditional)
+        search = validate_search(
+            search, candidates, refine, shortlist, unconditional=unconditional, stops=stops
+        )
         shortlist = 1 if search else validate_shortlist(shortlist, self.info, candidates > 1 or refine > 0)
         kinds = usable_proposers(self.model, validate_names(proposals, "proposals", PROPOSERS))
         allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
@@ -381,6 +386,7 @@ class SGDD:
                     proposals=kinds,
                     search=search,
                     gradient=gradient,
+                    stops=stops,
                     num_samples=num_samples,
                     seed=first,
                     score=score,
@@ -427,7 +433,9 @@ class SGDD:
             if search:
                 # The canvases of changes say nothing to who watches a text being written.
                 moves = MoveContext(replace(context, on_step=None), self.encoder, self.tokenizer)
-                best = search_texts(drafts, search, moves, scorer, gradient=gradient, on_event=on_event)
+                best = search_texts(
+                    drafts, search, moves, scorer, gradient=gradient, stops=stops, on_event=on_event
+                )
             else:
                 best = closest_of_each(drafts)
             if refine:

@@ -49,6 +49,7 @@ class Candidate:
         cosine: Of that with the vector it was written from.
         tried: All texts that were encoded so far for this vector and seed, this one among them, in their order.
         gradients: How often the encoder's gradient was taken for it.
+        earlier: What a search had found when it had spent as many calls as each of its stops.
     """
 
     row: int
@@ -59,6 +60,7 @@ class Candidate:
     cosine: float
     tried: Mapping[str, EncodedText]
     gradients: int = 0
+    earlier: tuple["Candidate", ...] = ()
 
 
 def encode_written(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:

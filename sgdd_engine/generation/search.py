@@ -77,6 +77,7 @@ class _Beam:
         first = members[0].candidate
         self.row = first.row
         self.first = members[0]
+        self._drafts = members
         self.members = sorted(members, key=lambda member: -member.score)[:BEAM_WIDTH]
         self.tried: dict[str, EncodedText] = {}
         for member in members:
@@ -144,11 +145,20 @@ class _Beam:
         self.used += count
         self._gradients += count
 
+    def stop_at(self, calls: int) -> None:
+        """Set how many calls may be spent in all."""
+        self._calls = calls
+
     def result(self) -> Candidate:
-        """The best text whose cosine is not below that of the first draft."""
-        closer = [m for m in self.members if m.candidate.cosine >= self.first.candidate.cosine - ROUNDING]
+        """The best text so far whose cosine is not below that of the first draft."""
+        members, tried = self.members, dict(self.tried)
+        if self._calls < len(self._drafts):  # the others were encoded for a later stop
+            paid = self._drafts[: self._calls]
+            members = sorted(paid, key=lambda member: -member.score)
+            tried = {text: encoded for member in paid for text, encoded in member.candidate.tried.items()}
+        closer = [m for m in members if m.candidate.cosine >= self.first.candidate.cosine - ROUNDING]
         best = (closer or [self.first])[0]
-        return replace(best.candidate, tried=self.tried, gradients=self._gradients)
+        return replace(best.candidate, tried=tried, gradients=self._gradients)
 
 
 def search(
@@ -158,6 +168,7 @@ def search(
     scorer: EncoderScorer,
     *,
     gradient: bool = True,
+    stops: Sequence[int] = (),
     on_event: Listener = ignore,
 ) -> list[Candidate]:
     """Search better texts for vectors, in batches over all of them.
@@ -170,6 +181,7 @@ def search(
         context: What changes are made with.
         scorer: The encoder.
         gradient: Whether the encoder's gradient is used.
+        stops: Smaller numbers of calls, rising, at which the best text so far is noted (`Candidate.earlier`).
         on_event: Told of each round.
 
     Returns:
@@ -183,14 +195,20 @@ def search(
         grouped.setdefault((member.candidate.row, member.candidate.seed), []).append(member)
     beams = [_Beam(members, calls, kinds) for members in grouped.values()]
     on_event(StageStarted(STAGE, calls, "encoder calls"))
-    while active := [beam for beam in beams if not beam.finished]:
-        changes = _changes(active, moves, scorer, context)
-        _encode(changes, scorer, context)
-        done = min(calls, *(beam.used for beam in active))
-        on_event(StageProgress(STAGE, done, f"cosine {_mean_cosine(beams):.3f}"))
+    earlier: list[tuple[Candidate, ...]] = [() for _ in beams]
+    for stop in (*stops, calls):
+        for beam in beams:
+            beam.stop_at(stop)
+        while active := [beam for beam in beams if not beam.finished]:
+            changes = _changes(active, moves, scorer, context)
+            _encode(changes, scorer, context)
+            done = min(calls, *(beam.used for beam in active))
+            on_event(StageProgress(STAGE, done, f"cosine {_mean_cosine(beams):.3f}"))
+        if stop < calls:
+            earlier = [(*before, beam.result()) for before, beam in zip(earlier, beams, strict=True)]
     start = sum(beam.first.candidate.cosine for beam in beams) / max(1, len(beams))
     on_event(StageFinished(STAGE, f"cosine {start:.3f} → {_mean_cosine(beams):.3f}."))
-    return [beam.result() for beam in beams]
+    return [replace(beam.result(), earlier=before) for beam, before in zip(beams, earlier, strict=True)]
 
 
 def _changes(

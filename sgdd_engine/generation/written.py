@@ -49,6 +49,7 @@ class Generation:
         confidence: Probability that the token F1 with the source is above 0.8; None where it was not asked for, or the
             checkpoint records no fit for a sentence written in this way (`generation.confidence`).
         alternatives: The other texts that were encoded for it, with their cosines, the closest first.
+        earlier: What its search had found at each of the stops that were asked for.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Generation:
     details: tuple[WrittenToken, ...] = field(default=(), repr=False)
     confidence: float | None = None
     alternatives: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    earlier: tuple["Generation", ...] = field(default=(), repr=False)
 
 
 def generation_of(candidate: Candidate, e: Tensor) -> Generation:
@@ -77,6 +79,7 @@ def generation_of(candidate: Candidate, e: Tensor) -> Generation:
         candidate.cosine,
         len(candidate.tried) + candidate.gradients,
         alternatives=tuple(sorted(zip(others, cosines, strict=True), key=lambda item: -item[1])),
+        earlier=tuple(generation_of(before, e) for before in candidate.earlier),
     )
 
 
