@@ -47,10 +47,10 @@ def write_page(report: EvaluationReport, checkpoint: str, path: Path, curves: Cu
 
 def render(report: EvaluationReport, checkpoint: str, curves: Curves | None = None) -> str:
     """The page as text; every text in the report is escaped, also what would turn the direction of a line."""
-    settings = _without_folders(report.settings)
-    page = _template().render(
+    settings = without_folders(report.settings)
+    page = page_template("page.html.j2").render(
         report=report,
-        checkpoint=_checkpoint_title(checkpoint),
+        checkpoint=checkpoint_title(checkpoint),
         made_with=_made_with(settings),
         training_curve=drawings.training(curves or {}),
         # A vocabulary without capitals writes none: then they are no difference.
@@ -62,9 +62,19 @@ def render(report: EvaluationReport, checkpoint: str, curves: Curves | None = No
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str, *packages: str) -> Template:
+    """A template of one of these packages, which may include and import those of this one.
+
+    Every text that is put into it is escaped; what `visible` changes is left to whoever renders it.
+    """
+    folders = [files(package) for package in (*packages, __package__)]
+
+    def load(name: str) -> str:
+        found = (folder / name for folder in folders)
+        return next(file for file in found if file.is_file()).read_text(encoding="utf-8")
+
     environment = Environment(
-        loader=FunctionLoader(lambda name: (files(__package__) / name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(load),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -87,7 +97,7 @@ def _template() -> Template:
         # No line may end between a number and its per cent sign.
         "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
     }
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def _label(name: str, prefix: str = "") -> str:
@@ -100,7 +110,7 @@ def _capital(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" if text.partition(" ")[0].islower() else text
 
 
-def _checkpoint_title(checkpoint: str) -> str:
+def checkpoint_title(checkpoint: str) -> str:
     """`/home/me/runs/tales/checkpoints/step-0002000` → `tales, step-0002000`; a name on the hub stays as it is."""
     parts = PureWindowsPath(checkpoint).parts
     if len(parts) > 2 and parts[-2] == "checkpoints":
@@ -108,17 +118,17 @@ def _checkpoint_title(checkpoint: str) -> str:
     return checkpoint if "@" in checkpoint or not parts else parts[-1]
 
 
-def _without_folders(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def without_folders(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Settings in which folders and files are named without where they are."""
     if isinstance(value, Mapping):
         return {
             name: _name(part)
             if name in ("path", "folder") and isinstance(part, str)
-            else _without_folders(part)
+            else without_folders(part)
             for name, part in value.items()
         }
     if isinstance(value, list):
-        return [_without_folders(part) for part in value]
+        return [without_folders(part) for part in value]
     return _name(value) if isinstance(value, str) and _is_absolute(value) else value
 
 
