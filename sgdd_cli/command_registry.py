@@ -32,6 +32,7 @@ BUILT_IN = {
     "sample": "sgdd_cli.commands.sample:sample",
     "read": "sgdd_cli.commands.read:read",
     "fill": "sgdd_cli.commands.fill:fill",
+    "audit": "sgdd_cli.commands.audit:audit",
     "align": "sgdd_cli.commands.align:align",
     "blend": "sgdd_cli.commands.blend:blend",
     "interpolate": "sgdd_cli.commands.interpolate:interpolate",

@@ -78,16 +78,19 @@ def references_of(model: SGDD, data: EvaluationSet) -> list[str]:
     return model.tokenizer.decode_batch(data.token_ids)
 
 
-def score(model: SGDD, data: EvaluationSet, written: Sequence[Generation]) -> Scores:
+def score(
+    model: SGDD, data: EvaluationSet, written: Sequence[Generation], again: Tensor | None = None
+) -> Scores:
     """Score what was written for each sentence of a set [N] by every metric.
 
     Args:
         model: Its tokenizer gives the references, and its encoder reads the texts again.
         data: The sentences, N.
         written: A text for each.
+        again: The vectors of these texts [N, D], where they are known.
     """
     references, texts = references_of(model, data), [item.text for item in written]
-    cosines, ranks = _cosine_and_rank(reencode(model, texts), data.vectors)
+    cosines, ranks = _cosine_and_rank(reencode(model, texts) if again is None else again, data.vectors)
     pairs = zip(written, data.token_ids, strict=True)
     excess = np.array([len(item.tokens) - len(tokens) for item, tokens in pairs], dtype=np.float64)
     compared = WrittenTexts(references, texts, cosines, ranks, excess)

@@ -1,0 +1,234 @@
+"""`sgdd audit`: what vectors give away about their texts, and what defences change."""
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgdd_cli.console import command_line, emit_json, say
+from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.flags import AsJson, Force, check_output, setting
+from sgdd_engine.audit.config import AuditConfig
+from sgdd_engine.errors import ConfigError, SgddError
+
+if TYPE_CHECKING:
+    from sgdd_cli.decoding_options import Writing
+    from sgdd_engine.audit.rows import AuditRows
+    from sgdd_engine.events import Listener
+
+# One text is written for each vector and number of calls, at its likeliest lengths.
+_OPTIONS = ("cfg", "steps", "checkpoint", "encoder", "gpu", "device", "files", "assignments")
+_USUAL = AuditConfig()
+
+
+@functools.partial(with_decoding_options, only=_OPTIONS)
+def audit(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="TEXTS",
+            help="A file or folder with one text a line, or `-`; the model's encoder makes their vectors.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            "--vectors",
+            metavar="SOURCE",
+            help="Instead, vectors with their texts, as `sgdd read` takes them.",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="Where the vectors are.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option("--text-column", metavar="NAME", help="Where the texts are.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="CONDITION", help="Rows to read, in the store's language."),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            "--table", metavar="NAME", help="The table or collection of a database. Default: the only one."
+        ),
+    ] = None,
+    assume_same: Annotated[
+        bool,
+        typer.Option(
+            "--assume-same", help="Do not ask whether the vectors are those of this model's encoder."
+        ),
+    ] = False,
+    limit: Annotated[int, setting(AuditConfig, "limit")] = _USUAL.limit,
+    seed: Annotated[int, setting(AuditConfig, "seed")] = _USUAL.seed,
+    calls: Annotated[str, setting(AuditConfig, "calls", metavar="N,N,...")] = ",".join(
+        map(str, _USUAL.calls)
+    ),
+    defence_calls: Annotated[str, setting(AuditConfig, "defence_calls", metavar="N,N,...")] = ",".join(
+        map(str, _USUAL.defence_calls)
+    ),
+    defences: Annotated[str, setting(AuditConfig, "defences", metavar="NAMES")] = ",".join(_USUAL.defences),
+    attacker_texts: Annotated[
+        Path | None,
+        typer.Option(
+            "--attacker-texts",
+            metavar="FILE",
+            help="Texts of the attacker's own, one a line. Default: other rows of the same source.",
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Also write the results, with all texts and charts, as one HTML page.",
+        ),
+    ] = None,
+    force: Force = False,
+    *,
+    decoding: DecodingOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what vectors give away: write their texts again, as an attacker would, and count what comes back.
+
+    Counted are exact texts, words, and the names, numbers and rare words of the texts, beside what is written from
+    another row's vector. Then the same on vectors under defences (noise, fewer bits, fewer dimensions, a secret
+    rotation), each beside what retrieval still finds. The texts of the page and of --json are the audited ones.
+
+    Example: sgdd audit letters.txt --limit 50 --calls 1,8,64 --report audit.html
+
+    Example: sgdd audit --vectors rows.parquet --text-column body --defences noise:0.5,bits:8
+    """
+    load = decoding.resolve()
+    config = AuditConfig(
+        limit=limit,
+        seed=seed,
+        calls=_numbers(calls, "--calls"),
+        defence_calls=_numbers(defence_calls, "--defence-calls"),
+        defences=() if defences == "none" else tuple(filter(None, map(str.strip, defences.split(",")))),
+    )
+    if (data is None) == (vectors is None):
+        raise ConfigError(
+            "An audit is of the texts of a file or of the rows of a store; "
+            + ("none was named." if data is None else "both were named."),
+            f"{command_line('audit', 'TEXTS')}\n{command_line('audit', '--vectors', 'SOURCE')}",
+        )
+    if page is not None:
+        check_output(page, "--report", force=force)
+    from sgdd_cli.models import checkpoint_name  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
+    from sgdd_engine.audit.audit import audit as run_audit  # noqa: PLC0415 - loads torch
+    from sgdd_engine.audit.page.write import write_page  # noqa: PLC0415
+
+    writing = load()
+    with ProgressDisplay() as display:
+        if vectors is not None:
+            rows = _of_store(
+                vectors,
+                writing,
+                config,
+                (column, text_column, where, table),
+                display,
+                assume_same=assume_same,
+            )
+        else:
+            assert data is not None
+            rows = _of_text(data, writing, config, decoding, display)
+        own = rows.own
+        if attacker_texts is not None:
+            own = _of_text(
+                attacker_texts, writing, replace(config, limit=config.own_texts), decoding, display
+            ).audited
+        found = run_audit(
+            writing.model,
+            rows.audited,
+            own,
+            config=config,
+            sampling=writing.sampling,
+            ids=rows.ids,
+            on_event=display,
+        )
+    name = checkpoint_name(writing.folder)
+    # First what stays: standard output may be full, or a pipe that nobody reads.
+    try:
+        if page is not None:
+            write_page(found, name, page)
+            say(f"Report: {page}")
+    finally:
+        if as_json:
+            emit_json({"checkpoint": name, **found.to_dict()}, indent=2)
+        else:
+            from sgdd_cli.audit_tables import draw_audit  # noqa: PLC0415
+
+            draw_audit(found, name)
+
+
+def _of_text(
+    path: Path, writing: "Writing", config: AuditConfig, decoding: DecodingOptions, on_event: "Listener"
+) -> "AuditRows":
+    """The lines of a file, cleaned and filtered as the settings say."""
+    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - as above
+    from sgdd_engine.audit.rows import rows_of_text  # noqa: PLC0415
+
+    settings = load_settings(decoding.files or (), decoding.assignments or ()).settings
+    try:
+        return rows_of_text(
+            path,
+            writing.model,
+            config.limit,
+            config.own_texts,
+            config.seed,
+            config=settings.data,
+            on_event=on_event,
+        )
+    except SgddError as error:
+        if path.suffix.lower() in (".npy", ".npz", ".safetensors", ".faiss", ".sqlite3", ".db"):
+            error.hint = f"For vectors with their texts: {command_line('audit', '--vectors', path)}"
+        raise
+
+
+def _of_store(
+    source: str,
+    writing: "Writing",
+    config: AuditConfig,
+    columns: tuple[str | None, str | None, str | None, str | None],
+    on_event: "Listener",
+    *,
+    assume_same: bool,
+) -> "AuditRows":
+    """The rows of a store."""
+    from sgdd_engine.audit.rows import rows_of_store  # noqa: PLC0415 - as above
+    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+
+    column, text_column, where, table = columns
+    width = writing.model.info.model.embedding_dim
+    opened = open_vectors(
+        source, ReadOptions(column=column, text_column=text_column, where=where, table=table, width=width)
+    )
+    say(f"Reading: {opened.name}")
+    return rows_of_store(
+        opened,
+        writing.model,
+        config.limit,
+        config.own_texts,
+        config.seed,
+        assume_same=assume_same,
+        on_event=on_event,
+    )
+
+
+def _numbers(text: str, flag: str) -> tuple[int, ...]:
+    """Whole numbers between commas.
+
+    Raises:
+        ConfigError: there is something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise ConfigError(
+            f"{flag} is {text}; it must be whole numbers that rise.", f"Write for example: {flag} 1,8,64"
+        )
+    return tuple(map(int, parts))

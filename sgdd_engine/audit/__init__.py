@@ -1,0 +1,1 @@
+"""What a vector gives away about its text, and what defences change: leak and retrieval quality side by side."""

@@ -1,0 +1,1 @@
+"""The audit as one HTML page, in the manner of the evaluation's."""

@@ -1,0 +1,183 @@
+"""An audit in sentences: what was given away, what each defence changed, and what the figures cannot tell.
+
+A sentence says no more than its figures: what was written by one attacker is a lower bound of what can be.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sgdd_engine.audit.exposure import ITEMS, share_interval
+from sgdd_engine.audit.report import DefenceFigures, Leak
+from sgdd_engine.counted import counted
+from sgdd_engine.evaluation.bootstrap import Interval
+from sgdd_engine.evaluation.verdicts import FEWEST_SENTENCES, Verdict
+
+# Of intervals over fewer texts too few hold what they should; see `FEWEST_SENTENCES`.
+FEWEST_TEXTS = FEWEST_SENTENCES
+# A defence that loses more of the neighbours is hardly used for retrieval; a choice, not a measurement.
+KEPT_NEIGHBOURS = 0.9
+
+
+def verdicts_on(leaks: Sequence[Leak], defences: Sequence[DefenceFigures], texts: int) -> list[Verdict]:
+    """What the figures of an audit say, a sentence or two each; `ok` is False where something is given away."""
+    last = leaks[-1]
+    found = [exact_verdict(last, texts), wording_verdict(last, texts)]
+    found += [item_verdict(name, last) for name in ITEMS]
+    if len(leaks) > 1:
+        found.append(_calls_verdict(leaks[0], last))
+    found += [defence_verdict(defence, texts) for defence in defences]
+    if defences:
+        found.append(choice_verdict(defences, texts))
+    found.append(
+        Verdict(
+            "lower_bound",
+            None,
+            "All of this is what one attacker wrote, with this decoder and so many encoder calls. An attacker with a "
+            "better decoder, more calls, or a decoder trained on defended vectors may write more: the shares are lower "
+            "bounds of what the vectors give away.",
+        )
+    )
+    return found
+
+
+def exact_verdict(leak: Leak, texts: int) -> Verdict:
+    """How many texts came back letter for letter."""
+    own, other = leak.own["exact_match"], leak.shuffled["exact_match"]
+    count = round(own.mean * texts)
+    effort = f"with at most {counted(leak.calls, 'encoder call')} each"
+    beside = f"from another row's vector {_share(other)}"
+    if count:
+        return Verdict(
+            "exact",
+            False,
+            f"Of {counted(texts, 'text')} {count:,} came back letter for letter, {_percent(own)}, {effort}; {beside}.",
+        )
+    most = share_interval(np.zeros(1), texts).high or 1.0
+    return Verdict(
+        "exact",
+        True if texts >= FEWEST_TEXTS else None,
+        f"None of {counted(texts, 'text')} came back letter for letter, {effort}; of such texts it may be up to "
+        f"{100 * most:.0f} %.",
+    )
+
+
+def wording_verdict(leak: Leak, texts: int) -> Verdict:
+    """Whether more of the wording came back than from another row's vector."""
+    own, other = leak.own["token_f1"], leak.shuffled["token_f1"]
+    figures = (
+        f"the words that were written have a token F1 of {_number(own)} with the source, and of {_number(other)} from "
+        "another row's vector"
+    )
+    if texts >= FEWEST_TEXTS and leak.gain["token_f1"].above_zero:
+        return Verdict("wording", False, f"The vectors give away wording: {figures}.")
+    return Verdict(
+        "wording",
+        None,
+        f"Whether the vectors give away wording cannot be told from {counted(texts, 'text')}: {figures}.",
+    )
+
+
+def item_verdict(name: str, leak: Leak) -> Verdict:
+    """What share of the items of one kind was written."""
+    found, kind = leak.items[name], ITEMS[name]
+    items = f"{counted(found.items, kind.one, kind.label)} in {counted(found.texts, 'text')}"
+    if found.own is None or found.shuffled is None:
+        return Verdict(name, None, f"The texts hold no {kind.label}, so nothing can be said of these.")
+    if found.texts < FEWEST_TEXTS:
+        return Verdict(name, None, f"The texts hold {items}: too few to say what share is given away.")
+    sentence = f"Of {items} {_percent(found.own)} were written; from another row's vector {_percent(found.shuffled)}."
+    if found.gain is None or not found.gain.above_zero:
+        return Verdict(name, None, f"{sentence} So many cannot tell the two apart.")
+    return Verdict(name, False, sentence)
+
+
+def _calls_verdict(one: Leak, last: Leak) -> Verdict:
+    """What effort brings the attacker."""
+    parts = [
+        f"the token F1 from {one.own['token_f1'].mean:.2f} to {last.own['token_f1'].mean:.2f}",
+        f"texts that come back letter for letter from {_share(one.own['exact_match'])} to "
+        f"{_share(last.own['exact_match'])}",
+    ]
+    for name, kind in ITEMS.items():
+        before, after = one.items[name], last.items[name]
+        if before.own is not None and after.own is not None and before.texts >= FEWEST_TEXTS:
+            parts.append(f"{kind.label} from {_share(before.own)} to {_share(after.own)}")
+    return Verdict(
+        "calls",
+        None,
+        f"Effort: {last.calls:,} in place of {counted(one.calls, 'encoder call')} for each vector change "
+        f"{', '.join(parts)}.",
+    )
+
+
+def defence_verdict(defence: DefenceFigures, texts: int) -> Verdict:
+    """What one defence keeps of retrieval, and what its strongest attacker still writes."""
+    attack = defence.strongest
+    leak = attack.last
+    others = [other for other in defence.attacks if other is not attack]
+    kept = f"{_capital(defence.label)}: {_share(defence.retrieval.recall)} of the nearest neighbours are still found."
+    if texts < FEWEST_TEXTS:
+        return Verdict(
+            defence.name, None, f"{kept} {counted(texts, 'text')} are too few to say what it protects."
+        )
+    by = f"The strongest attacker tried (“{attack.label}”)" if others else "The attacker"
+    parts = [f"a token F1 of {_number(leak.own['token_f1'])}"]
+    beside = [f"{leak.shuffled['token_f1'].mean:.2f}"]
+    for name, kind in ITEMS.items():
+        found = leak.items[name]
+        if found.own is not None and found.shuffled is not None and found.texts >= FEWEST_TEXTS:
+            parts.append(f"{_percent(found.own)} of the {kind.label}")
+            beside.append(_share(found.shuffled))
+    sentence = (
+        f"{kept} {by} reaches, with {counted(leak.calls, 'encoder call')}, {', '.join(parts)}; from another row's "
+        f"vector {', '.join(beside)}."
+    )
+    if others:
+        weakest = min(others, key=lambda other: other.last.own["token_f1"].mean)
+        sentence += (
+            f" The attacker “{weakest.label}” reaches a token F1 of {weakest.last.own['token_f1'].mean:.2f}."
+        )
+    clear = leak.gain["token_f1"].above_zero
+    if not clear:
+        sentence += " So many texts cannot tell what it writes from what it writes from another row's vector."
+    return Verdict(defence.name, False if clear else None, sentence)
+
+
+def choice_verdict(defences: Sequence[DefenceFigures], texts: int) -> Verdict:
+    """Which of the defences that keep most neighbours leaves the least wording."""
+    kept = [defence for defence in defences if defence.retrieval.recall.mean >= KEPT_NEIGHBOURS]
+    limit = f"{KEPT_NEIGHBOURS:.0%}".replace("%", " %")
+    if texts < FEWEST_TEXTS:
+        return Verdict("choice", None, "So few texts do not tell which defence is the better one.")
+    if not kept:
+        return Verdict("choice", None, f"None of the defences keeps {limit} of the nearest neighbours.")
+    best = min(kept, key=lambda defence: defence.strongest.last.own["token_f1"].mean)
+    leak = best.strongest.last
+    return Verdict(
+        "choice",
+        None,
+        f"Of {counted(len(kept), 'defence')} that keep at least {limit} of the nearest neighbours, “{best.label}” "
+        f"leaves the least wording to the strongest attacker tried: token F1 {_number(leak.own['token_f1'])}, from "
+        f"another row's vector {leak.shuffled['token_f1'].mean:.2f}.",
+    )
+
+
+def _number(value: Interval) -> str:
+    """0.61 (0.58 to 0.64)."""
+    ends = "" if value.ends is None else f" ({value.ends[0]:.2f} to {value.ends[1]:.2f})"
+    return f"{value.mean:.2f}{ends}"
+
+
+def _share(value: Interval) -> str:
+    return f"{100 * value.mean:.0f} %"
+
+
+def _percent(value: Interval) -> str:
+    """31 % (24 to 38 %)."""
+    ends = "" if value.ends is None else f" ({100 * value.ends[0]:.0f} to {100 * value.ends[1]:.0f} %)"
+    return f"{_share(value)}{ends}"
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
