@@ -815,6 +815,7 @@ def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
     ("option", "arguments"),
     [
         ("--report", ["eval", "no model"]),
+        ("--report", ["audit", "no-such-texts"]),
         ("--trace", ["sample", "A text."]),
         ("--save-vector", ["sample", "A text."]),
         ("--out", ["bench", "--quick"]),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sgdd_cli.decoding_options import Writing
     from sgdd_engine.audit.rows import AuditRows
     from sgdd_engine.events import Listener
+    from sgdd_engine.vectors import ReadOptions
 
 # One text is written for each vector and number of calls, at its likeliest lengths.
 _OPTIONS = ("cfg", "steps", "checkpoint", "encoder", "gpu", "device", "files", "assignments")
@@ -46,6 +47,7 @@ def audit(
     text_column: Annotated[
         str | None, typer.Option("--text-column", metavar="NAME", help="Where the texts are.")
     ] = None,
+    ids: Annotated[str | None, typer.Option("--ids", metavar="NAME", help="Where the rows' ids are.")] = None,
     where: Annotated[
         str | None,
         typer.Option("--where", metavar="CONDITION", help="Rows to read, in the store's language."),
@@ -122,18 +124,15 @@ def audit(
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.audit.audit import audit as run_audit  # noqa: PLC0415 - loads torch
     from sgdd_engine.audit.page.write import write_page  # noqa: PLC0415
+    from sgdd_engine.vectors import ReadOptions  # noqa: PLC0415
 
     writing = load()
     with ProgressDisplay() as display:
         if vectors is not None:
-            rows = _of_store(
-                vectors,
-                writing,
-                config,
-                (column, text_column, where, table),
-                display,
-                assume_same=assume_same,
+            read = ReadOptions(
+                column=column, text_column=text_column, id_column=ids, where=where, table=table
             )
+            rows = _of_store(vectors, read, writing, config, display, assume_same=assume_same)
         else:
             assert data is not None
             rows = _of_text(data, writing, config, decoding, display)
@@ -192,22 +191,18 @@ def _of_text(
 
 def _of_store(
     source: str,
+    read: "ReadOptions",
     writing: "Writing",
     config: AuditConfig,
-    columns: tuple[str | None, str | None, str | None, str | None],
     on_event: "Listener",
     *,
     assume_same: bool,
 ) -> "AuditRows":
     """The rows of a store."""
     from sgdd_engine.audit.rows import rows_of_store  # noqa: PLC0415 - as above
-    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+    from sgdd_engine.vectors import open_vectors  # noqa: PLC0415
 
-    column, text_column, where, table = columns
-    width = writing.model.info.model.embedding_dim
-    opened = open_vectors(
-        source, ReadOptions(column=column, text_column=text_column, where=where, table=table, width=width)
-    )
+    opened = open_vectors(source, replace(read, width=writing.model.info.model.embedding_dim))
     say(f"Reading: {opened.name}")
     return rows_of_store(
         opened,

@@ -15,7 +15,7 @@ import torch
 from sgdd_engine import __version__
 from sgdd_engine.audit.config import AuditConfig
 from sgdd_engine.audit.defences import LEAST_OWN_TEXTS, Attacker, Defence, OwnVectors, build_defences
-from sgdd_engine.audit.exposure import ITEMS, item_rules, recovery, written_words
+from sgdd_engine.audit.exposure import ITEMS, item_rules, recovery, share_interval, spelling, written_words
 from sgdd_engine.audit.report import MEASURES, Attack, AuditReport, DefenceFigures, ExposedRow, Leak
 from sgdd_engine.audit.retrieval import DEPTH, retrieval_quality
 from sgdd_engine.audit.verdicts import verdicts_on
@@ -32,8 +32,9 @@ from sgdd_engine.generation import SGDD, Generation
 
 # Vectors that are searched for together; a text does not depend on it.
 ROWS_AT_ONCE = 32
-# Vectors and calls by which the time is estimated.
-_TIMED_ROWS, _TIMED_CALLS = 4, 24
+# Vectors and calls by which the time is estimated, and the encoder calls of an audit that is too short for it: about
+# half a minute with MiniLM on one core.
+_TIMED_ROWS, _TIMED_CALLS, _SHORT_CALLS = 4, 24, 1000
 
 
 def audit(
@@ -134,6 +135,9 @@ class _Run:
 
     def announce(self, defended: int) -> None:
         """Say how long it will take, from a few rows with few calls, and what makes it less."""
+        config, texts = self._config, len(self._data)
+        if texts * (config.calls[-1] + defended * config.defence_calls[-1]) < _SHORT_CALLS:
+            return
         rows = self._data.vectors[:_TIMED_ROWS]
         seconds = []
         # The first text takes longer than the others: the encoder is loaded, and the memory of both is laid out.
@@ -145,9 +149,8 @@ class _Run:
         each = max(0.0, seconds[1] - seconds[0]) / (_TIMED_CALLS - 1)
 
         def expected(calls: Sequence[int]) -> float:
-            return len(self._data) * (seconds[0] + each * (calls[-1] - 1))
+            return texts * (seconds[0] + each * (calls[-1] - 1))
 
-        config = self._config
         plain, under = expected(config.calls), defended * expected(config.defence_calls)
         shorter = [] if len(config.calls) < 2 else [f"--calls {','.join(map(str, config.calls[:-1]))}"]
         if defended and under > plain:
@@ -156,13 +159,13 @@ class _Run:
                 if len(config.defence_calls) > 1
                 else "--defences none"
             ]
-        shorter.append(f"--limit {max(2, len(self._data) // 2)}")
+        shorter.append(f"--limit {max(2, texts // 2)}")
         parts = f"{about(plain)} for the vectors as they are"
         if defended:
             parts += f", {about(under)} for {counted(defended, 'attack')} on defended ones"
         self._on_event(
             Notice(
-                f"The audit of {counted(len(self._data), 'text')} will take {about(plain + under)}: {parts}. For less: "
+                f"The audit of {counted(texts, 'text')} will take {about(plain + under)}: {parts}. For less: "
                 f"{' or '.join(shorter)}."
             )
         )
@@ -185,6 +188,8 @@ class _Run:
                 {name: figures[name] for name in MEASURES}
                 for figures in (intervals(totals[0]), intervals(totals[1]), differences(*totals))
             )
+            for figures, total in ((own, totals[0]), (beside, totals[1])):
+                figures["exact_match"] = share_interval(total["exact_match"], len(self._data))
             items = {
                 name: recovery(found, true.texts, shuffled.texts, self._config.seed)
                 for name, found in self.items.items()
@@ -265,7 +270,16 @@ def _ranked(
     rows = []
     for row in order:
         source, text = data.sentences[row], scores.texts[row]
-        words = written_words(text)
+        words, spelled = written_words(text), spelling(source)
+
+        def chosen(
+            there: bool, row: int = row, words: set[str] = words, spelled: Mapping[str, str] = spelled
+        ) -> dict[str, list[str]]:
+            return {
+                name: [spelled.get(item, item) for item in of_kind[row] if (item in words) == there]
+                for name, of_kind in items.items()
+            }
+
         rows.append(
             ExposedRow(
                 row,
@@ -275,11 +289,8 @@ def _ranked(
                 float(scores["token_f1"][row]),
                 float(scores["cosine"][row]),
                 bool(scores["exact_match"][row]),
-                {name: [item for item in of_kind[row] if item in words] for name, of_kind in items.items()},
-                {
-                    name: [item for item in of_kind[row] if item not in words]
-                    for name, of_kind in items.items()
-                },
+                chosen(True),
+                chosen(False),
             )
         )
     return rows
@@ -308,7 +319,7 @@ def _settings(
             "device": str(model.device),
         },
         "measures": {
-            **{name: METRICS[name].explanation for name in MEASURES},
+            **{name: METRICS[name].meaning for name in MEASURES},
             **{name: f"{kind.label}: {kind.meaning}" for name, kind in ITEMS.items()},
             "shuffled": "what was written from another row's vector, each used once, against this row's text",
             "retrieval": f"the {DEPTH} nearest of all other vectors by cosine, audited and own ones, of each audited "

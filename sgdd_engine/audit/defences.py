@@ -255,7 +255,7 @@ def pca(strength: float, dim: int, vectors: Floats) -> Defence:
     directions = np.linalg.svd(vectors, full_matrices=False)[2][:count]
     return _kept(
         f"pca:{count}",
-        f"{count} directions",
+        f"PCA, {count} directions",
         f"The {count} of {dim} directions that hold most of all vectors are stored (uncentred PCA); queries are "
         "projected too",
         directions,
@@ -295,7 +295,7 @@ def rotation(dim: int, seed: int) -> Defence:
 
 def _dimensions(strength: float, dim: int) -> int:
     require(
-        strength == int(strength) and 1 <= strength <= dim,
+        strength in range(1, dim + 1),
         f"The dimensions are {strength:g}; they must be a whole number from 1 to {dim}.",
     )
     return int(strength)

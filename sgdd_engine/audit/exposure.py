@@ -75,8 +75,8 @@ _NUMBER_WORDS = frozenset(
 )
 _DIGITS = re.compile(r"\w*\d\w*(?:[.,:/-]\d\w*)*")
 _POSSESSIVE = re.compile("['’]s$")
-# In a text with a larger share of capitalised words, such as a heading, a capital letter tells nothing.
-_MOST_CAPITALS = 0.5
+# In a text with a larger share of capitalised words, such as a heading in capitals, a capital letter tells nothing.
+_MOST_CAPITALS = 0.8
 # Letters of the shortest rare word; shorter pieces of words are abbreviations and slips.
 _SHORTEST_RARE = 4
 
@@ -101,7 +101,8 @@ ITEMS: Mapping[str, ItemKind] = {
         "names",
         "name",
         "words with a capital letter that follow another word or a comma, so that no sentence begins with them; "
-        "neither “I” nor a title such as “Mr”, and none in a text of which more than half of the words have one",
+        "neither “I”, single letters, nor a title such as “Mr”, and none in a text of which more than four of five words "
+        "have one",
     ),
     "numbers": ItemKind(
         "numbers",
@@ -146,7 +147,7 @@ def names(text: str) -> list[str]:
         return []
     kept = []
     for place, (before, word) in enumerate(pairwise(found)):
-        if not word[0].isupper() or word.casefold() in _PRONOUNS or word.casefold() in _TITLES:
+        if not word[0].isupper() or len(word) == 1 or word.casefold() in _PRONOUNS | _TITLES:
             continue
         # The full stop of a title or of an initial ("Mr. Barry", "J. Barry") ends no sentence.
         title = (
@@ -168,6 +169,11 @@ def numbers(text: str) -> list[str]:
 def written_words(text: str) -> set[str]:
     """What a text writes, to look items up in: its words without "'s", in lower case, and its numbers."""
     return {*map(_plain, words(text)), *numbers(text)}
+
+
+def spelling(text: str) -> dict[str, str]:
+    """How a text spells the words that items are looked up by."""
+    return {_plain(word): _POSSESSIVE.sub("", word) for word in reversed(words(text))}
 
 
 def _plain(word: str) -> str:

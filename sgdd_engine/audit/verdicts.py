@@ -5,9 +5,7 @@ A sentence says no more than its figures: what was written by one attacker is a 
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from sgdd_engine.audit.exposure import ITEMS, share_interval
+from sgdd_engine.audit.exposure import ITEMS
 from sgdd_engine.audit.report import DefenceFigures, Leak
 from sgdd_engine.counted import counted
 from sgdd_engine.evaluation.bootstrap import Interval
@@ -53,7 +51,7 @@ def exact_verdict(leak: Leak, texts: int) -> Verdict:
             False,
             f"Of {counted(texts, 'text')} {count:,} came back letter for letter, {_percent(own)}, {effort}; {beside}.",
         )
-    most = share_interval(np.zeros(1), texts).high or 1.0
+    most = own.high or 1.0
     return Verdict(
         "exact",
         True if texts >= FEWEST_TEXTS else None,
@@ -94,19 +92,20 @@ def item_verdict(name: str, leak: Leak) -> Verdict:
 
 def _calls_verdict(one: Leak, last: Leak) -> Verdict:
     """What effort brings the attacker."""
-    parts = [
-        f"the token F1 from {one.own['token_f1'].mean:.2f} to {last.own['token_f1'].mean:.2f}",
-        f"texts that come back letter for letter from {_share(one.own['exact_match'])} to "
-        f"{_share(last.own['exact_match'])}",
+    parts = [f"the token F1 is {last.own['token_f1'].mean:.2f} instead of {one.own['token_f1'].mean:.2f}"]
+    shares = [("texts that come back letter for letter", one.own["exact_match"], last.own["exact_match"])]
+    shares += [
+        (kind.label, before.own, after.own)
+        for name, kind in ITEMS.items()
+        if (before := one.items[name]).own is not None
+        and (after := last.items[name]).own is not None
+        and before.texts >= FEWEST_TEXTS
     ]
-    for name, kind in ITEMS.items():
-        before, after = one.items[name], last.items[name]
-        if before.own is not None and after.own is not None and before.texts >= FEWEST_TEXTS:
-            parts.append(f"{kind.label} from {_share(before.own)} to {_share(after.own)}")
+    parts += [f"{label} {_share(after)} instead of {_share(before)}" for label, before, after in shares]
     return Verdict(
         "calls",
         None,
-        f"Effort: {last.calls:,} in place of {counted(one.calls, 'encoder call')} for each vector change "
+        f"Effort: with {counted(last.calls, 'encoder call')} for each vector instead of {one.calls:,}, "
         f"{', '.join(parts)}.",
     )
 
@@ -153,13 +152,14 @@ def choice_verdict(defences: Sequence[DefenceFigures], texts: int) -> Verdict:
     if not kept:
         return Verdict("choice", None, f"None of the defences keeps {limit} of the nearest neighbours.")
     best = min(kept, key=lambda defence: defence.strongest.last.own["token_f1"].mean)
-    leak = best.strongest.last
+    attack, leak = best.strongest, best.strongest.last
     return Verdict(
         "choice",
         None,
-        f"Of {counted(len(kept), 'defence')} that keep at least {limit} of the nearest neighbours, “{best.label}” "
-        f"leaves the least wording to the strongest attacker tried: token F1 {_number(leak.own['token_f1'])}, from "
-        f"another row's vector {leak.shuffled['token_f1'].mean:.2f}.",
+        f"Of {counted(len(defences), 'defence')} tried {len(kept):,} {'keeps' if len(kept) == 1 else 'keep'} at least "
+        f"{limit} of the nearest neighbours. Of these “{best.label}” leaves the least wording to its strongest "
+        f"attacker (“{attack.label}”): token F1 {_number(leak.own['token_f1'])}, from another row's vector "
+        f"{leak.shuffled['token_f1'].mean:.2f}.",
     )
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.audit.exposure import ITEMS
 from sgdd_engine.audit.report import MEASURES, AuditReport, DefenceFigures, Leak
+from sgdd_engine.audit.verdicts import FEWEST_TEXTS
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.page.charts import EMPTY, Series, lines
@@ -42,10 +43,15 @@ def write_page(report: AuditReport, checkpoint: str, path: Path) -> None:
 def render(report: AuditReport, checkpoint: str) -> str:
     """The page as text; every text in the report is escaped, also what would turn the direction of a line."""
     settings = without_folders(report.settings)
+    named = {defence.name for defence in report.defences}
     page = page_template("audit.html.j2", __package__).render(
         report=report,
         checkpoint=checkpoint_title(checkpoint),
         made_with=_made_with(report, settings),
+        verdicts=[verdict for verdict in report.verdicts if verdict.name not in named],
+        of_defences=[verdict for verdict in report.verdicts if verdict.name in named],
+        fewest=FEWEST_TEXTS,
+        short=_short,
         items=ITEMS,
         measures=MEASURES,
         by_calls=by_calls,
@@ -75,11 +81,11 @@ def by_calls(leaks: Sequence[Leak], name: str) -> Markup:
 
 
 def items_by_calls(leaks: Sequence[Leak]) -> Markup:
-    """The shares of names, numbers and rare words that were written, by encoder calls, in percent."""
+    """The shares of names, numbers and rare words that were written, by encoder calls, in percent; of enough texts."""
     series = [
         Series(kind.label, [_percent(leak.items[name].own) for leak in leaks], colour)
         for (name, kind), colour in zip(ITEMS.items(), _COLOURS, strict=True)
-        if leaks[0].items[name].own is not None
+        if leaks[0].items[name].texts >= FEWEST_TEXTS
     ]
     if not series:
         return EMPTY
@@ -115,11 +121,13 @@ def against_retrieval(report: AuditReport, name: str) -> Markup:
     """
 
     def given(leak: Leak) -> Interval | None:
-        return leak.own[name] if name in leak.own else leak.items[name].own
+        if name in leak.own:
+            return leak.own[name]
+        return _percent(leak.items[name].own) if leak.items[name].texts >= FEWEST_TEXTS else None
 
     calls = report.defences[0].strongest.last.calls
     found = [(_short(one), one.retrieval.recall.mean, given(one.strongest.last)) for one in report.defences]
-    found += [("none", 1.0, given(leak)) for leak in report.leaks if leak.calls == calls]
+    found += [("no defence", 1.0, given(leak)) for leak in report.leaks if leak.calls == calls]
     points = [(label, recall, value) for label, recall, value in found if value is not None]
     if not points:
         return EMPTY
@@ -127,13 +135,13 @@ def against_retrieval(report: AuditReport, name: str) -> Markup:
         Spot(label, recall, value, on_front=not any(_beats(other, (recall, value.mean)) for other in points))
         for label, recall, value in points
     ]
-    title = ITEMS[name].label if name in ITEMS else METRICS[name].label
+    title = f"{ITEMS[name].label}, %" if name in ITEMS else METRICS[name].label
     return scatter(
         f"retrieval-{name}",
         f"{title} and retrieval",
         spots,
         axis="nearest neighbours that are still found (recall@10)",
-        decimals=2,
+        decimals=0 if name in ITEMS else 2,
         x_decimals=2,
     )
 
