@@ -1,12 +1,12 @@
 """An audit as people read it in a terminal: tables, the most exposed texts, then the verdicts."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, emit_text, new_table
 from sgdd_engine.audit.exposure import ITEMS
 from sgdd_engine.audit.report import MEASURES
+from sgdd_engine.audit.retrieval import DEPTH
 from sgdd_engine.counted import counted
 from sgdd_engine.evaluation.metrics import METRICS
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sgdd_engine.audit.report import AuditReport, Leak
     from sgdd_engine.evaluation.bootstrap import Interval
 
-_OTHER = "another row's"
+_OTHER = "other row"
 _SHOWN = 5
 _BY_LENGTH = ("exact_match", "token_f1", "bleu", "cosine")
 # Given away, not told, and no such thing: `eval` marks its verdicts in the same way.
@@ -24,7 +24,8 @@ _MARKS = {False: "!", True: "ok", None: "?"}
 def draw_audit(report: "AuditReport", checkpoint: str) -> None:
     """Print what an audit found."""
     emit_text(
-        f"{checkpoint} writes {counted(report.texts, 'text')} again from their vectors; 95 % intervals in brackets",
+        f"{checkpoint} writes {counted(report.texts, 'text')} again from their vectors; “other row”: from another "
+        "row's vector",
         later="  ",
     )
     _draw_leaks(report)
@@ -47,25 +48,25 @@ def draw_audit(report: "AuditReport", checkpoint: str) -> None:
 
 
 def _draw_leaks(report: "AuditReport") -> None:
-    """What comes back by encoder calls, and from another row's vector."""
-    ranges = ("token_f1",)
-    heads = [f"{METRICS[name].label} (95 %)" if name in ranges else METRICS[name].label for name in MEASURES]
-    items = [f"{kind.label} (95 %)" for kind in ITEMS.values()]
-    table = new_table("encoder calls", *heads, *items, numbers=[*heads, *items])
-    for leak in report.leaks:
-        cells = [_figure(name, leak.own[name], name in ranges) for name in MEASURES]
-        table.add_row(f"{leak.calls:,}", *cells, *_items(leak, "own"))
+    """The wording that comes back by encoder calls, and the items, each beside another row's vector."""
+    heads = [
+        f"{METRICS[name].label} (95 %)" if name == "token_f1" else METRICS[name].label for name in MEASURES
+    ]
+    wording = new_table("encoder calls", *heads, numbers=heads)
+    kinds = [f"{kind.label} (95 %)" for kind in ITEMS.values()]
+    items = new_table("encoder calls", *kinds, numbers=kinds)
     last = report.last
-    table.add_row(
-        f"{last.calls:,}, {_OTHER} vector",
-        *(_figure(name, last.shuffled[name], name in ranges) for name in MEASURES),
-        *_items(last, "shuffled"),
-    )
-    emit_table(table)
+    rows = [(f"{leak.calls:,}", leak.own, _items(leak, "own")) for leak in report.leaks]
+    rows.append((f"{last.calls:,}, {_OTHER}", last.shuffled, _items(last, "shuffled")))
+    for label, figures, shares in rows:
+        wording.add_row(label, *(_figure(name, figures[name], name == "token_f1") for name in MEASURES))
+        items.add_row(label, *shares)
+    emit_table(wording)
+    emit_table(items)
 
 
 def _draw_lengths(report: "AuditReport") -> None:
-    heads = ["texts", *(METRICS[name].label for name in _BY_LENGTH), f"token F1, {_OTHER}"]
+    heads = ["texts", *(METRICS[name].label for name in _BY_LENGTH), f"F1, {_OTHER}"]
     table = new_table("tokens", *heads, numbers=heads)
     for bucket in report.by_length:
         cells = (_figure(name, bucket.own[name]) for name in _BY_LENGTH)
@@ -76,43 +77,41 @@ def _draw_lengths(report: "AuditReport") -> None:
 
 def _draw_defences(report: "AuditReport") -> None:
     """What each defence leaves to each attacker, beside what it leaves to retrieval."""
+    calls = report.defences[0].strongest.last.calls
     emit_text(
-        f"Under defences, with {counted(report.defences[0].attacks[0].last.calls, 'encoder call')}; neighbours among "
-        f"{report.documents:,} vectors; the attacker has {counted(report.own_texts, 'text')} of their own",
+        f"Under defences, with {counted(calls, 'encoder call')}; recall and NDCG of the {DEPTH} nearest of "
+        f"{report.documents:,} vectors; the attacker has {counted(report.own_texts, 'text')} of their own:",
         later="  ",
     )
-    heads = ["recall@10", "NDCG@10", "token F1 (95 %)", f"F1, {_OTHER}", "names", "numbers", "rare words"]
+    heads = ["recall", "NDCG", "token F1", f"F1, {_OTHER}", *(kind.label for kind in ITEMS.values())]
     table = new_table("defence", "attacker", *heads, numbers=heads)
-    plain = next(
-        (leak for leak in report.leaks if leak.calls == report.defences[0].attacks[0].last.calls), None
-    )
-    if plain is not None:
-        table.add_row("none", "", "1.00", "1.00", *_defence_cells(plain))
+    for leak in report.leaks:
+        if leak.calls == calls:
+            table.add_row("none", "", "1.00", "1.00", *_leak_cells(leak))
     for defence in report.defences:
-        for place, attack in enumerate(defence.attacks):
-            quality = defence.retrieval
-            shown = () if place else (defence.label, f"{quality.recall.mean:.2f}", f"{quality.ndcg.mean:.2f}")
-            label, *figures = shown or ("", "", "")
-            table.add_row(label, attack.label, *figures, *_defence_cells(attack.last))
+        quality = defence.retrieval
+        for attack in defence.attacks:
+            found = f"{quality.recall.mean:.2f}", f"{quality.ndcg.mean:.2f}"
+            table.add_row(defence.name, attack.label, *found, *_leak_cells(attack.last))
     emit_table(table)
 
 
-def _defence_cells(leak: "Leak") -> Iterator[str]:
-    yield _figure("token_f1", leak.own["token_f1"], True)
-    yield _figure("token_f1", leak.shuffled["token_f1"])
-    yield from _items(leak, "own", ranges=False)
+def _leak_cells(leak: "Leak") -> list[str]:
+    figures = [_figure("token_f1", found["token_f1"]) for found in (leak.own, leak.shuffled)]
+    return [*figures, *_items(leak, "own", ranges=False)]
 
 
-def _items(leak: "Leak", which: str, *, ranges: bool = True) -> Iterator[str]:
+def _items(leak: "Leak", which: Literal["own", "shuffled"], *, ranges: bool = True) -> list[str]:
     """The shares of items that were written, in percent; a dash where the texts hold none."""
-    for name in ITEMS:
-        value: Interval | None = getattr(leak.items[name], which)
-        if value is None:
-            yield "-"
-        elif value.ends is None or not ranges:
-            yield f"{100 * value.mean:.0f} %"
-        else:
-            yield f"{100 * value.mean:.0f} % ({100 * value.ends[0]:.0f}-{100 * value.ends[1]:.0f})"
+    found = (getattr(leak.items[name], which) for name in ITEMS)
+    return ["-" if value is None else _percent(value, ranges) for value in found]
+
+
+def _percent(value: "Interval", with_range: bool) -> str:
+    shown = f"{100 * value.mean:.0f} %"
+    if not with_range or value.ends is None:
+        return shown
+    return f"{shown} ({100 * value.ends[0]:.0f}-{100 * value.ends[1]:.0f})"
 
 
 def _figure(name: str, value: "Interval", with_range: bool = False) -> str:

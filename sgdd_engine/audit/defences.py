@@ -221,12 +221,12 @@ def _kept(name: str, label: str, meaning: str, kept: Floats) -> Defence:
     """Fewer dimensions: `s = A e` with orthonormal rows A [k, D], which the attacker knows."""
 
     def attackers(own: OwnVectors) -> list[Attacker]:
-        found = [_as_stored("the rest zero", lambda s: s @ kept)]
+        found = [_as_stored("rest zero", lambda s: s @ kept)]
         if (prior := own.prior) is not None:
             # Rounding alone: without it A C Aᵀ may not be invertible.
             variance = 1e-9 * float(np.trace(prior.covariance)) / len(prior.mean)
             found.append(
-                Attacker("fill", "the rest filled in", lambda s: prior.posterior_mean(s, kept, variance))
+                Attacker("fill", "rest filled in", lambda s: prior.posterior_mean(s, kept, variance))
             )
         return found
 

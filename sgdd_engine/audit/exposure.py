@@ -101,8 +101,8 @@ ITEMS: Mapping[str, ItemKind] = {
         "names",
         "name",
         "words with a capital letter that follow another word or a comma, so that no sentence begins with them; "
-        "neither “I”, single letters, nor a title such as “Mr”, and none in a text of which more than four of five words "
-        "have one",
+        "neither “I”, single letters, nor a title such as “Mr”, and none in a text of which more than four of five "
+        "words have one",
     ),
     "numbers": ItemKind(
         "numbers",
