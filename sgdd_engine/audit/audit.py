@@ -89,10 +89,7 @@ def audit(
     run = _Run(model, data, config, sampling, on_event)
     run.announce(sum(len(attackers) for _, attackers in planned))
     leaks, scores = run.attack("plain vectors", plain, config.calls)
-    found = [
-        run.defend(defence, attackers, everything, number)
-        for number, (defence, attackers) in enumerate(planned)
-    ]
+    found = [run.defend(defence, attackers, everything) for defence, attackers in planned]
     true, shuffled = scores
     return AuditReport(
         leaks=leaks,
@@ -198,12 +195,12 @@ class _Run:
             leaks.append(Leak(written.calls, spent, own, beside, gain, items, true.texts))
         return leaks, (true, shuffled)
 
-    def defend(
-        self, defence: Defence, attackers: Sequence[Attacker], everything: Floats, number: int
-    ) -> DefenceFigures:
+    def defend(self, defence: Defence, attackers: Sequence[Attacker], everything: Floats) -> DefenceFigures:
         """Protect all vectors [M, D], of which the audited ones come first; measure retrieval, and attack."""
         rows = len(self._data)
-        stored = defence.protect(everything, np.random.default_rng([self._config.seed, number]))
+        # Of its name, so that noise does not depend on what else is tried.
+        generator = np.random.default_rng([self._config.seed, *defence.name.encode()])
+        stored = defence.protect(everything, generator)
         queries = stored[:rows] if defence.queries_too else everything[:rows]
         attacks = []
         for attacker in attackers:
