@@ -86,6 +86,14 @@ def audit(
                 warning=True,
             )
         )
+    if "pca" in config.defences and not any(defence.name.startswith("pca:") for defence in defences):
+        on_event(
+            Notice(
+                f"The defence pca is left out: {counted(len(everything), 'vector')} are too few for its usual numbers "
+                "of directions. Name one: --defences pca:N",
+                warning=True,
+            )
+        )
     run = _Run(model, data, config, sampling, on_event)
     run.announce(sum(len(attackers) for _, attackers in planned))
     leaks, scores = run.attack("plain vectors", plain, config.calls)

@@ -3,12 +3,34 @@
 from dataclasses import dataclass
 
 from sgdd_engine.config_fields import check_seed, option
-from sgdd_engine.errors import require
+from sgdd_engine.errors import ConfigError, require
 
 # One shot, as many as a person waits for, as many as a machine may spend on every row, and as many as on a chosen one.
 CALLS = (1, 8, 64, 512)
 # Every defence is attacked several times, so with fewer calls.
 DEFENCE_CALLS = (1, 8)
+KINDS = ("noise", "bits", "first", "pca", "rotation")
+"""The kinds of defences; all but the last have a strength."""
+
+
+def parse_defence(name: str) -> tuple[str, float | None]:
+    """The kind and the strength of a defence such as `noise:0.5`; None for its usual strengths.
+
+    Raises:
+        ConfigError: there is no such defence, or the strength is no number.
+    """
+    kind, colon, value = name.partition(":")
+    if kind not in KINDS or (colon and kind == "rotation"):
+        raise ConfigError(
+            f"`{name}` is no defence; there are {', '.join(KINDS)}.",
+            "Write for example: --defences noise,bits:8,first:96,rotation",
+        )
+    try:
+        return kind, float(value) if colon else None
+    except ValueError:
+        raise ConfigError(
+            f"`{value}` in `{name}` is no number.", "Write for example: --defences noise:0.5,bits:8"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +48,7 @@ class AuditConfig:
         DEFENCE_CALLS, "the same for vectors under defences, each of which is attacked in several ways"
     )
     defences: tuple[str, ...] = option(
-        ("noise", "bits", "first", "pca", "rotation"),
+        KINDS,
         "defences that are tried, with their usual strengths or with one, such as noise:0.5,bits:8,first:96,rotation; "
         "none for none",
     )
@@ -52,4 +74,6 @@ class AuditConfig:
                 f"{flag} is {','.join(map(str, numbers)) or 'empty'}; it must be numbers from 1 on that rise.",
                 f"Write for example: {flag} 1,8,64",
             )
+        for name in self.defences:
+            parse_defence(name)
         check_seed(self.seed, "The seed")
