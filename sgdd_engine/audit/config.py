@@ -42,7 +42,8 @@ class AuditConfig:
     )
     calls: tuple[int, ...] = option(
         CALLS,
-        "encoder calls that the attacker spends on each vector, several numbers that rise, such as 1,8,64",
+        "encoder calls that the attacker spends on each vector, several numbers that rise, such as 1,8,64; "
+        "time grows with the last",
     )
     defence_calls: tuple[int, ...] = option(
         DEFENCE_CALLS, "the same for vectors under defences, each of which is attacked in several ways"
