@@ -271,20 +271,15 @@ def _ranked(
     data: EvaluationSet, scores: Scores, items: Mapping[str, Sequence[Sequence[str]]], ids: Mapping[str, str]
 ) -> list[ExposedRow]:
     """The rows, the most exposed first."""
-    order = np.lexsort((-scores["cosine"], -scores["token_f1"])).tolist()
+    order: list[int] = np.lexsort((-scores["cosine"], -scores["token_f1"])).tolist()
     rows = []
     for row in order:
         source, text = data.sentences[row], scores.texts[row]
         words, spelled = written_words(text), spelling(source)
-
-        def chosen(
-            there: bool, row: int = row, words: set[str] = words, spelled: Mapping[str, str] = spelled
-        ) -> dict[str, list[str]]:
-            return {
-                name: [spelled.get(item, item) for item in of_kind[row] if (item in words) == there]
-                for name, of_kind in items.items()
-            }
-
+        parts = {
+            name: [(spelled.get(item, item), item in words) for item in of_kind[row]]
+            for name, of_kind in items.items()
+        }
         rows.append(
             ExposedRow(
                 row,
@@ -294,8 +289,8 @@ def _ranked(
                 float(scores["token_f1"][row]),
                 float(scores["cosine"][row]),
                 bool(scores["exact_match"][row]),
-                chosen(True),
-                chosen(False),
+                {name: [item for item, there in part if there] for name, part in parts.items()},
+                {name: [item for item, there in part if not there] for name, part in parts.items()},
             )
         )
     return rows

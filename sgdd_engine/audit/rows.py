@@ -116,7 +116,13 @@ def rows_of_store(
         token_ids=model.tokenizer.encode_batch(texts),
         encoder=model.encoder_reference,
         tokenizer_fingerprint=model.tokenizer.fingerprint(),
-        origin={"kind": "store", "path": source.name, "rows": read, "left_out": dict(counts), "seed": seed},
+        origin={
+            "kind": "store",
+            "path": source.name.replace("`", ""),
+            "rows": read,
+            "left_out": dict(counts),
+            "seed": seed,
+        },
     )
     divided = _divided(found, limit)
     return AuditRows(divided.audited, divided.own, list(chosen.ids)[:limit])

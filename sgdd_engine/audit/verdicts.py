@@ -86,7 +86,7 @@ def item_verdict(name: str, leak: Leak) -> Verdict:
         return Verdict(name, None, f"The texts hold {items}: too few to say what share is given away.")
     sentence = f"Of {items} {_percent(found.own)} were written; from another row's vector {_percent(found.shuffled)}."
     if found.gain is None or not found.gain.above_zero:
-        return Verdict(name, None, f"{sentence} So many cannot tell the two apart.")
+        return Verdict(name, None, f"{sentence} The two cannot be told apart.")
     return Verdict(name, False, sentence)
 
 
@@ -139,7 +139,9 @@ def defence_verdict(defence: DefenceFigures, texts: int) -> Verdict:
         )
     clear = leak.gain["token_f1"].above_zero
     if not clear:
-        sentence += " So many texts cannot tell what it writes from what it writes from another row's vector."
+        sentence += (
+            f" As far as {counted(texts, 'text')} can tell, no wording is given away to these attackers."
+        )
     return Verdict(defence.name, False if clear else None, sentence)
 
 
