@@ -323,8 +323,12 @@ def test_the_rows_of_a_store_are_audited_with_their_vectors(tmp_path):
     store = write_parquet(tmp_path / "rows.parquet", vectors, texts, [f"r{number}" for number in range(8)])
     out, err = call(
         *("audit", "--vectors", store, "--ids", "key", "--checkpoint", "mini", "--device", "cpu"),
-        *("--calls", 1, "--defences", "none", "--limit", 5),
+        *("--calls", 1, "--defences", "none", "--limit", 5, "--report", tmp_path / "page.html"),
     )
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Under defences" not in page.text
+    assert "rows.parquet" in page.text
+    assert str(tmp_path) not in page.text
     for reason in ("no text", "a text that another row has", "more than the model's 32 tokens"):
         assert f"1 row of 8 with {reason}" in err
     assert "writes 5 texts again" in out
