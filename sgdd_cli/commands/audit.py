@@ -127,19 +127,21 @@ def audit(
     from sgdd_engine.vectors import ReadOptions  # noqa: PLC0415
 
     writing = load()
+    # Other rows of the source are read only where they stand for the attacker's own texts.
+    to_read = config if config.defences and attacker_texts is None else replace(config, own_texts=0)
     with ProgressDisplay() as display:
         if vectors is not None:
             read = ReadOptions(
                 column=column, text_column=text_column, id_column=ids, where=where, table=table
             )
-            rows = _of_store(vectors, read, writing, config, display, assume_same=assume_same)
+            rows = _of_store(vectors, read, writing, to_read, display, assume_same=assume_same)
         else:
             assert data is not None
-            rows = _of_text(data, writing, config, decoding, display)
+            rows = _of_text(data, writing, to_read, decoding, display)
         own = rows.own
         if attacker_texts is not None:
             own = _of_text(
-                attacker_texts, writing, replace(config, limit=config.own_texts), decoding, display
+                attacker_texts, writing, replace(to_read, limit=config.own_texts), decoding, display
             ).audited
         found = run_audit(
             writing.model,
