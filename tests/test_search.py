@@ -6,6 +6,7 @@ from tiny_sgdd import build
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
+from sgdd_engine.generation import search as searching
 from sgdd_engine.generation.config import GenerationConfig
 from sgdd_engine.generation.decode import Decoder, stream_generator
 from sgdd_engine.generation.moves import MOVES, MoveContext, usable_moves
@@ -184,6 +185,24 @@ def test_a_search_comes_closer_to_sentences_whose_words_are_turned_around(contex
     found = search(drafts, 120, context, scorer)
     assert distance(found) < 0.8 * distance(drafts)
     assert all(new.cosine >= old.cosine for old, new in zip(drafts, found, strict=True))
+
+
+def test_what_the_surrogate_finds_closest_is_encoded(tiny_encoder, sentences, drafts, vectors, monkeypatch):
+    model = build(tiny_encoder, sentences[:12], steps=20, surrogate_width=8)
+
+    def exact(tokens):
+        """What no surrogate is: the encoder."""
+        return model.encode(model.tokenizer.decode_batch(tokens.tolist()))
+
+    monkeypatch.setattr(model.model, "predict_embedding", exact)
+    decoder = Decoder(model.model, model.schedule, model.tokenizer.special_ids, GUIDED)
+    context = MoveContext(ProposalContext(decoder, vectors), model.encoder, model.tokenizer)
+    scorer = EncoderScorer(model.encoder, model.tokenizer, vectors)
+    chosen = search(drafts, 40, context, scorer)
+    assert all(len(item.tried) + item.gradients <= 40 for item in chosen)
+    for name in ("UNWRITTEN_PER_CALL", "WRITTEN_PER_CALL"):
+        monkeypatch.setattr(searching, name, 1)
+    assert distance(chosen) < 0.9 * distance(search(drafts, 40, context, scorer))
 
 
 def test_wrong_wishes_get_a_sentence(model, vectors):

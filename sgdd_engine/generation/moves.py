@@ -89,6 +89,8 @@ class MoveKind(Protocol):
 MOVES: Registry[MoveKind] = Registry("kind of move")
 # Those that ask for the encoder's gradient.
 GRADIENT_MOVES = frozenset({"replace"})
+# Those whose texts the decoder does not write: many more cost little.
+UNWRITTEN_MOVES = frozenset({"order", "delete", "replace"})
 # Those of a decoder that was trained to read drafts.
 DRAFT_MOVES = frozenset({"correct"})
 

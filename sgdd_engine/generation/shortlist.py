@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.decode import DecodeRequest
-from sgdd_engine.generation.refinement import PROPOSERS, Candidate, ProposalContext, Proposer
+from sgdd_engine.generation.refinement import PROPOSERS, Candidate, EncodedText, ProposalContext, Proposer
 from sgdd_engine.models.model import SemanticDecoder
 
 # Sentences of one length whose vectors are predicted together.
@@ -76,6 +76,32 @@ def gaussian_process_correction(
     corrected: Tensor = predictions + kernel(predictions, encoded_predictions) @ torch.linalg.solve(
         gram, encoded_vectors - encoded_predictions
     )
+    return corrected
+
+
+def corrected_predictions(
+    model: SemanticDecoder,
+    targets: Tensor,
+    encoded: Sequence[Sequence[EncodedText]],
+    sentences: Sequence[Sequence[Sequence[int]]],
+) -> list[Tensor]:
+    """Predicted vectors of sentences for each target [M, D], corrected by what was encoded for it.
+
+    Args:
+        model: With a surrogate.
+        targets: Vectors that are written from [N, D], on the CPU.
+        encoded: What was encoded for each, at least one text.
+        sentences: Token ids of new sentences for each.
+    """
+    of_encoded = predict_embeddings(model, [text.tokens for texts in encoded for text in texts])
+    of_new = torch.split(
+        predict_embeddings(model, [s for each in sentences for s in each]), [*map(len, sentences)]
+    )
+    of_each = torch.split(of_encoded, [*map(len, encoded)])
+    corrected = []
+    for target, new, old, texts in zip(targets, of_new, of_each, encoded, strict=True):
+        vectors = torch.stack([text.vector for text in texts])
+        corrected.append(gaussian_process_correction(new, old, vectors, LENGTH_SCALE * float(target.norm())))
     return corrected
 
 
@@ -208,8 +234,13 @@ class ShortlistProposer:
         rows = [row for row, listed in enumerate(lists) for _ in listed]
         sentences = [sentence for listed in lists for sentence in listed]
         targets = self._e[[candidates[row].row for row in rows]]
-        predictions = self._corrected_predictions(candidates, [len(listed) for listed in lists], sentences)
-        cosines = torch.cosine_similarity(predictions, targets, dim=-1).tolist()
+        predictions = corrected_predictions(
+            self._model,
+            self._e[[candidate.row for candidate in candidates]],
+            [list(candidate.tried.values()) for candidate in candidates],
+            lists,
+        )
+        cosines = torch.cosine_similarity(torch.cat(predictions), targets, dim=-1).tolist()
         return [sentences[i] for i in top_by_cosine(cosines, rows, keep=1)]
 
     def _listed(self, candidate: Candidate, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -220,18 +251,3 @@ class ShortlistProposer:
         untried = [tokens for tokens, text in zip(listed, texts, strict=True) if text not in candidate.tried]
         self._lists[key] = untried
         return untried or listed
-
-    def _corrected_predictions(
-        self, candidates: Sequence[Candidate], counts: Sequence[int], sentences: Sequence[tuple[int, ...]]
-    ) -> Tensor:
-        """Predicted vectors of so many sentences of each candidate [M, D], corrected by what was encoded for it."""
-        encoded = [list(candidate.tried.values()) for candidate in candidates]
-        of_encoded = predict_embeddings(self._model, [text.tokens for texts in encoded for text in texts])
-        of_new = torch.split(predict_embeddings(self._model, sentences), list(counts))
-        of_each = torch.split(of_encoded, [len(texts) for texts in encoded])
-        corrected = []
-        for candidate, new, old, texts in zip(candidates, of_new, of_each, encoded, strict=True):
-            vectors = torch.stack([text.vector for text in texts])
-            scale = LENGTH_SCALE * float(self._e[candidate.row].norm())
-            corrected.append(gaussian_process_correction(new, old, vectors, scale))
-        return torch.cat(corrected)
