@@ -19,7 +19,7 @@ from sgdd_engine.evaluation.guidance_search import search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
 from sgdd_engine.evaluation.likelihood import BINS, likelihood
 from sgdd_engine.evaluation.metrics import METRICS, repetition
-from sgdd_engine.evaluation.reconstruction import CONDITIONS, reconstruct_with_controls, with_other_vectors
+from sgdd_engine.evaluation.reconstruction import CONDITIONS, derangement, reconstruct_with_controls
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingComparison, compare_with_training
@@ -124,7 +124,7 @@ def _random_pair_cosines(
     data: EvaluationSet, true: Scores, seed: int
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Cosines of the sentences' vectors with those they are shuffled with [N]."""
-    other = with_other_vectors(data, true.references, seed).vectors
+    other = data.vectors[torch.from_numpy(derangement(true.references, seed))]
     return torch.cosine_similarity(data.vectors.double(), other.double(), dim=-1).numpy()
 
 

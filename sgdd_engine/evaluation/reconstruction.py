@@ -17,7 +17,7 @@ import torch
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
-from sgdd_engine.evaluation.scores import Scores, score
+from sgdd_engine.evaluation.scores import Scores, reencode, score
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD, Generation
 
@@ -53,7 +53,12 @@ CONDITIONS = {
         "the training sentence whose stored vector has the highest cosine with the source's; nothing is written",
         control=True,
     ),
-    "shuffled": Condition("another sentence's vector", "each used once, all else the same", control=True),
+    "shuffled": Condition(
+        "another sentence's vector",
+        "each used once, all else the same: a text depends on its vector alone, so what was written from the other "
+        "one is compared with this sentence",
+        control=True,
+    ),
     "null": Condition("no vector", "one candidate, no feedback", control=True),
 }
 """The conditions by their names in reports, in the order of their expected success."""
@@ -85,29 +90,23 @@ def reconstruct_with_controls(
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
 
-    def scored(condition: str, given: EvaluationSet, config: EvalConfig, sampling: SamplingConfig) -> Scores:
-        return score(model, data, write(model, given, _stage(condition), config, sampling, on_event))
+    def written(condition: str, config: EvalConfig, sampling: SamplingConfig) -> list[Generation]:
+        return write(model, data, _stage(condition), config, sampling, on_event)
 
-    found = {"true": scored("true", data, config, sampling)}
+    own = written("true", config, sampling)
+    again = reencode(model, [item.text for item in own])
+    found = {"true": score(model, data, own, again)}
     if config.feedback:
         at_once = replace(config, candidates=1, refine=0, shortlist=1, search=0)
-        found["one_shot"] = scored("one_shot", data, at_once, sampling)
+        found["one_shot"] = score(model, data, written("one_shot", at_once, sampling))
     elif config.compare_guidance and sampling.cfg != 1:
-        found["unguided"] = scored("unguided", data, config, replace(sampling, cfg=1.0))
-    others = with_other_vectors(data, found["true"].references, config.seed)
-    found["shuffled"] = scored("shuffled", others, config, sampling)
+        found["unguided"] = score(model, data, written("unguided", config, replace(sampling, cfg=1.0)))
+    other = derangement(found["true"].references, config.seed)
+    found["shuffled"] = score(
+        model, data, [own[row] for row in other.tolist()], again[torch.from_numpy(other)]
+    )
     found["null"] = score(model, data, _write_null(model, len(data), config.seed, sampling, on_event))
     return found
-
-
-def with_other_vectors(data: EvaluationSet, references: Sequence[str], seed: int) -> EvaluationSet:
-    """The sentences of a set, each with the vector and the tokens of another one."""
-    other = derangement(references, seed)
-    return replace(
-        data,
-        vectors=data.vectors[torch.from_numpy(other)],
-        token_ids=[data.token_ids[row] for row in other.tolist()],
-    )
 
 
 def derangement(sentences: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
