@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdd_cli.console import say, stdout
+from sgdd_cli.console import command_line, say, stdout
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import CanvasChanged, Event, Listener, StageProgress, StageStarted
 
@@ -51,20 +51,23 @@ def say_of_confidence(writing: "Writing", *, encoded: bool = True) -> None:
         writing: The model, and how it writes.
         encoded: Whether what is written is encoded in any case.
     """
+    from sgdd_cli.models import checkpoint_name  # noqa: PLC0415 - as above
     from sgdd_engine.generation.confidence import recorded_fits, way_of  # noqa: PLC0415 - loaded with the model
 
     config = writing.config
     feedback = config.candidates > 1 or config.refine > 0
     if config.search:
-        say("The confidence is that of texts that are not searched for; with it: --search 0")
+        say("No confidence is shown: it is only known for texts written without a search. For it: --search 0")
         return
     fits = recorded_fits(writing.model.info)
     fit = fits.get(way_of(feedback=feedback, encoded=encoded or feedback) or "")
     if fit is None:
-        options = "" if not feedback else " and the same --candidates and --refine"
+        options = (
+            [("--candidates", str(config.candidates)), ("--refine", str(config.refine))] if feedback else []
+        )
+        record = command_line("eval", checkpoint_name(writing.folder), "--calibrate-score", 2000, *options)
         say(
-            f"This checkpoint records no confidence of {'refined' if feedback else 'its'} texts; to record it: "
-            f"sgdd eval CHECKPOINT --data FILE --calibrate-score 2000{options}"
+            f"This checkpoint records no confidence of {'refined' if feedback else 'its'} texts; to record it: {record}"
         )
         return
     then, now = fit.facts.get("sampling") or {}, asdict(writing.sampling)

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from sgdd_cli.console import output_options
+from sgdd_cli.console import command_lines, output_options
 from sgdd_engine.errors import SgddError
 from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.plugins import BrokenPlugin, load_plugin, reason_of
@@ -62,6 +62,8 @@ _LIKE_A_TEXT = re.compile(r"-\d|-.*\s")
 _WEIGHTED_TEXT = re.compile(r"-[^-].*:\s*[+-]?[\d.]+", re.DOTALL)
 # Stands before such a text while options are parsed; no argument of a process can hold it.
 _MARK = "\0"
+# Begins a paragraph of a help text that is a command.
+_EXAMPLE = "Example: "
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # What Typer's context type is called changes between its minor versions; its own methods are all that is used here.
 Context = Any
@@ -247,7 +249,7 @@ def _shared_options() -> tuple[Any, ...]:
             bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes.")
         ] = False,
         debug: Annotated[
-            bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks of errors.")
+            bool, typer.Option("--debug", callback=_set_debug, help="Show the traceback of an error.")
         ] = False,
     ) -> None:
         pass
@@ -272,6 +274,19 @@ class SgddCommand(TyperCommand):
         # In full: left alone, a list of commands shows as much of the first sentence as fits on one line.
         self.short_help = self.short_help or (self.help or "").partition("\n\n")[0]
         _with_shared_options(self)
+
+    def format_help_text(self, ctx: Context, formatter: Any) -> None:  # noqa: ANN401, ARG002 - Typer's signature
+        """Write the help, with the examples as a shell reads them, however narrow the window is."""
+        for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                lead, command = paragraph[: len(_EXAMPLE)], paragraph[len(_EXAMPLE) :]
+                if lead == _EXAMPLE:
+                    width = formatter.width - formatter.current_indent
+                    lines = command_lines(" ".join(command.split()), width, lead, "  ")
+                    formatter.write("".join(f"{' ' * formatter.current_indent}{line}\n" for line in lines))
+                else:
+                    formatter.write_text(paragraph)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Read the arguments; where a text was taken for an option, the error names `--`.

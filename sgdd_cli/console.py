@@ -41,10 +41,12 @@ class OutputOptions:
     Attributes:
         quiet: Errors and warnings only.
         debug: Tracebacks of errors too.
+        hints: What may be done next.
     """
 
     quiet: bool = False
     debug: bool = False
+    hints: bool = True
 
 
 output_options = OutputOptions()
@@ -228,14 +230,19 @@ def emit_text(text: str, first: str = "", later: str = "") -> None:
 
 def emit_command(command: str, indent: str = "") -> None:
     """Write a command to stdout; in a window that is too narrow its lines end in a backslash, as a shell reads them."""
-    width = _window()
-    lines = [indent]
-    for word in map(shlex.quote, shlex.split(command)):
+    emit_lines(command_lines(command, _window(), indent, f"{indent}  "))
+
+
+def command_lines(command: str, width: int | None, first: str, later: str) -> list[str]:
+    """A command in lines that fit into a window and that a shell reads as one."""
+    lines = [first]
+    words = [command] if os.name == "nt" else list(map(shlex.quote, shlex.split(command)))
+    for number, word in enumerate(words):
         # The backslash and the space before it.
-        if width is not None and lines[-1].strip() and len(lines[-1]) + len(word) + 2 > width:
-            lines.append(f"{indent}  ")
+        if width is not None and number and len(lines[-1]) + len(word) + 2 > width:
+            lines.append(later)
         lines[-1] += f"{word} "
-    emit_lines([*(f"{line.rstrip()} \\" for line in lines[:-1]), lines[-1].rstrip()])
+    return [*(f"{line.rstrip()} \\" for line in lines[:-1]), lines[-1].rstrip()]
 
 
 def _window() -> int | None:
@@ -303,8 +310,9 @@ def new_table(*columns: str, numbers: Sequence[str] = ()) -> "Table":
 
 
 def command_line(*words: object) -> str:
-    """A command that a message names, quoted for a shell."""
-    return shell_line(["sgdd", *words])
+    """A command that a message names, quoted for a shell; options may be pairs of a flag and its value."""
+    single = (part for word in words for part in (word if isinstance(word, tuple) else (word,)))
+    return shell_line(["sgdd", *single])
 
 
 def fit_table(table: "Table", width: int) -> int:
@@ -350,6 +358,32 @@ def say(message: str) -> None:
     """A note on stderr; not with --quiet."""
     if not output_options.quiet:
         _line(message)
+
+
+def say_command(command: str, first: str = "  ", style: str | None = None) -> None:
+    """A command on stderr, so that it can be copied; not with --quiet.
+
+    Args:
+        command: As `command_line` gives it.
+        first: What stands before it.
+        style: Of Rich.
+    """
+    if output_options.quiet:
+        return
+    console = stderr() if may_draw() else None
+    width = console.width if console is not None and console.is_terminal else None
+    for line in command_lines(command, width, first, " " * len(first) + "  "):
+        if console is None:
+            _plain_line(visible(line))
+        else:
+            console.print(line, style=style, soft_wrap=True)
+
+
+def say_next(*commands: str) -> None:
+    """What may be done after this command; not with --quiet, and not where a command runs others, as `demo` does."""
+    if output_options.hints:
+        for number, command in enumerate(commands):
+            say_command(command, "      " if number else "Next: ")
 
 
 def warn(message: str) -> None:

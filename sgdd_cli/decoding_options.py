@@ -127,7 +127,7 @@ class DecodingOptions:
     length: Annotated[str | None, setting(GenerationConfig, "length", metavar="N|A-B")] = None
     seed: Annotated[int | None, setting(GenerationConfig, "seed")] = None
     num_samples: Annotated[int | None, setting(GenerationConfig, "num_samples", "-n")] = None
-    watch: Annotated[bool, typer.Option("--watch", help="Show the canvas while it fills in.")] = False
+    watch: Annotated[bool, typer.Option("--watch", help="Show the text after each denoising step.")] = False
     checkpoint: Checkpoint = None
     encoder: Encoder = None
     gpu: Gpu = None

@@ -10,7 +10,7 @@ from typing import Any
 from sgdd_engine.data.formats import without_ending
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.errors import CheckpointError, DataError, SgddError
-from sgdd_engine.paths_and_shells import is_reserved
+from sgdd_engine.paths_and_shells import is_reserved, shell_line
 
 CORPORA = Path("data")
 RUNS = Path("runs")
@@ -47,7 +47,7 @@ def newest_corpus() -> Path:
     if found := prepared_corpora():
         return found[0]
     raise DataError(
-        f"No corpus was named and there is none under `{CORPORA}`.",
+        f"No corpus was named, and there is none in `{CORPORA}`.",
         "Prepare one, for example: sgdd prepare-data builtin --encoder minilm",
     )
 
@@ -96,7 +96,9 @@ def corpus_of_run(run: Path) -> Path:
 
     checkpoint = newest_valid_checkpoint(run)
     return corpus_of(
-        checkpoint, read_info(checkpoint).facts, f"Name it: sgdd train DATA --resume --out {run}"
+        checkpoint,
+        read_info(checkpoint).facts,
+        f"Name it: {shell_line(['sgdd', 'train', 'DATA', '--resume', '--out', run])}",
     )
 
 

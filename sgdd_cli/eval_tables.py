@@ -76,7 +76,8 @@ def draw_samplers(points: Sequence["SamplerPoint"], sentences: int, checkpoint: 
         )
     emit_table(table)
     emit_text(
-        "* no other way writes better for as few positions that the decoder reads; ms: processor time a sentence."
+        "* no other row is better at the same cost or less. positions: how many the decoder reads for a sentence; ms: "
+        "processor time for a sentence."
     )
 
 
@@ -92,8 +93,8 @@ def draw_calibration(found: Mapping[str, "JudgedFit"], checkpoint: str) -> None:
         table.add_row(WAYS[way], f"{facts['sentences']:,}", *cells)
     emit_table(table)
     emit_text(
-        "Each sentence is judged by a fit on others. Brier: mean squared error of the probability; of the share: of "
-        "saying the same of every sentence."
+        "Each sentence is judged by a fit on other sentences. Brier: mean squared error of the probability; of the "
+        "share: the same error if every sentence gets the share above as its probability."
     )
 
 
@@ -177,9 +178,9 @@ def _lines(report: "EvaluationReport") -> Iterator[str]:
     yield from _diversity(report.diversity)
     if (known := report.memorisation) is not None:
         yield (
-            f"Memorisation: of {report.settings['training']['searched']:,} training sentences, "
-            f"{formatting.share(known.outputs.mean)} of the outputs are one, "
-            f"{formatting.share(known.sources.mean)} of the sources"
+            f"Memorisation: {formatting.share(known.outputs.mean)} of the outputs and "
+            f"{formatting.share(known.sources.mean)} of the sources are among "
+            f"{report.settings['training']['searched']:,} training sentences"
         )
     yield f"Two random sentences: cosine {report.random_pair_cosine.mean:.3f}"
 

@@ -33,7 +33,7 @@ ConfigFiles = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="Settings file (TOML or YAML); may be given several times, the last wins.",
+        help="Settings file (TOML or YAML); may be repeated, and a later file wins over an earlier one.",
     ),
 ]
 Assignments = Annotated[
@@ -64,21 +64,21 @@ Checkpoint = Annotated[
 Encoder = Annotated[
     str | None,
     typer.Option(
-        "--encoder", metavar="FOLDER", help="Where the model's encoder is, if its folder has moved."
+        "--encoder", metavar="FOLDER", help="Where the folder of the model's encoder is now, if it has moved."
     ),
 ]
-Gpu = Annotated[str | None, typer.Option("--gpu", metavar="N", help="Use this GPU, by its number.")]
+Gpu = Annotated[str | None, typer.Option("--gpu", metavar="N", help="Number of the GPU to use.")]
 Gpus = Annotated[
     str | None,
-    typer.Option("--gpu", metavar="N[,N]...", help="Use this GPU, by its number, or several: 0,1."),
+    typer.Option("--gpu", metavar="N[,N]...", help="Number of the GPU to use, or of several: 0,1."),
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: a GPU where there is one."),
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto, a GPU if there is one."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON, for other programs.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Overwrite what exists under the name given for the result.")
+    bool, typer.Option("--force", help="Replace the file or folder of the result if it exists already.")
 ]
 
 
@@ -103,17 +103,42 @@ def check_output(path: Path, option: str = "", *, force: bool, folder: bool = Fa
     if taken and not force:
         raise SgddError(f"`{path}` exists and is not overwritten.", f"{other} --force overwrites it.")
     if folder and taken and not (path / HASHES).is_file():
-        raise SgddError(f"`{path}` exists and is no checkpoint, so --force does not overwrite it.", other)
+        raise SgddError(f"`{path}` exists and is not a checkpoint, so --force does not overwrite it.", other)
 
 
-def repeated_options(
-    files: Sequence[Path] | None, assignments: Sequence[str] | None, gpu: str | None, device: str | None
-) -> list[str]:
-    """The options of this command that the one after it needs too, for hints such as "Next: ..."."""
+# The sections of settings that change what a command does, of those that a command before it may have been given.
+# What made a corpus or a model is recorded in it; of the encoder only its place and its batches may still be chosen.
+_SECTIONS = {
+    "train": ("train", "decoder", "bottleneck", "diffusion", "feedback", "eval", "sample"),
+    "eval": ("eval", "sample"),
+    "sample": ("sample",),
+    "read": ("sample",),
+}
+_OF_THE_ENCODER = ("encoder.name", "encoder.batch_tokens")
+
+
+def options_for(
+    command: str,
+    files: Sequence[Path] | None = None,
+    assignments: Sequence[str] | None = None,
+    /,
+    **flags: object,
+) -> list[tuple[str, str]]:
+    """Options of this command that another one needs too, for hints such as "Next: ...".
+
+    Args:
+        command: The other one: `train`, `eval`, `sample` or `read`.
+        files: Of `--config`.
+        assignments: Of `--set`; those that do not concern the other command are left out.
+        flags: Values of further options by their names, such as `device="cpu"`; None where one was not given.
+    """
     pairs = [("--config", str(file)) for file in files or ()]
-    pairs += [("--set", text) for text in assignments or ()]
-    pairs += [(flag, value) for flag, value in (("--gpu", gpu), ("--device", device)) if value is not None]
-    return [word for pair in pairs for word in pair]
+    for text in assignments or ():
+        key = text.partition("=")[0]
+        if key.partition(".")[0] in _SECTIONS[command] or key in _OF_THE_ENCODER:
+            pairs.append(("--set", text))
+    given = {name: value for name, value in flags.items() if value is not None}
+    return [*pairs, *((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items())]
 
 
 def device_names(gpu: str | None, device: str | None) -> list[str]:

@@ -42,7 +42,7 @@ def read_texts(
 
 
 def check_arguments(arguments: Sequence[str], command: str, *besides: str) -> None:
-    """Check texts of the command line; one that is an item of `besides` is no text.
+    """Check texts of the command line; one that is an item of `besides` is not a text.
 
     Raises:
         DataError: one is blank, not UTF-8 or the name of a file.

@@ -53,7 +53,8 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    hints: Annotated[bool, typer.Option("--hints/--no-hints", hidden=True)] = True,
 ) -> None:
     """A sentence becomes one vector, and the vector becomes a sentence again.
 
@@ -61,6 +62,7 @@ def root(
     and samples on any machine, in a few minutes.
     """
     output_options.quiet, output_options.debug = quiet, debug or "SGDD_DEBUG" in os.environ
+    output_options.hints = hints
     remember_in(_cache_folder())
 
 

@@ -9,7 +9,7 @@ from sgdd_cli.console import say
 from sgdd_cli.default_paths import RUNS, corpus_of
 from sgdd_engine.bounded_files import UnreadableError, read_text
 from sgdd_engine.counted import counted
-from sgdd_engine.errors import ConfigError, DataError
+from sgdd_engine.errors import ConfigError, DataError, EncoderError
 from sgdd_engine.mini import MINI, SENTENCES, is_mini, mini_is_here
 
 if TYPE_CHECKING:
@@ -86,7 +86,14 @@ def find_checkpoint(
         CheckpointError: there is none.
     """
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
-    from sgdd_engine.checkpoint import HubName, newest_checkpoint, newest_run, read_info, resolve_checkpoint  # noqa: PLC0415
+    from sgdd_engine.checkpoint import (  # noqa: PLC0415
+        HubName,
+        hides_cached_model,
+        newest_checkpoint,
+        newest_run,
+        read_info,
+        resolve_checkpoint,
+    )
 
     if named is None and (newest_run(RUNS) is not None or not mini_is_here()):
         folder = newest_checkpoint(RUNS)
@@ -101,14 +108,9 @@ def find_checkpoint(
     with ProgressDisplay() as display:
         folder = resolve_checkpoint(MINI if named is None else named, revision, display)
     if (on_hub := HubName.of_folder(folder)) is not None:
-        say(f"Checkpoint: {on_hub.name} from the hub; to have these very weights again: {on_hub}")
-    elif (
-        named is not None
-        and (taken := HubName.parse(str(named)))
-        and Path(named).is_dir()
-        and taken.hides_hub
-    ):
-        say(f"Checkpoint: {folder}, from a folder here; for the one on the hub: hf:{named}")
+        say(f"Checkpoint: {on_hub.name} from the hub; to use exactly these weights again: {on_hub}")
+    elif named is not None and Path(named).is_dir() and hides_cached_model(str(named)):
+        say(f"Checkpoint: {folder}, from a folder here; for the model of this name on the hub: hf:{named}")
     elif is_mini(folder):
         why = f"; there is no run in `{RUNS}`" if named is None else ""
         say(f"Checkpoint: {MINI}, the small English model that comes with sgdd{why}.")
@@ -131,6 +133,29 @@ def may_change(folder: Path) -> bool:
     from sgdd_engine.checkpoint import HubName  # noqa: PLC0415 - as above
 
     return not is_mini(folder) and HubName.of_folder(folder) is None
+
+
+def model_to_share(folder: Path) -> "SGDD":
+    """Load a checkpoint on the CPU, with what earlier versions did not record of its encoder, where that is here."""
+    from sgdd_engine.generation import SGDD  # noqa: PLC0415
+
+    model = SGDD.from_pretrained(folder, "cpu")
+    encoder = model.info.encoder
+    if encoder.probes is not None:
+        return model
+    lacks = (
+        "This older checkpoint records no vectors of probe sentences, which show if its encoder has changed"
+    )
+    if encoder.revision is not None:  # the weights might have to be fetched
+        say(f"{lacks}; they are not added, since its encoder is on the hub, where a commit identifies it.")
+        return model
+    try:
+        _ = model.encoder
+    except EncoderError as error:
+        say(f"{lacks}; they cannot be added. {error.message}")
+    else:
+        say(f"{lacks}; they are added.")
+    return model
 
 
 def read_card(card: Path) -> str:

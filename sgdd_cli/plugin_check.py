@@ -81,7 +81,7 @@ def installed_plugins() -> list[Installed]:
             )
             found.append(Installed("extension", point, name, version))
     found += [
-        Installed("vector_source", kind.entry_point, kind.package, kind.version)
+        Installed("vector_source", kind.entry_point, kind.package, kind.version, kind.conflict)
         for kind in vector_kinds()
         if kind.package != "sgdd"
     ]

@@ -396,7 +396,7 @@ def _file_problem(path: Path, accepted: Sequence[str]) -> str | None:
     except UnreadableError as error:
         return f"cannot be read ({error.reason})"
     except UnicodeEncodeError:
-        return "is no name of a file"
+        return "is not the name of a file"
     except OSError as error:  # as for a name that is too long for the system
         return f"cannot be read ({(error.strerror or type(error).__name__).lower()})"
 

@@ -104,7 +104,7 @@ def run_on_rank0(world: World, work: Callable[[], Result]) -> Result | None:
         world.any(True)
         raise
     if world.any(False):
-        raise LostProcessError("Rank 0 could not go on, and says why.")
+        raise LostProcessError("Rank 0 stopped with an error; its message says why.")
     return result
 
 

@@ -171,7 +171,7 @@ def test_files_that_are_no_map_or_damaged_are_refused(tmp_path):
     with pytest.raises(VectorSourceError, match="cannot be read"):
         load_map(path)
     save_file({"weight": np.eye(3, dtype=np.float32)}, path)
-    with pytest.raises(VectorSourceError, match="is no map of `sgdd align`"):
+    with pytest.raises(VectorSourceError, match="is not a map of `sgdd align`"):
         load_map(path)
     small_map().save(path)
     content = bytearray(path.read_bytes())
@@ -303,7 +303,7 @@ def test_tables_and_words_for_people(rotated, tmp_path):
         "Left out: 1 row with no vector",
         *CONDITIONS.values(),
         "from mapped ",
-        "what is written from mapped vectors",
+        "written from mapped vectors",
     ):
         assert words in out, words
     assert "encoding: 60 texts, by `minilm`." in err
@@ -372,7 +372,7 @@ def test_random_vectors_come_with_a_plain_word(model):
     found = align(
         model, source_of(x, TEXTS, list(range(100))), texts=20, seed=1, sampling=SamplingConfig(steps=2)
     )
-    assert found.verdicts[0].startswith("Nothing comes through that the texts show: what is")
+    assert found.verdicts[0].startswith("The map does not help: the written texts are no closer")
     assert not found.linear_map.unit_inputs
     assert found.conditions["mapped"].rank_1 < 0.3
 
@@ -429,15 +429,15 @@ def test_bad_pairs_are_one_sentence(tiny_sgdd, tiny_pairs, tmp_path):
         (
             0.48,
             0.5,
-            "As good as the model's own vectors: what is written from mapped vectors has a token F1 and ",
+            "As good as the model's own vectors: texts written from mapped vectors have a token F1 and ",
         ),
         (
             0.4,
             0.5,
-            "Gist, not wording: what is written from mapped vectors has a token F1 and cosine of 0.40 and 0.40",
+            "The texts keep the meaning, not the wording: texts written from mapped vectors have a token F1 and ",
         ),
-        (0.15, 0.5, "Little more than the subject: "),
-        (0.1, 0.5, "Nothing comes through that the texts show"),
+        (0.15, 0.5, "The texts keep little more than the topic: "),
+        (0.1, 0.5, "The map does not help"),
         (0.1, 0.1, "The model cannot write these texts"),
     ],
 )

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from hinted_commands import check_hints, hints_of
 from typer.testing import CliRunner
 
 from sgdd_cli.command_registry import BUILT_IN
@@ -200,7 +201,7 @@ def test_a_known_failure_is_one_sentence_and_exit_code_1(sgdd):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "Error: No corpus was named and there is none under `data`.",
+        "Error: No corpus was named, and there is none in `data`.",
         "  Prepare one, for example: sgdd prepare-data builtin --encoder minilm",
     ]
 
@@ -428,7 +429,9 @@ def call(
     """Run a command in this process; what it wrote to stdout and to stderr."""
     result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin, env=environment)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
+        check_hints(*hints_of(result.exception))
         raise result.exception
+    check_hints(result.stdout, result.stderr)
     assert result.exit_code == code, result.output
     return result.stdout, result.stderr
 
@@ -526,7 +529,13 @@ def test_what_comes_next_carries_the_options_that_belong_to_it(workplace, tiny_e
     assert "Done after 2 steps" in err
     evaluate, sample = next_commands(err)
     assert evaluate == ["eval", out.strip(), *options]
-    assert sample == ["sample", "Some text.", "--checkpoint", out.strip(), *options]
+    assert sample == [
+        "sample",
+        "Some text.",
+        "--checkpoint",
+        out.strip(),
+        *(word for word in options if word not in ("--set", "eval.limit=3")),
+    ]
     out, _ = call(*evaluate, "--json", "-q")
     assert json.loads(out)["sentences"] == 3
     assert json.loads(out)["settings"]["sampling"]["steps"] == 2
@@ -545,7 +554,7 @@ def test_eval_shows_the_controls_and_judges(workplace):
     assert out.count("cannot be told from 6 sentences.") == out.count("\n?  ") >= 5
     assert "   Likely cause: 6 sentences are few." in out.splitlines()
     verdicts, _, samples = out.partition("\n\nBest, median and worst of what was written")
-    assert verdicts.endswith("--limit 1000")
+    assert verdicts.endswith("--limit 1000 --device cpu")
     assert samples.count("\n  source   ") == samples.count("\n  written  ") == 6
     out, _ = call(
         "eval", workplace, "--data", "tales.txt", "--limit", 4, "--cfg", 1, "--device", "cpu", "--json", "-q"
@@ -611,7 +620,7 @@ def test_a_report_shows_the_ways_of_sampling_that_were_compared(workplace):
 @pytest.mark.parametrize(
     ("vary", "message"),
     [
-        ("sample.steps", "names no values"),
+        ("sample.steps", "has no values"),
         ("sample.steps=0", "must be at least 1"),
         ("train.max_steps=1,2", "only settings of the sampler"),
         ("sample.stps=1", "sample.steps"),
@@ -655,7 +664,7 @@ def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
     row, err = call("sample", "A text.", "--json", *options[2:], "--checkpoint", model)
     assert json.loads(row)["confidence"] is None
     assert json.loads(row)["encoder_calls"] > 1
-    assert "--search 0 writes at once, --search 256 looks further." in err
+    assert "Faster: --search 0. Closer: --search 256" in err
 
 
 def refusal_of(folder: Path, error: OSError) -> Callable[..., None]:
@@ -797,7 +806,7 @@ def test_help_is_in_plain_words_and_says_what_options_cost(command):
     assert ODD.search(text) is None
     for option in ("--candidates", "--refine", "--steps"):
         if f"{option} <" in text:
-            assert "grows with them" in text[text.index(f"{option} <") :][:400]
+            assert "grows with it" in text[text.index(f"{option} <") :][:400]
 
 
 def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hinted_commands import check_hints, hints_of
 from hub_server import serving
 from reports_for_tests import FULL, SMALL
 from tiny_training import tiny
@@ -58,7 +59,9 @@ def causes(run, corpus=None):
 def call(*arguments: object, code: int = 0) -> tuple[str, str]:
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
+        check_hints(*hints_of(result.exception))
         raise result.exception
+    check_hints(result.stdout, result.stderr)
     assert result.exit_code == code, result.output
     return result.stdout, result.stderr
 

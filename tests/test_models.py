@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hinted_commands import check_hints, hints_of
 from tiny_sgdd import build
 from typer.testing import CliRunner
 
@@ -66,7 +67,9 @@ def packaged(saved, tmp_path_factory, monkeypatch):
 def call(*arguments: object, code: int = 0, **environment: str) -> tuple[str, str]:
     result = CliRunner().invoke(app, [str(a) for a in arguments], env=environment)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
+        check_hints(*hints_of(result.exception))
         raise result.exception
+    check_hints(result.stdout, result.stderr)
     assert result.exit_code == code, result.output
     return result.stdout, result.stderr
 
@@ -264,7 +267,7 @@ def test_export_records_how_the_model_is_sampled(here, saved):
     assert not complete_sampling({"remask": 0.2}, read_info(Path("quick"))).kv_cache
     call("export", "quick", "again", "--set", "sample.steps=5", SGDD_SAMPLE__CFG="7")
     assert read_info(Path("again")).sampling == {**recorded, "steps": 5}
-    assert "records those alone" in call("export", saved, "wrong", "--set", "sample.search=8", code=2)[1]
+    assert "can record only those" in call("export", saved, "wrong", "--set", "sample.search=8", code=2)[1]
     for wrong in ("sample.steps=0", "a.b=1"):
         with pytest.raises(ConfigError):
             call("export", saved, "wrong", "--set", wrong)
@@ -275,7 +278,7 @@ def test_export_carries_a_card_and_a_local_encoder_is_mentioned(here, saved):
     Path("card.md").write_text("# Tales\n", encoding="utf-8")
     _, err = call("export", saved, "carded", "--card", "card.md")
     assert Path("carded/README.md").read_text(encoding="utf-8") == "# Tales\n"
-    assert "says where it is: --encoder FOLDER" in err
+    assert "say where it is: --encoder FOLDER" in err
     encoder_folder = Path(load_checkpoint(saved).info.encoder.name)
     assert load_checkpoint(Path("carded")).info.encoder.name == encoder_folder.name
     for path in Path("carded").iterdir():
@@ -297,7 +300,7 @@ def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlm
     assert "--set encoder.name=FOLDER" in caught.value.hint
     for named in (("--encoder", moved), ("--set", "encoder.name=moved")):
         assert call(*sample, *named)[0]
-    with pytest.raises(EncoderError, match="its weights are others"):
+    with pytest.raises(EncoderError, match="its weights differ"):
         call(*sample, "--encoder", tiny_xlmr_folder)
     with pytest.raises(ConfigError, match=r"encoder\.pooling cannot be set here"):
         call(*sample, "--encoder", moved, "--set", "encoder.pooling=cls")
@@ -312,7 +315,7 @@ def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlm
     assert json.loads(found)["settings"]["model"]["encoder"]["name"] == str(moved)
     python = SGDD.from_pretrained("shared", "cpu", encoder=moved)
     assert torch.equal(python.encode([SENTENCE]), SGDD.from_pretrained(saved, "cpu").encode([SENTENCE]))
-    with pytest.raises(EncoderError, match="its weights are others"):
+    with pytest.raises(EncoderError, match="its weights differ"):
         SGDD.from_pretrained("shared", "cpu", encoder=tiny_xlmr_folder).encode([SENTENCE])
 
 
@@ -335,7 +338,7 @@ def test_export_overwrites_a_checkpoint_if_told_to_and_nothing_else(here, saved)
     for out in ("full", "full/thesis.txt"):
         with pytest.raises(SgddError, match="exists and is not overwritten"):
             call("export", saved, out)
-        with pytest.raises(SgddError, match="is no checkpoint"):
+        with pytest.raises(SgddError, match="is not a checkpoint"):
             call("export", saved, out, "--force")
     assert Path("full/thesis.txt").read_text() == "years of work"
     Path("empty").mkdir()

@@ -221,7 +221,7 @@ def test_another_encoder_is_refused_by_what_differs(
 
 
 def test_other_weights_are_another_encoder_and_another_place_is_not(run, origins, tiny_xlmr, without_weights):
-    with pytest.raises(DataError, match="its weights are others"):
+    with pytest.raises(DataError, match="its weights differ"):
         run("corpus", vectors_from=origins["fp16"], encoder=tiny_xlmr)
     assert run("corpus", vectors_from=origins["fp16"], encoder=without_weights).counts["kept"] == 800
 

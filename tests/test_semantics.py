@@ -73,7 +73,7 @@ def test_wrong_parts_are_refused_in_a_sentence(mini):
         (lambda: mini.blend([A, A], [1, -1]), "cancel each other out"),
         (lambda: mini.blend([]), "All weights are 0"),
         (lambda: mini.interpolate(A, B, 1), "points is 1; it must be at least 2"),
-        (lambda: mini.interpolate([A, B], C), "One text or vector is wanted, and 2 were given"),
+        (lambda: mini.interpolate([A, B], C), "One text or vector is needed, and 2 were given"),
         (lambda: mini.vary(A, strength=-1), "must not be negative"),
         (lambda: mini.vary(A, 0), "count is 0"),
         (lambda: mini.words(A, 0), "count is 0"),

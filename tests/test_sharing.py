@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hinted_commands import check_hints, hints_of
 from hub_server import READ_ONLY_TOKEN, TOKEN, Repository, serving
 from huggingface_hub import ModelCard
 from reports_for_tests import FULL, SMALL
@@ -90,7 +91,9 @@ def shared(hub, model, tmp_path):
 def call(*arguments: object, code: int = 0) -> tuple[str, str]:
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
+        check_hints(*hints_of(result.exception))
         raise result.exception
+    check_hints(result.stdout, result.stderr)
     assert result.exit_code == code, result.output
     assert TOKEN not in result.output
     return result.stdout, result.stderr
@@ -159,8 +162,8 @@ def test_what_is_sent_carries_a_hash_of_every_file_that_is_read(model, tmp_path)
         (READ_ONLY_TOKEN, "anna/tales", "does not let you write to anna/tales"),
         (TOKEN, "someone/tales", "knows no owner of someone/tales"),
         ("hf_\x01averysecret", "anna/tales", "holds a character that no token has"),
-        (TOKEN, "no-owner", "`no-owner` is no name on the hub"),
-        (TOKEN, "anna/tales@main", "is no name on the hub"),
+        (TOKEN, "no-owner", "`no-owner` is not a name on the hub"),
+        (TOKEN, "anna/tales@main", "is not a name on the hub"),
     ],
 )
 def test_a_refusal_to_send_is_a_sentence(hub, monkeypatch, saved, token, name, sentence):
@@ -281,7 +284,7 @@ def test_a_name_stands_wherever_a_checkpoint_does(hub, shared, tiny_encoder_fold
     options = ("--checkpoint", "anna/tales", "--encoder", tiny_encoder_folder)
     out, err = call("sample", SENTENCE, *options)
     assert out.strip()
-    assert f"anna/tales from the hub; to have these very weights again: anna/tales@{shared}" in err
+    assert f"anna/tales from the hub; to use exactly these weights again: anna/tales@{shared}" in err
     folder = find_checkpoint("anna/tales")
     assert checkpoint_name(folder) == f"anna/tales@{shared}"
     with pytest.raises(CheckpointError, match="lies in the hub's cache") as caught:
@@ -302,7 +305,7 @@ def test_a_revision_is_pinned(hub, shared, model, tmp_path):
         require_pinned("anna/tales")
     with pytest.raises(CheckpointError, match="has no revision `v9`"):
         pull(HubName("anna/tales", "v9"))
-    with pytest.raises(CheckpointError, match="is no model on the hub"):
+    with pytest.raises(CheckpointError, match="is not a model on the hub"):
         resolve_checkpoint(Path("x"), revision="main")
 
 
@@ -340,7 +343,7 @@ def test_a_folder_wins_and_the_user_is_told(hub, shared, model):
     assert resolve_checkpoint("anna/tales") == folder
     assert resolve_checkpoint("hf:anna/tales").name == shared
     _, err = call("param-count", "anna/tales", "--json")
-    assert "from a folder here; for the one on the hub: hf:anna/tales" in err
+    assert "from a folder here; for the model of this name on the hub: hf:anna/tales" in err
     hub.asked.clear()
     # A name in a folder that exists, and one of a run, are slips and no questions to the hub.
     for name in ("anna/tails", "runs/tales", "/anna/tales", "./anna/tails", "anna/tales/none"):
@@ -392,7 +395,7 @@ def test_a_model_that_may_not_be_read_is_a_sentence(hub, shared, monkeypatch, ch
 def test_another_librarys_model_is_told_before_it_is_fetched(hub):
     hub.models["anna/bert"] = Repository()
     hub.models["anna/bert"].commit({"config.json": b"{}", "model.safetensors": b"x" * 100})
-    with pytest.raises(CheckpointError, match=r"is no checkpoint of sgdd: it has no files\.json"):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint of sgdd: it has no files\.json"):
         pull(HubName("anna/bert"))
     assert not any("resolve" in path for path in hub.asked)
 
@@ -430,7 +433,7 @@ def test_a_server_that_dies_in_the_middle_is_a_sentence_and_the_next_try_goes_on
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     hub.dies_after = 1000
     with pytest.raises(
-        CheckpointError, match=r"Fetching model\.safetensors of anna/tales .* was broken off"
+        CheckpointError, match=r"Fetching model\.safetensors of anna/tales .* was interrupted"
     ) as caught:
         pull(HubName("anna/tales"))
     assert f"sgdd pull anna/tales@{shared}" in caught.value.hint

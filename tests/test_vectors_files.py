@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from sgdd_cli.plugin_check import installed_plugins
 from sgdd_engine.errors import DataError, SgddError, VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
 from sgdd_engine.vectors.selection import first_rows, join, rebatched, sample_rows
@@ -531,6 +532,37 @@ def test_a_broken_package_is_a_note_and_the_others_work(tmp_path, monkeypatch):
         assert "`failing` is broken: ZeroDivisionError" in (caught.value.hint or "")
         with pytest.raises(VectorSourceError, match="json lacks `matches` or `open`"):
             open_vectors("wrong:x")
+    finally:
+        monkeypatch.undo()
+        vector_kinds.cache_clear()
+
+
+def test_of_two_packages_with_one_name_the_one_that_is_not_used_is_named(tmp_path, monkeypatch):
+    for package in ("aaa-first", "bbb-second"):
+        info = tmp_path / f"{package.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[sgdd.vectors]\nvec = source_of_{package[:3]}\n")
+    (tmp_path / "source_of_aaa.py").write_text(
+        "from sgdd_engine.vectors.json_lines import open\n"
+        "def matches(where):\n    return where.endswith('.vec')\n"
+    )
+    (tmp_path / "words.vec").write_text("[1, 2]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    vector_kinds.cache_clear()
+    try:
+        for spelled in (tmp_path / "words.vec", f"vec:{tmp_path / 'words.vec'}"):
+            assert open_vectors(str(spelled)).warnings == (
+                "The vector source `vec` of bbb-second is not used: the name `vec` is taken by aaa-first.",
+            )
+        assert not open_vectors(str(write_npy(tmp_path))).warnings
+        with pytest.raises(VectorSourceError) as caught:
+            open_vectors("something.else")
+        assert "`vec` of bbb-second is broken: the name `vec` is taken by aaa-first" in (
+            caught.value.hint or ""
+        )
+        states = {one.package: one.conflict for one in installed_plugins() if one.kind == "vector_source"}
+        assert states == {"aaa-first": None, "bbb-second": "the name `vec` is taken by aaa-first"}
     finally:
         monkeypatch.undo()
         vector_kinds.cache_clear()

@@ -578,7 +578,7 @@ def test_rows_of_llm_without_text_vector_or_with_a_broken_one(tmp_path):
     assert everything(path, table="mixed", where="id <> 'b'").left_out == ("c",)
     batches = read_vectors(path, table="docs")
     assert next(batches).ids == IDS
-    with pytest.raises(VectorSourceError, match="row d is no sequence of float32"):
+    with pytest.raises(VectorSourceError, match="row d is not a sequence of float32"):
         next(batches)
     assert open_vectors(path, ReadOptions(table="docs")).name.endswith("docs, vectors of the model given")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sgdd_cli.console import command_line, emit, emit_json, emit_table, emit_text, new_table, say
+from sgdd_cli.console import command_line, emit, emit_json, emit_table, emit_text, new_table, say, say_next
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson, Force, check_output
+from sgdd_cli.flags import AsJson, Force, check_output, options_for
 from sgdd_engine.counted import counted
 
 if TYPE_CHECKING:
@@ -27,26 +27,30 @@ def align(
         str,
         typer.Argument(
             metavar="PAIRS",
-            help="A file, folder or URL with vectors of any encoder and their texts, as `sgdd read` takes it.",
+            help="A file, folder or URL with vectors of another encoder and their texts, as for `sgdd read`.",
         ),
     ],
     column: Annotated[
-        str | None, typer.Option("--column", metavar="NAME", help="Where the vectors are.")
+        str | None, typer.Option("--column", metavar="NAME", help="Column or key of the vectors.")
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="Where the texts are.")
+        str | None, typer.Option("--text-column", metavar="NAME", help="Column or key of the texts.")
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option("--where", metavar="CONDITION", help="Rows to read, in the store's language."),
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Read only rows for which this is true, in the language of the store.",
+        ),
     ] = None,
     table: Annotated[
         str | None,
         typer.Option(
-            "--table", metavar="NAME", help="The table or collection of a database. Default: the only one."
+            "--table", metavar="NAME", help="Table or collection of a database. Default: the only one."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the map is written.")] = Path(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write the map to.")] = Path(
         "map.safetensors"
     ),
     force: Force = False,
@@ -54,23 +58,25 @@ def align(
         int,
         typer.Option(
             "--pairs",
-            help="Fit the map on at most so many pairs, chosen at random. More is more exact and takes more memory.",
+            help="Fit the map on at most this many pairs, chosen at random; more are more exact and take more memory.",
         ),
     ] = 10_000,
-    texts: Annotated[int, typer.Option("--texts", help="Held-out texts to write, for token F1.")] = 200,
+    texts: Annotated[
+        int, typer.Option("--texts", help="Number of held-out texts to write, for the scores.")
+    ] = 200,
     seed: Annotated[
         int,
-        typer.Option("--seed", help="Seed of the sample, of the held-out part and of the writing."),
+        typer.Option("--seed", help="Seed of the choice of pairs, of the held-out part and of the sampler."),
     ] = 0,
     *,
     decoding: DecodingOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Learn to read the vectors of another encoder, from some of them with their texts.
+    """Learn to read the vectors of another encoder, from pairs of a vector and its text.
 
-    Fits a linear map (ridge regression) to the vectors that the model's encoder gives for the same texts, for
-    `sgdd read --map`. Figures are those of held-out pairs, beside controls: a map of shuffled pairs, the mean vector,
-    and the model's own vectors, which no map can beat.
+    Fits a linear map (ridge regression) from these vectors to the vectors that the model's encoder gives for the same
+    texts; `sgdd read --map` uses it. The scores are of held-out pairs, beside controls: a map of shuffled pairs, the
+    mean vector, and the vectors of the model's encoder, which no map can beat.
 
     Example: sgdd align rows.parquet --text-column body --out map.safetensors
     """
@@ -100,7 +106,21 @@ def align(
         emit_json({"map": str(out), **found.to_dict()}, indent=2)
     else:
         _draw(found)
-    say(f"The map is in {out}. Next: {command_line('read', 'SOURCE', '--map', out)}")
+    say(f"The map is in {out}.")
+    options = options_for(
+        "read",
+        decoding.files,
+        decoding.assignments,
+        column=column,
+        text_column=text_column,
+        where=where,
+        table=table,
+        checkpoint=decoding.checkpoint,
+        encoder=decoding.encoder,
+        gpu=decoding.gpu,
+        device=decoding.device,
+    )
+    say_next(command_line("read", pairs_of, "--map", out, "--limit", 10, *options))
 
 
 def _draw(found: "Alignment") -> None:

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Run this measure only; may be repeated."),
+        typer.Option("--only", metavar="NAME", help="Take only this measurement; may be repeated."),
     ] = None,
     text: Annotated[
         Path | None,
         typer.Option("--text", help="Text file, one sentence per line. Default: the built-in corpus."),
     ] = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Repetitions; the two sides take turns.")
+        int, typer.Option("--repeats", min=1, help="Number of repetitions; more take longer and vary less.")
     ] = 5,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option("--precision", help="Arithmetic of training.")
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(
+            "--precision",
+            help="Number format that the training steps compute in, on both sides: fp32, bf16, or auto, which is bf16 "
+            "if the hardware has it.",
+        ),
     ] = "auto",
     gpu: Gpu = None,
     device: Device = None,
@@ -38,18 +43,23 @@ def bench(
     ] = None,
     force: Force = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small shapes, in seconds; the figures are not comparable.")
+        bool,
+        typer.Option(
+            "--quick", help="Use small shapes, which takes seconds; the figures say nothing about speed."
+        ),
     ] = False,
     long: Annotated[
-        bool, typer.Option("--long", help="Also the measures that take many minutes (prepare-memory).")
+        bool,
+        typer.Option("--long", help="Also take the measurements that need many minutes (prepare-memory)."),
     ] = False,
 ) -> None:
-    """Measure what sgdd saves on this machine, side by side with a plain implementation.
+    """Measure what sgdd saves on this machine, compared with a plain implementation.
 
-    Both sides run in turns in one process, after a check that they compute the same; a figure is the median of the
-    repetitions. Takes about 15 minutes on two cores, and up to 16 GB of memory for the plain side.
+    Both sides, sgdd and the plain implementation, run in turns in one process, after a check that they compute the
+    same. Each figure is the median of the repetitions. Takes about 15 minutes on two cores, and up to 16 GB of memory
+    for the plain side.
 
-    Measures: train-step, step-memory, compact-vocabulary, mfu, head, cached-epoch, sampling, latency,
+    Measurements: train-step, step-memory, compact-vocabulary, mfu, head, cached-epoch, sampling, latency,
     prepare-overhead, prepare-memory, command-line.
 
     Example: sgdd bench --only train-step --only head --text tales.txt

@@ -26,9 +26,9 @@ def blend(
     terms: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEXT...",
-            help="Texts to add; the weight is the number behind the last colon, 1 where there is none. A negative "
-            "weight, or a `-` before the text, subtracts. `-` alone for lines of standard input.",
+            metavar="TEXT",
+            help="Texts to add; the weight is the number after the last colon, 1 if there is none. A negative weight, "
+            "or a `-` before the text, subtracts. `-` alone for lines of standard input.",
         ),
     ],
     decoding: DecodingOptions,
@@ -36,9 +36,9 @@ def blend(
 ) -> None:
     """Write what a weighted sum of the vectors of texts says: "A:0.7" "B:0.3" "-C:0.2".
 
-    A term that begins with `-` and has no weight is written after `--`. A text that itself ends in a colon and a
-    number is given a weight too: "At 10:30:1". Of the sum its direction counts, so "A:1" is what `sgdd sample` writes
-    for A. With --json: text, cosine of its own vector to the sum and to each of the texts.
+    Put `--` before a text that begins with `-` and has no weight. If a text itself ends in a colon and a number, add a
+    weight: "At 10:30:1". Only the direction of the sum counts, so "A:1" gives the text that `sgdd sample` writes for A.
+    --json prints the text, and the cosine between its vector and the sum, and between its vector and each term.
 
     Example: sgdd blend "The dog ran home.:0.7" "The sea was calm.:0.3" "-A cat slept.:0.2"
     """

@@ -10,7 +10,7 @@ from sgdd_cli.console import emit, emit_json
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
 
-checkpoint = typer.Typer(help="Look into checkpoints.", no_args_is_help=True, rich_markup_mode=None)
+checkpoint = typer.Typer(help="Check a checkpoint.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @checkpoint.command(cls=SgddCommand)
@@ -25,11 +25,11 @@ def verify(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Read all of a checkpoint, and check that it is whole.
+    """Read all of a checkpoint, and check that it is complete and undamaged.
 
-    Every file is compared with its hash; the tensors must have the names, shapes and types that config.json says, and
-    finite numbers; the tokenizer must be the one of the model; the state of training, where there is one, is read too.
-    Whether the model is good, and who made it, this does not tell.
+    Every file is compared with its hash. The tensors must have the names, shapes and types that config.json gives, and
+    finite numbers. The tokenizer must be the one of the model. The training state, if there is one, is read too. This
+    does not tell whether the model is good, or who made it.
 
     Example: sgdd checkpoint verify runs/tales
     """
@@ -40,9 +40,9 @@ def verify(
     if as_json:
         emit_json(found.to_dict())
         return
-    resumable = "training can go on from it" if found.training_state else "it holds no state of training"
-    emit(f"Whole: {found.files} files ({size(found.bytes)}) have their hashes; {resumable}.")
+    resumable = "training can continue from it" if found.training_state else "it has no training state"
+    emit(f"Undamaged: {found.files} files ({size(found.bytes)}) match their hashes; {resumable}.")
     emit(
         f"{found.tensors} tensors of {found.parameters:,} numbers, all finite, have the shapes in config.json; the "
-        "tokenizer is the model's."
+        "tokenizer is that of the model."
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sgdd_cli.console import CliExit, command_line, output_options, say, stderr
+from sgdd_cli.console import CliExit, command_line, output_options, say, say_command, stderr
 from sgdd_engine.child_process import run_child
 
 # Chosen so that two cores take about five minutes in all; each number is shown in the command that is printed.
@@ -32,15 +32,16 @@ def demo(
         "sgdd-demo"
     ),
     minutes: Annotated[
-        float, typer.Option("--minutes", min=0.01, help="Minutes of training.")
+        float, typer.Option("--minutes", min=0.01, help="Minutes of training; more give better texts.")
     ] = TRAINING_MINUTES,
     sentences: Annotated[
-        int, typer.Option("--sentences", min=1000, help="Sentences to prepare.")
+        int,
+        typer.Option("--sentences", min=1000, help="Number of sentences to prepare; the time grows with it."),
     ] = SENTENCES,
 ) -> None:
     """Prepare a corpus, train, sample and evaluate; about five minutes on a laptop, no model hub.
 
-    Each step prints the command that it runs. After an interruption, the same command goes on.
+    Each step prints the command that it runs. After an interruption, the same command continues.
     """
     began = time.monotonic()
     for number, (title, command) in enumerate(steps(out, minutes, sentences), start=1):
@@ -54,7 +55,7 @@ def demo(
         command_line("prepare-data", "your-text.txt", "--encoder", "minilm", "--vocab-size", 16000),
         command_line("train", "data/your-text", "--max-minutes", 60),
     ):
-        say(f"  {line}")
+        say_command(line)
 
 
 def steps(out: Path, minutes: float, sentences: int) -> list[tuple[str, list[str]]]:
@@ -88,8 +89,8 @@ def _announce(text: str, style: str) -> None:
 
 def _run(command: list[str]) -> None:
     """Print a command and run it as a process of its own, as the user would."""
-    _announce(f"$ {command_line(*command)}", "cyan")
-    options = ["--quiet"] * output_options.quiet + ["--debug"] * output_options.debug
+    say_command(command_line(*command), "$ ", "cyan")
+    options = ["--no-hints", *["--quiet"] * output_options.quiet, *["--debug"] * output_options.debug]
     sys.stdout.flush()
     code = run_child([sys.executable, "-m", "sgdd_cli", *options, *command]).returncode
     if code:

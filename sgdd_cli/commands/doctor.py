@@ -27,18 +27,20 @@ def doctor(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="Run folder whose results are bad. Default: this machine is looked at.",
+            metavar="RUN",
+            help="Run folder with bad results. Default: check this machine.",
             autocompletion=complete_run,
         ),
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what is broken here and how to mend it; with a run, why its results may be bad.
+    """Find what is broken on this machine and how to fix it; with a run, why its results may be bad.
 
-    Without a run: packages, processor, encoders, corpora, models, disk, hub and the variables that act; exit code 1 if
-    something is broken. With a run: the causes that its own records speak for, the likeliest first, each with a figure
-    and a command. Nothing is called certain, and what is not recorded is said to be unknown.
+    Without a run it checks packages, processor, encoders, corpora, models, disk, hub and the environment variables that
+    have an effect; the exit code is 1 if something is broken. With a run it lists causes that the run's records point
+    to, the most likely first, each with a figure and a command. No cause is called certain; what is not recorded is
+    shown as unknown.
 
     Example: sgdd doctor --offline
 

@@ -25,6 +25,7 @@ from sgdd_cli.flags import (
     Steps,
     check_output,
     device_name,
+    options_for,
     setting,
 )
 from sgdd_engine.errors import ConfigError
@@ -57,14 +58,16 @@ def evaluate(
         Path | None,
         typer.Option(
             "--data",
-            help="Corpus folder or text file. Default: test split of its own corpus.",
+            help="Corpus folder or text file. Default: the test split of the corpus of its training.",
             autocompletion=complete_corpus,
         ),
     ] = None,
     train_corpus: Annotated[
         Path | None,
         typer.Option(
-            "--train-corpus", help="Corpus of its training, to compare with. Default: it is looked for."
+            "--train-corpus",
+            help="Corpus that the model was trained on, for the comparison with its sentences. Default: "
+            "the one that the checkpoint names, if it is found.",
         ),
     ] = None,
     limit: Annotated[int | None, setting(EvalConfig, "limit")] = None,
@@ -73,8 +76,8 @@ def evaluate(
         bool,
         typer.Option(
             "--quick",
-            help="About a third of the time: half as many sentences (if --limit is not given), a rougher NELBO, and "
-            "neither the diversity of samples nor what guidance changes.",
+            help="Take about a third of the time: half as many sentences (if --limit is not given), a rougher NELBO, "
+            "no diversity of samples, and no comparison with writing without guidance.",
         ),
     ] = False,
     cfg: Cfg = None,
@@ -82,8 +85,8 @@ def evaluate(
         bool,
         typer.Option(
             "--find-cfg",
-            help="First find the best guidance weight and record it; for this, 300 other sentences are written eight "
-            "times.",
+            help="First find the best guidance weight and record it in the checkpoint. This takes longer: 300 other "
+            "sentences are written eight times.",
         ),
     ] = False,
     steps: Steps = None,
@@ -96,8 +99,9 @@ def evaluate(
         typer.Option(
             "--vary",
             metavar="KEY=VALUES",
-            help="Instead, write the same sentences with each of these values and compare: sample.steps=4,8,16. "
-            "Of several --vary, all combinations are written. With --report, the evaluation is made too.",
+            help="Instead of the evaluation, write the same sentences with each of these values, as in "
+            "sample.steps=4,8,16, and compare them; time grows with the number of values. With several --vary, all "
+            "combinations are compared. With --report, the evaluation is done too.",
         ),
     ] = None,
     calibrate_score: Annotated[
@@ -106,8 +110,8 @@ def evaluate(
             "--calibrate-score",
             min=1,
             metavar="N",
-            help="Instead, write N other sentences and learn from them how likely a text is close to its source. It is "
-            "recorded, and `sgdd sample --json` then shows it as `confidence`.",
+            help="Instead of the evaluation, write N other sentences and learn from them to tell how likely a text is "
+            "close to its source. The checkpoint records it, and `sgdd sample --json` then shows it as `confidence`.",
         ),
     ] = None,
     page: Annotated[
@@ -126,10 +130,10 @@ def evaluate(
     files: ConfigFiles = None,
     assignments: Assignments = None,
 ) -> None:
-    """Reconstruct held-out sentences from their vectors alone, beside controls.
+    """Measure how well held-out sentences are written from their vectors alone, beside controls.
 
-    Decoding starts from a full mask. The controls are another sentence's vector, none, and the nearest training
-    sentence. Verdicts in words come last, with some of the sentences as they were written.
+    Decoding starts from a full mask. The controls are: the vector of another sentence, no vector, and the nearest
+    training sentence. At the end come verdicts in words, and some sentences with what was written for them.
 
     Example: sgdd eval runs/tales --data unseen.txt --limit 500 --report report.html
 
@@ -202,7 +206,11 @@ def evaluate(
             on_event=display,
         )
     name = checkpoint_name(folder)
-    records = _records(folder, name)
+    place = {"encoder": encoder, "gpu": gpu, "device": device}
+    records = replace(
+        _records(folder, name),
+        options=_options_again(resolved, files, assignments, data=data, train_corpus=train_corpus, **place),
+    )
     report = with_causes(replace(report, samplers=points), records)
     # First what stays: standard output may be full, or a pipe that nobody reads.
     try:
@@ -219,6 +227,27 @@ def evaluate(
             draw_evaluation(report, name)
             if points is not None:
                 draw_samplers(points, len(text.scored), name)
+
+
+def _options_again(
+    resolved: "Resolved",
+    files: "Sequence[Path] | None",
+    assignments: "Sequence[str] | None",
+    *,
+    data: Path | None,
+    train_corpus: Path | None,
+    **place: str | None,
+) -> dict[str, list[tuple[str, str]]]:
+    """The options of this command that the commands of its verdicts need too, by command."""
+    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - as above
+
+    sampler = [
+        (origin, str(OPTIONS[key].of(resolved.settings)))
+        for key, origin in resolved.origins.items()
+        if key.startswith("sample.") and origin.startswith("--") and origin != "--set"
+    ]
+    same = options_for("eval", files, assignments, data=data, train_corpus=train_corpus, **place)
+    return {"eval": [*same, *sampler], "sample": options_for("sample", files, assignments, **place)}
 
 
 def _quick_settings(quick: bool) -> list[str]:
@@ -385,7 +414,7 @@ def _varied(vary: list[str], files: list[Path], assignments: list[str]) -> dict[
     for text in vary:
         key, separator, values = text.partition("=")
         if not separator or not values:
-            raise ConfigError(f"--vary {text} names no values.", "Write --vary sample.steps=4,8,16")
+            raise ConfigError(f"--vary {text} has no values.", "Write --vary sample.steps=4,8,16")
         for value in re.split(r",(?!\w+=)", values):
             settings = load_settings(files, [*assignments, f"{key}={value}"]).settings
             if OPTIONS[key].part != "sample":

@@ -1,7 +1,6 @@
 """`sgdd export`: a checkpoint without its training state and without folder names of this machine, to share."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +10,6 @@ from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_cli.console import emit, say
 from sgdd_cli.flags import Force, check_output
 from sgdd_cli.formatting import size
-from sgdd_engine.errors import EncoderError
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
@@ -21,11 +19,12 @@ def export(
     checkpoint: Annotated[
         str,
         typer.Argument(
+            metavar="CHECKPOINT",
             help="Checkpoint or run folder, `mini`, or owner/name on the hub.",
             autocompletion=complete_checkpoint,
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="New or empty folder to write.")],
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder to write to.")],
     dtype: Annotated[
         Literal["fp16", "fp32"], typer.Option("--dtype", help="Precision of the matrices.")
     ] = "fp16",
@@ -33,7 +32,8 @@ def export(
         Path | None,
         typer.Option(
             "--card",
-            help="Markdown file to use as README.md. Default: one made from the facts in the checkpoint.",
+            help="Markdown file to use as model card, README.md. Default: the one that you wrote in FOLDER or in the "
+            "checkpoint, else one made from what the checkpoint records.",
         ),
     ] = None,
     assignments: Annotated[
@@ -41,7 +41,7 @@ def export(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Record how the model is sampled where nobody says otherwise, such as sample.steps=10.",
+            help="Record a default of the sampler in the exported model, such as sample.steps=10.",
             autocompletion=complete_assignment,
         ),
     ] = None,
@@ -53,19 +53,19 @@ def export(
 
     Example: sgdd export runs/tales quick-model --set sample.steps=8 --set sample.kv_cache=true
     """
-    from sgdd_cli.models import find_checkpoint, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
-    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
+    from sgdd_cli.models import find_checkpoint, model_to_share, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_engine.checkpoint import own_card  # noqa: PLC0415
 
     sampling = _recorded_sampling(assignments or ())
     check_output(out, force=force, folder=True)
     text = None if card is None else read_card(card)
-    model = SGDD.from_pretrained(find_checkpoint(checkpoint), "cpu")
-    encoder = model.info.encoder
-    # Of an encoder on the hub the weights might have to be fetched for this.
-    if encoder.probes is None and encoder.revision is None:
-        with suppress(EncoderError):
-            _ = model.encoder  # what earlier versions did not record of it is then written too
-    model.save_pretrained(out, dtype=dtype, card=text, sampling=sampling)
+    if text is None and (text := own_card(out)) is not None:
+        say(
+            f"`{out / 'README.md'}` was written or changed by hand, and is kept; for another one: --card FILE"
+        )
+    folder = find_checkpoint(checkpoint)
+    model = model_to_share(folder)
+    model.save_pretrained(out, dtype=dtype, card=text or own_card(folder), sampling=sampling)
     _note_local_encoder(model)
     say(f"{size(sum(path.stat().st_size for path in out.iterdir()))} in all.")
     emit(str(out))
@@ -81,8 +81,8 @@ def _recorded_sampling(assignments: Sequence[str]) -> dict[str, Any]:
         name = key.removeprefix("sample.")
         if name == key or name not in given:
             raise typer.BadParameter(
-                f"{key} is no setting of the denoising loop, and a checkpoint records those alone, such as "
-                "sample.steps, sample.cfg and sample.temperature.",
+                f"{key} is not a setting of the sampler. A checkpoint can record only those, such as sample.steps, "
+                "sample.cfg and sample.temperature.",
                 param_hint="--set",
             )
         recorded[name] = given[name]
@@ -93,6 +93,6 @@ def _note_local_encoder(model: "SGDD") -> None:
     encoder = model.info.encoder
     if encoder.is_folder:
         say(
-            f"Who uses the exported model needs the encoder's folder, {encoder.name}, "
-            "and says where it is: --encoder FOLDER"
+            f"To use the exported model, the folder of its encoder, {encoder.name}, is needed too. On another machine, "
+            "say where it is: --encoder FOLDER"
         )

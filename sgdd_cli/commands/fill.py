@@ -20,13 +20,15 @@ def fill(
     texts: Annotated[
         list[str],
         typer.Argument(
-            metavar="TEXT...",
+            metavar="TEXT",
             help="Texts with blanks: [MASK], [MASK:3] of 3 tokens, [MASK:2-4]; `-` for lines of standard input.",
         ),
     ],
     meaning: Annotated[
         str | None,
-        typer.Option("--meaning", metavar="TEXT", help="What the whole text should mean. Default: anything."),
+        typer.Option(
+            "--meaning", metavar="TEXT", help="What the whole text should mean. Default: no meaning is given."
+        ),
     ] = None,
     *,
     decoding: DecodingOptions,
@@ -34,9 +36,9 @@ def fill(
 ) -> None:
     """Fill the blanks of each text so that it has a given meaning; the other words stay as they are.
 
-    The text is cleaned first (Unicode form NFC, single spaces). Where the length of a blank is open, several lengths
-    are written and the likeliest text is kept; --length is the length of the whole text. With --candidates, the
-    closest to the meaning of so many texts is kept.
+    The text is cleaned first (Unicode form NFC, single spaces). If a blank gives no length, several lengths are tried
+    and the most likely text is kept; --length is the length of the whole text. With --candidates, this many texts are
+    written and the one closest to the meaning is kept.
 
     Example: sgdd fill "The [MASK] opened the [MASK:3] and left." --meaning "a thief enters a house"
     """
@@ -88,7 +90,7 @@ def _warn_of_unused(writing: Writing) -> None:
     ):
         if given:
             warn(
-                f"{key} is not used in filling: it writes whole texts anew. For a choice by cosine: --candidates 4"
+                f"{key} is not used in filling: it writes whole texts again. For a choice by cosine: --candidates 4"
             )
 
 

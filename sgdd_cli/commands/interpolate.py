@@ -19,11 +19,11 @@ def interpolate(
     decoding: DecodingOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Write what lies on the way from one text to another, at equal angles between their vectors.
+    """Write texts at points between two texts, at equal angles between their vectors.
 
-    One line for each point: how far it is from the first text, 0 to 1, and the text behind a tab. The ends are what
-    `sgdd sample` writes for the two texts. A text that begins with `-` is written after `--`. With --json: the cosine
-    of each text's own vector to its point and to both ends.
+    Prints one line for each point: its place between the first text (0) and the second (1), a tab, and the text. The
+    first and last lines are what `sgdd sample` writes for the two texts. Put `--` before a text that begins with `-`.
+    --json adds the cosine between the vector of each text and its point, and both ends.
 
     Example: sgdd interpolate "The dog ran home." "The sea was calm that evening." --points 5
     """

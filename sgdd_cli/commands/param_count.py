@@ -17,7 +17,8 @@ def param_count(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
-            help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: what the settings describe.",
+            metavar="CHECKPOINT",
+            help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: the model of the settings.",
             autocompletion=complete_checkpoint,
         ),
     ] = None,

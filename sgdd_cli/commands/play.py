@@ -24,12 +24,12 @@ PROMPT = "> "
 HELP = """\
 A line of text is turned into its vector and written again from the vector alone.
   :cfg 3  :steps 8  :length 6-9  :candidates 4  :refine 6  :temperature 0.7  …  any setting of `sample`
-  :settings                        what was set here
+  :settings                        what you have set here
   :blend "A text.:0.7" "B text.:0.3"   a weighted sum of meanings
-  :fill "The [MASK] opened." "what the whole text shall say"
-  :words A text.                   the words that its vector asks for
+  :fill "The [MASK] opened." "what the whole text should say"
+  :words A text.                   the words that its vector makes more likely
   :why                             how probable each piece of the last text was
-  :history                         what was asked
+  :history                         what you have asked
   :help  :quit"""
 
 
@@ -44,7 +44,8 @@ def play(
         str | None,
         typer.Option(
             "--host",
-            help="Address to serve at; one that others can reach needs a token. Default: 127.0.0.1, this machine only.",
+            help="Address to serve at; an address that other machines can reach needs a token. Default: 127.0.0.1, "
+            "for this machine only.",
         ),
     ] = None,
     port: Annotated[
@@ -208,7 +209,7 @@ class Prompt:
             yield display
 
     def _fill(self, rest: str) -> None:
-        usage = ':fill "The [MASK] opened." "what the whole text shall say"'
+        usage = ':fill "The [MASK] opened." "what the whole text should say"'
         text, *meanings = _parts(rest, usage)
         if len(meanings) > 1:
             raise DataError(":fill takes a text and a meaning.", usage)
@@ -230,7 +231,7 @@ class Prompt:
 
     def _words(self, rest: str) -> None:
         if not rest:
-            raise DataError(":words wants a text.", ":words The old man opened the door.")
+            raise DataError(":words needs a text.", ":words The old man opened the door.")
         (found,) = self._writing.model.words(rest)
         emit(", ".join(word for word, _ in found))
 
@@ -298,5 +299,5 @@ def _parts(text: str, usage: str) -> list[str]:
     except ValueError as error:
         raise DataError(f"The line cannot be read: {str(error).lower()}.", usage) from error
     if not parts:
-        raise DataError("The command wants texts.", usage)
+        raise DataError("This command needs texts.", usage)
     return parts

@@ -51,16 +51,16 @@ def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
 def check(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A package, or one of its plugins. Default: all.")
+        str | None, typer.Argument(metavar="NAME", help="A package, or one of its plugins. Default: all.")
     ] = None,
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", metavar="SECONDS", min=1, help="For each plugin.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import each plugin in another process, and say what it adds, why it is broken and what to mend.
+    """Import each plugin in another process, and say what it adds, or why it is broken and what to fix.
 
-    Ends with 1 where one of them does not work.
+    The exit code is 1 if one of them does not work.
 
     Example: sgdd plugins check sgdd-telephone
     """

@@ -9,8 +9,8 @@ import typer
 
 from sgdd_cli import formatting
 from sgdd_cli.completion import complete_corpus
-from sgdd_cli.console import command_line, emit, emit_table, new_table, say, warn
-from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options
+from sgdd_cli.console import command_line, emit, emit_table, new_table, say, say_next, warn
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, options_for
 
 if TYPE_CHECKING:
     from sgdd_cli.settings import Resolved, Settings
@@ -22,38 +22,42 @@ def prepare_data(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A text file with one sentence per line, a table (.csv, .tsv, .jsonl, .json, .parquet, .arrow), a "
-            "folder or a pattern of them, a pipe, `-` for standard input, a data set of `save_to_disk`, `builtin`, "
-            "`bookcorpus` or `hf:owner/name`."
+            "folder or a pattern of such files, `-` for standard input, a data set saved by `save_to_disk`, `builtin`, "
+            "`bookcorpus`, or `hf:owner/name` for a data set of the hub.",
         ),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Corpus folder. Default: data/SOURCE.")] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", help="Hugging Face name, folder, or `minilm`.")
+        str | None, typer.Option("--encoder", help="Encoder: its Hugging Face name, its folder, or `minilm`.")
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            "--tokenizer", help="`encoder`: its own vocabulary. `unigram`: one trained on the corpus."
+            "--tokenizer",
+            help="`encoder`: the vocabulary of the encoder. `unigram`: one trained on the corpus.",
         ),
     ] = None,
     vocab_size: Annotated[
         int | None, typer.Option("--vocab-size", help="Train a vocabulary of this many pieces on the corpus.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="Leave out sentences of more tokens.")
+        int | None, typer.Option("--max-tokens", help="Leave out sentences with more tokens than this.")
     ] = None,
     embedding_dtype: Annotated[
         str | None,
         typer.Option(
-            "--embedding-dtype", help="How vectors are stored: int8 (with a scale each), fp16 or fp32."
+            "--embedding-dtype",
+            help="Number format of the stored vectors: fp32, fp16, or int8, half the size of fp16. Default: fp16.",
         ),
     ] = None,
     vectors_from: Annotated[
         Path | None,
         typer.Option(
             "--vectors-from",
-            help="Prepared corpus; its vectors are used again for sentences that it holds.",
+            help="Folder of a prepared corpus; sentences that are in it too get its vectors, and only the others are "
+            "encoded.",
             autocompletion=complete_corpus,
         ),
     ] = None,
@@ -62,17 +66,18 @@ def prepare_data(
         str | None,
         typer.Option(
             "--column",
-            help="Column or key that holds the text; `a.b` inside `a`; its number without a header.",
+            help="Column or key that holds the text; `a.b` for `b` inside `a`; in a table without a header its "
+            "number, from 1. Default: text.",
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split of a data set.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a data set. Default: train.")] = None,
     gpu: Gpus = None,
     device: Device = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Estimate the result from the first lines; write nothing.")
+        bool, typer.Option("--dry-run", help="Only estimate the result from the first lines; write nothing.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the corpus in --out and start anew.")
+        bool, typer.Option("--overwrite", help="Delete the corpus in --out and start from the beginning.")
     ] = False,
     files: ConfigFiles = None,
     assignments: Assignments = None,
@@ -80,9 +85,9 @@ def prepare_data(
 ) -> None:
     """Clean, split, tokenise and encode text into a corpus folder.
 
-    Goes on where an interrupted preparation stopped. Several GPUs encode in parallel; on several machines, start it
-    with torchrun. For another vocabulary or more text, --vectors-from uses the vectors of a prepared corpus again, so
-    that only new sentences are encoded. Prints the folder.
+    After an interruption, the same command continues where it stopped. Several GPUs encode in parallel; on several
+    machines, start the command with torchrun. Encoding takes most of the time: for another vocabulary or more text,
+    --vectors-from takes the vectors from a prepared corpus and encodes only new sentences. Prints the folder.
 
     Example: sgdd prepare-data tales.txt --encoder minilm --vocab-size 16000
     """
@@ -123,7 +128,8 @@ def prepare_data(
         return
     with join_world(devices) as (world, own_device):
         _prepare(source, settings, folder, own_device, overwrite, world)
-    say(f"Next: {command_line('train', folder, *repeated_options(files, assignments, gpu, device))}")
+    options = options_for("train", files, assignments, gpu=gpu, device=device)
+    say_next(command_line("train", folder, *options))
     emit(str(folder))
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sgdd_cli.console import command_line, emit, emit_json, say
+from sgdd_cli.console import command_line, emit, emit_json, say, say_next
 from sgdd_cli.flags import AsJson
 from sgdd_engine.errors import CheckpointError
 
@@ -16,13 +16,13 @@ def pull(
         typer.Option("--revision", help="Commit, branch or tag. Default: the newest commit."),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Download its files again, for example where one is damaged.")
+        bool, typer.Option("--again", help="Download all files again, for example if one is damaged.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch a model from the Hugging Face hub and verify it.
 
-    It is then used by its name, also without a network: --checkpoint owner/name. Prints the name with the commit, which
+    Use it by its name then, also without a network: --checkpoint owner/name. Prints the name with the commit, which
     always means exactly these weights.
 
     Example: sgdd pull anna/tales --revision v1.0
@@ -36,7 +36,7 @@ def pull(
     asked = HubName.parse(name)
     if asked is None:
         raise CheckpointError(
-            f"`{name}` is no name on the hub.", "Name it as owner/name, such as anna/tales."
+            f"`{name}` is not a name on the hub.", "Name it as owner/name, such as anna/tales."
         )
     if revision is not None:
         asked = replace(asked, revision=revision)
@@ -48,4 +48,4 @@ def pull(
         return
     emit(str(taken))
     say(f"Verified, in {folder}")
-    say(f"Next: {command_line('sample', 'Some text.', '--checkpoint', taken)}")
+    say_next(command_line("sample", "Some text.", "--checkpoint", taken))

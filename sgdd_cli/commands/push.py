@@ -9,14 +9,16 @@ from sgdd_cli.completion import complete_run
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
-from sgdd_engine.bounded_files import UnreadableError, read_text
 
 
 def push(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint or run folder.", autocompletion=complete_run)],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CHECKPOINT", help="Checkpoint or run folder.", autocompletion=complete_run),
+    ],
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model on the Hugging Face hub.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Show the model only to those who are given access.")
+        bool, typer.Option("--private", help="Show the model only to people whom you give access.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be sent, with sizes, and send nothing.")
@@ -30,7 +32,7 @@ def push(
     language: Annotated[
         list[str] | None,
         typer.Option(
-            "--language", metavar="CODE", help="Language that it writes, such as en; may be repeated."
+            "--language", metavar="CODE", help="Language that the model writes, such as en; may be repeated."
         ),
     ] = None,
     dtype: Annotated[
@@ -40,26 +42,26 @@ def push(
         Path | None,
         typer.Option(
             "--card",
-            help="Markdown file to use as model card. Default: the checkpoint's own, if you wrote it, or one made "
-            "from what is recorded.",
+            help="Markdown file to use as model card, README.md. Default: the one in the checkpoint if you wrote it, "
+            "else one made from what the checkpoint records.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Share a model on the Hugging Face hub: weights, tokenizer and card, and no state of its training.
+    """Share a model on the Hugging Face hub: weights, tokenizer and model card, without the training state.
 
     A damaged checkpoint is not sent. Log in first: `hf auth login`, or the variable HF_TOKEN. Prints the address.
 
     Example: sgdd push runs/tales anna/tales --private --license mit --language en
     """
-    from sgdd_cli.models import find_checkpoint, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.models import find_checkpoint, model_to_share, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
-    from sgdd_engine.generation import SGDD  # noqa: PLC0415 - loads torch
+    from sgdd_engine.checkpoint import own_card  # noqa: PLC0415
     from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
     text = None if card is None else read_card(card)
     folder = find_checkpoint(checkpoint)
-    model = SGDD.from_pretrained(folder, "cpu")
+    model = model_to_share(folder)
     if is_mini(folder):
         license_, language = license_ or "mit", language or ["en"]
     with ProgressDisplay() as display:
@@ -67,7 +69,7 @@ def push(
             name,
             private=private or None,
             dtype=dtype,
-            card=text or _own_card(folder),
+            card=text or own_card(folder),
             license=license_,
             language=language or (),
             dry_run=dry_run,
@@ -90,14 +92,3 @@ def push(
     table.add_row(f"to {sent.url}", size(sum(sent.files.values())))
     emit_table(table)
     say("Nothing was sent.")
-
-
-def _own_card(folder: Path) -> str | None:
-    """The checkpoint's card where somebody wrote it; None where it was made from what is recorded."""
-    from sgdd_engine.checkpoint import card_of, is_generated  # noqa: PLC0415 - as above
-
-    try:
-        text = read_text(card_of(folder))
-    except UnreadableError:
-        return None
-    return None if is_generated(text) else text

@@ -33,34 +33,38 @@ def read(
         typer.Argument(
             metavar="SOURCE",
             help="A file, folder or URL with vectors, or a database; `-` for standard input, `hf:owner/name` for a "
-            "data set of the hub, KIND:WHERE to choose the kind of source.",
+            "data set of the hub, or KIND:SOURCE to choose the kind, as in jsonl:export.txt.",
         ),
     ],
     column: Annotated[
-        str | None, _column("--column", "Where the vectors are. Default: found by type and width.")
+        str | None, _column("--column", "Column or key of the vectors. Default: found by type and width.")
     ] = None,
     text_column: Annotated[
         str | None,
         _column(
-            "--text-column", "Where stored texts are, to compare with. Default: `text` or a similar name."
+            "--text-column", "Column of the stored texts, to compare with. Default: `text` or a similar name."
         ),
     ] = None,
     ids: Annotated[
-        str | None, _column("--ids", "Where the rows' ids are. Default: `id`, else rows are numbered from 0.")
+        str | None, _column("--ids", "Column of the rows' ids. Default: `id`, else rows are numbered from 0.")
     ] = None,
     where: Annotated[
         str | None,
         typer.Option(
-            "--where", metavar="CONDITION", help='Rows to read, in the store\'s language: "year >= 2020".'
+            "--where",
+            metavar="CONDITION",
+            help='Read only rows for which this is true, in the language of the store: "year >= 2020".',
         ),
     ] = None,
     table: Annotated[
         str | None,
-        _column("--table", "The table or collection of a database. Default: the only one."),
+        _column("--table", "Table or collection of a database. Default: the only one."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read the first rows only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Read only this many rows, the first ones.")
+    ] = None,
     sample: Annotated[
-        int | None, typer.Option("--sample", min=1, help="Read so many random rows (--seed), in their order.")
+        int | None, typer.Option("--sample", min=1, help="Read this many rows, chosen at random by --seed.")
     ] = None,
     map_file: Annotated[
         Path | None,
@@ -71,14 +75,12 @@ def read(
     mean_by: Annotated[
         str | None,
         _column(
-            "--mean-by", "Average the vectors by the values of this column, and write the mean of each group."
+            "--mean-by", "Group the rows by this column, and write what the mean vector of each group says."
         ),
     ] = None,
     assume_same: Annotated[
         bool,
-        typer.Option(
-            "--assume-same", help="Do not ask whether the vectors are those of this model's encoder."
-        ),
+        typer.Option("--assume-same", help="Do not check that the vectors come from this model's encoder."),
     ] = False,
     *,
     decoding: DecodingOptions,
@@ -86,13 +88,13 @@ def read(
 ) -> None:
     """Write what the vectors of a file or database say, one line for each, in their order.
 
-    The vectors must be those of the model's encoder, or mapped to it (--map); the first rows are checked. Rows without
-    a usable vector are left out and named. With --json: id, text, cosine of the text's own vector with the given one,
-    confidence (how likely the token F1 with the text behind the vector is above 0.8), and the stored text with its
-    scores.
+    The vectors must come from the model's encoder, or be mapped to it (--map); the first rows are checked. Rows without
+    a usable vector are left out and named. --json prints the id, the text, the cosine between the vector of the text
+    and the given one, the confidence (how likely the token F1 with the original text is above 0.8), and the stored text
+    with its scores.
 
-    With --mean-by, a table with one row for each group: its rows, what their mean says, the words that the mean asks
-    for, and the row nearest to it.
+    --mean-by prints a table with one row for each group: the number of rows, what their mean vector says, the words
+    that it makes more likely, and the row nearest to it.
 
     Example: sgdd read vectors.parquet --column embedding --limit 10 --json
     """

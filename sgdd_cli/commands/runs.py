@@ -34,7 +34,7 @@ def runs(
     names: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN]...", help="Run folders, or their names under runs/. Default: all under runs/."
+            metavar="RUN", help="Run folders, or their names under runs/. Default: all under runs/."
         ),
     ] = None,
     as_json: AsJson = False,

@@ -29,14 +29,14 @@ SEARCHED = 8
 def sample(
     texts: Annotated[
         list[str],
-        typer.Argument(metavar="TEXT...", help="Texts to write again; `-` for lines of standard input."),
+        typer.Argument(metavar="TEXT", help="Texts to write again; `-` for lines of standard input."),
     ],
     save_vector: Annotated[
         Path | None,
         typer.Option(
             "--save-vector",
             metavar="FILE.npy",
-            help="Write the vectors of the texts into this file too, in their order; `sgdd read` reads it.",
+            help="Also write the vectors of the texts, in the same order, into this file; `sgdd read` reads it.",
         ),
     ] = None,
     *,
@@ -46,25 +46,28 @@ def sample(
         bool,
         typer.Option(
             "--explain",
-            help="Under each text its pieces and how probable each was when it was written, and its confidence.",
+            help="Show below each text how probable each of its pieces was when it was written, and the confidence.",
         ),
     ] = False,
     trace: Annotated[
         Path | None,
         typer.Option(
-            "--trace", metavar="FILE", help="Write the canvas after each step into a file of JSON lines."
+            "--trace",
+            metavar="FILE",
+            help="Write the text after each denoising step into this file, as JSON lines.",
         ),
     ] = None,
     force: Force = False,
 ) -> None:
     """Turn each text into its vector and write it again from the vector alone.
 
-    A few texts are searched for: the encoder reads what was written, and what comes closer is kept (--search). Texts of
-    standard input, and with --watch, --explain or --trace, are written at once.
+    For up to 8 texts a search improves what was written: it changes a text, encodes it and keeps it if its vector is
+    closer (--search). Texts from standard input are written once, without a search; so are all texts with --watch,
+    --explain or --trace.
 
-    One line per sample, in the order of the texts. A text that begins with `-` is written after `--`. With --json also
-    the cosine of the vectors of source and text, and the confidence: how likely the token F1 of the two is above 0.8,
-    told without a look at the source.
+    Prints one line per sample, in the order of the texts. Put `--` before a text that begins with `-`. --json adds the
+    cosine between the vectors of source and text, and the confidence: how likely the token F1 of the two is above 0.8,
+    estimated without the source.
 
     Example: sgdd sample "The dog ran home." --cfg 2.0 --candidates 4 --refine 8
     """
@@ -117,8 +120,8 @@ def sample(
         if written and (config.candidates > 1 or config.refine or config.search):
             hint = ""
             if decoding.search is None and config.search:
-                hint = f" --search 0 writes at once, --search {4 * config.search} looks further."
-            say(f"Encoder calls: {calls:,}, {calls / written:.1f} per sentence.{hint}")
+                hint = f" Faster: --search 0. Closer: --search {4 * config.search}"
+            say(f"Encoder calls: {calls:,}, {calls / written:.1f} per text.{hint}")
         writing.warn_of_repetitions(repeating, "text")
         _warn_of_loss(model, fit)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgdd_cli.completion import complete_corpus
-from sgdd_cli.console import command_line, emit, say
-from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, repeated_options, setting
+from sgdd_cli.console import command_line, emit, say, say_command, say_next
+from sgdd_cli.flags import Assignments, ConfigFiles, Device, Gpus, device_names, options_for, setting
 from sgdd_engine.counted import counted
 from sgdd_engine.training.config import TrainConfig
 
@@ -31,13 +31,18 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Prepared corpus. Default: the newest one under data/.", autocompletion=complete_corpus
+            metavar="DATA",
+            help="Prepared corpus. Default: the newest one under data/.",
+            autocompletion=complete_corpus,
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder. Default: runs/CORPUS-TIME.")] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run --out, or the newest, under the settings it has."),
+        typer.Option(
+            "--resume",
+            help="Continue the run named by --out, or the newest run, with the settings saved in it.",
+        ),
     ] = False,
     gpu: Gpus = None,
     device: Device = None,
@@ -154,7 +159,7 @@ def _with_settings_of_run(run: Path, files: Sequence[Path]) -> list[Path]:
     own = run / "settings.toml"
     if not own.is_file():
         raise CheckpointError(
-            f"`{run}` is not a run: it has no settings.toml.", "Name one with --out RUN --resume."
+            f"`{run}` is not a run: it has no settings.toml.", "Name a run with --out RUN --resume."
         )
     return [own, *files]
 
@@ -222,14 +227,17 @@ def _report(
     if result.signal is not None:
         say(f"Stopped at step {result.step:,} and saved {result.checkpoint}.")
         # The run keeps its settings itself.
-        say(
-            f"Go on: {command_line('train', '--resume', '--out', run, *repeated_options(None, None, gpu, device))}"
-        )
+        again = command_line("train", "--resume", "--out", run, *options_for("train", gpu=gpu, device=device))
+        say_command(again, "To continue: ")
     else:
         # Evaluation and sampling use one device.
         gpu = None if gpu is None else gpu.split(",")[0].strip()
-        options = repeated_options(files, assignments, gpu, device)
         say(f"Done after {counted(result.step, 'step')}; the best checkpoint is {result.best}.")
-        say(f"Next: {command_line('eval', run, *options)}")
-        say(f"      {command_line('sample', 'Some text.', '--checkpoint', run, *options)}")
+        evaluate, sample = (
+            options_for(name, files, assignments, gpu=gpu, device=device) for name in ("eval", "sample")
+        )
+        say_next(
+            command_line("eval", run, *evaluate),
+            command_line("sample", "Some text.", "--checkpoint", run, *sample),
+        )
     emit(str(run))

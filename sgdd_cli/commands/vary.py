@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 def vary(
     texts: Annotated[
         list[str],
-        typer.Argument(metavar="TEXT...", help="Texts to vary; `-` for lines of standard input."),
+        typer.Argument(metavar="TEXT", help="Texts to vary; `-` for lines of standard input."),
     ],
     strength: Annotated[
         float | None,
         typer.Option(
             "--strength",
             min=0.0,
-            help="How far from the text, in standard deviations. Default: 1 under a variational bottleneck, which is "
-            "a draw from its posterior; else 0.5.",
+            help="How far the latent vectors are from that of the text, in standard deviations. Default: 1 with a "
+            "variational bottleneck, which draws from its posterior; else 0.5.",
         ),
     ] = None,
     *,
@@ -33,9 +33,9 @@ def vary(
 ) -> None:
     """Write variations of each text: -n of them (default 5), one line each, different where possible.
 
-    Each is written from a latent vector near that of the text. How much they differ, and how close they stay, is said
-    at the end: self-BLEU (100: all alike) beside the cosine of their own vectors to that of the text. A text that
-    begins with `-` is written after `--`.
+    Each is written from a latent vector near that of the text. The last lines say how much they differ (self-BLEU; 100:
+    all are the same) and how close they stay (the cosine between their vectors and that of the text). Put `--` before a
+    text that begins with `-`.
 
     Example: sgdd vary "She closed the letter and looked out at the rain." -n 5 --strength 0.4
     """

@@ -17,17 +17,19 @@ BATCH = 32
 def words(
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT...", help="Texts; `-` for lines of standard input."),
+        typer.Argument(metavar="TEXT", help="Texts; `-` for lines of standard input."),
     ] = None,
     vectors: Annotated[
         str | None,
         typer.Option(
             "--vector",
             metavar="SOURCE",
-            help="Vectors in place of texts: a file or database, as for `sgdd read`.",
+            help="Vectors instead of texts: a file or database, as for `sgdd read`.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, help="Words to show for each.")] = 10,
+    count: Annotated[
+        int, typer.Option("--count", min=1, help="Number of words to show for each text or vector.")
+    ] = 10,
     *,
     checkpoint: Checkpoint = None,
     encoder: Encoder = None,
@@ -35,11 +37,11 @@ def words(
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the words that the vector of each text asks for, one line each, the strongest first.
+    """Show the words that the vector of each text makes more likely, one line per text, the strongest first.
 
-    They are the words that the model expects with the vector and not without it. No text is written, so the vector
-    may be that of a text longer than the model can write. With --json: each word with its score in nats, and the text
-    or the id of the row.
+    They are the words that the model expects with the vector and does not expect without it. No text is written, so
+    the text may be longer than the model can write. --json prints each word with its score in nats, and the text or
+    the id of the row.
 
     Example: sgdd words "The captain ordered the crew to lower the boats." --count 5
     """

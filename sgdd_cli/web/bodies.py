@@ -9,7 +9,7 @@ Share = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
 class _Given(BaseModel):
-    """A body of a request: an unknown key is refused, and a number is no text."""
+    """A body of a request: an unknown key is refused, and a number is not a text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -80,7 +80,7 @@ class FillBody(Options):
         examples=[["The old man opened the [MASK]."]],
     )
     meanings: list[str] | None = Field(
-        default=None, description="What the whole text shall say: one text for all, or one for each."
+        default=None, description="What the whole text should say: one text for all, or one for each."
     )
     vectors: list[Vector] | None = Field(default=None, description="The same as vectors.")
 

@@ -25,7 +25,7 @@ from sgdd_cli.web.bodies import (
 from sgdd_engine import __version__
 
 _FAILURES = {
-    400: "The body is no JSON.",
+    400: "The body is not JSON.",
     401: "The token is missing or wrong.",
     403: "Another site's page, or another name of the server.",
     413: "The body is too long.",

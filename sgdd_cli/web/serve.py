@@ -104,7 +104,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
                 raise SgddError(
                     f"Port {port} of {host} is in use.", f"Choose another: sgdd play --web --port {port + 1}"
                 ) from error
-            raise SgddError(f"Port {port} of {host} cannot be listened at: {error.strerror}.") from error
+            raise SgddError(
+                f"Port {port} of {host} cannot be used by the server: {error.strerror}."
+            ) from error
         yield listening
 
 

@@ -156,7 +156,7 @@ class Service:
         """Points between two ends, and how close the texts are to both."""
         ends, notes = await self._vectors(body.texts, body.vectors)
         if len(ends) != 2:
-            raise GenerationError(f"Two ends are wanted, and {len(ends)} were given.")
+            raise GenerationError(f"Two texts or vectors are needed, and {len(ends)} were given.")
         points, shares = interpolate_vectors(ends[0], ends[1], body.points), interpolation_shares(body.points)
         results = await self._write(points, body, on_row)
         results = [item.model_copy(update={"share": shares[item.row]}) for item in results]
@@ -300,12 +300,12 @@ class Service:
             GenerationError: not exactly one of the two, or it does not fit.
         """
         if (texts is None) == (vectors is None):
-            raise GenerationError("Either texts or vectors are wanted, one of the two.")
+            raise GenerationError("Give either texts or vectors, and not both.")
         if vectors is not None:
             self._check_count(len(vectors))
             e = validate_vectors(vectors, self._info)
             if not e.any(dim=1).all():
-                raise GenerationError("A vector of zeros says nothing.", "Give the vector of a text.")
+                raise GenerationError("A vector of zeros has no meaning.", "Give the vector of a text.")
             return e, []
         cleaned, notes = await self._texts(texts or ())
         return torch.stack(await self._batcher.compute(Encode(), cleaned)), notes

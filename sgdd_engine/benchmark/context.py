@@ -36,7 +36,7 @@ _FEWEST_SENTENCES = 50
 
 
 def sample_sentences(text: Path | None, count: int) -> list[str]:
-    """Up to `count` clean sentences of a text, drawn at random; of the built-in corpus where there is no text.
+    """Up to `count` clean sentences of a text, drawn at random; of the built-in corpus where there is not a text.
 
     Raises:
         DataError: the text cannot be read, or holds too little.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgdd_engine.checkpoint.card import CardFacts as CardFacts
-    from sgdd_engine.checkpoint.card import is_generated as is_generated
     from sgdd_engine.checkpoint.card import model_card as model_card
     from sgdd_engine.checkpoint.card import with_metadata as with_metadata
     from sgdd_engine.checkpoint.find import STEP_NAME as STEP_NAME
@@ -31,13 +30,14 @@ if TYPE_CHECKING:
     from sgdd_engine.checkpoint.folder import record_sampling as record_sampling
     from sgdd_engine.checkpoint.folder import weights_sha256 as weights_sha256
     from sgdd_engine.checkpoint.hub import Upload as Upload
-    from sgdd_engine.checkpoint.hub import card_of as card_of
+    from sgdd_engine.checkpoint.hub import own_card as own_card
     from sgdd_engine.checkpoint.hub import pull as pull
     from sgdd_engine.checkpoint.hub import push as push
     from sgdd_engine.checkpoint.hub import upload_of as upload_of
     from sgdd_engine.checkpoint.hub_name import HubName as HubName
     from sgdd_engine.checkpoint.info import CheckpointInfo as CheckpointInfo
     from sgdd_engine.checkpoint.listing import ListedModel as ListedModel
+    from sgdd_engine.checkpoint.listing import hides_cached_model as hides_cached_model
     from sgdd_engine.checkpoint.listing import list_models as list_models
     from sgdd_engine.checkpoint.listing import model_names as model_names
     from sgdd_engine.checkpoint.weights import Checkpoint as Checkpoint
@@ -53,9 +53,9 @@ _MODULES = {
     "model_names": "listing",
     "ListedModel": "listing",
     "with_metadata": "card",
-    "is_generated": "card",
     "CardFacts": "card",
-    "card_of": "hub",
+    "hides_cached_model": "listing",
+    "own_card": "hub",
     "upload_of": "hub",
     "pull": "hub",
     "push": "hub",
@@ -94,12 +94,11 @@ __all__ = [
     "HubName",
     "ListedModel",
     "Upload",
-    "card_of",
     "checkpoint_damage",
     "checkpoint_folder",
     "checkpoints_of",
+    "hides_cached_model",
     "hub_model",
-    "is_generated",
     "list_models",
     "load_checkpoint",
     "load_training_state",
@@ -107,6 +106,7 @@ __all__ = [
     "model_names",
     "newest_checkpoint",
     "newest_run",
+    "own_card",
     "pull",
     "push",
     "read_info",

@@ -55,7 +55,7 @@ def resolve_checkpoint(name: Path | str, revision: str | None = None, on_event: 
         return pull(on_hub if revision is None else replace(on_hub, revision=revision), on_event)
     if revision is not None:
         raise CheckpointError(
-            f"A revision ({revision}) was named, and `{name}` is no model on the hub.",
+            f"A revision ({revision}) was named, but `{name}` is not a model on the hub.",
             "Leave it out, or name the model as hf:owner/name.",
         )
     if name == MINI and not _is_model(path):

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sgdd_engine.atomic_files import HASHES
+from sgdd_engine.atomic_files import HASHES, sha256_of
+from sgdd_engine.bounded_files import UnreadableError, read_json_object, read_text
+from sgdd_engine.checkpoint.card import is_generated
 from sgdd_engine.checkpoint.folder import (
     TOKENIZER_FILES,
     WEIGHTS,
@@ -98,7 +100,7 @@ def _download(name: HubName, info: Any, on_event: Listener, *, again: bool) -> P
     sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or [] if entry.rfilename in FILES}
     if missing := [file for file in NEEDED if file not in sizes]:
         raise CheckpointError(
-            f"The model {name.name} on the hub is no checkpoint of sgdd: it has no {missing[0]}.",
+            f"The model {name.name} on the hub is not a checkpoint of sgdd: it has no {missing[0]}.",
             f"Look at https://huggingface.co/{name.name}/tree/{name.revision}.",
         )
     stage, total, done = f"fetching {name.name}", sum(sizes.values()), 0
@@ -151,7 +153,7 @@ def _fetch(name: HubName, file: str, size: int, report: Callable[[float], None],
         if not hub.is_network_error(problem) and not isinstance(problem, RuntimeError):
             raise
         raise CheckpointError(
-            f"Fetching {file} of {name.name} from the hub was broken off ({hub.reason(problem)}).",
+            f"Fetching {file} of {name.name} from the hub was interrupted ({hub.reason(problem)}).",
             f"Run the command again, or by itself: sgdd pull {name}",
         ) from problem
 
@@ -186,7 +188,7 @@ def upload_of(folder: Path, name: str) -> Upload:
     asked = HubName.parse(name)
     if asked is None or asked.revision is not None:
         raise CheckpointError(
-            f"`{name}` is no name on the hub.", "Name it as owner/name, such as anna/tales."
+            f"`{name}` is not a name on the hub.", "Name it as owner/name, such as anna/tales."
         )
     read_info(folder)
     if problem := checkpoint_damage(folder):
@@ -195,13 +197,29 @@ def upload_of(folder: Path, name: str) -> Upload:
         )
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
-    card_of(folder)
+    _card_of(folder)
     files = {file: (folder / file).stat().st_size for file in FILES if (folder / file).is_file()}
     return Upload(asked.name, files, f"{constants.ENDPOINT}/{asked.name}")
 
 
-def card_of(folder: Path) -> Path:
-    """The place of a checkpoint's card, the one of its files that no hash covers.
+def own_card(folder: Path) -> str | None:
+    """The card of a checkpoint where somebody wrote or changed it; None where sgdd made it or there is none.
+
+    Raises:
+        CheckpointError: it is a link to a file elsewhere on this machine.
+    """
+    card = _card_of(folder)
+    try:
+        text = read_text(card)
+        hashes = read_json_object(folder / HASHES)
+    except UnreadableError:
+        return None
+    unchanged = hashes.get(CARD) in (None, sha256_of(card))  # older versions recorded no hash of it
+    return None if is_generated(text) and unchanged else text
+
+
+def _card_of(folder: Path) -> Path:
+    """The place of a checkpoint's card, which may be changed, unlike its other files.
 
     Raises:
         CheckpointError: it is a link to a file elsewhere on this machine, which shall not be shared unseen.
@@ -291,7 +309,7 @@ def _commit(api: Any, folder: Path, upload: Upload, message: str, on_event: List
         if drew:
             enable_progress_bars()
     for remark in remarks:
-        on_event(Notice(f"The hub remarks: {' '.join(str(remark.message).split())}"))
+        on_event(Notice(f"The hub says: {' '.join(str(remark.message).split())}"))
     return str(made.oid)
 
 
@@ -312,10 +330,10 @@ def _push_failure(problem: Exception, name: str) -> CheckpointError:
     if isinstance(problem, ValueError) and "metadata" in str(problem):
         return CheckpointError(
             f"The hub refuses the model card: {hub.reason(problem)}",
-            "Mend the metadata at its beginning (--card).",
+            "Correct the metadata at its beginning (--card).",
         )
     return CheckpointError(
-        f"Sending {name} to the hub was broken off ({hub.reason(problem)}).",
+        f"Sending {name} to the hub was interrupted ({hub.reason(problem)}).",
         "Run the command again; files that arrived are not sent twice.",
     )
 

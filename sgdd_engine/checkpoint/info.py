@@ -164,13 +164,13 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
     """
     for section, kinds in _READ_FACTS.items():
         values = facts.get(section, {})
-        require(isinstance(values, dict), f"facts.{section} is no object.")
+        require(isinstance(values, dict), f"facts.{section} is not an object.")
         for name, kind in kinds.items():
             require(
                 name not in values or _is_of(values[name], kind),
                 f"facts.{section}.{name} is of another kind than sgdd records.",
             )
-    require(isinstance(facts.get("hub", ""), str), "facts.hub is no text.")
+    require(isinstance(facts.get("hub", ""), str), "facts.hub is not a text.")
 
 
 def _is_of(value: object, kind: type | UnionType) -> bool:

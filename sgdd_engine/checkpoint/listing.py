@@ -90,6 +90,12 @@ def model_names(runs: Path, *, only_runs: bool = False) -> list[str]:
     return [*([MINI] if mini_is_here() else []), *own, *cached]
 
 
+def hides_cached_model(folder: str) -> bool:
+    """Whether a folder has the name of a model in the hub's cache, so that the two may be taken for each other."""
+    name = HubName.parse(folder)
+    return name is not None and any(cached.name == name.name for cached, _ in _in_cache())
+
+
 def _of_runs(runs: Path) -> Iterator[ListedModel]:
     for run in sorted(runs.glob("*")):
         if not (folders := checkpoints_of(run)):

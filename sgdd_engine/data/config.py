@@ -15,22 +15,26 @@ class DataConfig:
 
     column: str = option(
         "text",
-        "column or key that holds the text; `a.b` for `b` inside `a`; its number in a table without a header",
+        "column or key that holds the text; `a.b` for `b` inside `a`; in a table without a header its number, from 1",
     )
     split: str = option("train", "split of a data set from the hub or from save_to_disk")
     revision: str | None = option(None, "commit of a hub data set; empty means the newest, which is recorded")
     limit: int | None = option(None, "read at most this many source lines; empty means all")
-    min_words: int = option(3, "shorter sentences are left out (words; letters of scripts without spaces)")
-    max_words: int = option(64, "longer sentences are left out (words)")
-    max_tokens: int = option(64, "longer sentences are left out (tokens of the decoder)")
+    min_words: int = option(
+        3, "leave out sentences with fewer words (letters, in a script without spaces between words)"
+    )
+    max_words: int = option(64, "leave out sentences with more words")
+    max_tokens: int = option(64, "leave out sentences with more tokens of the decoder's vocabulary")
     validation_share: float = option(0.01, "share of sentences held out for validation, and again for test")
     shard_sentences: int = option(32_768, "sentences per shard; bounds the memory of preparation")
     embedding_dtype: EmbeddingDtype = option(  # noqa: RUF009 - ruff does not see the Literal behind the name
-        "fp16", "how vectors are stored; int8 has a scale each"
+        "fp16",
+        "number format of the stored vectors: fp32, fp16, or int8, half the size of fp16 (each vector has a scale)",
     )
     seed: int = option(0, "seed of the built-in corpus")
     vectors_from: str | None = option(
-        None, "folder of a prepared corpus whose vectors are reused for the sentences that both have"
+        None,
+        "folder of a prepared corpus; sentences that are in it too get its vectors, and only the others are encoded",
     )
 
     def __post_init__(self) -> None:

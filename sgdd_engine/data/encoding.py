@@ -157,7 +157,7 @@ class ShardBuilder:
         if len(ready.to_encode) and (moved := self.encoder.moved_probe(self.reference)) is not None:
             raise EncoderError(
                 f"The encoder {self.reference.name} changed while the corpus was being prepared: {moved}.",
-                "Restore its files and run the same command again, or start anew with --overwrite.",
+                "Restore its files and run the same command again, or start from the beginning with --overwrite.",
             )
 
     def _store(self, encoded: EncodedGroup | ShardRecord) -> ShardRecord:

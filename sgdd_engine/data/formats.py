@@ -196,7 +196,7 @@ def _json_text(row: object, file: TextFile, place: str) -> str:
             ) from None
     elif not isinstance(row, str):
         raise DataError(
-            f"{file.name} has no key `{file.column}` in {place}, which is no object.",
+            f"{file.name} has no key `{file.column}` in {place}, which is not an object.",
             f'Each row must be one object, for example {{"{file.column}": "A sentence."}}.',
         )
     return checked_text(value, file.name, place, file.column)
@@ -305,7 +305,7 @@ def arrow_rows(file: TextFile) -> Iterator[str]:
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(
             f"{file.name} is not a complete Arrow file: {error}.",
-            "Copy it again; write Feather files of version 1 anew.",
+            "Copy it again; save Feather files of version 1 again in version 2.",
         ) from error
     except OSError as error:
         raise unreadable(file.name, error) from error

@@ -124,7 +124,7 @@ def explain(error: Exception, dataset: str, revision: str | None) -> DataError |
         )
     if isinstance(error, ValueError):
         return DataError(
-            f"The {what} cannot be read so: {said}",
+            f"The {what} cannot be read in this way: {said}",
             "Choose a split with --split, and a subset with `hf:owner/name:subset`.",
         )
     if isinstance(error, FileNotFoundError):

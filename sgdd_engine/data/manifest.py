@@ -10,6 +10,7 @@ from sgdd_engine.bounded_files import UnreadableError, read_json, shortened
 from sgdd_engine.config_fields import from_plain
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.errors import ConfigError, DataError
+from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.text.reference import LATER_FIELDS
 
 FORMAT_VERSION = 1
@@ -185,7 +186,7 @@ def _not_a_corpus(folder: Path) -> tuple[str, str]:
     if not folder.exists():
         return (
             f"There is no prepared corpus `{folder}`.",
-            f"Make one with `sgdd prepare-data SOURCE --out {folder}`.",
+            f"Make one with `{shell_line(['sgdd', 'prepare-data', 'SOURCE', '--out', folder])}`.",
         )
     if (folder / WORK).is_dir():
         return (

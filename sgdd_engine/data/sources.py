@@ -26,6 +26,7 @@ from sgdd_engine.data.lines import COMPRESSED, decode_lines, read_lines, unreada
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER
 from sgdd_engine.data.source_registry import SOURCES, Source
 from sgdd_engine.errors import DataError
+from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.registry import load_extensions
 
 # Lines from which the number of lines of a file is estimated.
@@ -123,7 +124,8 @@ def _known_sources() -> str:
 def _open_folder(spec: str, folder: Path, config: DataConfig) -> Source:
     if (folder / MANIFEST).is_file() and (folder / TOKENIZER).is_dir():
         raise DataError(
-            f"`{folder}` is a prepared corpus, not a source of text.", f"Train on it: sgdd train {folder}"
+            f"`{folder}` is a prepared corpus, not a source of text.",
+            f"Train on it: {shell_line(['sgdd', 'train', folder])}",
         )
     saved = [(folder / name).is_file() for name in ("dataset_dict.json", "dataset_info.json", "state.json")]
     if saved[0] or all(saved[1:]):

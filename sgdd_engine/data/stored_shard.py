@@ -60,7 +60,7 @@ def open_shard(path: Path, shard: Shard, manifest: Manifest) -> list[Segment]:
     ):
         raise DataError(f"`{path}` does not hold texts, tokens and {dtype} vectors.", PREPARE_AGAIN)
     if any((part.embeddings.scale is None) is (dtype == "int8") for part in segments):
-        raise DataError(f"`{path}` lacks the scales of its vectors, or has some too many.", PREPARE_AGAIN)
+        raise DataError(f"`{path}` lacks the scales of its vectors, or has too many of them.", PREPARE_AGAIN)
     return segments
 
 

@@ -146,7 +146,7 @@ def _even_separator(head: TableHead, separators: str, name: str) -> tuple[str, i
         if width > 1:
             return separator, width
     if separators[0] not in even:
-        raise DataError(f"{name} is no table: its rows have different numbers of fields.", _QUOTE_COMMAS)
+        raise DataError(f"{name} is not a table: its rows have different numbers of fields.", _QUOTE_COMMAS)
     return separators[0], 1
 
 

@@ -48,7 +48,7 @@ def open_reusable_corpus(
     if is_finer(dtype, stored):
         raise DataError(
             f"`{folder}` stores its vectors as {stored}, and {dtype} would not restore the lost precision.",
-            f"Store them with --embedding-dtype {stored} too, or encode anew without --vectors-from.",
+            f"Store them with --embedding-dtype {stored} too, or encode again without --vectors-from.",
         )
     return corpus
 

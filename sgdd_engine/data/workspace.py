@@ -145,7 +145,8 @@ def refuse_differences(out: Path, recorded: PreparationSpec, spec: PreparationSp
     if differences:
         raise DataError(
             f"`{out}` was prepared in another way: {'; '.join(differences[:4])}.",
-            "Repeat the earlier settings, choose another folder with --out, or start anew with --overwrite.",
+            "Repeat the earlier settings, choose another folder with --out, or start from the beginning with "
+            "--overwrite.",
         )
 
 

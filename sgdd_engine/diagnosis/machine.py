@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from sgdd_engine.checkpoint import checkpoints_of, list_models
 from sgdd_engine.data.manifest import MANIFEST, Manifest
 from sgdd_engine.errors import DataError, EncoderError, SgddError
+from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.text import hub
 from sgdd_engine.text.config import BGE_M3, BGE_M3_REVISION
 from sgdd_engine.text.encoder_files import WEIGHTS_SHA256, minilm_folder
@@ -157,7 +158,7 @@ def _corpora(data: Path) -> Iterator[Check]:
         ]
         if wrong:
             sentence = f"`{folder}` is damaged: {wrong[0]} is missing or has another size."
-            command = f"sgdd prepare-data SOURCE --out {folder} --overwrite"
+            command = shell_line(["sgdd", "prepare-data", "SOURCE", "--out", folder, "--overwrite"])
             yield Check(f"corpus {folder.name}", "broken", sentence, command)
             continue
         encoder = manifest.encoder
@@ -176,7 +177,7 @@ def _models(runs: Path) -> Iterator[Check]:
             command = {
                 "box": "pip install --force-reinstall --no-deps .",
                 "hub": f"sgdd pull {model.name} --again",
-                "run": f"sgdd train --resume --out {model.name}",
+                "run": shell_line(["sgdd", "train", "--resume", "--out", model.name]),
             }[model.place]
             yield Check(f"model {model.name}", "broken", model.problem, command)
     sound = sum(model.problem is None for model in found)
@@ -240,7 +241,7 @@ def _hub(offline: bool) -> Iterator[Check]:
             )
             yield Check("hub", "note", sentence, "export HF_HUB_OFFLINE=1")
             return
-    login = "somebody is logged in" if get_token() else "nobody is logged in, which only sharing needs"
+    login = "somebody is logged in" if get_token() else "nobody is logged in, needed only for sharing"
     yield Check("hub", "ok", f"{constants.ENDPOINT} answers; {login}.")
 
 

@@ -4,8 +4,9 @@ Everything is read from what training, preparation and `sgdd eval` recorded. Wha
 with the command that measures it; and a cause is likely or possible, never certain.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -80,6 +81,7 @@ class RunRecords:
         foreign: Share of letters outside ASCII in its held-out sentences; None where they are not found.
         curves: Steps and values of each quantity that its log holds.
         evaluation: The newest one of the checkpoint; None where none is recorded.
+        options: Of the commands `eval` and `sample`, pairs of a flag and a value that commands about this run need.
     """
 
     run: Path
@@ -90,6 +92,7 @@ class RunRecords:
     foreign: float | None
     curves: Mapping[str, Sequence[tuple[int, float]]]
     evaluation: Mapping[str, Any] | None
+    options: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
     def fact(self, *names: str) -> Any:  # noqa: ANN401 - any JSON value
         """A value from the facts of the checkpoint; None where it is not recorded."""
@@ -99,14 +102,33 @@ class RunRecords:
         return value
 
     def command(self, *words: object) -> str:
-        """A command about this run, quoted for a shell."""
-        return shell_line(["sgdd", *words])
+        """A command about this run, quoted for a shell, with the options that it needs and the words do not give."""
+        more = [
+            part
+            for flag, value in self.options.get(str(words[0]), ())
+            # The weight that is looked for is not given.
+            if flag not in words and not (flag == "--cfg" and "--find-cfg" in words)
+            for part in (flag, value)
+        ]
+        return shell_line(["sgdd", *words, *more])
 
-    def train_on(self, *options: object) -> str:
-        """The command that trains a run further; of a checkpoint outside of a run, one that trains anew."""
-        if checkpoints_of(self.run):
-            return self.command("train", "--resume", "--out", self.run, *options)
-        return self.command("train", self.corpus_folder or "DATA", *options)
+    def train_on(self, steps: int | None = None) -> str:
+        """The command that trains a run further; of a checkpoint outside of a run, one that trains a new run.
+
+        Args:
+            steps: Steps that it shall have in all. A run that ends by the clock gets the time for them too; without a
+                GPU, of at most an hour more.
+        """
+        options: list[object] = [] if steps is None else ["--max-steps", steps]
+        if not checkpoints_of(self.run):
+            return self.command("train", self.corpus_folder or "DATA", *options)
+        minutes, seconds = self.fact("settings", "max_minutes"), self.fact("training", "seconds")
+        if steps is not None and isinstance(seconds, int | float):
+            needed = seconds / 60 * steps / max(1, self.info.step)
+            most = seconds / 60 + 60 if self.fact("training", "device") == "cpu" else needed
+            if minutes is not None or most < needed:
+                options += ["--max-minutes", math.ceil(min(needed, most))]
+        return self.command("train", "--resume", "--out", self.run, *options)
 
 
 def examine_run(run: Path, corpus: Path | None) -> list[Cause]:
@@ -200,13 +222,13 @@ def _training(records: RunRecords) -> Iterator[Cause]:
         f"{counted(records.info.step, 'step')} {'is' if records.info.step == 1 else 'are'} "
         f"{'enough' if share >= 1 else 'few'}: {tokens:,} tokens each, {passes:.1f} passes over "
         f"{counted(sentences, 'sentence')}, {share:.1%} of the tokens that the first stage of `mini` took.",
-        records.train_on("--max-steps", needed),
+        records.train_on(needed),
     )
 
 
 def _loss(records: RunRecords) -> Iterator[Cause]:
     values = [value for _, value in records.curves.get("train/loss", [])]
-    more = records.train_on("--max-steps", 2 * records.steps)
+    more = records.train_on(2 * records.steps)
     quarter = len(values) // 4
     if len(values) < FEWEST_REPORTS:
         sentence = f"The curve of the loss has {counted(len(values), 'point')}, too few to say whether it still falls."

@@ -58,7 +58,7 @@ def _with_cause(
 
 
 def _of_the_evaluation(verdict: Verdict, records: RunRecords, report: EvaluationReport) -> tuple[str, str]:
-    """What to try where the run's records speak for no cause."""
+    """What to try where the run's records point to no cause."""
     weight, asked = report.settings["sampling"]["cfg"], report.settings["eval"]
     search = records.command("eval", records.run, "--find-cfg")
     match verdict.name:
@@ -68,16 +68,19 @@ def _of_the_evaluation(verdict: Verdict, records: RunRecords, report: Evaluation
             return f"The guidance weight {weight:g} may be too high.", search
         case "feedback":
             plain = records.command(
-                "sample", "TEXT", "--checkpoint", records.run, "--candidates", 1, "--refine", 0
+                "sample", "Some text.", "--checkpoint", records.run, "--candidates", 1, "--refine", 0
             )
-            return "The texts that are closest by the cosine have fewer words of the source.", plain
-        case "retrieval" if asked["candidates"] == 1 and not asked["refine"]:
+            return "The texts with the highest cosine have fewer words of the source than others.", plain
+        case "retrieval" if asked["candidates"] == 1 and not asked["refine"] and not asked.get("search"):
             more = records.command("eval", records.run, "--candidates", 4, "--refine", 8)
             return (
-                "One text was written for each vector; the closest of several is better, and costs more.",
+                "Only one text was written for each vector; the closest of several is better, and takes longer.",
                 more,
             )
         case "calibration":
             fit = records.command("eval", records.run, "--calibrate-score", 2000)
-            return "What the model says of single tokens is off; of whole sentences it can be fitted.", fit
-    return "The records speak for no cause.", records.command("doctor", records.run)
+            return (
+                "The model's confidence in single tokens is wrong; a confidence in whole sentences can be fitted.",
+                fit,
+            )
+    return "The records point to no cause.", records.command("doctor", records.run)

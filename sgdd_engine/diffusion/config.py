@@ -54,36 +54,42 @@ class DiffusionConfig:
 class SamplingConfig:
     """MaskGIT-style decoding: choose positions, then tokens."""
 
-    steps: int = option(16, "denoising steps: passes of the decoder over a text; time grows with them")
+    steps: int = option(
+        16, "number of denoising steps: passes of the decoder over a text; time grows with it"
+    )
     cfg: float = option(
         1.5,
         "guidance weight w: how much the text is pushed towards its vector; 1 is no push and half the work, 0 ignores "
         "the vector",
     )
     guidance: Literal["coverage", "plain"] = option(
-        "coverage", "coverage applies no guidance to tokens that are on the canvas already"
+        "coverage",
+        "`coverage` applies no guidance to tokens that the text has already; `plain` to all tokens",
     )
     guidance_schedule: str = choice(
         "constant",
         GUIDANCE_SCHEDULES,
-        "how the weight changes while a text is written; outside an interval one branch is computed",
+        "how the guidance weight changes while a text is written; steps at weight 1 take half the time",
     )
     null_every: int = option(
         1,
-        "steps from one computation of guidance's null branch to the next; in between its last result serves again",
+        "the prediction without the vector, which guidance needs, is computed every this many steps and reused in "
+        "between; above 1 is faster and an approximation",
     )
     kv_cache: bool = option(
         False,
-        "keep the keys and values of written tokens: a step reads only what is open and what the last step wrote; an "
-        "approximation",
+        "keep the attention keys and values of written tokens, so that a step reads only masked tokens and those of "
+        "the last step; faster, and an approximation",
     )
     vocabulary: int = option(
-        0, "tokens that can be written in a text: those its first step finds likeliest; 0 for all there are"
+        0,
+        "write each text only with this many tokens, those that are most likely in its first step; 0 for all tokens; "
+        "fewer are faster",
     )
     unmasking: str = choice(
         "cosine",
         SCHEDULES,
-        "how the number of masked positions falls over the steps; training's own is apart from it",
+        "how the number of masked positions falls over the steps; it need not be the schedule of training",
     )
     position_rule: str = choice(
         "confidence",
@@ -91,13 +97,16 @@ class SamplingConfig:
         "which masked positions are revealed first; entropy_bound and threshold need fewer steps for easy texts",
     )
     temperature: float = option(
-        0.0, "randomness of the tokens: 0 takes the likeliest, 1 draws as the model predicts"
+        0.0, "randomness of the tokens: 0 takes the most likely ones, 1 draws as the model predicts"
     )
-    top_k: int = option(0, "the likeliest tokens among which is drawn when temperature > 0; 0 for all")
-    top_p: float = option(1.0, "nucleus of the token distribution when temperature > 0")
+    top_k: int = option(0, "at temperature > 0, draw only among this many most likely tokens; 0 for all")
+    top_p: float = option(
+        1.0, "at temperature > 0, draw only among the most likely tokens with this share of the probability"
+    )
     position_noise: float = option(0.0, "Gumbel noise on the scores of positions, fading to 0 over the steps")
     remask: float = option(
-        0.0, "share of the written tokens that is masked again after each step, the unsure ones most often"
+        0.0,
+        "share of the written tokens that are masked again after each step, most often the uncertain ones",
     )
 
     def __post_init__(self) -> None:

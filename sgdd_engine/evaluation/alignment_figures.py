@@ -90,21 +90,26 @@ def verdicts_on(scores: Mapping[str, Scores], curve: Sequence[CurvePoint], seed:
 
     control = max(("shuffled", "mean"), key=lambda name: float(scores[name].text_cosine.mean()))
     figures = (
-        f"what is written from mapped vectors has a token F1 and cosine of {figures_of('mapped')}, from "
-        f"{CONDITIONS[control]} {figures_of(control)}, from the model's own {figures_of('true')}"
+        f"texts written from mapped vectors have a token F1 and cosine of {figures_of('mapped')}, from "
+        f"{CONDITIONS[control]} {figures_of(control)}, from the model's own vectors {figures_of('true')}"
     )
     if not gain("true").above_zero:
-        verdict = (
-            f"The model cannot write these texts, so the vectors' cosine alone tells of the map: {figures}."
-        )
+        verdict = f"The model cannot write these texts, so only the cosine of the vectors judges the map: {figures}."
     elif not gain("mapped").above_zero:
-        verdict = f"Nothing comes through that the texts show: {figures}."
+        verdict = (
+            f"The map does not help: the written texts are no closer than those of the control: {figures}."
+        )
     else:
         f1, cosine = kept("token_f1"), kept("text_cosine")
         if min(f1, cosine) >= _WORDING_FROM:
             verdict = f"As good as the model's own vectors: {figures}."
         else:
-            word = "Gist, not wording" if min(f1, cosine) >= _GIST_FROM else "Little more than the subject"
+            gist = min(f1, cosine) >= _GIST_FROM
+            word = (
+                "The texts keep the meaning, not the wording"
+                if gist
+                else "The texts keep little more than the topic"
+            )
             verdict = f"{word}: {figures}; the map keeps {f1:.0%} and {cosine:.0%} of the difference."
     verdicts = [verdict]
     if len(curve) > 1:

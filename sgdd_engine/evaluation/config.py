@@ -18,10 +18,11 @@ class EvalConfig:
     """Held-out sentences, how they are written again, and what they are compared with."""
 
     split: Literal["test", "validation"] = option(
-        "test", "split of a corpus; validation has chosen the best checkpoint, so its scores are optimistic"
+        "test",
+        "split of a corpus; scores on `validation` are too good, since it has chosen the best checkpoint",
     )
     limit: int = option(
-        1000, "held-out sentences that are scored; with more, time grows and intervals get narrower"
+        1000, "number of held-out sentences to score; more take longer and give narrower intervals"
     )
     # No settings of this section: those of `sample` of the same names hold for evaluations too.
     candidates: int = 1
@@ -35,8 +36,12 @@ class EvalConfig:
         "also decode without guidance, to see whether guidance helps (not beside candidates and feedback)",
     )
     find_cfg: bool = option(False, "first find the best guidance weight, on sentences that are not scored")
-    diversity_samples: int = option(4, "samples per sentence for diversity, of at most 100; 0 for none")
-    training_limit: int = option(1_000_000, "training sentences compared with; of a larger split every k-th")
+    diversity_samples: int = option(
+        4, "number of samples for each of at most 100 sentences, to measure diversity; 0 for none"
+    )
+    training_limit: int = option(
+        1_000_000, "compare with at most this many training sentences, taken evenly from a larger split"
+    )
     seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
 
     @property

@@ -32,7 +32,7 @@ QUESTIONS = {
     "guidance": "guidance helps",
     "feedback": "feedback helps",
     "retrieval": "it beats the nearest training sentence on every measure",
-    "calibration": "token confidences can be taken at their word",
+    "calibration": "token confidences can be trusted",
     "memorisation": "it copies training sentences",
     "repetition": "words are repeated too often",
 }
@@ -173,8 +173,8 @@ def calibration_verdict(calibration: Calibration) -> Verdict:
     return Verdict(
         "calibration",
         ok,
-        f"Token confidences {'can' if ok else 'CANNOT'} be taken at their word: expected calibration error "
-        f"{error:.3f} ({leaning} by {abs(excess):.3f} on average).",
+        f"Token confidences {'can' if ok else 'CANNOT'} be trusted: expected calibration error {error:.3f} ({leaning} "
+        f"by {abs(excess):.3f} on average).",
     )
 
 
@@ -182,8 +182,8 @@ def memorisation_verdict(memorisation: Memorisation) -> Verdict:
     """Whether outputs are training sentences more often than the held-out sources are, by `MOST_COPIED`."""
     excess = memorisation.excess
     figures = (
-        f"{_percent(memorisation.outputs.mean)} of the outputs are training sentences, of the sources "
-        f"{_percent(memorisation.sources.mean)}{_percent_range(excess)}"
+        f"{_percent(memorisation.outputs.mean)} of the outputs and {_percent(memorisation.sources.mean)} of the "
+        f"sources are training sentences{_percent_range(excess)}"
     )
     ok = _within(excess, MOST_COPIED)
     if ok is None:
@@ -196,7 +196,8 @@ def memorisation_verdict(memorisation: Memorisation) -> Verdict:
 def repetition_verdict(true: Intervals, of_sources: float) -> Verdict:
     """Whether neighbouring words are repeated more often than in the sources, by `MOST_REPEATED`."""
     here = true["repetition"]
-    figures = f"{_percent(here.mean)} of neighbouring words are one word twice, in the sources {_percent(of_sources)}"
+    words, of_them = _percent(here.mean), _percent(of_sources)
+    figures = f"{words} of neighbouring words are the same word twice, in the sources {of_them}"
     low, high = here.ends or (here.mean, here.mean)
     ok = _within(Interval(here.mean - of_sources, low - of_sources, high - of_sources), MOST_REPEATED)
     if ok is None:

@@ -54,7 +54,7 @@ def validate_texts(texts: TextsLike) -> list[str]:
         texts = [texts]
     if isinstance(texts, bytes) or not isinstance(texts, Iterable):
         raise GenerationError(
-            f"Texts are wanted, and this is of type {type(texts).__name__}.",
+            f"Texts are needed, and this is of type {type(texts).__name__}.",
             'Give a list of texts: ["A sentence."]',
         )
     cleaned = []

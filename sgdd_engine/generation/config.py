@@ -43,35 +43,37 @@ class GenerationConfig:
 
     candidates: int = option(
         1,
-        "texts written for each vector, at its likeliest lengths; each is encoded, and the one whose vector is closest "
-        "to the given one is kept. Time grows with them",
+        "number of texts written for each vector, at its most likely lengths; each is encoded, and the one whose "
+        "vector is closest to the given vector is kept. Time grows with it",
     )
     refine: int = option(
         0,
-        "rounds that write uncertain tokens or the whole text again, encode the result and keep it if it is closer. "
-        "Time grows with them",
+        "number of rounds that write uncertain tokens or the whole text again, encode the result and keep it if it is "
+        "closer. Time grows with it",
     )
     shortlist: int | None = option(
         None,
-        "texts written before each encoding; a small part of the model predicts which one is closest, and that one is "
-        "encoded. Writing takes so many times as long; 1 turns it off. By default 4 together with candidates or refine "
-        "where the model has this part, else 1",
+        "number of texts written for each text that is encoded: a small network in the model predicts which one is "
+        "closest, and only this one is encoded. Writing takes this many times as long; 1 turns it off. By default 4 "
+        "with candidates or refine if the model has this network, else 1",
     )
     search: int | None = option(
         None,
-        "encoder calls for each vector, spent on a search that changes texts in several ways and keeps those that are "
-        "closest and likely under the decoder; 0 for none. It replaces refine and shortlist. By default 64 for a "
-        "few texts that `sgdd sample` gets as arguments (8 for a large encoder on a CPU), else 0",
+        "number of encoder calls for each vector in a search, which changes texts in several ways and keeps those that "
+        "are closest to the vector and likely under the decoder; time grows with it, and 0 is no search. It takes the "
+        "place of refine and shortlist. By default 64 for a few texts that `sgdd sample` gets as arguments (8 for a "
+        "large encoder on a CPU), else 0",
     )
     gradient: bool = option(True, "whether a search uses the encoder's gradient; a gradient counts as a call")
     length: int | str | None = option(
         None,
-        "tokens of each text, one number or a range such as 6-9, of which the model chooses the likeliest; by default "
-        "it chooses among all lengths",
+        "length of each text in tokens: a number, or a range such as 6-9 in which the model chooses; by default it "
+        "chooses among all lengths",
     )
     num_samples: int = option(
         1,
-        "texts for each vector, different where so many are found; drawn at temperature 0.7 where none is given",
+        "number of texts for each vector, all different if enough are found; above 1, the temperature is 0.7 if none "
+        "is given",
     )
     seed: int = option(0, "seed of the sampler")
 

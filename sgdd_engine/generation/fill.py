@@ -157,7 +157,7 @@ def _length_of_blank(written: str) -> LengthRange | None:
     found = LengthRange.parse(written[1:]) if written.startswith(":") else None
     if found is None:
         raise GenerationError(
-            f"`[MASK{written}]` is no blank.", "Write [MASK], [MASK:3] for three tokens, or [MASK:2-4]."
+            f"`[MASK{written}]` is not a blank.", "Write [MASK], [MASK:3] for three tokens, or [MASK:2-4]."
         )
     return found
 

@@ -652,7 +652,7 @@ class SGDD:
     def _one_vector(self, given: str | VectorsLike) -> Tensor:
         e = self._vectors(given)
         if len(e) != 1:
-            raise GenerationError(f"One text or vector is wanted, and {len(e)} were given.")
+            raise GenerationError(f"One text or vector is needed, and {len(e)} were given.")
         return e[0]
 
     def _confidence_fit(self, *, feedback: bool, encoded: bool) -> ConfidenceFit | None:

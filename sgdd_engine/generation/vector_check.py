@@ -205,7 +205,7 @@ class CheckedVectors:
             if same
             else "they were encoded with another pooling, prompt or precision, or together with more text"
         )
-        self._on_event(Notice(f"{found}: {why}. What is written may be further off.", warning=True))
+        self._on_event(Notice(f"{found}: {why}. The written texts may be less exact.", warning=True))
 
     def _judge_mapped(self, linear_map: LinearMap, cosines: Tensor, again: Tensor) -> None:
         """Mapped vectors should be closer to those of their texts than the mean vector is."""
@@ -230,7 +230,7 @@ class CheckedVectors:
                     Notice(
                         f"{found}; when the map was made these were {figures['cosine']:.2f} and "
                         f"{figures['mean_cosine']:.2f}. It was made from other text, or not for all of these rows. "
-                        "What is written may be further off.",
+                        "The written texts may be less exact.",
                         warning=True,
                     )
                 )

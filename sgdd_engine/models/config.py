@@ -40,18 +40,23 @@ class DecoderConfig:
     mlp_ratio: float = option(4.0, "feed-forward width over hidden size")
     modulation: Literal["block", "shared", "none"] = option(
         "block",
-        "where AdaLN-Zero's shift, scale and gate come from: a matrix of each block, one that all share (with an "
-        "offset per block; fewer parameters), or none (the condition then stands before the canvas as a token)",
+        "which matrix makes AdaLN-Zero's shift, scale and gate: `block`, one in each block; `shared`, one for all "
+        "blocks with an offset for each (fewer parameters); `none`, no matrix (the condition is a token before the "
+        "text)",
     )
-    memory_tokens: int = option(8, "vectors made from z that attention can read; 0 for none")
-    memory_hidden: int = option(0, "hidden width of the network that makes them; 0 makes it one matrix")
+    memory_tokens: int = option(8, "number of vectors made from z that attention can read; 0 for none")
+    memory_hidden: int = option(
+        0, "hidden width of the network that makes the memory tokens; 0 for a single matrix"
+    )
     feedback: bool = option(
         False,
-        "can also read a draft of the sentence and how the draft's vector differs from the one asked for",
+        "the decoder can also read a draft of the sentence, with the difference of the draft's vector from the target",
     )
-    feedback_hidden: int = option(128, "hidden width of the network that reads the two vectors")
+    feedback_hidden: int = option(
+        128, "hidden width of the network that reads the vectors of draft and target (decoder.feedback)"
+    )
     self_conditioning: bool = option(
-        False, "reads, at masked positions, its own hidden states of the step before (self-conditioning)"
+        False, "masked positions also read the decoder's hidden states of the step before (self-conditioning)"
     )
     surrogate_width: int = option(
         0,

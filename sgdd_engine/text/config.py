@@ -26,7 +26,7 @@ class EncoderConfig:
     max_tokens: int = option(512, "encoder tokens read per sentence; longer text is truncated, with a notice")
     batch_tokens: int = option(8192, "encoder tokens per batch")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", "arithmetic of the encoder; auto is fp16 on a GPU, fp32 on a CPU"
+        "auto", "number format that the encoder computes in; auto is fp16 on a GPU, fp32 on a CPU"
     )
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class TokenizerConfig:
     """The decoder's vocabulary."""
 
     kind: Literal["encoder", "unigram"] = option(
-        "encoder", "the encoder's own vocabulary, or one trained on the corpus"
+        "encoder", "`encoder`: the vocabulary of the encoder; `unigram`: one trained on the corpus"
     )
     vocab_size: int = option(16_000, "pieces of a trained vocabulary (unigram)")
 

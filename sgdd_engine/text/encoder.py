@@ -359,7 +359,7 @@ def _limit_of(tokenizer: FastTokenizer, folder: Path) -> int:
     limit = tokenizer.model_max_length
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
         raise EncoderError(
-            f"The tokenizer in {folder} has a model_max_length that is no number of tokens.",
+            f"The tokenizer in {folder} has a model_max_length that is not a number of tokens.",
             "Correct tokenizer_config.json, or fetch the encoder's files again.",
         )
     return int(min(limit, MOST_TOKENS))

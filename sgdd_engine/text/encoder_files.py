@@ -166,7 +166,7 @@ def refuse_special_files(folder: Path) -> None:
     """
     for path in folder.iterdir():
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise EncoderError(f"{path} is no file.", "Fetch the encoder's files again.")
+            raise EncoderError(f"{path} is not a file.", "Fetch the encoder's files again.")
 
 
 def tokenizer_text(path: Path) -> str:

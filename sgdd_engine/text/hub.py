@@ -117,7 +117,7 @@ def check_token() -> None:
     if not re.fullmatch(r"[!-~]*", get_token() or ""):
         raise SgddError(
             "The token for the model hub holds a character that no token has.",
-            "Log in again: hf auth login (or set HF_TOKEN anew)",
+            "Log in again: hf auth login (or set HF_TOKEN again)",
         )
 
 
@@ -247,7 +247,7 @@ def _download(name: str, revision: str | None, info: "ModelInfo", *, weights: bo
         if not is_network_error(problem):
             raise
         raise EncoderError(
-            f"Fetching the encoder {name} from the hub was broken off: {problem}",
+            f"Fetching the encoder {name} from the hub was interrupted: {problem}",
             "Run the command again; it goes on where it stopped.",
         ) from problem
     folder = paths[0].parents[len(PurePosixPath(wanted[0]).parts) - 1]

@@ -122,7 +122,7 @@ def _read_pooling(path: Path) -> str:
     if len(modes) == 1 and isinstance(modes[0], str) and POOLINGS.find(modes[0]) is not None:
         return modes[0]
     raise EncoderError(
-        f"{path} asks for the pooling {shortened(' + '.join(map(str, modes)))}, which cannot be honoured.",
+        f"{path} asks for the pooling {shortened(' + '.join(map(str, modes)))}, which sgdd does not support.",
         f"sgdd knows the poolings {', '.join(POOLINGS.names())}; choose another encoder.",
     )
 
@@ -132,7 +132,7 @@ def _check_normalize(path: Path) -> None:
     names = [settings.get(key) for key in ("module_input_name", "module_output_name")]
     if any(name not in (None, "sentence_embedding") for name in names):
         raise EncoderError(
-            f"{path} normalises something other than the sentence vector; this cannot be honoured."
+            f"{path} normalises something other than the sentence vector; sgdd does not support this."
         )
 
 
@@ -141,11 +141,11 @@ def _read_transformer_settings(path: Path) -> tuple[int | None, bool]:
     task = settings.get("transformer_task", "feature-extraction")
     if task != "feature-extraction" or settings.get("processing_kwargs"):
         what = f"the task {task!r}" if task != "feature-extraction" else "processing_kwargs"
-        raise EncoderError(f"{path} asks for {what}, which cannot be honoured.", "Choose another encoder.")
+        raise EncoderError(f"{path} asks for {what}, which sgdd does not support.", "Choose another encoder.")
     max_tokens = settings.get("max_seq_length")
     if max_tokens is not None and not (type(max_tokens) is int and 0 < max_tokens <= MOST_TOKENS):
         raise EncoderError(
-            f"{path} has a max_seq_length that is no number of tokens.", "Correct or remove it."
+            f"{path} has a max_seq_length that is not a number of tokens.", "Correct or remove it."
         )
     lowercase = settings.get("do_lower_case", False)
     if not isinstance(lowercase, bool):
@@ -162,18 +162,18 @@ def _read_prompt(path: Path, pooling_path: Path) -> str:
         return ""
     prompts = settings.get("prompts") or {}
     if not isinstance(name, str) or not isinstance(prompts, dict):
-        raise EncoderError(f"{path} has prompts that are no texts by name.", "Choose another encoder.")
+        raise EncoderError(f"{path} has prompts that are not texts by name.", "Choose another encoder.")
     prompt = prompts.get(name)
     if prompt is None:
         raise EncoderError(f"{path} names the default prompt {name!r}, which it does not define.")
     if not isinstance(prompt, str) or len(prompt) > _LONGEST_PROMPT or not _is_unicode(prompt):
         raise EncoderError(
-            f"{path} has a prompt {name!r} that is no text of at most {_LONGEST_PROMPT:,} characters.",
+            f"{path} has a prompt {name!r} that is not a text of at most {_LONGEST_PROMPT:,} characters.",
             "Choose another encoder.",
         )
     if prompt and not _read_optional(pooling_path).get("include_prompt", True):
         raise EncoderError(
-            f"{pooling_path} leaves the prompt {prompt!r} out of the pooling; this cannot be honoured.",
+            f"{pooling_path} leaves the prompt {prompt!r} out of the pooling; sgdd does not support this.",
             "Choose an encoder without instructions.",
         )
     return prompt
@@ -188,7 +188,7 @@ def _read_truncate_dim(path: Path) -> int | None:
     size = _read_optional(path).get("truncate_dim")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise EncoderError(
-            f"{path} has a truncate_dim that is no number of coordinates.",
+            f"{path} has a truncate_dim that is not a number of coordinates.",
             "Correct or remove it.",
         )
     return size

@@ -82,9 +82,9 @@ class EncoderReference:
             other: The encoder that is expected; the clauses read "its pooling is cls, not mean".
         """
         clauses = {
-            "weights_sha256": f"its weights are others{_hashes(self.weights_sha256, other.weights_sha256)}",
-            "config_sha256": f"its config.json is another{_hashes(self.config_sha256, other.config_sha256)}",
-            "tokenizer_sha256": f"its tokenizer is another{_hashes(self.tokenizer_sha256, other.tokenizer_sha256)}",
+            "weights_sha256": f"its weights differ{_hashes(self.weights_sha256, other.weights_sha256)}",
+            "config_sha256": f"its config.json differs{_hashes(self.config_sha256, other.config_sha256)}",
+            "tokenizer_sha256": f"its tokenizer differs{_hashes(self.tokenizer_sha256, other.tokenizer_sha256)}",
             "segmentation_sha256": "its tokenizer has other scores or merges"
             + _hashes(self.segmentation_sha256, other.segmentation_sha256),
             "pooling": f"its pooling is {self.pooling}, not {other.pooling}",
@@ -158,7 +158,7 @@ def probe_clause(text: str, cosine: float) -> str:
     """What is said of an encoder whose vector of a probe sentence moved."""
     shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
     quoted = json.dumps(shown, ensure_ascii=False)
-    return f"its vector of the probe sentence {quoted} is another (cosine {cosine:.4f})"
+    return f"its vector of the probe sentence {quoted} differs (cosine {cosine:.4f})"
 
 
 def _hashes(mine: str | None, theirs: str | None) -> str:

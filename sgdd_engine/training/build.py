@@ -101,7 +101,10 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
         ):
             theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
             on_event(
-                Notice(f"`{part[:-1]}` of `{folder}` has another size and is initialised anew.", warning=True)
+                Notice(
+                    f"`{part[:-1]}` of `{folder}` has another size and starts from new random values.",
+                    warning=True,
+                )
             )
     new = {name for name in ours if name not in theirs and not name.startswith(ADDED_IN_SECOND_STAGE)}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}

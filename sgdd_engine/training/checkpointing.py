@@ -29,6 +29,7 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.errors import CheckpointError, DataError, SgddError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
+from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.state import Progress, RunContext, Training, averaged_model, training_state
 from sgdd_engine.training.validation import ValidationFigures
@@ -73,9 +74,9 @@ def newest_valid_checkpoint(run: Path, on_event: Listener = ignore) -> Path:
         problem = checkpoint_damage(folder, training_state=True)
         if problem is None:
             return folder
-        on_event(Notice(f"Passing over `{folder}`: {problem}.", warning=True))
+        on_event(Notice(f"Skipping `{folder}`: {problem}.", warning=True))
     raise CheckpointError(
-        f"`{run}` holds no undamaged checkpoint to go on from.", "Start anew without --resume."
+        f"`{run}` holds no undamaged checkpoint to go on from.", "Start a new run, without --resume."
     )
 
 
@@ -103,7 +104,7 @@ def check_resumable(
     if fixed:
         raise CheckpointError(
             f"The run `{run}` cannot go on with other settings of its model or optimiser: {', '.join(fixed)}.",
-            f"Use the run's own settings: --config {run / SETTINGS}",
+            f"Use the run's own settings: {shell_line(['--config', run / SETTINGS])}",
         )
     assert dataclasses.replace(model, decoder=info.model.decoder) == info.model, "one corpus gives one model"
     on_event(Notice(f"Going on from step {info.step:,} of `{checkpoint}`."))

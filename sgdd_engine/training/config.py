@@ -16,13 +16,13 @@ class TrainConfig:
 
     max_steps: int | None = option(100_000, "optimiser steps")
     max_minutes: float | None = option(
-        None, "minutes of training steps after which the run ends; saving and validation are not counted"
+        None, "end the run after this many minutes of training steps; saving and validation are not counted"
     )
     batch_tokens: int = option(4096, "tokens of one optimiser step, over all devices")
     micro_batches: int | None = option(
         None,
-        "micro-batches that a step's batch is computed in, one after the other, their gradients added up (gradient "
-        "accumulation): more of them take less memory; by default one per device",
+        "number of parts (micro-batches) in which the batch of a step is computed, one after the other (gradient "
+        "accumulation): more parts need less memory; by default one per device",
     )
     parallel: Literal["ddp", "fsdp"] = option(
         "ddp",
@@ -34,7 +34,7 @@ class TrainConfig:
         "compile the blocks with torch.compile, which takes a minute; faster in long runs, on a CPU too",
     )
     optimizer: Literal["adamw", "muon"] = option(
-        "adamw", "muon orthogonalises the updates of the blocks' matrices; all else is trained by AdamW"
+        "adamw", "muon orthogonalises the updates of the blocks' matrices; AdamW trains all the rest"
     )
     learning_rate: float = option(1e-3, "peak learning rate")
     min_learning_rate_share: float = option(0.05, "the cosine decays to this share of the peak")
@@ -44,7 +44,8 @@ class TrainConfig:
     grad_clip: float = option(1.0, "largest norm of the gradient")
     skip_nonfinite: int = option(
         0,
-        "batches that a run may leave out because their loss or gradient is not finite; at one more it stops",
+        "number of batches that a run may leave out because their loss or gradient is not a finite number; at the next "
+        "one it stops",
     )
     condition_dropout: float = option(
         0.1, "share of rows that train the null condition, which guidance needs"
@@ -59,13 +60,13 @@ class TrainConfig:
     start_from: str | None = option(
         None,
         "checkpoint whose weights a new run starts from; decoder.feedback, decoder.feedback_hidden, "
-        "decoder.self_conditioning and decoder.surrogate_width may be others, all else must be its own",
+        "decoder.self_conditioning and decoder.surrogate_width may differ from it, all other sizes must be the same",
     )
     table_init: Literal["encoder", "random"] = option(
         "encoder", "start the token table from the encoder's word table by PCA, or at random"
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "arithmetic of the decoder; auto is bf16 where the hardware has it"
+        "auto", "number format that the decoder computes in; auto is bf16 if the hardware has it, else fp32"
     )
     log_every: int = option(20, "steps between progress reports")
     validate_every: int = option(500, "steps between validations")
@@ -73,7 +74,9 @@ class TrainConfig:
     save_every: int = option(500, "steps between checkpoints")
     keep_checkpoints: int = option(2, "newest checkpoints kept, besides the best")
     tracker: str = choice(
-        "tensorboard", TRACKERS, "what records the run beside its log, log.jsonl, which it always has"
+        "tensorboard",
+        TRACKERS,
+        "where the run is recorded besides its file log.jsonl, which is always written",
     )
     seed: int = option(0, "seed of weights, order of sentences, masks and noise")
 

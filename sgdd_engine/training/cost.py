@@ -271,14 +271,17 @@ def describe_time(config: TrainConfig, per_step: float, step: int, seconds: floa
     else:
         assert by_clock is not None, "one of the two ends is set"
         time_left = by_clock
-        text = (
-            f"Training ends in {about(by_clock)}, after about {counted(round(by_clock / per_step), 'step')}"
-        )
+        text = f"Training ends in {about(by_clock)}, after about {counted(_rounded(by_clock / per_step), 'step')}"
     if time_left <= LONG:
         return f"{text}."
     return (
         f"{text}. For an end after an hour: --max-minutes 60. Stopped with Ctrl-C, it goes on with --resume."
     )
+
+
+def _rounded(count: float) -> int:
+    """An estimate in two digits, since it is not better than that."""
+    return int(float(f"{count:.2g}"))
 
 
 def _products_per_second(device: torch.device, dtype: torch.dtype) -> float:

@@ -247,7 +247,7 @@ def prepare_drafts(
 
 
 def _require_writer(writer: DraftWriter, identity: dict[str, Any] | None, folder: Path) -> None:
-    hint = f"Name the model that wrote them with train.start_from, or remove `{folder}`: all are then written anew."
+    hint = f"Name the model that wrote them with train.start_from, or delete `{folder}`, to write all of them again."
     try:
         same = identity in (None, writer.identity)
     except CheckpointError as error:

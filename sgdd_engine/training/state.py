@@ -158,5 +158,6 @@ def _check_state(state: dict[str, Any], model: SemanticDecoder) -> None:
         for name, _, tensor in labelled
     ):
         raise CheckpointError(
-            "The training state of the checkpoint does not fit its model.", "Start anew without --resume."
+            "The training state of the checkpoint does not fit its model.",
+            "Start a new run, without --resume.",
         )

@@ -47,6 +47,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise VectorSourceError(
-            f"{name} cannot be read: {reason}.", "Copy it again; write Feather files of version 1 anew."
+            f"{name} cannot be read: {reason}.",
+            "Copy it again; save Feather files of version 1 again in version 2.",
         ) from error
     return open_tables(name, schema, read, None, options)

@@ -229,7 +229,7 @@ def _parse(where: str | None, types: dict[str, "pa.DataType"], name: str, found:
             scalar = pa.scalar(re.sub(r"""^(["'])(.*)\1$""", r"\2", value)).cast(kind)
         except pa.ArrowException as error:
             raise VectorSourceError(
-                f"{value} of --where is no value of the column `{column}`, which is of type {kind}."
+                f"{value} of --where is not a value of the column `{column}`, which is of type {kind}."
             ) from error
         conditions.append(_Condition(column, _COMPARE[operator], scalar))
     return conditions

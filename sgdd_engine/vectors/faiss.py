@@ -144,4 +144,4 @@ def _batches(
 def _unreadable(name: str, error: BaseException) -> VectorSourceError:
     # The reason stands behind a C++ signature, the place in the source and the expression that failed.
     reason = re.sub(r"^Error in .* at \S+:\d+: (Error: '.*' failed: )?", "", reason_of(error))
-    return VectorSourceError(f"{name} cannot be read: {reason}.", "Copy it again, or write it anew.")
+    return VectorSourceError(f"{name} cannot be read: {reason}.", "Copy it again, or write it again.")

@@ -1,7 +1,7 @@
 """The kinds of sources by entry points, those of sgdd itself and of other packages alike. None is imported here."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
@@ -24,22 +24,26 @@ class VectorKind:
         entry_point: The module or object.
         package: The distribution that brings it.
         version: Of that distribution.
+        conflict: Why its name cannot be used, or None.
     """
 
     name: str
     entry_point: EntryPoint
     package: str
     version: str
+    conflict: str | None = None
 
     def load(self) -> "VectorSource":
         """Import it.
 
         Raises:
-            VectorSourceError: it cannot be imported, or lacks one of the two functions.
+            VectorSourceError: it cannot be imported, lacks one of the two functions, or its name is taken.
         """
         from sgdd_engine.vectors.source import VectorSource  # noqa: PLC0415 - loads numpy
 
         try:
+            if self.conflict is not None:
+                raise BrokenPlugin(self.conflict)
             found = load_plugin(self.entry_point)
             if not isinstance(found, VectorSource):
                 raise BrokenPlugin(f"{self.entry_point.value} lacks `matches` or `open`")
@@ -53,8 +57,11 @@ class VectorKind:
 
 @functools.cache
 def vector_kinds() -> tuple[VectorKind, ...]:
-    """The kinds that are installed: sgdd's own, then those of other packages, each by name."""
-    found: dict[str, VectorKind] = {}
+    """The kinds that are installed: sgdd's own, then those of other packages, each by name.
+
+    Of two packages with the same name the first in the alphabet has it; the other one's kind has a `conflict`.
+    """
+    found: list[VectorKind] = []
     kinds = [
         VectorKind(point.name, point, point.dist.name, point.dist.version)
         if point.dist is not None
@@ -62,5 +69,14 @@ def vector_kinds() -> tuple[VectorKind, ...]:
         for point in entry_points(group=GROUP)
     ]
     for kind in sorted(kinds, key=lambda kind: (kind.package != "sgdd", kind.name, kind.package)):
-        found.setdefault(kind.name, kind)
-    return tuple(found.values())
+        same = [one for one in found if one.name == kind.name]
+        # The same distribution may be seen twice, as with a checkout that is installed as well.
+        if any(
+            (one.package, one.entry_point.value) == (kind.package, kind.entry_point.value) for one in same
+        ):
+            continue
+        if same and same[0].package == kind.package == "sgdd":  # an older copy of it
+            continue
+        conflict = f"the name `{kind.name}` is taken by {same[0].package}" if same else None
+        found.append(replace(kind, conflict=conflict))
+    return tuple(found)

@@ -316,7 +316,7 @@ def load_map(path: str | Path) -> LinearMap:
 
     if not Path(path).is_file():
         raise VectorSourceError(f"There is no map `{path}`.", "Make one: sgdd align PAIRS --out FILE")
-    again = "Make it anew: sgdd align PAIRS --out FILE"
+    again = "Make it again: sgdd align PAIRS --out FILE"
     try:
         with safe_open(str(path), "np") as file:
             metadata: dict[str, str] = file.metadata() or {}
@@ -325,7 +325,7 @@ def load_map(path: str | Path) -> LinearMap:
     except (SafetensorError, OSError) as error:
         raise VectorSourceError(f"The map `{path}` cannot be read: {error}.", again) from error
     if not is_map:
-        raise VectorSourceError(f"`{path}` is no map of `sgdd align`.", again)
+        raise VectorSourceError(f"`{path}` is not a map of `sgdd align`.", again)
     if metadata.get("format_version") != str(_FORMAT_VERSION):
         raise VectorSourceError(
             f"The map `{path}` is from sgdd {metadata.get('sgdd')}, in a format that this version does not know.",

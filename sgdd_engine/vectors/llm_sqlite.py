@@ -109,7 +109,7 @@ def _vector(blob: bytes | None, name: str, key: str) -> Any:  # noqa: ANN401 - f
     if blob is None:
         return None
     if not isinstance(blob, bytes) or len(blob) % 4:
-        raise VectorSourceError(f"{name}: the vector of row {key} is no sequence of float32 numbers.")
+        raise VectorSourceError(f"{name}: the vector of row {key} is not a sequence of float32 numbers.")
     return np.frombuffer(blob, "<f4")
 
 

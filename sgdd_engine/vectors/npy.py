@@ -112,7 +112,7 @@ def unreadable_array(name: str, where: str, error: Exception) -> VectorSourceErr
             f"{name} holds Python objects, which can run any code and are not loaded.",
             "Save the numbers alone: np.save(file, np.asarray(vectors, dtype=np.float32))",
         )
-    return VectorSourceError(f"{name} cannot be read: {reason}.", "Copy it again, or save it anew.")
+    return VectorSourceError(f"{name} cannot be read: {reason}.", "Copy it again, or save it again.")
 
 
 def check_table(dtype: "np.dtype[Any]", shape: tuple[int, ...], name: str) -> None:

@@ -134,7 +134,7 @@ def _filter(where: str | None) -> Any:  # noqa: ANN401 - a model of the client
             return models.Filter.model_validate(condition)
         except ValueError as error:
             raise VectorSourceError(
-                f"--where is no filter of Qdrant: {'; '.join(str(error).splitlines()[1:3])}.",
+                f"--where is not a filter of Qdrant: {'; '.join(str(error).splitlines()[1:3])}.",
                 'Write key=value, or JSON: {"must": [{"key": "topic", "match": {"value": "law"}}]}',
             ) from error
     key, value = condition

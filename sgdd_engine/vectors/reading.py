@@ -8,7 +8,7 @@ from typing import Any
 
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.kinds import VectorKind, vector_kinds
-from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, VectorSource
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch
 
 
 def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
@@ -19,7 +19,8 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
         options: Columns, rows, size of batches.
 
     Returns:
-        The source; its warnings include a sentence for each kind that is broken.
+        The source; its warnings include a sentence for each kind that is broken, or of the same name as the one that
+        is used.
 
     Raises:
         VectorSourceError: no kind knows it, or it cannot be opened.
@@ -33,12 +34,11 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
     options = options or ReadOptions()
     prefix, colon, where = str(source).partition(":")
     if colon and (named := next((kind for kind in kinds if kind.name == prefix), None)):
-        return _opened(named.load(), where, options)
+        return _opened(named, kinds, where, options)
     broken: list[str] = []
     for kind in kinds:
         try:
-            found = kind.load()
-            if not found.matches(str(source)):
+            if not kind.load().matches(str(source)):
                 continue
         except VectorSourceError as error:
             broken.append(error.message)
@@ -46,16 +46,21 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
         except Exception as error:  # as in `load`
             broken.append(f"The vector source `{kind.name}` is broken: {type(error).__name__}: {error}")
             continue
-        opened = _opened(found, str(source), options)
+        opened = _opened(kind, kinds, str(source), options)
         return replace(opened, warnings=(*broken, *opened.warnings))
     raise _unknown(str(source), prefix if colon else "", kinds, broken)
 
 
-def _opened(kind: VectorSource, where: str, options: ReadOptions) -> OpenSource:
+def _opened(kind: VectorKind, kinds: tuple[VectorKind, ...], where: str, options: ReadOptions) -> OpenSource:
     """The source; one that is a named pipe of the system cannot be read twice."""
     is_pipe = Path(where).is_fifo()
-    opened = kind.open(where, options)
-    return replace(opened, repeatable=False) if is_pipe else opened
+    opened = kind.load().open(where, options)
+    unused = tuple(
+        f"The vector source `{one.name}` of {one.package} is not used: {one.conflict}."
+        for one in kinds
+        if one.name == kind.name and one.conflict is not None
+    )
+    return replace(opened, repeatable=opened.repeatable and not is_pipe, warnings=(*unused, *opened.warnings))
 
 
 def read_vectors(source: str, **options: Any) -> Iterator[VectorBatch]:  # noqa: ANN401 - the fields of ReadOptions
@@ -91,11 +96,12 @@ _CONVERT = {
 
 
 def _unknown(source: str, prefix: str, kinds: tuple[VectorKind, ...], broken: list[str]) -> VectorSourceError:
-    names = [kind.name for kind in kinds]
+    names = [kind.name for kind in kinds if kind.conflict is None]
     near = difflib.get_close_matches(prefix, names, n=1) if prefix else []
     hints = [hint for endings, hint in _CONVERT.items() if source.lower().endswith(endings)]
     hints += [f"Did you mean {near[0]}:{source.partition(':')[2]}?"] if near else []
     hints.append(f"Kinds of sources: {', '.join(names)}; KIND:WHERE chooses one, as in jsonl:export.txt.")
     return VectorSourceError(
-        f"`{source}` is no source of vectors that sgdd knows, or is not there.", "\n".join([*hints, *broken])
+        f"`{source}` is not a source of vectors that sgdd knows, or it does not exist.",
+        "\n".join([*hints, *broken]),
     )

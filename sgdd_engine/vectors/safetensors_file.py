@@ -31,7 +31,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise VectorSourceError(
-            f"{name} cannot be read: {error}.", "Copy it again, or save it anew."
+            f"{name} cannot be read: {error}.", "Copy it again, or save it again."
         ) from error
     columns = choose_columns(
         {key: shape[1] for key, shape in shapes.items() if len(shape) == 2},

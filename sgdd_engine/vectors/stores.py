@@ -62,7 +62,7 @@ def parse_condition(where: str) -> tuple[str, Any] | dict[str, Any]:
             return dict(parse_json(where, "--where"))
         except UnreadableError as error:
             raise VectorSourceError(
-                f"--where is {where!r}, which is no JSON: {error.reason}.", hint
+                f"--where is {where!r}, which is not JSON: {error.reason}.", hint
             ) from error
     key, equals, value = (part.strip() for part in where.partition("="))
     if not (key and equals and value):
