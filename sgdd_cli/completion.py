@@ -3,6 +3,8 @@
 Nothing is verified and no torch is loaded: a shell waits for the answer. A failure completes nothing.
 """
 
+import shlex
+from collections.abc import MutableMapping
 from typing import Literal, get_args, get_origin
 
 from sgdd_cli.default_paths import RUNS, prepared_corpora
@@ -29,12 +31,29 @@ def complete_corpus(incomplete: str) -> list[str]:
 
 
 def complete_assignment(incomplete: str) -> list[tuple[str, str]]:
-    """`section.key=` with what it means; behind the `=`, the values of a setting that has names for them."""
+    """`section.key=` with what it means; after the `=`, the values of a setting that has names for them.
+
+    A key that is found alone comes with its values, or its default, so that no shell ends the word after the `=`.
+    """
     from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - loads pydantic
 
+    if _before_the_word:
+        key = _before_the_word[-1]
+        return [(name, "") for name in _values(key) if name.startswith(incomplete)]
     key, equals, value = incomplete.partition("=")
-    if not equals:
-        return [(f"{known}=", option.help) for known, option in OPTIONS.items() if known.startswith(key)]
+    if equals:
+        return [(f"{key}={name}", "") for name in _values(key) if name.startswith(value)]
+    found = [(f"{known}=", option.help) for known, option in OPTIONS.items() if known.startswith(key)]
+    if len(found) > 1 or not found:
+        return found
+    (assigned, _), key = found[0], found[0][0].removesuffix("=")
+    return [*found, *((assigned + name, "") for name in _values(key) or [str(OPTIONS[key].default).lower()])]
+
+
+def _values(key: str) -> list[str]:
+    """The values of a setting that has names for them."""
+    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - loads pydantic
+
     if (option := OPTIONS.get(key)) is None:
         return []
     kinds = [option.annotation, *get_args(option.annotation)]
@@ -43,7 +62,45 @@ def complete_assignment(incomplete: str) -> list[tuple[str, str]]:
         names += option.registry.names()
     if bool in kinds:
         names += ["true", "false"]
-    return [(f"{key}={name}", "") for name in dict.fromkeys(names) if name.startswith(value)]
+    return list(dict.fromkeys(names))
+
+
+# The key before the `=` where bash asks for the value as a word of its own.
+_before_the_word: list[str] = []
+
+
+def join_words_of_bash(environment: MutableMapping[str, str]) -> None:
+    """Join the words that bash has split at `=` and `:`, in the variables by which it asks for completions.
+
+    Of `--set sample.position_rule=mar` bash makes four words, and it replaces the last one alone. So the value is then
+    the word that is completed, and its key is kept aside.
+
+    Args:
+        environment: Of this process; it is changed where bash asks.
+    """
+    if environment.get("_SGDD_COMPLETE") != "complete_bash":
+        return
+    try:
+        words, at = shlex.split(environment["COMP_WORDS"]), int(environment["COMP_CWORD"])
+    except (KeyError, ValueError):  # as with a quote that is open
+        return
+    words = [*words[:at], words[at] if at < len(words) else ""]
+    joined: list[str] = []
+    for index, word in enumerate(words):
+        splits = word in ("=", ":") or (index > 0 and words[index - 1] in ("=", ":"))
+        if splits and len(joined) > 1:
+            joined[-1] += word
+        else:
+            joined.append(word)
+    option, equals, assigned = joined[-1].partition("=")
+    if equals and option.startswith("-"):
+        joined[-1:] = [option, assigned]
+    key, equals, value = joined[-1].partition("=")
+    if equals:
+        _before_the_word.append(key)
+        joined[-1] = value
+    environment["COMP_WORDS"] = shlex.join(joined)
+    environment["COMP_CWORD"] = str(len(joined) - 1)
 
 
 def _completes(name: str, incomplete: str) -> bool:

@@ -101,6 +101,10 @@ def main() -> NoReturn:
     """
     for name, value in FOR_PYTORCH.items():
         os.environ.setdefault(name, value)
+    if "_SGDD_COMPLETE" in os.environ:
+        from sgdd_cli.completion import join_words_of_bash  # noqa: PLC0415 - a command needs it not
+
+        join_words_of_bash(os.environ)
     handle_stop_signals(_exit_on_signal)
     sys.exit(_run())
 

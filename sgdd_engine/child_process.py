@@ -1,9 +1,11 @@
-"""A command in a process of its own, which stops when this one is asked to."""
+"""A command in a process of its own, which stops when this one is asked to, or is killed."""
 
+import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -16,6 +18,8 @@ def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
     Ctrl-C comes to a whole group of processes. So the command gets a group of its own: otherwise it would get the
     signal twice, and the second one ends at once what the first one has save. (Windows has no such groups; there the
     console alone tells it.)
+
+    Where this process is killed, which nothing can catch, Linux asks the command to stop; elsewhere it runs to its end.
 
     Args:
         command: The program and its arguments; it has no standard input.
@@ -34,7 +38,14 @@ def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
     own_group: dict[str, Any] = {} if os.name == "nt" else {"process_group": 0}
     with (
         StopSignals(on_first=pass_on) as signals,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, **own_group, **options) as started,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            # Between fork and exec one function of C is called, which was found before: no lock is waited for.
+            preexec_fn=_end_with_parent(),  # noqa: PLW1509
+            **own_group,
+            **options,
+        ) as started,
     ):
         child = started
         if signals.received:  # while it was started
@@ -49,6 +60,24 @@ def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
             pausing.end()
     code = 128 + signals.received if signals.received else child.returncode
     return subprocess.CompletedProcess(command, code, printed)
+
+
+# Of <linux/prctl.h>: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a child calls before its program begins, to be asked to stop where this process ends; see prctl(2)."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def call() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:  # it has ended already
+            os._exit(128 + signal.SIGTERM)
+
+    return call
 
 
 def _tell(child: subprocess.Popen[Any], number: int) -> None:

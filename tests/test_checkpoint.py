@@ -390,7 +390,7 @@ def test_a_run_goes_on_from_a_checkpoint_with_a_record(tiny_corpus_folder, tmp_p
 def test_a_checkpoint_is_verified_by_a_command(folder):
     whole = CliRunner().invoke(app, ["checkpoint", "verify", str(folder)])
     assert whole.exit_code == 0
-    assert whole.stdout.startswith("Whole: 5 files")
+    assert whole.stdout.startswith("Undamaged: 5 files")
     told = json.loads(CliRunner().invoke(app, ["checkpoint", "verify", str(folder), "--json"]).stdout)
     assert (told["files"], told["training_state"]) == (5, False)
     (folder / "README.md").write_text("another card")

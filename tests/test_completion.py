@@ -1,8 +1,12 @@
 """What a shell completes, asked as bash asks, and how much is loaded for it."""
 
 import os
+import pty
+import select
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,72 @@ def test_bash_is_answered_without_loading_torch(place):
     assert shell(place, "sgdd sample --checkpoint ") == (names, "[]")
 
 
+def test_a_key_that_is_found_alone_comes_with_what_it_may_be():
+    rules = [name for name, _ in complete_assignment("sample.position_r")]
+    assert rules[0] == "sample.position_rule="
+    assert "sample.position_rule=margin" in rules[1:]
+    # Of a number the default, so that there are two answers and a shell ends no word after the `=`.
+    assert [name for name, _ in complete_assignment("train.learning_r")] == [
+        "train.learning_rate=",
+        "train.learning_rate=0.001",
+    ]
+
+
+@pytest.fixture
+def bash(place) -> Callable[[str, str], None]:
+    """Types into a real bash, with the script that `--install-completion` installs, and waits for the line it makes."""
+    (place / "sgdd").write_text(f"#!{sys.executable}\nfrom sgdd_cli.main import main\n\nmain()\n")
+    (place / "sgdd").chmod(0o755)
+    environment = {
+        **os.environ,
+        **{"PYTHONPATH": str(ROOT), "HF_HOME": str(place / "hub"), "PATH": f"{place}:{os.environ['PATH']}"},
+        **{"PS1": "$ ", "TERM": "dumb", "HISTFILE": "", "INPUTRC": "/dev/null"},
+    }
+    script = subprocess.run(
+        ["sgdd"],
+        env={**environment, "_SGDD_COMPLETE": "source_bash"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (place / "completion.sh").write_text(script)
+
+    def type_in(line: str, awaited: str) -> None:
+        """Type a line and two tabs, and wait for what the terminal shows then; the line is not run."""
+        controller, terminal = pty.openpty()
+        command = ["bash", "--norc", "--noprofile", "-i"]
+        with subprocess.Popen(
+            command,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            cwd=place,
+            env=environment,
+            process_group=0,
+        ) as process:
+            os.close(terminal)
+            try:
+                for typed, answer in (("source completion.sh\n", "sh\r\n$ "), (f"{line}\t\t", awaited)):
+                    os.write(controller, typed.encode())
+                    shown = ""
+                    while answer not in shown:
+                        assert select.select([controller], [], [], 60)[0], shown
+                        shown += os.read(controller, 4096).decode()
+            finally:
+                process.kill()
+        os.close(controller)
+
+    return type_in
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_values_although_it_splits_at_the_equals_sign(bash):
+    bash("sgdd train --set sample.position_rule=mar", "position_rule=margin ")
+    bash("sgdd train --set train.seed=1 --set decoder.feedback=", "\r\nfalse  true")
+    bash("sgdd train --set train.learning_r", "learning_r\x07ate=")
+
+
 @pytest.mark.slow
 def test_every_command_that_takes_one_completes_it(place):
     run, corpus = str(Path("runs", "tales")), str(Path("data", "novels"))
@@ -78,6 +148,11 @@ def test_every_command_that_takes_one_completes_it(place):
         "sgdd push ": [run],
         "sgdd train ": [corpus],
         "sgdd prepare-data x.txt --vectors-from ": [corpus],
-        "sgdd config show --set decoder.surrogate_w": ["decoder.surrogate_width="],
+        "sgdd config show --set decoder.surrogate_w": [
+            "decoder.surrogate_width=",
+            "decoder.surrogate_width=0",
+        ],
+        "sgdd config show --set train.seed = 1 --set sample.guidance = pl": ["plain"],
+        "sgdd config show --set = sample.guidance =": ["coverage", "plain"],
     }.items():
         assert shell(place, words) == (wanted, "[]"), words

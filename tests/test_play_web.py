@@ -187,7 +187,7 @@ def test_a_text_that_is_longer_than_the_model_writes_is_said_to_be(client, writi
     [
         ("/generate", b"{not json", 400, "not JSON"),
         ("/generate", b"[]", 422, "body is wrong"),
-        ("/generate", b"{}", 422, "one of the two"),
+        ("/generate", b"{}", 422, "and not both"),
         ("/generate", {"texts": []}, 422, "No text"),
         ("/generate", {"texts": [" "]}, 422, "nothing to encode"),
         ("/generate", {"texts": [1]}, 422, "`texts.0`"),
@@ -207,7 +207,7 @@ def test_a_text_that_is_longer_than_the_model_writes_is_said_to_be(client, writi
         ("/generate", {"vectors": [[0.5] * 7, [0.5]]}, 422, "not a table"),
         ("/blend", {"texts": ["One.", "Two."], "weights": [1.0]}, 422, "1 weights"),
         ("/blend", {"texts": ["One."], "weights": [0.0]}, 422, "weight"),
-        ("/interpolate", {"texts": ["One."]}, 422, "Two ends"),
+        ("/interpolate", {"texts": ["One."]}, 422, "Two texts or vectors"),
         ("/fill", {"texts": ["No blank."]}, 422, "no blank"),
         ("/fill", {"texts": ["A [MASK]."], "candidates": 3}, 422, "meaning"),
         ("/fill", {"texts": ["A [MASK]."], "meanings": ["a", "b"]}, 422, "2 meanings"),

@@ -167,6 +167,15 @@ def test_a_child_that_is_ended_alone_ends_its_command():
         assert process.stdout.read() == "code 5\n"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a killed process leaves its children")
+def test_a_child_is_asked_to_stop_where_its_parent_is_killed():
+    with parent() as (process, child):
+        process.kill()
+        psutil.wait_procs([child], timeout=30)
+        assert not child.is_running()
+
+
 def test_what_a_child_prints_and_its_exit_code_come_back():
     program = "import sys; print(sys.stdin.read() + 'text'); sys.exit(3)"
     done = run_child([sys.executable, "-I", "-S", "-c", program], stdout=subprocess.PIPE, text=True)

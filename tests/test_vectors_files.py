@@ -323,7 +323,7 @@ def test_rows_are_chosen_by_conditions_and_keep_their_ids(tmp_path, no_cache, wr
     ]
     assert everything(source, where="year<2001", id_column="year").ids == ["2000"]
     for where, said in (
-        ("year > soon", "no value of the column `year`"),
+        ("year > soon", "not a value of the column `year`"),
         ("month = 3", "no column `month`"),
         ("year", "cannot be read"),
     ):
@@ -496,7 +496,7 @@ def test_a_kind_may_be_chosen_by_name(tmp_path):
     path = tmp_path / "export.txt"
     path.write_text("[1, 2]\n[3, 4]\n")
     assert everything(f"jsonl:{path}").vectors.tolist() == [[1, 2], [3, 4]]
-    with pytest.raises(VectorSourceError, match="no source of vectors that sgdd knows") as caught:
+    with pytest.raises(VectorSourceError, match="not a source of vectors that sgdd knows") as caught:
         open_vectors(str(path))
     assert "jsonl" in (caught.value.hint or "")
     with pytest.raises(VectorSourceError) as caught:

@@ -80,7 +80,7 @@ def play(
         return
     for flag, value in (("--host", host), ("--port", port), ("--open", open_page)):
         if value is not None:
-            raise typer.BadParameter(f"{flag} is for the page: sgdd play --web {flag} …")
+            raise typer.BadParameter(f"{flag} is for the page; give --web too.")
     writing = decoding.resolve()()
     # The encoder is loaded on first use; the first answer need not wait for it.
     writing.model.encode("A text.")

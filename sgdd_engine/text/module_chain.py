@@ -72,7 +72,7 @@ def read_module_chain(folder: Path, config: EncoderConfig) -> ModuleChain:
     if not ours or names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise EncoderError(
             f"{folder / 'modules.json'} describes the chain {' → '.join(names) or '(empty)'}, "
-            "which cannot be honoured.",
+            "which sgdd does not support.",
             "sgdd takes encoders of the form Transformer → Pooling → Normalize.",
         )
     pooling = config.pooling if config.pooling != "auto" else _read_pooling(paths[1] / "config.json")
