@@ -138,11 +138,18 @@ def test_candidates_are_listed_meanings_blended_and_blanks_filled(open_page, url
     status(page, "5 texts.")
     assert page.locator("#texts li").count() == 5
     page.click("#tab-fill")
-    page.fill("#blanks", "The baker [MASK:1] a letter.")
+    page.fill("#blanks", "The baker [MASK:2] a letter.")
     page.fill("#meaning", "")
     page.click("#fill .main")
-    filled = model.fill("The baker [MASK:1] a letter.", sampling=SamplingConfig(cfg=1.0, steps=8))
-    status(page, filled[0].text)
+    sampling = SamplingConfig(cfg=1.0, steps=8)
+    (filled,) = model.fill("The baker [MASK:2] a letter.", sampling=sampling, explain=True)
+    status(page, filled.text)
+    # Step by step too: at first only the blank is open, and what was given is there.
+    assert shown(page) == [token.piece.removeprefix("##") for token in filled.details]
+    page.focus("#frame")
+    page.keyboard.press("Home")
+    assert page.locator("#canvas .mask").count() == 2
+    assert len(shown(page)) == len(filled.tokens) - 2
 
 
 def test_a_file_is_read_where_it_is_chosen_or_dropped(open_page, url, writing, sentences):

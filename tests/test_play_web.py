@@ -174,6 +174,22 @@ def test_the_canvas_is_streamed_while_it_fills_and_the_result_follows(client, se
     assert found[-1][1] == plain
 
 
+def test_the_canvas_of_a_blank_is_streamed_too(client, writing):
+    body = {"texts": ["The baker [MASK:2-3] a letter."], "stream": True, "explain": True}
+    with client.stream("POST", "/fill", json=body) as response:
+        *canvases, (kind, answer) = events(response)
+    assert {kind for kind, _ in canvases} == {"canvas"}
+    last = canvases[-1][1]
+    assert last["row"] == 0
+    assert all(piece for piece, _ in last["tokens"])
+    assert kind == "result"
+    (filled,) = writing.model.fill(body["texts"], sampling=replace(SAMPLING, cfg=1.0), explain=True)
+    tokens = answer["results"][0]["tokens"]
+    assert [token["piece"] for token in tokens] == [token.piece for token in filled.details]
+    # What was given has the step 0; two or three tokens were written.
+    assert sum(token["step"] > 0 for token in tokens) in (2, 3)
+
+
 def test_a_text_that_is_longer_than_the_model_writes_is_said_to_be(client, writing):
     (note,) = post(client, "/generate", texts=["word " * 60]).json()["notes"]
     assert f"writes at most {writing.model.info.model.max_tokens}" in note

@@ -118,6 +118,7 @@ class Fill:
     candidates: int = 1
     num_samples: int = 1
     seed: int = 0
+    explain: bool = False
 
     def cost(self, row: tuple[str, Tensor | None, str]) -> float:  # noqa: ARG002 - as above
         """Texts that are written; a blank of open length has up to 12 (`LENGTHS_TRIED`), most of them short."""
@@ -136,6 +137,7 @@ class Fill:
             num_samples=self.num_samples,
             seed=self.seed,
             score=self.meant,
+            explain=self.explain,
             on_event=on_event,
         )
         return [[item for item in filled if item.row == row] for row in range(len(rows))]

@@ -73,7 +73,7 @@ class GenerateBody(RefinedOptions):
 
 
 class FillBody(Options):
-    """Texts with blanks, and what the whole texts shall say."""
+    """Texts with blanks, and what the whole texts should say."""
 
     texts: list[str] = Field(
         description="Texts with blanks: [MASK], [MASK:3] of three tokens, [MASK:2-4].",
@@ -83,6 +83,7 @@ class FillBody(Options):
         default=None, description="What the whole text should say: one text for all, or one for each."
     )
     vectors: list[Vector] | None = Field(default=None, description="The same as vectors.")
+    explain: bool = Field(default=False, description="Say how sure each token was.")
 
 
 class BlendBody(RefinedOptions):

@@ -70,7 +70,7 @@ CALLS = {
     ),
     "/fill": Call(
         "Fill blanks",
-        "What is given stays; the blanks are written under a meaning, or under none.",
+        f"What is given stays; the blanks are written so that the whole has a meaning, or without one. {_STREAM}",
         FillBody,
         WrittenAnswer,
     ),

@@ -39,6 +39,7 @@ from sgdd_engine.generation import (
     CheckedVectors,
     FilledText,
     Generation,
+    WrittenToken,
     blend_vectors,
     check_blanks,
     interpolate_vectors,
@@ -191,6 +192,7 @@ class Service:
             candidates,
             body.num_samples or config.num_samples,
             config.seed if body.seed is None else body.seed,
+            body.explain,
         )
         lengths = f"{allowed.shortest}-{allowed.longest}"
         rows = [(text, meaning, lengths) for text, meaning in zip(texts, meanings, strict=True)]
@@ -359,11 +361,16 @@ class Service:
         ]
 
 
-def _written(row: int, item: Generation) -> Written:
+def _tokens(details: Iterable[WrittenToken]) -> list[Token] | None:
+    """The answer's form of what is known of each token; None where nothing was asked."""
     tokens = [
         Token(piece=token.piece, probability=token.probability, entropy=token.entropy, step=token.step)
-        for token in item.details
+        for token in details
     ]
+    return tokens or None
+
+
+def _written(row: int, item: Generation) -> Written:
     return Written(
         row=row,
         text=item.text,
@@ -371,7 +378,7 @@ def _written(row: int, item: Generation) -> Written:
         seed=item.seed,
         encoder_calls=item.encoder_calls,
         alternatives=[Alternative(text=text, cosine=cosine) for text, cosine in item.alternatives],
-        tokens=tokens or None,
+        tokens=_tokens(item.details),
     )
 
 
@@ -383,6 +390,7 @@ def _filled(row: int, item: FilledText) -> Written:
         seed=item.seed,
         encoder_calls=item.encoder_calls,
         blanks=list(item.blanks),
+        tokens=_tokens(item.details),
     )
 
 

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.data.cleaning import clean
+from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Canvas, Decoder, OnStep, stream_generator
+from sgdd_engine.generation.decode import Canvas, Decoder, stream_generator
+from sgdd_engine.generation.first_drafts import StepListener
 from sgdd_engine.generation.refinement import encode_written
+from sgdd_engine.generation.written import WrittenToken, traced_tokens
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.words import touches_word
@@ -59,6 +62,7 @@ class FilledText:
             from; see `fill_blanks`.
         cosine: Cosine of its vector with that of the meaning; None where it was not encoded.
         encoder_calls: Texts that were encoded to choose it. Encoding the meaning is not counted.
+        details: How sure each token was, where that was asked for; what was given has the step 0.
     """
 
     text: str
@@ -69,6 +73,7 @@ class FilledText:
     score: float | None = None
     cosine: float | None = None
     encoder_calls: int = 0
+    details: tuple[WrittenToken, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,9 @@ def fill_blanks(
     z: Tensor,
     requests: Sequence[FillRequest],
     candidates: int = 1,
-    on_step: OnStep | None = None,
+    listen: StepListener | None = None,
+    *,
+    explain: bool = False,
 ) -> list[list[FilledText]]:
     """Write the blanks of each text; of several lengths and draws the likeliest texts.
 
@@ -184,7 +191,8 @@ def fill_blanks(
         z: Latents [N, latent_dim] of the meanings, or of none.
         requests: The texts.
         candidates: How many texts for each; where there are not so many lengths to try, tokens are drawn.
-        on_step: Called after each denoising step.
+        listen: Makes what is called after each denoising step, from the number of steps and the row of each canvas.
+        explain: Keep how sure each token was.
 
     Returns:
         For each request up to `candidates` different texts, the likeliest first.
@@ -198,7 +206,8 @@ def fill_blanks(
         for number, request in enumerate(requests)
         for attempt in _lay_out(decoder, tokenizer, number, request, log_p_length[request.row], candidates)
     ]
-    ids = _write(decoder, tokenizer, z, attempts, on_step)
+    traces: dict[int, TokenTrace] | None = {} if explain else None
+    ids = _write(decoder, tokenizer, z, attempts, listen, traces)
     counts = Counter(attempt.number for attempt in attempts)
     compared = [i for i, attempt in enumerate(attempts) if counts[attempt.number] > 1]
     log_probs = decoder.token_log_probs(
@@ -211,6 +220,8 @@ def fill_blanks(
     found: list[dict[str, FilledText]] = [{} for _ in requests]
     for i in sorted(range(len(attempts)), key=lambda i: -scores.get(i, 0.0)):
         filled = _filled_text(decoder, tokenizer, attempts[i], ids[i], scores.get(i))
+        if traces is not None:
+            filled = replace(filled, details=traced_tokens(tokenizer, filled.tokens, traces[i]))
         found[attempts[i].number].setdefault(filled.text, filled)
     return [list(texts.values())[:candidates] for texts in found]
 
@@ -265,9 +276,10 @@ def _write(
     tokenizer: TextTokenizer,
     z: Tensor,
     attempts: Sequence[_Attempt],
-    on_step: OnStep | None,
+    listen: StepListener | None,
+    traces: dict[int, TokenTrace] | None,
 ) -> list[list[int]]:
-    """Token ids of each text with its blanks written."""
+    """Token ids of each text with its blanks written; its trace goes to `traces`, where that is given."""
     ids: dict[int, list[int]] = {}
     for draws, of_kind in ((False, decoder), (True, decoder.resampling())):
         indices = [i for i, attempt in enumerate(attempts) if (attempt.stream > 0) == draws]
@@ -280,7 +292,12 @@ def _write(
             )
             for attempt in (attempts[i] for i in indices)
         ]
-        ids.update(zip(indices, of_kind.fill(z, canvases, on_step), strict=True))
+        on_step = None if listen is None else listen(decoder.sampling.steps, [one.row for one in canvases])
+        kept: dict[int, TokenTrace] = {}
+        written = of_kind.fill(z, canvases, on_step, None if traces is None else kept.__setitem__)
+        ids.update(zip(indices, written, strict=True))
+        if traces is not None:
+            traces.update({indices[number]: trace for number, trace in kept.items()})
     return [ids[i] for i in range(len(attempts))]
 
 

@@ -474,6 +474,7 @@ class SGDD:
         num_samples: int = 1,
         seed: int = 0,
         score: bool = False,
+        explain: bool = False,
         on_event: Listener = ignore,
     ) -> list[FilledText]:
         """Write the blanks of texts under meanings, or under none (the null condition); what is given stays.
@@ -489,6 +490,7 @@ class SGDD:
             num_samples: Texts for each; sample k uses seed `seed + k`.
             seed: A text depends on its blanks, its meaning, the settings and its seed, not on its batch.
             score: Encode what was written and report the cosine with the meaning.
+            explain: Report how sure each token was (`FilledText.details`).
             on_event: Told of each denoising step (`CanvasChanged`).
 
         Returns:
@@ -524,8 +526,8 @@ class SGDD:
             for row, template in enumerate(templates)
             for k in range(num_samples)
         ]
-        on_step = canvas_listener(self.tokenizer, on_event)(sampling.steps, ())
-        ranked = fill_blanks(decoder, self.tokenizer, z, requests, candidates, on_step)
+        listen = canvas_listener(self.tokenizer, on_event)
+        ranked = fill_blanks(decoder, self.tokenizer, z, requests, candidates, listen, explain=explain)
         if e is None or (candidates == 1 and not score):
             return [texts[0] for texts in ranked]
         return closest(self.encoder, e, ranked)

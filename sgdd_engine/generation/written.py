@@ -106,20 +106,27 @@ def with_details(
     )
     explained = []
     for item, trace in zip(generations, found, strict=True):
-        pieces = map(tokenizer.piece, item.tokens)
         if trace is None:
+            pieces = map(tokenizer.piece, item.tokens)
             details = tuple(
                 WrittenToken(piece, p, None, None)
                 for piece, p in zip(pieces, next(log_probs).exp().tolist(), strict=True)
             )
         else:
-            certainty = zip(
-                pieces,
-                trace.log_prob.exp().tolist(),
-                trace.entropy.tolist(),
-                trace.step.tolist(),
-                strict=True,
-            )
-            details = tuple(WrittenToken(*each) for each in certainty)
+            details = traced_tokens(tokenizer, item.tokens, trace)
         explained.append(replace(item, details=details))
     return explained
+
+
+def traced_tokens(
+    tokenizer: TextTokenizer, tokens: Sequence[int], trace: TokenTrace
+) -> tuple[WrittenToken, ...]:
+    """What the sampler said of each token of a text; one that was given has the step 0 and the probability 1."""
+    certainty = zip(
+        map(tokenizer.piece, tokens),
+        trace.log_prob.exp().tolist(),
+        trace.entropy.tolist(),
+        trace.step.tolist(),
+        strict=True,
+    )
+    return tuple(WrittenToken(*each) for each in certainty)

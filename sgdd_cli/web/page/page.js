@@ -243,7 +243,8 @@
     body: () => {
       const meaning = $("meaning").value.trim();
       const { candidates, ...others } = options();
-      return { texts: [$("blanks").value], ...(meaning ? { meanings: [meaning], candidates } : {}), ...others };
+      const meant = meaning ? { meanings: [meaning], candidates } : {};
+      return { texts: [$("blanks").value], ...meant, ...others, explain: true, stream: true };
     },
   });
   const read = (file) => run({ path: "/read", title: file.name, file });
