@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -75,6 +75,12 @@ Gpus = Annotated[
 Device = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto, a GPU if there is one."),
+]
+Dtype = Annotated[
+    Literal["fp16", "fp32"],
+    typer.Option(
+        "--dtype", help="Number format of the weight matrices: fp32, or fp16, which is half the size."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON, for other programs.")]
 Force = Annotated[

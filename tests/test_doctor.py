@@ -69,6 +69,36 @@ def call(*arguments: object, code: int = 0) -> tuple[str, str]:
 # --- a run ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("device", "minutes", "seconds", "more"),
+    [
+        ("cpu", 3.0, 180.0, " --max-minutes 30"),  # it ended by the clock, which would end it again at once
+        ("cpu", 60.0, 3600.0, " --max-minutes 120"),  # ten hours more are too many without a GPU
+        ("cuda:0", 60.0, 3600.0, " --max-minutes 600"),
+        ("cpu", None, 180.0, ""),
+        ("cpu", None, 3600.0, " --max-minutes 120"),
+        ("cuda:0", None, 3600.0, ""),
+    ],
+)
+def test_a_run_that_is_told_to_go_on_has_time_to(run, device, minutes, seconds, more):
+    records = run_diagnosis.read_records(run, None)
+    facts = {"training": {"seconds": seconds, "device": device}, "settings": {"max_minutes": minutes}}
+    records = replace(records, info=replace(records.info, facts=facts, step=100))
+    assert records.train_on(1000) == f"sgdd train --resume --out {run} --max-steps 1000{more}"
+
+
+def test_commands_carry_the_options_that_they_need(run):
+    given = [("--data", "my text.txt"), ("--cfg", "2.0"), ("--device", "cpu")]
+    records = replace(run_diagnosis.read_records(run, None), options={"eval": given})
+    assert records.command("eval", run, "--limit", 9) == (
+        f"sgdd eval {run} --limit 9 --data 'my text.txt' --cfg 2.0 --device cpu"
+    )
+    assert records.command("eval", run, "--find-cfg") == (
+        f"sgdd eval {run} --find-cfg --data 'my text.txt' --device cpu"
+    )
+    assert records.command("doctor", run) == f"sgdd doctor {run}"
+
+
 def test_a_run_of_a_few_steps_is_told_by_its_own_figures(run, tiny_corpus_folder):
     found = examine_run(run, tiny_corpus_folder)
     first = found[0]
@@ -76,7 +106,7 @@ def test_a_run_of_a_few_steps_is_told_by_its_own_figures(run, tiny_corpus_folder
     assert (first.name, first.likelihood) == ("training", "likely")
     passes = info.facts["training"]["sentences_seen"] / info.facts["corpus"]["train_sentences"]
     assert f"{info.step:,} steps are few: 256 tokens each, {passes:.1f} passes" in first.sentence
-    assert first.command == f"sgdd train --resume --out {run} --max-steps {7_000 * 2_048 // 256}"
+    assert first.command.startswith(f"sgdd train --resume --out {run} --max-steps {7_000 * 2_048 // 256}")
     order = [run_diagnosis._ORDER.index(cause.likelihood) for cause in found]
     assert order == sorted(order)
     by_name = {cause.name: cause for cause in found}

@@ -17,7 +17,7 @@ import torch
 
 from sgdd_engine import SGDD
 from sgdd_engine.atomic_files import damage
-from sgdd_engine.checkpoint import read_info
+from sgdd_engine.checkpoint import list_models, read_info
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.data.cleaning import clean, rejection
 from sgdd_engine.data.config import DataConfig
@@ -88,6 +88,20 @@ def test_it_has_at_most_eight_million_parameters_in_float32():
     model = SGDD.from_pretrained("mini", "cpu").model
     assert sum(parameter.numel() for parameter in model.parameters()) <= 8_000_000
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_its_recorded_scores_are_those_of_its_card(tmp_path):
+    (listed,) = (model for model in list_models(tmp_path) if model.name == "mini")
+    scores = listed.scores()
+    card = (mini_folder() / "README.md").read_text(encoding="utf-8")
+    own = next(line for line in card.splitlines() if line.startswith("| its own vector |"))
+    cells = [cell.strip().partition(" ")[0] for cell in own.split("|")[2:]]
+    assert cells[:2] == [f"{scores[name]:.3f}" for name in ("exact_match", "token_f1")]
+    assert f"{scores['cosine']:.3f}" in cells
+    sampling = read_info(mini_folder()).evaluations[0]["settings"]["sampling"]
+    assert {name: sampling[name] for name in read_info(mini_folder()).sampling} == read_info(
+        mini_folder()
+    ).sampling
 
 
 def test_its_card_says_what_it_is_where_it_fails_and_how_it_was_made():

@@ -24,6 +24,8 @@ from sgdd_engine.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
+from sgdd_engine.checkpoint.card import MARK
+from sgdd_engine.checkpoint.folder import _rewrite_info
 from sgdd_engine.data.manifest import Manifest
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderError, SgddError
 from sgdd_engine.generation import complete_sampling
@@ -348,6 +350,39 @@ def test_export_overwrites_a_checkpoint_if_told_to_and_nothing_else(here, saved)
         call("export", saved, "empty")
     call("export", saved, "empty", "--dtype", "fp32", "--force")
     assert damage(Path("empty")) is None
+
+
+def test_export_keeps_a_card_that_was_written_or_changed_by_hand(here, saved):
+    card = Path("out/README.md")
+    call("export", saved, "out")
+    made = card.read_text(encoding="utf-8")
+    _, err = call("export", saved, "out", "--force")
+    assert "by hand" not in err
+    assert card.read_text(encoding="utf-8") == made
+    for text in ("# Mine\n", made + "\nIt is about whales.\n"):
+        card.write_text(text, encoding="utf-8")
+        _, err = call("export", saved, "out", "--force")
+        assert f"`{card}` was written or changed by hand, and is kept" in err
+        assert card.read_text(encoding="utf-8") == text.replace(f"{MARK}\n", "")
+    # Also where the checkpoint has it, as for a push; and --card wins.
+    call("export", "out", "copy")
+    assert Path("copy/README.md").read_text(encoding="utf-8").endswith("It is about whales.\n")
+    Path("other.md").write_text("# Other\n", encoding="utf-8")
+    call("export", saved, "out", "--force", "--card", "other.md")
+    assert card.read_text(encoding="utf-8") == "# Other\n"
+
+
+def test_export_adds_the_probes_that_an_older_checkpoint_lacks_or_says_why_not(here, saved):
+    _, err = call("export", saved, "out")
+    assert (
+        "records no vectors of probe sentences, which show if its encoder has changed; they are added." in err
+    )
+    assert read_info(Path("out")).encoder.probes
+    _, err = call("export", "out", "again")
+    assert "probe" not in err
+    _rewrite_info(Path("out"), lambda info: replace(info, encoder=replace(info.encoder, probes=None)))
+    _, err = call("export", "out", "third")  # its encoder's folder is named, and is not here
+    assert "they cannot be added. The vectors were made by an encoder in the folder" in err
 
 
 def test_export_finds_out_at_once_that_it_cannot_write(here, saved):

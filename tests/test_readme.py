@@ -3,6 +3,7 @@
 The corpus is small and the budget seconds. Commands of `sgdd` run in this process, which has loaded PyTorch already.
 """
 
+import ast
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from sgdd_cli.main import FOR_PYTORCH
 from sgdd_engine.checkpoint import read_info
 from sgdd_engine.data.builtin import builtin_sentences
 from sgdd_engine.errors import SgddError
@@ -23,6 +25,7 @@ from sgdd_engine.mini import CHECKPOINT
 pytestmark = pytest.mark.offline_encoder
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENGINE = (ROOT / "sgdd_engine" / "README.md").read_text(encoding="utf-8")
 PAPERS = (
     "README.md",
     "examples/mini/README.md",
@@ -307,3 +310,8 @@ def test_both_reference_configurations_and_the_compact_one_are_valid(monkeypatch
             4,
         )
     assert found["fiction_compact"].encoder.name == found["mini"].encoder.name == "minilm"
+
+
+def test_a_notebook_is_told_the_variables_that_the_command_line_sets():
+    (found,) = re.findall(r"os\.environ \|= (\{.*?\})", ENGINE, re.DOTALL)
+    assert ast.literal_eval(found) == FOR_PYTORCH

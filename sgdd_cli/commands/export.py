@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_cli.console import emit, say
-from sgdd_cli.flags import Force, check_output
+from sgdd_cli.flags import Dtype, Force, check_output
 from sgdd_cli.formatting import size
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder to write to.")],
-    dtype: Annotated[
-        Literal["fp16", "fp32"], typer.Option("--dtype", help="Precision of the matrices.")
-    ] = "fp16",
+    dtype: Dtype = "fp16",
     card: Annotated[
         Path | None,
         typer.Option(

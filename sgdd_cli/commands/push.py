@@ -1,13 +1,13 @@
 """`sgdd push`: a checkpoint to the hub."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from sgdd_cli.completion import complete_run
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, new_table, say
-from sgdd_cli.flags import AsJson
+from sgdd_cli.flags import AsJson, Dtype
 from sgdd_cli.formatting import size
 
 
@@ -35,9 +35,7 @@ def push(
             "--language", metavar="CODE", help="Language that the model writes, such as en; may be repeated."
         ),
     ] = None,
-    dtype: Annotated[
-        Literal["fp16", "fp32"], typer.Option("--dtype", help="Precision of the matrices.")
-    ] = "fp16",
+    dtype: Dtype = "fp16",
     card: Annotated[
         Path | None,
         typer.Option(

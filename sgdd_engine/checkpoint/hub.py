@@ -11,7 +11,7 @@ from typing import Any
 
 from sgdd_engine.atomic_files import HASHES, sha256_of
 from sgdd_engine.bounded_files import UnreadableError, read_json_object, read_text
-from sgdd_engine.checkpoint.card import is_generated
+from sgdd_engine.checkpoint.card import MARK, is_generated
 from sgdd_engine.checkpoint.folder import (
     TOKENIZER_FILES,
     WEIGHTS,
@@ -215,7 +215,10 @@ def own_card(folder: Path) -> str | None:
     except UnreadableError:
         return None
     unchanged = hashes.get(CARD) in (None, sha256_of(card))  # older versions recorded no hash of it
-    return None if is_generated(text) and unchanged else text
+    if not is_generated(text):
+        return text
+    # Without the mark it is kept from now on, although its new hash is recorded.
+    return None if unchanged else text.replace(f"{MARK}\n", "")
 
 
 def _card_of(folder: Path) -> Path:

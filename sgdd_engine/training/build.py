@@ -72,9 +72,9 @@ def new_model(
     needs_covariance = config.bottleneck.kind == "whitening"
     model.fit_statistics(mean, std, covariance(corpus.split("train"), mean) if needs_covariance else None)
     if train.table_init == "encoder":
-        on_event(StageStarted("token table from the encoder's word table", None, "pieces"))
+        on_event(StageStarted("token embeddings, from the encoder's", None, "pieces"))
         model.init_table(_encoder_table(corpus, config.decoder.width))
-        on_event(StageFinished("token table from the encoder's word table"))
+        on_event(StageFinished("token embeddings, from the encoder's"))
     return model.to(device)
 
 

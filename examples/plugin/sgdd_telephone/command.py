@@ -9,8 +9,8 @@ from sgdd_cli.plugin_api import (
     DecodingOptions,
     ProgressDisplay,
     batches,
-    emit,
     emit_json,
+    emit_lines,
     read_texts,
     say,
     with_decoding_options,
@@ -20,7 +20,7 @@ from sgdd_cli.plugin_api import (
 @with_decoding_options
 def telephone(
     texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT...", help="Texts; `-` for lines of standard input.")
+        list[str], typer.Argument(metavar="TEXT", help="Texts; `-` for lines of standard input.")
     ],
     rounds: Annotated[int, typer.Option(min=1, help="How often each text is encoded and written again.")] = 3,
     *,
@@ -48,4 +48,4 @@ def telephone(
             if as_json:
                 emit_json({"source": source, "rounds": texts_written})
             else:
-                emit("\n".join(texts_written))
+                emit_lines(texts_written)
