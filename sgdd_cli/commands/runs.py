@@ -41,8 +41,8 @@ def runs(
 ) -> None:
     """List runs with their figures and the curve of their held-out loss; compare those that are named.
 
-    Loss is in nats per masked token, the last one of training and the best on held-out text; token F1 is that of the
-    newest evaluation. Two and more names show which settings differ as well.
+    "loss" is the last one of training and "held-out" the best on held-out text, both in nats per masked token; "token
+    F1" is that of the newest evaluation. With two or more names it also shows which settings differ.
 
     Example: sgdd runs
 
@@ -76,7 +76,9 @@ def runs(
 
 
 def _figures(run: "RunSummary") -> dict[str, str]:
-    steps = f"{run.step:,}" + (f" of {run.max_steps:,}" if run.max_steps not in {None, run.step} else "")
+    # A run that its minutes ended was to take no more steps.
+    ended = run.state == "finished" or run.max_steps is None
+    steps = f"{run.step:,}" + ("" if ended else f" of {run.max_steps:,}")
     best = _NONE if run.best_validation is None else f"{run.best_validation:.3f}"
     return {
         "state": run.state,

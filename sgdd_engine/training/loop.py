@@ -258,8 +258,9 @@ class _Run:
 
     def _after_step(self, metrics: MetricAccumulator, rate: float) -> None:
         step = self.progress.step
-        if step % self.config.log_every == 0:
-            fraction = self._fraction()
+        fraction = self._fraction()
+        # The end is reported too: what was said last would be old, and "left" wrong.
+        if step % self.config.log_every == 0 or fraction >= 1:
             left = self.progress.seconds * (1 - fraction) / fraction if fraction > 0 else None
             report = metrics.report(
                 step,

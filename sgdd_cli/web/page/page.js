@@ -135,7 +135,7 @@
     $("texts").replaceChildren(...items);
     $("best-head").textContent = ask.title;
     $("best").hidden = false;
-    const close = first.cosine === undefined ? "" : " Its own vector has the cosine " + number(first.cosine) + " with the one asked for.";
+    const close = first.cosine === undefined ? "" : " The cosine between its vector and the given one is " + number(first.cosine) + ".";
     say(answer.results.length === 1 ? "Written: " + first.text + close : answer.results.length + " texts.");
   };
 
@@ -292,6 +292,9 @@
       tab.tabIndex = other === name ? 0 : -1;
       $(other).hidden = other !== name;
     }
+    // Blanks are filled without a search.
+    $("search").disabled = name === "fill";
+    $("search").parentNode.classList.toggle("off", name === "fill");
     last = null;
   };
   names.forEach((name, index) => {
