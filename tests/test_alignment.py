@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import call
+from test_cli import call, next_commands
 from test_vectors_read import checked, write_parquet
 
 from sgdd_engine.data.builtin import builtin_sentences
@@ -307,6 +307,9 @@ def test_tables_and_words_for_people(rotated, tmp_path):
     ):
         assert words in out, words
     assert "encoding: 60 texts, by `minilm`." in err
+    (read,) = next_commands(err)
+    assert read == ["read", str(source), "--map", str(tmp_path / "m.safetensors"), "--limit", "10", *MINI[:4]]
+    assert len(call(*read, *MINI[4:])[0].splitlines()) == 10
     assert load_map(tmp_path / "m.safetensors").pairs == 48
     with pytest.raises(SgddError, match="is a folder"):
         call("align", source, *MINI, "--out", tmp_path)

@@ -244,7 +244,7 @@ def test_a_sample_is_seeded_and_in_order(npy):
 def test_several_samples_of_each_vector(npy):
     out, err = call("read", npy, *MINI, "--limit", 3, "-n", 2, "--temperature", 0.8, "--json")
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["0", "0", "1", "1", "2", "2"]
-    assert "reading: 3 vectors, 6 texts." in err
+    assert "reading: 3 vectors read, 6 texts written." in err
 
 
 def test_standard_input_is_read(vectors, npy):

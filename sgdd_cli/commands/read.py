@@ -205,7 +205,7 @@ def _shown(
         yield rows
         read, written = read + len({row.written.row for row in rows}), written + len(rows)
         display(StageProgress("reading", read))
-    display(StageFinished("reading", f"{counted(read, 'vector')}, {counted(written, 'text')}."))
+    display(StageFinished("reading", f"{counted(read, 'vector')} read, {counted(written, 'text')} written."))
 
 
 def _show_groups(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Texts decoded at once: enough to fill a batch, few enough that lines of a pipe come back while it is still written.
 BATCH = 32
+# From this cosine on a text is as close as one can be, to the three digits that are shown.
+_SAME = 0.9995
 # Texts given as arguments for which one waits; a stream is written at once.
 SEARCHED = 8
 
@@ -89,6 +91,7 @@ def sample(
     traced = None if trace is None else Trace(trace)
     fit = model.vocabulary_fit()
     written = calls = read = repeating = 0
+    further = False
     try:
         with nullcontext() if save_vector is None else _vector_file(model, save_vector) as saved:
             for batch in batches(found, BATCH):
@@ -114,13 +117,14 @@ def sample(
                 read += len(batch)
                 written += len(generations)
                 calls += sum(item.encoder_calls for item in generations)
+                further = further or any((item.cosine or 0.0) < _SAME for item in generations)
     finally:
         if traced is not None:
             traced.close()
         if written and (config.candidates > 1 or config.refine or config.search):
             hint = ""
             if decoding.search is None and config.search:
-                hint = f" Faster: --search 0. Closer: --search {4 * config.search}"
+                hint = " Faster: --search 0." + (f" Closer: --search {4 * config.search}" if further else "")
             say(f"Encoder calls: {calls:,}, {calls / written:.1f} per text.{hint}")
         writing.warn_of_repetitions(repeating, "text")
         _warn_of_loss(model, fit)
