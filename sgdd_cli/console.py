@@ -235,13 +235,26 @@ def emit_command(command: str, indent: str = "") -> None:
 
 def command_lines(command: str, width: int | None, first: str, later: str) -> list[str]:
     """A command in lines that fit into a window and that a shell reads as one."""
-    lines = [first]
     words = [command] if os.name == "nt" else list(map(shlex.quote, shlex.split(command)))
-    for number, word in enumerate(words):
+    parts: list[str] = []
+    for word in words:
+        # An option and its value stay together, where a line has room for both.
+        together = f"{parts[-1]} {word}" if parts and parts[-1].startswith("-") else ""
+        if (
+            together
+            and " " not in parts[-1]
+            and not word.startswith("-")
+            and len(later) + len(together) + 2 <= (width or 0)
+        ):
+            parts[-1] = together
+        else:
+            parts.append(word)
+    lines = [first]
+    for number, part in enumerate(parts):
         # The backslash and the space before it.
-        if width is not None and number and len(lines[-1]) + len(word) + 2 > width:
+        if width is not None and number and len(lines[-1]) + len(part) + 2 > width:
             lines.append(later)
-        lines[-1] += f"{word} "
+        lines[-1] += f"{part} "
     return [*(f"{line.rstrip()} \\" for line in lines[:-1]), lines[-1].rstrip()]
 
 

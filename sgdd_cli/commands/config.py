@@ -22,10 +22,12 @@ def show(
     files: ConfigFiles = None,
     assignments: Assignments = None,
     as_json: AsJson = False,
-    as_toml: Annotated[bool, typer.Option("--toml", help="As a settings file that --config reads.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="With the meaning of each setting.")] = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print a settings file that --config can read.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Also show what each setting means.")] = False,
 ) -> None:
-    """Show each setting, its value and its source.
+    """Show each setting, its value, and where the value comes from.
 
     Example: sgdd config show --set train.learning_rate=5e-4
     """

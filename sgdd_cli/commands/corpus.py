@@ -19,12 +19,15 @@ corpus = typer.Typer(help="Check a prepared corpus.", no_args_is_help=True, rich
 
 @corpus.command(cls=SgddCommand)
 def verify(
-    folder: Annotated[Path, typer.Argument(help="The corpus.", autocompletion=complete_corpus)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.", autocompletion=complete_corpus),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Read every file of a corpus, compare it with its SHA-256, and look at every token and vector.
+    """Read every file of a corpus, compare it with its SHA-256, and check every token and vector.
 
-    Other commands do so when they first open a file, and take their own word for it for a day; this one always reads.
+    Other commands check a file when they first open it and not again for a day; this one always reads everything.
 
     Example: sgdd corpus verify data/tales
     """

@@ -39,7 +39,7 @@ def demo(
         typer.Option("--sentences", min=1000, help="Number of sentences to prepare; the time grows with it."),
     ] = SENTENCES,
 ) -> None:
-    """Prepare a corpus, train, sample and evaluate; about five minutes on a laptop, no model hub.
+    """Prepare a corpus, train, sample and evaluate; takes about five minutes on two free cores, and no model hub.
 
     Each step prints the command that it runs. After an interruption, the same command continues.
     """

@@ -49,6 +49,7 @@ def evaluate(
     checkpoint: Annotated[
         str | None,
         typer.Argument(
+            metavar="CHECKPOINT",
             envvar="SGDD_CHECKPOINT",
             help="Checkpoint or run folder, `mini`, or owner/name on the hub. Default: the newest run, else `mini`.",
             autocompletion=complete_checkpoint,

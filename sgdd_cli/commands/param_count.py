@@ -26,7 +26,7 @@ def param_count(
     files: ConfigFiles = None,
     assignments: Assignments = None,
 ) -> None:
-    """Count parameters, arithmetic and memory; nothing is downloaded but a checkpoint on the hub.
+    """Count parameters, arithmetic and memory of a model; downloads nothing, except a checkpoint named on the hub.
 
     Example: sgdd param-count --set decoder.layers=6
     """

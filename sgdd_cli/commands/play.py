@@ -68,10 +68,10 @@ def play(
         ),
     ] = None,
 ) -> None:
-    """Ask a model line by line, or on a page: it is loaded once and answers at once.
+    """Use a model at a prompt, or on a web page; it is loaded once, so that answers are quick.
 
-    A line is a text to write again, or a command such as `:cfg 3`; `:help` lists them. End with `:quit` or Ctrl-D.
-    With --web: a page where the text is seen filling in, and an HTTP API with a description under /docs.
+    Each line is a text to write again, or a command such as `:cfg 3`; `:help` lists the commands. `:quit` or Ctrl-D
+    ends. With --web: a page that shows how a text fills in, and an HTTP API, described at /docs.
 
     Example: sgdd play --web --checkpoint mini
     """

@@ -54,7 +54,10 @@ def check(
         str | None, typer.Argument(metavar="NAME", help="A package, or one of its plugins. Default: all.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", min=1, help="For each plugin.")
+        float | None,
+        typer.Option(
+            "--time-limit", metavar="SECONDS", min=1, help="How long the check of one plugin may take."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
