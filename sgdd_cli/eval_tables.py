@@ -163,7 +163,7 @@ def _lines(report: "EvaluationReport") -> Iterator[str]:
         f"number {true['retrieval_median_rank'].mean:g} of {report.sentences:,} (median)"
     )
     yield (
-        f"Length: right in {formatting.share(true['length_exact'].mean)} of the sentences, "
+        f"Length: right in {true['length_exact'].mean:.0%} of the sentences, "
         f"off by {true['length_error'].mean:.2f} tokens on average"
     )
     yield (
@@ -178,9 +178,8 @@ def _lines(report: "EvaluationReport") -> Iterator[str]:
     yield from _diversity(report.diversity)
     if (known := report.memorisation) is not None:
         yield (
-            f"Memorisation: {formatting.share(known.outputs.mean)} of the outputs and "
-            f"{formatting.share(known.sources.mean)} of the sources are among "
-            f"{report.settings['training']['searched']:,} training sentences"
+            f"Memorisation: {known.outputs.mean:.1%} of the outputs and {known.sources.mean:.1%} of the sources are "
+            f"among {report.settings['training']['searched']:,} training sentences"
         )
     yield f"Two random sentences: cosine {report.random_pair_cosine.mean:.3f}"
 

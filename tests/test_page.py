@@ -149,8 +149,9 @@ def test_the_page_names_no_folder_of_this_machine():
     report = replace(FULL, settings=made, verdicts=[verdict])
     text = render(report, f"{home}/runs/tales/checkpoints/step-0002000")
     assert "somebody" not in text
+    plain = re.sub(r"</?span>", "", text)
     for part in ("tales, step-0002000", "tales.txt", "encoder", "sgdd train --out tales", "3 steps are few."):
-        assert part in text
+        assert part in plain
     windows = render(report, "C:\\Users\\somebody\\model")
     assert "somebody" not in windows
     assert "<h1>model</h1>" in windows

@@ -6,7 +6,7 @@ import typer
 
 from sgdd_cli.command_registry import SgddCommand
 from sgdd_cli.completion import complete_checkpoint
-from sgdd_cli.console import emit, emit_json
+from sgdd_cli.console import emit_json, emit_text
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
 
@@ -41,8 +41,8 @@ def verify(
         emit_json(found.to_dict())
         return
     resumable = "training can continue from it" if found.training_state else "it has no training state"
-    emit(f"Undamaged: {found.files} files ({size(found.bytes)}) match their hashes; {resumable}.")
-    emit(
+    emit_text(f"Undamaged: {found.files} files ({size(found.bytes)}) match their hashes; {resumable}.")
+    emit_text(
         f"{found.tensors} tensors of {found.parameters:,} numbers, all finite, have the shapes in config.json; the "
         "tokenizer is that of the model."
     )

@@ -7,7 +7,7 @@ import typer
 
 from sgdd_cli.command_registry import SgddCommand
 from sgdd_cli.completion import complete_corpus
-from sgdd_cli.console import emit, emit_json, emit_table, new_table, say
+from sgdd_cli.console import emit_json, emit_table, emit_text, new_table, say
 from sgdd_cli.flags import AsJson
 from sgdd_cli.formatting import size
 
@@ -51,7 +51,7 @@ def verify(
         )
         return
     _draw(files)
-    emit(f"`{folder}` is undamaged: {size(sum(one.bytes for one in files))} in {len(files)} files.")
+    emit_text(f"`{folder}` is undamaged: {size(sum(one.bytes for one in files))} in {len(files)} files.")
     if not all(one.hashed for one in files):
         say("It was prepared by an earlier version, which recorded fewer hashes.")
 

@@ -336,8 +336,10 @@ def _guidance(records: RunRecords) -> Iterator[Cause]:
         None if evaluation is None else evaluation.get("differences", {}).get("unguided", {}).get("token_f1")
     )
     if evaluation is None or gain is None:
-        searched = "no weight was searched for" if weight is None else f"the weight {weight:g} is recorded"
-        yield Cause("guidance", "unknown", f"What guidance changes was not measured; {searched}.", command)
+        searched = (
+            "no best weight was searched for" if weight is None else f"the weight {weight:g} is recorded"
+        )
+        yield Cause("guidance", "unknown", f"The effect of guidance was not measured; {searched}.", command)
         return
     used = evaluation["settings"]["sampling"].get("cfg")
     low, high, mean = (gain.get(name) for name in ("low", "high", "mean"))

@@ -122,7 +122,7 @@ def chrf_of_counts(counts: Floats) -> Floats:
 
 
 def repetition(text: str) -> float:
-    """Share of neighbouring pairs that are one word twice ("the the"), 0–1, whatever their case.
+    """Share of neighbouring pairs that are the same word twice ("the the"), 0–1, whatever their case.
 
     Neighbours with a mark between them ("no, no") and repeated marks ("...") are no repetition.
     """
@@ -287,7 +287,7 @@ METRICS: Registry[Metric] = Registry(
         ),
         "repetition": Metric(
             "repetition",
-            "share of neighbouring words that are one word twice",
+            "share of neighbouring words that are the same word twice",
             "lower",
             lambda written: np.array([repetition(text) for text in written.texts]),
         ),
