@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sgdd_cli.console import warn
+from sgdd_cli.console import say, warn
 from sgdd_cli.flags import (
     Assignments,
     Candidates,
@@ -33,6 +33,10 @@ from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD, Generation
+
+
+# Texts for which one waits: so many are searched for by default, or the search is named; a stream is written at once.
+SEARCHED = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,20 @@ class Writing:
             return self
         calls = affordable_calls(self.model.encoder_reference, self.model.device)
         return replace(self, config=replace(config, search=calls))
+
+    def say_of_search(self) -> None:
+        """Name the way that takes longer and comes closer, where nothing was asked for."""
+        from sgdd_engine.generation.search import affordable_calls  # noqa: PLC0415 - loaded with the model
+
+        config = self.config
+        if (
+            config.search is None
+            and config.candidates == 1
+            and not config.refine
+            and config.shortlist is None
+        ):
+            calls = affordable_calls(self.model.encoder_reference, self.model.device)
+            say(f"Written once, without a search. Closer, and slower: --search {calls}")
 
     def warn_of_equal_samples(self, of_what: str) -> None:
         """Say so where two seeds cannot give two texts, and several were asked for."""

@@ -37,7 +37,7 @@ def blend(
     """Write what a weighted sum of the vectors of texts says: "A:0.7" "B:0.3" "-C:0.2".
 
     Put `--` before a text that begins with `-` and has no weight. If a text itself ends in a colon and a number, add a
-    weight: "At 10:30:1". Only the direction of the sum counts, so "A:1" gives the text that `sgdd sample` writes for A.
+    weight: "At 10:30:1". Only the direction of the sum counts: "A:1" gives what `sgdd sample --search 0` writes for A.
     --json prints the text, and the cosine between its vector and the sum, and between its vector and each term.
 
     Example: sgdd blend "The dog ran home.:0.7" "The sea was calm.:0.3" "-A cat slept.:0.2"
@@ -61,6 +61,7 @@ def blend(
             vectors, [term.weight for term in found], score=as_json, **writing.options(display)
         )
     writing.warn_of_repetitions(writing.repeating(generations), "blend")
+    writing.say_of_search()
     if not as_json:
         for item in generations:
             emit(item.text)

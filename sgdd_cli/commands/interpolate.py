@@ -22,8 +22,8 @@ def interpolate(
     """Write texts at points between two texts, at equal angles between their vectors.
 
     Prints one line for each point: its place between the first text (0) and the second (1), a tab, and the text. The
-    first and last lines are what `sgdd sample` writes for the two texts. Put `--` before a text that begins with `-`.
-    --json adds the cosine between the vector of each text and its point, and both ends.
+    first and last lines are what `sgdd sample --search 0` writes for the two texts. Put `--` before a text that begins
+    with `-`. --json adds the cosine between the vector of each text and its point, and both ends.
 
     Example: sgdd interpolate "The dog ran home." "The sea was calm that evening." --points 5
     """
@@ -42,6 +42,7 @@ def interpolate(
     with ProgressDisplay(watch=writing.watch) as display:
         generations = model.interpolate(ends[0], ends[1], points, score=as_json, **writing.options(display))
     writing.warn_of_repetitions(writing.repeating(generations), "point")
+    writing.say_of_search()
     shares = interpolation_shares(points)
     if not as_json:
         for item in generations:

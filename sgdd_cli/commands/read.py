@@ -10,7 +10,7 @@ import typer
 
 from sgdd_cli.certainty import say_of_confidence
 from sgdd_cli.console import CliExit, emit, emit_json, emit_table, new_table, say, warn
-from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.decoding_options import SEARCHED, DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson
 from sgdd_engine.counted import counted
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
@@ -141,12 +141,12 @@ def read(
         say_of_confidence(writing)
     texts = write_texts(writing.model, chosen, score=as_json, confidence=as_json, **writing.options(display))
     counts = [count for count in (opened.rows, limit, sample) if count is not None]
-    empty = True
+    written = 0
     fit = writing.model.vocabulary_fit()
     repeating = 0
     with closing(texts):
         for rows in _shown(texts, display, min(counts, default=None)):
-            empty = False
+            written += len(rows)
             repeating += writing.repeating(row.written for row in rows)
             stored = [cleaned for row in rows if row.stored and (cleaned := clean(row.stored))]
             fit.add(stored, writing.model.tokenizer.encode_batch(stored))
@@ -156,9 +156,11 @@ def read(
                 for row in rows:
                     emit(row.written.text)
     writing.warn_of_repetitions(repeating, "vector")
+    if 0 < written <= SEARCHED:
+        writing.say_of_search()
     for message in fit.warnings():
         warn(f"Of the stored texts: {message}")
-    if empty:
+    if not written:
         warn(f"{opened.name} has no vectors that can be read; nothing was written.")
     if checked.faulty:
         raise CliExit(1)

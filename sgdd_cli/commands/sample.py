@@ -9,7 +9,7 @@ import typer
 
 from sgdd_cli.certainty import Trace, say_of_confidence, show_certainty
 from sgdd_cli.console import emit, emit_json, say, warn
-from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
+from sgdd_cli.decoding_options import SEARCHED, DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson, Force, check_output
 from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 BATCH = 32
 # From this cosine on a text is as close as one can be, to the three digits that are shown.
 _SAME = 0.9995
-# Texts given as arguments for which one waits; a stream is written at once.
-SEARCHED = 8
 
 
 @with_decoding_options
