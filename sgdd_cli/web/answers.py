@@ -38,12 +38,12 @@ def failure_of(error: BaseException, seconds: float) -> Response:
     """The answer for what was raised; `seconds` is how long a request may take."""
     if isinstance(error, TimeoutError):
         return failure(
-            504, f"It took longer than {seconds:g} seconds, and was given up.", "Ask for fewer texts at once."
+            504, f"It took longer than {seconds:g} seconds, and was stopped.", "Ask for fewer texts at once."
         )
     if isinstance(error, QueueFull):
         return failure(
             503,
-            "Too many requests wait already.",
+            "Too many requests are waiting already.",
             f"Try again in {error.seconds} s.",
             {"retry-after": str(error.seconds)},
         )

@@ -17,9 +17,11 @@ class _Given(BaseModel):
 class Options(_Given):
     """How texts are written; what is not given is as `sgdd play` was started."""
 
-    cfg: float | None = Field(default=None, ge=0, le=20, description="Guidance weight; 1 is none.")
+    cfg: float | None = Field(default=None, ge=0, le=20, description="Guidance weight; 1 means no guidance.")
     steps: int | None = Field(default=None, ge=1, le=128, description="Denoising steps.")
-    temperature: float | None = Field(default=None, ge=0, le=10, description="0 takes the likeliest token.")
+    temperature: float | None = Field(
+        default=None, ge=0, le=10, description="Randomness of the tokens; 0 takes the most likely ones."
+    )
     length: int | str | None = Field(
         default=None, description='Tokens of a text, or a range such as "6-9"; by default the model chooses.'
     )
@@ -27,11 +29,13 @@ class Options(_Given):
         default=None,
         ge=1,
         le=32,
-        description="Texts that are written and encoded for each vector; the closest one is kept.",
+        description="Number of texts written and encoded for each vector; the closest one is kept.",
     )
-    num_samples: int | None = Field(default=None, ge=1, le=32, description="Texts kept for each vector.")
+    num_samples: int | None = Field(
+        default=None, ge=1, le=32, description="Number of texts kept for each vector."
+    )
     seed: int | None = Field(
-        default=None, ge=0, le=2**62, description="A text depends on its vector, the options and the seed."
+        default=None, ge=0, le=2**62, description="The same seed, options and vector give the same text."
     )
     stream: bool = Field(
         default=False, description="Answer with server-sent events: see the description of this call."
@@ -42,15 +46,18 @@ class RefinedOptions(Options):
     """As `Options`, with rounds of refining or a search, and the probability of each token."""
 
     refine: int | None = Field(
-        default=None, ge=0, le=64, description="Rounds in which a text is changed and kept if closer."
+        default=None,
+        ge=0,
+        le=64,
+        description="Number of rounds that change a text and keep it if it is closer.",
     )
     search: int | None = Field(
         default=None,
         ge=0,
         le=512,
-        description="Encoder calls for each text that are spent on a search, in the place of refining.",
+        description="Number of encoder calls for each text in a search, which takes the place of refining.",
     )
-    explain: bool = Field(default=False, description="Say how sure each token was.")
+    explain: bool = Field(default=False, description="Also give the probability of each token.")
 
 
 class EncodeBody(_Given):
@@ -68,7 +75,7 @@ class GenerateBody(RefinedOptions):
         default=None, description="Texts to write again.", examples=[["The old man opened the door."]]
     )
     vectors: list[Vector] | None = Field(
-        default=None, description="Vectors of the model's encoder, in the place of texts."
+        default=None, description="Vectors of the model's encoder, instead of texts."
     )
 
 
@@ -82,8 +89,10 @@ class FillBody(Options):
     meanings: list[str] | None = Field(
         default=None, description="What the whole text should say: one text for all, or one for each."
     )
-    vectors: list[Vector] | None = Field(default=None, description="The same as vectors.")
-    explain: bool = Field(default=False, description="Say how sure each token was.")
+    vectors: list[Vector] | None = Field(
+        default=None, description="The meanings as vectors, instead of texts."
+    )
+    explain: bool = Field(default=False, description="Also give the probability of each token.")
 
 
 class BlendBody(RefinedOptions):
@@ -92,10 +101,10 @@ class BlendBody(RefinedOptions):
     texts: list[str] | None = Field(
         default=None, description="Texts.", examples=[["The king died.", "The queen wept."]]
     )
-    vectors: list[Vector] | None = Field(default=None, description="Vectors, in the place of texts.")
+    vectors: list[Vector] | None = Field(default=None, description="Vectors, instead of texts.")
     weights: list[float] | None = Field(
         default=None,
-        description="One for each; by default 1. A negative one subtracts.",
+        description="A weight for each, by default 1; a negative one subtracts.",
         examples=[[0.7, 0.3]],
     )
 
@@ -105,20 +114,22 @@ class InterpolateBody(RefinedOptions):
 
     texts: list[str] | None = Field(
         default=None,
-        description="From the first to the second.",
+        description="Two texts: the first point and the last.",
         examples=[["The king died.", "The queen wept."]],
     )
-    vectors: list[Vector] | None = Field(default=None, description="Two vectors, in the place of texts.")
-    points: int = Field(default=5, ge=2, le=32, description="Points, both ends included.")
+    vectors: list[Vector] | None = Field(default=None, description="Two vectors, instead of texts.")
+    points: int = Field(default=5, ge=2, le=32, description="Number of points, both ends included.")
 
 
 class Token(BaseModel):
     """How sure one token was."""
 
-    piece: str = Field(description="As the vocabulary spells it.")
+    piece: str = Field(description="The piece as it stands in the vocabulary.")
     probability: float
-    entropy: float | None = Field(default=None, description="Of the distribution, in nats.")
-    step: int | None = Field(default=None, description="The step that wrote it, from 1.")
+    entropy: float | None = Field(
+        default=None, description="Entropy of the distribution that it was taken from, in nats."
+    )
+    step: int | None = Field(default=None, description="The step that wrote it, from 1; 0 if it was given.")
 
 
 class Alternative(BaseModel):
@@ -131,21 +142,24 @@ class Alternative(BaseModel):
 class Written(BaseModel):
     """One written text."""
 
-    row: int = Field(description="Of which text, vector or point.")
+    row: int = Field(description="Index of the text, vector or point that it belongs to, from 0.")
     text: str
     cosine: Share | None = Field(
-        default=None, description="Of its own vector with the one it was written from."
+        default=None,
+        description="Cosine between the vector of the text and the vector that it was written from.",
     )
     seed: int
     encoder_calls: int = 0
-    id: str | None = Field(default=None, description="Of the row of the file.")
+    id: str | None = Field(default=None, description="Id of the row in the file.")
     share: float | None = Field(
-        default=None, description="How far from the first end the point lies, 0 to 1."
+        default=None, description="Place of the point between the first end (0) and the last (1)."
     )
-    cosines: list[Share] | None = Field(default=None, description="Of its own vector with each part or end.")
+    cosines: list[Share] | None = Field(
+        default=None, description="Cosines between the vector of the text and each part or end."
+    )
     blanks: list[str] | None = Field(default=None, description="What was written in each blank.")
     alternatives: list[Alternative] | None = Field(
-        default=None, description="The n-best list without the best."
+        default=None, description="The other texts that were encoded, the closest first."
     )
     tokens: list[Token] | None = None
 
@@ -154,7 +168,7 @@ class WrittenAnswer(BaseModel):
     """Written texts, in the order of what was given."""
 
     results: list[Written]
-    notes: list[str] = Field(description="What may have changed a result, a sentence each.")
+    notes: list[str] = Field(description="Sentences about what may have changed a result.")
 
 
 class EncodedAnswer(BaseModel):
@@ -183,8 +197,8 @@ class ModelAnswer(BaseModel):
 
     checkpoint: str
     encoder: str
-    dim: int = Field(description="Numbers of a vector.")
-    max_tokens: int = Field(description="Tokens of the longest text that it writes.")
+    dim: int = Field(description="Number of dimensions of a vector.")
+    max_tokens: int = Field(description="Length in tokens of the longest text that it writes.")
     guidance: bool = Field(description="Whether it was trained for guidance (cfg other than 1).")
     defaults: Defaults
     sure: float = Field(description="Pieces are shown as sure from this probability.")
@@ -197,7 +211,7 @@ class Failure(BaseModel):
     """Why there is no answer."""
 
     error: str = Field(description="One sentence.")
-    hint: str | None = Field(default=None, description="What to do about it.")
+    hint: str | None = Field(default=None, description="What you can do about it.")
 
 
 def sentence_of(error: ValidationError) -> str:

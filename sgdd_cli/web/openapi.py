@@ -27,12 +27,12 @@ from sgdd_engine import __version__
 _FAILURES = {
     400: "The body is not JSON.",
     401: "The token is missing or wrong.",
-    403: "Another site's page, or another name of the server.",
+    403: "The request comes from the page of another site, or names the server by another name.",
     413: "The body is too long.",
     415: "The body is of another kind.",
-    422: "It cannot be done as asked; the sentence says why.",
-    503: "Too many requests wait; the header Retry-After says when to come again.",
-    504: "It took too long and was given up.",
+    422: "It cannot be done; the sentence says why.",
+    503: "Too many requests are waiting; the header Retry-After says when to try again.",
+    504: "It took too long and was stopped.",
 }
 _STREAM = (
     "With `stream: true` the answer is a stream of server-sent events: `canvas` after each denoising step (row, step, "
