@@ -76,6 +76,32 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps. Default: auto, a GPU if there is one."),
 ]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        "--column", metavar="NAME", help="Column or key of the vectors. Default: found by type and width."
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--text-column",
+        metavar="NAME",
+        help="Column or key of the texts. Default: `text` or a similar name.",
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help='Read only rows for which this is true, in the language of the store: "year >= 2020".',
+    ),
+]
+StoreTable = Annotated[
+    str | None,
+    typer.Option("--table", metavar="NAME", help="Table or collection of a database. Default: the only one."),
+]
 Dtype = Annotated[
     Literal["fp16", "fp32"],
     typer.Option(

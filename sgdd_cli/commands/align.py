@@ -8,7 +8,7 @@ import typer
 
 from sgdd_cli.console import command_line, emit, emit_json, emit_table, emit_text, new_table, say, say_next
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson, Force, check_output, options_for
+from sgdd_cli.flags import AsJson, Column, Force, StoreTable, TextColumn, Where, check_output, options_for
 from sgdd_engine.counted import counted
 
 if TYPE_CHECKING:
@@ -30,26 +30,10 @@ def align(
             help="A file, folder or URL with vectors of another encoder and their texts, as for `sgdd read`.",
         ),
     ],
-    column: Annotated[
-        str | None, typer.Option("--column", metavar="NAME", help="Column or key of the vectors.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="Column or key of the texts.")
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help="Read only rows for which this is true, in the language of the store.",
-        ),
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(
-            "--table", metavar="NAME", help="Table or collection of a database. Default: the only one."
-        ),
-    ] = None,
+    column: Column = None,
+    text_column: TextColumn = None,
+    where: Where = None,
+    table: StoreTable = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write the map to.")] = Path(
         "map.safetensors"
     ),

@@ -11,7 +11,7 @@ import typer
 from sgdd_cli.certainty import say_of_confidence
 from sgdd_cli.console import CliExit, emit, emit_json, emit_table, new_table, say, warn
 from sgdd_cli.decoding_options import SEARCHED, DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson
+from sgdd_cli.flags import AsJson, Column, StoreTable, TextColumn, Where
 from sgdd_engine.counted import counted
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
@@ -36,30 +36,13 @@ def read(
             "data set of the hub, or KIND:SOURCE to choose the kind, as in jsonl:export.txt.",
         ),
     ],
-    column: Annotated[
-        str | None, _column("--column", "Column or key of the vectors. Default: found by type and width.")
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        _column(
-            "--text-column", "Column of the stored texts, to compare with. Default: `text` or a similar name."
-        ),
-    ] = None,
+    column: Column = None,
+    text_column: TextColumn = None,
     ids: Annotated[
         str | None, _column("--ids", "Column of the rows' ids. Default: `id`, else rows are numbered from 0.")
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help='Read only rows for which this is true, in the language of the store: "year >= 2020".',
-        ),
-    ] = None,
-    table: Annotated[
-        str | None,
-        _column("--table", "Table or collection of a database. Default: the only one."),
-    ] = None,
+    where: Where = None,
+    table: StoreTable = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Read only this many rows, the first ones.")
     ] = None,
