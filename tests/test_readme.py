@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hinted_commands import check_hints
 from typer.testing import CliRunner
 
 from sgdd_cli.main import FOR_PYTORCH
@@ -172,6 +173,7 @@ def check_command(line: str, folder: Path) -> None:
     else:
         done = run([*PROGRAMS[program], *arguments], folder, **settings)
     assert done.code == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    check_hints(done.stdout, done.stderr)
 
 
 def check_python_and_example(folder: Path) -> None:
@@ -277,6 +279,9 @@ def test_the_tour_goes_all_the_way_and_shows_its_commands(tmp_path):
     assert done.code == 0, done.stderr
     for command in ("prepare-data", "train", "sample", "eval"):
         assert f"$ sgdd {command}" in done.stderr
+    check_hints(done.stdout, done.stderr)
+    # The tour says itself what comes next.
+    assert "Next:" not in done.stderr
     assert len(re.findall(r"^  source   .+\n  written  ", done.stdout, re.MULTILINE)) == 6
     assert done.stdout.splitlines()[-1].startswith("  written  ")
     assert "another sentence's" in done.stdout
