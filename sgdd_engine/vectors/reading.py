@@ -8,7 +8,7 @@ from typing import Any
 
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.kinds import VectorKind, vector_kinds
-from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch
+from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, VectorSource
 
 
 def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
@@ -34,11 +34,13 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
     options = options or ReadOptions()
     prefix, colon, where = str(source).partition(":")
     if colon and (named := next((kind for kind in kinds if kind.name == prefix), None)):
-        return _opened(named, kinds, where, options)
+        opened = _opened(named.load(), where, options)
+        return replace(opened, warnings=(*_same_name(named, kinds), *opened.warnings))
     broken: list[str] = []
     for kind in kinds:
         try:
-            if not kind.load().matches(str(source)):
+            found = kind.load()
+            if not found.matches(str(source)):
                 continue
         except VectorSourceError as error:
             broken.append(error.message)
@@ -46,21 +48,25 @@ def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
         except Exception as error:  # as in `load`
             broken.append(f"The vector source `{kind.name}` is broken: {type(error).__name__}: {error}")
             continue
-        opened = _opened(kind, kinds, str(source), options)
-        return replace(opened, warnings=(*broken, *opened.warnings))
+        opened = _opened(found, str(source), options)
+        return replace(opened, warnings=(*broken, *_same_name(kind, kinds), *opened.warnings))
     raise _unknown(str(source), prefix if colon else "", kinds, broken)
 
 
-def _opened(kind: VectorKind, kinds: tuple[VectorKind, ...], where: str, options: ReadOptions) -> OpenSource:
+def _opened(kind: VectorSource, where: str, options: ReadOptions) -> OpenSource:
     """The source; one that is a named pipe of the system cannot be read twice."""
     is_pipe = Path(where).is_fifo()
-    opened = kind.load().open(where, options)
-    unused = tuple(
+    opened = kind.open(where, options)
+    return replace(opened, repeatable=False) if is_pipe else opened
+
+
+def _same_name(kind: VectorKind, kinds: tuple[VectorKind, ...]) -> tuple[str, ...]:
+    """A sentence for each kind that has the name of another one and is not used."""
+    return tuple(
         f"The vector source `{one.name}` of {one.package} is not used: {one.conflict}."
         for one in kinds
         if one.name == kind.name and one.conflict is not None
     )
-    return replace(opened, repeatable=opened.repeatable and not is_pipe, warnings=(*unused, *opened.warnings))
 
 
 def read_vectors(source: str, **options: Any) -> Iterator[VectorBatch]:  # noqa: ANN401 - the fields of ReadOptions
