@@ -58,11 +58,11 @@ def test_why_explains_the_last_text():
         (":stps 4", "sample.steps"),
         (":steps", "`:steps` has no value."),
         (":steps 0", "sample.steps is 0"),
-        (":blend", "The command wants texts."),
+        (":blend", "This command needs texts."),
         (':blend "one', "no closing quotation"),
         (':fill "No blank."', "blank"),
         (":why", "no text yet"),
-        (":words", "wants a text"),
+        (":words", "needs a text"),
     ],
 )
 def test_what_cannot_be_answered_is_said_and_the_next_line_is(line, message):

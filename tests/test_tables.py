@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sgdd_cli.commands.bench import draw_benchmark
 from sgdd_cli.commands.param_count import draw_cost
-from sgdd_cli.console import emit_table, new_table
+from sgdd_cli.console import command_line, command_lines, emit_table, new_table
 from sgdd_cli.eval_tables import draw_calibration, draw_evaluation, draw_samplers
 from sgdd_cli.main import app
 from sgdd_cli.progress_live import training_table
@@ -244,3 +244,17 @@ def test_a_window_narrower_than_the_numbers_loses_none(monkeypatch, capsys):
     draw_evaluation(replace(FULL, guidance_search=None), "runs/tales")
     shown = capsys.readouterr().out
     assert "0.732 (0.722-0.742)" in shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_hint_fits_the_window_and_is_one_command_for_a_shell(width):
+    options = [("--config", "my settings.toml"), ("--set", "eval.limit=3"), ("--device", "cpu")]
+    command = command_line("eval", "runs/tales", *options, "--quick")
+    first, *others = command_lines(command, width, "Next: ", "        ")
+    assert max(map(len, (first, *others))) <= width
+    shown = "\n".join([first.removeprefix("Next: "), *others])
+    assert shlex.split(shown.replace("\\\n", "")) == shlex.split(command)
+    # An option is not torn from its value.
+    assert not any(
+        line.removesuffix(" \\").endswith(("--config", "--set", "--device")) for line in (first, *others)
+    )

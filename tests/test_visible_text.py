@@ -78,6 +78,7 @@ DOORS = {
     "a value of JSON": lambda text: console.emit_json({"text": text}),
     "a table": draw_table,
     "a note": lambda text: console.say(f"Checkpoint: {text}"),
+    "what comes next": lambda text: console.say_next(console.command_line("sample", text)),
     "a warning": lambda text: console.warn(f"Checkpoint: {text}"),
     "an error": lambda text: console.show_error(f"There is no {text}.", f"Try {text}."),
     "progress": draw_progress,
