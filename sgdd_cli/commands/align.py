@@ -104,7 +104,9 @@ def align(
         gpu=decoding.gpu,
         device=decoding.device,
     )
-    say_next(command_line("read", pairs_of, "--map", out, "--limit", 10, *options))
+    # A pipe cannot be read again.
+    source = pairs_of if opened.repeatable else "SOURCE"
+    say_next(command_line("read", source, "--map", out, "--limit", 10, *options))
 
 
 def _draw(found: "Alignment") -> None:
