@@ -22,7 +22,7 @@ from sgdd_engine.evaluation.latent import latent_figures
 from sgdd_engine.evaluation.likelihood import likelihood
 from sgdd_engine.evaluation.scores import score
 from sgdd_engine.evaluation.verdicts import posterior_verdict
-from sgdd_engine.events import Notice
+from sgdd_engine.events import Notice, StageFinished
 from sgdd_engine.generation import SGDD, Generation
 
 PLAIN = SamplingConfig(cfg=1.0, steps=8)
@@ -303,7 +303,9 @@ def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, 
     values = [(point.figures["token_f1"].mean + point.figures["cosine"].mean) / 2 for point in search.points]
     assert search.best == GRID[int(np.argmax(values))]
     assert found.settings["sampling"]["cfg"] == search.best
-    assert sum(isinstance(event, Notice) and "cfg" in event.message for event in events) == len(GRID)
+    told = [event for event in events if isinstance(event, StageFinished) and event.stage.startswith("cfg")]
+    assert [event.stage for event in told] == [f"cfg {weight:g}" for weight in GRID]
+    assert all("token F1" in str(event.summary) for event in told)
     assert json.loads(json.dumps(found.to_dict()))["guidance_search"]["grid"][0]["cfg"] == 1
     kept = evaluate(overfitted, as_set(overfitted, eight), **options, keep_cfg=True)
     assert kept.settings["sampling"]["cfg"] == 1.5

@@ -12,7 +12,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
-from sgdd_engine.events import Listener, Notice, ignore
+from sgdd_engine.events import Listener, StageFinished, ignore
 from sgdd_engine.generation import SGDD
 
 GRID = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -95,9 +95,11 @@ def search_guidance(
     resampling, config = Resampling(len(data), seed), EvalConfig(seed=seed)
     points = []
     for weight in GRID:
-        written = write(model, data, f"cfg {weight:g}", config, replace(sampling, cfg=weight), on_event)
+        name = f"cfg {weight:g}"
+        way = replace(sampling, cfg=weight)
+        written = write(model, data, name, config, way, on_event, tell_end=False)
         figures = intervals(score(model, data, written).totals(resampling))
         points.append(GuidancePoint(weight, figures))
         f1, cosine = figures["token_f1"].mean, figures["cosine"].mean
-        on_event(Notice(f"cfg {weight:g}: token F1 {f1:.3f}, cosine {cosine:.3f}"))
+        on_event(StageFinished(name, f"token F1 {f1:.3f}, cosine {cosine:.3f}"))
     return GuidanceSearch(points, len(data))

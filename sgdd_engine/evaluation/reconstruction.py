@@ -137,8 +137,12 @@ def write(
     *,
     explain: bool = False,
     score: bool = False,
+    tell_end: bool = True,
 ) -> list[Generation]:
-    """One text per vector of a set, in order; `explain` and `score` are those of `SGDD.generate`."""
+    """One text per vector of a set, in order; `explain` and `score` are those of `SGDD.generate`.
+
+    Without `tell_end` the caller tells the end of the stage, with what came of it.
+    """
     written: dict[int, Generation] = {}
     # Sentences of like length are decoded together, so each chunk makes few and large batches.
     order = np.argsort([len(tokens) for tokens in data.token_ids], kind="stable")
@@ -159,7 +163,8 @@ def write(
         )
         written.update(zip(rows.tolist(), texts, strict=True))
         on_event(StageProgress(stage, len(written)))
-    on_event(StageFinished(stage))
+    if tell_end:
+        on_event(StageFinished(stage))
     return [written[row] for row in range(len(order))]
 
 

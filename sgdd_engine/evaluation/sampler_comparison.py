@@ -14,7 +14,7 @@ from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
-from sgdd_engine.events import Listener, Notice, ignore
+from sgdd_engine.events import Listener, StageFinished, ignore
 from sgdd_engine.generation import SGDD
 from sgdd_engine.models.decoder import DenoisingTransformer
 
@@ -88,14 +88,13 @@ def compare_samplers(
         name = ", ".join(f"{key}={value}" for key, value in changes.items())
         positions, started = _Positions(model.model.denoiser), time.process_time()
         with positions:
-            written = write(model, data, name, config, way, on_event)
+            written = write(model, data, name, config, way, on_event, tell_end=False)
         seconds = time.process_time() - started
         figures = intervals(score(model, data, written).totals(resampling))
         point = SamplerPoint(changes, figures, positions.read / len(data), seconds / len(data))
         points.append(point)
-        on_event(
-            Notice(f"{name}: token F1 {figures['token_f1'].mean:.3f}, cosine {figures['cosine'].mean:.3f}")
-        )
+        f1, cosine = figures["token_f1"].mean, figures["cosine"].mean
+        on_event(StageFinished(name, f"token F1 {f1:.3f}, cosine {cosine:.3f}"))
     pays = efficient(points, "token_f1", "positions_read")
     return [replace(point, efficient=one) for point, one in zip(points, pays, strict=True)]
 
