@@ -227,7 +227,7 @@ def aligned(rotated, tmp_path_factory):
 
 @pytest.mark.offline_encoder
 def test_rotated_vectors_are_mapped_back(aligned, model, vectors, rotated):
-    _, path, said, err = aligned
+    source, path, said, err = aligned
     linear_map = load_map(path)
     assert (linear_map(rotated) * vectors).sum(axis=1).min() > 0.99
     assert said["pairs"] + said["held_out"] == len(TEXTS)
@@ -250,11 +250,11 @@ def test_rotated_vectors_are_mapped_back(aligned, model, vectors, rotated):
     assert [point["pairs"] for point in said["curve"]] == [100, 300, said["pairs"]]
     cosines = [point["figures"]["cosine"]["mean"] for point in said["curve"]]
     assert cosines == sorted(cosines)
-    assert said["verdicts"][0].startswith("As good as the model's own vectors: what is written")
+    assert said["verdicts"][0].startswith("As good as the model's own vectors: texts written")
     assert linear_map.figures["cosine"] == found["mapped"]["cosine"]["mean"]
     assert linear_map.unit_inputs
     assert not linear_map.encoder.differences(model.encoder_reference)
-    assert f"sgdd read SOURCE --map {path}" in err
+    assert f"sgdd read {source} --map {path} --limit 10 --checkpoint mini" in err
 
 
 @pytest.mark.slow
@@ -383,7 +383,7 @@ def test_random_vectors_come_with_a_plain_word(model):
 def test_a_model_that_writes_nothing_is_not_the_fault_of_the_map(tiny_sgdd, tiny_pairs):
     x, texts = tiny_pairs
     found = align(tiny_sgdd, source_of(x, texts, list(range(len(texts)))), texts=9)
-    assert found.verdicts[0].startswith("The model cannot write these texts, so the vectors' cosine")
+    assert found.verdicts[0].startswith("The model cannot write these texts, so only the cosine")
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,8 @@ def validate_vectors(vectors: VectorsLike, info: CheckpointInfo) -> Tensor:
             f"The vectors have shape {list(e.shape)}; "
             f"this model reads [N, {dim}], made by `{info.encoder.name}`.",
             "Encode with the encoder the model was trained with: SGDD.encode(texts).\n"
-            "Vectors of another encoder are mapped to it: sgdd align PAIRS, then load_map(FILE)(vectors).",
+            "Vectors of another encoder are mapped to it: sgdd align PAIRS --out FILE\n"
+            "Then in Python: load_map(FILE)(vectors)",
         )
     if not torch.isfinite(e).all():
         row = int((~torch.isfinite(e)).any(dim=1).nonzero()[0])

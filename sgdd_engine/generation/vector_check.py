@@ -42,7 +42,9 @@ _LEAST_OF_GAIN = 0.5
 _LISTED = 5
 
 _OVERRULE = "To write them nevertheless: --assume-same"
-_ALIGN = "For vectors of another encoder, with their texts: sgdd align PAIRS, then --map FILE"
+_ALIGN = (
+    "For vectors of another encoder, with their texts: sgdd align PAIRS --out FILE\nThen give --map FILE."
+)
 
 
 class CheckedVectors:
