@@ -98,7 +98,8 @@ def test_planted_training_sentences_are_reported_among_sources_and_outputs(
 def test_a_corpus_of_another_tokenizer_or_encoder_is_left_out_with_a_notice(
     model, corpus, sentences, tiny_xlmr
 ):
-    other = Corpus(corpus.folder, replace(corpus.manifest, tokenizer={**corpus.manifest.tokenizer, "fingerprint": "other"}))
+    tokenizer = {**corpus.manifest.tokenizer, "fingerprint": "other"}
+    other = Corpus(corpus.folder, replace(corpus.manifest, tokenizer=tokenizer))
     foreign = Corpus(corpus.folder, replace(corpus.manifest, encoder=tiny_xlmr.reference.to_dict()))
     for training, what in ((other, "tokenizer"), (foreign, "encoder")):
         events = []
