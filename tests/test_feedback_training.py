@@ -124,13 +124,13 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_p
     smaller, told = replace(again, decoder=replace(again.decoder, feedback_hidden=4, surrogate_width=8)), []
     train(corpus, tmp_path / "smaller", smaller, device="cpu", on_event=told.append)
     notices = [event.message for event in told if isinstance(event, Notice)]
-    assert sum("`draft_reader`" in message and "initialised anew" in message for message in notices) == 1
+    assert sum("`draft_reader`" in message and "starts untrained" in message for message in notices) == 1
     same, other = weights(tmp_path / "same"), weights(tmp_path / "smaller")
     for name, tensor in learnt.items():
         torch.testing.assert_close(same[name], tensor)
         if not name.startswith("draft_reader."):
             torch.testing.assert_close(other[name], tensor)
-    assert not other["draft_reader.words.weight"].any(), "a reader of another size is initialised anew"
+    assert not other["draft_reader.words.weight"].any(), "a reader of another size starts untrained"
     assert other["surrogate.vector.weight"].shape == (corpus.embedding_dim, 8)
     wider = replace(again, decoder=replace(again.decoder, memory_tokens=again.decoder.memory_tokens + 1))
     with pytest.raises(CheckpointError, match="differs"):

@@ -276,7 +276,7 @@ def test_the_command_line_refines_and_says_what_it_cost(model, few, tmp_path):
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["source"] for row in rows] == few[:2]
     total = sum(row["encoder_calls"] for row in rows)
-    assert f"Encoder calls: {total}, {total / 2:.1f} per sentence." in result.stderr
+    assert f"Encoder calls: {total}, {total / 2:.1f} per text." in result.stderr
     plain = CliRunner().invoke(app, [*arguments, "--search", "0", "--json"])
     for before, after in zip(plain.stdout.splitlines(), rows, strict=True):
         assert json.loads(before)["encoder_calls"] == 1

@@ -32,7 +32,7 @@ from sgdd_engine.training.state import Progress, RunContext, Training, restore
 # Enough to estimate a 1024 × 1024 covariance; read in chunks so that memory stays small.
 COVARIANCE_ROWS = 200_000
 COVARIANCE_CHUNK = 8_192
-# Networks that a second stage may add, or have in another size and initialise anew. Until they are trained their output
+# Networks that a second stage may add, or have in another size, untrained. Until they are trained their output
 # is zero, or the decoder does not read it.
 ADDED_IN_SECOND_STAGE = ("draft_reader.", "denoiser.before.", "surrogate.")
 
@@ -102,7 +102,7 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
             theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
             on_event(
                 Notice(
-                    f"`{part[:-1]}` of `{folder}` has another size and starts from new random values.",
+                    f"`{part[:-1]}` of `{folder}` has another size, so it starts untrained.",
                     warning=True,
                 )
             )
