@@ -37,7 +37,6 @@ from sgdd_engine.generation.arguments import (
     complete_sampling,
     texts_or_vectors,
     validate_count,
-    validate_latents,
     validate_lengths,
     validate_names,
     validate_sampling,
@@ -49,31 +48,18 @@ from sgdd_engine.generation.arguments import (
     validate_vectors,
     validate_weights,
 )
-from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
 from sgdd_engine.generation.decode import Decoder
 from sgdd_engine.generation.distinct import DRAWS, distinct_samples
 from sgdd_engine.generation.fill import FilledText, FillRequest, closest, fill_blanks, parse_blanks
 from sgdd_engine.generation.first_drafts import (
     DISTINCT_LENGTHS,
     canvas_listener,
-    draft_requests,
     likely_lengths,
-    write_drafts,
 )
-from sgdd_engine.generation.moves import MoveContext
 from sgdd_engine.generation.refinement import (
     PROPOSERS,
-    EncoderScorer,
-    ProposalContext,
-    closest_of_each,
-    encode_distinct,
     usable_proposers,
 )
-from sgdd_engine.generation.refinement import (
-    refine as refine_candidates,
-)
-from sgdd_engine.generation.search import default_drafts
-from sgdd_engine.generation.search import search as search_texts
 from sgdd_engine.generation.semantics import (
     DEFAULT_POINTS,
     DEFAULT_VARIATIONS,
@@ -82,9 +68,9 @@ from sgdd_engine.generation.semantics import (
     interpolate_vectors,
     vary,
 )
-from sgdd_engine.generation.shortlist import NotEncoded, build_proposer, select_shortlist
 from sgdd_engine.generation.vector_words import Word, WordFinder
-from sgdd_engine.generation.written import Generation, Traces, generation_of, with_details
+from sgdd_engine.generation.writing import Writing, write_texts
+from sgdd_engine.generation.written import Generation
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import LATER_FIELDS, EncoderReference
@@ -373,93 +359,35 @@ class SGDD:
         allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if not len(e):
             return []
+        asked = Writing(
+            sampling=sampling,
+            lengths=allowed,
+            candidates=candidates,
+            refine=refine,
+            shortlist=shortlist,
+            proposals=kinds,
+            search=search,
+            gradient=gradient,
+            stops=tuple(stops),
+            num_samples=num_samples,
+            seed=seed,
+            score=score,
+            unconditional=unconditional,
+            explain=explain,
+            confidence=confidence,
+            latents=latents,
+        )
         if distinct:
-
-            def write(rows: Sequence[int], first: int, listener: Listener) -> list[Generation]:
-                return self.generate(
-                    e[list(rows)],
-                    sampling=sampling,
-                    lengths=None if allowed is None else [str(allowed[row]) for row in rows],
-                    candidates=candidates,
-                    refine=refine,
-                    shortlist=shortlist,
-                    proposals=kinds,
-                    search=search,
-                    gradient=gradient,
-                    stops=stops,
-                    num_samples=num_samples,
-                    seed=first,
-                    score=score,
-                    unconditional=unconditional,
-                    explain=explain,
-                    confidence=confidence,
-                    latents=None if latents is None else latents[list(rows)],
-                    distinct=False,
-                    on_event=listener,
-                )
-
-            return distinct_samples(write, len(e), num_samples, seed, on_event)
-        if search and candidates == 1:
-            candidates = default_drafts(search)
-        decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
-        if latents is not None:
-            z = validate_latents(latents, self.model.null_latent(len(e)), unconditional)
-        else:
-            z = self.model.null_latent(len(e)) if unconditional else decoder.latents(e)
-        requests = draft_requests(self.model, z, allowed, candidates * shortlist, num_samples, seed)
-        feedback = candidates > 1 or refine > 0 or shortlist > 1 or search > 0
-        # What a search found was chosen by the cosine more often than the sentences of any fit.
-        has_fit = confidence and not unconditional and latents is None and not search
-        encoded = score or candidates > 1 or refine > 0
-        fit = self._confidence_fit(feedback=feedback, encoded=encoded) if has_fit else None
-        traces: Traces | None = {} if explain or fit is not None else None
-        on_step = canvas_listener(self.tokenizer, on_event)
-        ids, not_encoded = write_drafts(decoder, z, requests, on_step, traces), NotEncoded()
-        if shortlist > 1:
-            kept, not_encoded = select_shortlist(self.model, e, requests, ids, candidates)
-            requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
-        if candidates == 1 and not score and not refine and not search:
-            texts = self.tokenizer.decode_batch(ids)
-            written = [
-                Generation(text, tuple(tokens), request.row, request.seed)
-                for text, tokens, request in zip(texts, ids, requests, strict=True)
-            ]
-        else:
-            scorer = EncoderScorer(self.encoder, self.tokenizer, e)
-            drafts = encode_distinct(
-                scorer, [each.row for each in requests], [each.seed for each in requests], ids
+            return distinct_samples(
+                lambda rows, first, listener: write_texts(
+                    self, e[list(rows)], asked.of(rows, first), listener
+                ),
+                len(e),
+                num_samples,
+                seed,
+                on_event,
             )
-            context = ProposalContext(decoder, e, lengths=allowed, on_step=on_step)
-            if search:
-                # The canvases of changes say nothing to who watches a text being written.
-                moves = MoveContext(replace(context, on_step=None), self.encoder, self.tokenizer)
-                best = search_texts(
-                    drafts, search, moves, scorer, gradient=gradient, stops=stops, on_event=on_event
-                )
-            else:
-                best = closest_of_each(drafts)
-            if refine:
-                propose = build_proposer(context, kinds, shortlist, self.tokenizer.decode_batch, not_encoded)
-                best = refine_candidates(best, refine, propose, scorer, on_event)
-            written = [generation_of(candidate, e) for candidate in best]
-        return self._described(decoder, z, written, traces, fit, explain=explain)
-
-    def _described(
-        self,
-        decoder: Decoder,
-        z: Tensor,
-        written: list[Generation],
-        traces: Traces | None,
-        fit: ConfidenceFit | None,
-        *,
-        explain: bool,
-    ) -> list[Generation]:
-        """What was written, with its certainty and its confidence where they were asked for."""
-        if traces is not None:
-            written = with_details(decoder, self.tokenizer, z, written, traces)
-        if fit is not None:
-            written = with_confidence(fit, self.model, z, written)
-        return written if explain else [replace(item, details=()) for item in written]
+        return write_texts(self, e, asked, on_event)
 
     @torch.inference_mode()
     def fill(
@@ -656,11 +584,6 @@ class SGDD:
         if len(e) != 1:
             raise GenerationError(f"One text or vector is needed, and {len(e)} were given.")
         return e[0]
-
-    def _confidence_fit(self, *, feedback: bool, encoded: bool) -> ConfidenceFit | None:
-        """The recorded fit for sentences that are written in this way."""
-        way = way_of(feedback=feedback, encoded=encoded)
-        return None if way is None else recorded_fits(self.info).get(way)
 
     def draws_candidates(self, candidates: int, shortlist: int | None = None) -> bool:
         """Whether so many candidates are more than there are lengths to try, so that tokens of some are drawn."""
