@@ -111,3 +111,17 @@ def test_the_settings_for_one_gpu_are_read_and_fit_its_memory(tmp_path, monkeypa
         options = [word for word in words if word.startswith("--")]
         usage = sgdd(command, "--help")
         assert all(option in usage for option in options), (command, options)
+
+
+@pytest.mark.offline_encoder
+def test_the_weights_of_a_search_are_compared_on_the_same_sentences(tmp_path):
+    from sgdd_engine.data.builtin import builtin_sentences
+
+    (tmp_path / "tales.txt").write_text("\n".join(builtin_sentences(30)), encoding="utf-8")
+    options = ["--sentences", "2", "--calls", "8", "--weights", "0,0.5", "--skip", "0"]
+    shown = python(str(EXAMPLES / "search_weight.py"), "tales.txt", *options, folder=tmp_path)
+    rows = [line.split(" | ") for line in shown.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| 0", "| 0.5"]
+    # The more the decoder has a say, the likelier its texts; the less, the closer.
+    assert float(rows[0][4]) >= float(rows[1][4])
+    assert float(rows[0][5]) <= float(rows[1][5])
