@@ -12,7 +12,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
-from sgdd_engine.generation import pipeline
+from sgdd_engine.generation import writing
 from sgdd_engine.generation.correct import CorrectionProposer
 from sgdd_engine.generation.decode import Decoder, DecodeRequest
 from sgdd_engine.generation.refinement import PROPOSERS, Candidate, EncodedText, ProposalContext
@@ -230,8 +230,8 @@ def test_what_a_round_passes_over_is_still_there_in_the_next():
 
 @pytest.mark.slow
 def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(model, vectors, monkeypatch):
-    lists, make = [], pipeline.build_proposer
-    monkeypatch.setattr(pipeline, "build_proposer", lambda *given: lists.append(given[-1]) or make(*given))
+    lists, make = [], writing.build_proposer
+    monkeypatch.setattr(writing, "build_proposer", lambda *given: lists.append(given[-1]) or make(*given))
     written(model, vectors, candidates=2, shortlist=2, refine=1)
     (left,) = lists
     lengths = model.likely_lengths(model.model.latent(vectors).z, 4)

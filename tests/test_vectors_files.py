@@ -193,6 +193,26 @@ def test_an_array_of_any_number_type_and_order_is_read(tmp_path, dtype, order):
         )
 
 
+@pytest.mark.parametrize(
+    ("texts", "vectors", "said"),
+    [
+        (np.zeros(2, "<U300000"), VECTORS[:2], "array text has rows of 1,200,000 bytes"),
+        (
+            None,
+            np.zeros((2, 300_000), np.float32),
+            "array emb has rows of 1,200,000 bytes",
+        ),
+        (None, np.asfortranarray(np.zeros((600_000, 32), np.float32)), "would take 76,800,000 bytes at once"),
+    ],
+)
+def test_a_small_archive_does_not_become_gigabytes(tmp_path, texts, vectors, said):
+    arrays = {"emb": vectors} if texts is None else {"emb": vectors, "text": texts}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    assert (tmp_path / "a.npz").stat().st_size < 1 << 20
+    with pytest.raises(VectorSourceError, match=said):
+        everything(tmp_path / "a.npz")
+
+
 def test_a_single_vector_is_one_row(tmp_path):
     np.save(tmp_path / "a.npy", VECTORS[0])
     np.testing.assert_array_equal(everything(tmp_path / "a.npy").vectors, VECTORS[:1])

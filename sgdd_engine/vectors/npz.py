@@ -16,16 +16,25 @@ from sgdd_engine.vectors.npy import check_table, unreadable_array
 from sgdd_engine.vectors.rows import as_float32, numbered
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, refuse_options
 
+# A row of more bytes is no vector and no text. Arrays stored by columns are read whole, which a small archive of zeros
+# could make gigabytes: numbers that are worth reading never shrink so far.
+LARGEST_ROW, SMALL_ARRAY, LARGEST_RATIO = 1 << 20, 64 << 20, 100
 _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
 class _Array:
-    """What the header of an array in the archive says."""
+    """What the header of an array in the archive says, and how many bytes the file has of it."""
 
     shape: tuple[int, ...]
     by_columns: bool
     dtype: "np.dtype[Any]"
+    stored: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row."""
+        return self.dtype.itemsize * prod(self.shape[1:])
 
 
 def matches(where: str) -> bool:
@@ -63,6 +72,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     rows = arrays[columns.vector].shape[0]
     check_table(arrays[columns.vector].dtype, arrays[columns.vector].shape, name)
     for key in columns.names:
+        _check_size(f"NumPy archive `{where}`, array {key}", arrays[key])
         if arrays[key].shape[:1] != (rows,):
             raise VectorSourceError(
                 f"{name} has {rows:,} rows, and the array `{key}` has the shape {list(arrays[key].shape)}.",
@@ -100,7 +110,22 @@ def _header(archive: zipfile.ZipFile, key: str) -> _Array:
             raise ValueError(
                 f"its array {key} has the format {version}, which only records with other letters need"
             )
-        return _Array(*_HEADERS[version](file))
+        stored = archive.getinfo(f"{key}.npy").compress_size
+        return _Array(*_HEADERS[version](file), stored)
+
+
+def _check_size(name: str, array: _Array) -> None:
+    if array.row_bytes > LARGEST_ROW:
+        raise VectorSourceError(
+            f"{name} has rows of {array.row_bytes:,} bytes, more than a vector or a text takes.",
+            "Name another array with --column, --text-column or --ids.",
+        )
+    size = array.row_bytes * prod(array.shape[:1])
+    if array.by_columns and size > max(SMALL_ARRAY, LARGEST_RATIO * array.stored):
+        raise VectorSourceError(
+            f"{name} is stored by columns and would take {size:,} bytes at once, of {array.stored:,} in the file.",
+            "Store it row by row: np.savez(file, np.ascontiguousarray(vectors))",
+        )
 
 
 def _pieces(archive: zipfile.ZipFile, key: str, array: _Array, rows: int) -> Iterator[Any]:
@@ -111,10 +136,9 @@ def _pieces(archive: zipfile.ZipFile, key: str, array: _Array, rows: int) -> Ite
             yield from (whole[start : start + rows] for start in range(0, len(whole), rows))
             return
         _HEADERS[npy_format.read_magic(file)](file)
-        row_bytes = array.dtype.itemsize * prod(array.shape[1:])
         for start in range(0, array.shape[0], rows):
             count = min(rows, array.shape[0] - start)
-            data = file.read(count * row_bytes)
-            if len(data) < count * row_bytes:
+            data = file.read(count * array.row_bytes)
+            if len(data) < count * array.row_bytes:
                 raise EOFError(f"the array {key} ends after {start:,} of {array.shape[0]:,} rows")
             yield np.frombuffer(data, array.dtype).reshape(count, *array.shape[1:])
