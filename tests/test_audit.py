@@ -140,9 +140,9 @@ def test_defences_are_named_by_kind_and_strength():
     ]
     assert len(build_defences(list(usual_strengths(384)), some_vectors(30), seed=0)) > 10
     for name, words in (
-        ("blur", "`blur` is no defence; there are noise, bits, first, pca, rotation"),
-        ("rotation:3", "is no defence"),
-        ("noise:loud", "`loud` in `noise:loud` is no number"),
+        ("blur", "`blur` is not a defence; there are noise, bits, first, pca, rotation"),
+        ("rotation:3", "is not a defence"),
+        ("noise:loud", "`loud` in `noise:loud` is not a number"),
         ("bits:0", "from 1 to 16"),
         ("bits:2.5", "from 1 to 16"),
         ("first:25", "from 1 to 24"),
@@ -352,7 +352,7 @@ def test_wrong_inputs_get_one_sentence(folder, tmp_path):
         ((texts, "--calls", ""), ConfigError, "whole numbers that rise"),
         ((texts, "--limit", 1), ConfigError, "at least 2"),
         ((texts, "--seed", -1), ConfigError, "between 0 and"),
-        ((texts, "--defences", "blur"), ConfigError, "`blur` is no defence"),
+        ((texts, "--defences", "blur"), ConfigError, "`blur` is not a defence"),
         ((one,), DataError, "at least 2"),
     ):
         with pytest.raises(error, match=re.escape(words)):

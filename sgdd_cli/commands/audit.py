@@ -9,7 +9,7 @@ import typer
 
 from sgdd_cli.console import command_line, emit_json, say
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson, Force, check_output, setting
+from sgdd_cli.flags import AsJson, Column, Force, StoreTable, TextColumn, Where, check_output, setting
 from sgdd_engine.audit.config import AuditConfig
 from sgdd_engine.errors import ConfigError, SgddError
 
@@ -41,28 +41,14 @@ def audit(
             help="Instead, vectors with their texts, as `sgdd read` takes them.",
         ),
     ] = None,
-    column: Annotated[
-        str | None, typer.Option("--column", metavar="NAME", help="Where the vectors are.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option("--text-column", metavar="NAME", help="Where the texts are.")
-    ] = None,
+    column: Column = None,
+    text_column: TextColumn = None,
     ids: Annotated[str | None, typer.Option("--ids", metavar="NAME", help="Where the rows' ids are.")] = None,
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="CONDITION", help="Rows to read, in the store's language."),
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(
-            "--table", metavar="NAME", help="The table or collection of a database. Default: the only one."
-        ),
-    ] = None,
+    where: Where = None,
+    table: StoreTable = None,
     assume_same: Annotated[
         bool,
-        typer.Option(
-            "--assume-same", help="Do not ask whether the vectors are those of this model's encoder."
-        ),
+        typer.Option("--assume-same", help="Do not check that the vectors come from this model's encoder."),
     ] = False,
     limit: Annotated[int, setting(AuditConfig, "limit")] = _USUAL.limit,
     seed: Annotated[int, setting(AuditConfig, "seed")] = _USUAL.seed,

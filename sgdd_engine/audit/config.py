@@ -17,19 +17,19 @@ def parse_defence(name: str) -> tuple[str, float | None]:
     """The kind and the strength of a defence such as `noise:0.5`; None for its usual strengths.
 
     Raises:
-        ConfigError: there is no such defence, or the strength is no number.
+        ConfigError: there is no such defence, or the strength is not a number.
     """
     kind, colon, value = name.partition(":")
     if kind not in KINDS or (colon and kind == "rotation"):
         raise ConfigError(
-            f"`{name}` is no defence; there are {', '.join(KINDS)}.",
+            f"`{name}` is not a defence; there are {', '.join(KINDS)}.",
             "Write for example: --defences noise,bits:8,first:96,rotation",
         )
     try:
         return kind, float(value) if colon else None
     except ValueError:
         raise ConfigError(
-            f"`{value}` in `{name}` is no number.", "Write for example: --defences noise:0.5,bits:8"
+            f"`{value}` in `{name}` is not a number.", "Write for example: --defences noise:0.5,bits:8"
         ) from None
 
 

@@ -69,7 +69,7 @@ from sgdd_engine.generation.semantics import (
     vary,
 )
 from sgdd_engine.generation.vector_words import Word, WordFinder
-from sgdd_engine.generation.writing import Writing, write_texts
+from sgdd_engine.generation.writing import GenerationRequest, write_texts
 from sgdd_engine.generation.written import Generation
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
@@ -359,7 +359,7 @@ class SGDD:
         allowed = None if lengths is None else validate_lengths(lengths, len(e), candidates, self.info)
         if not len(e):
             return []
-        asked = Writing(
+        asked = GenerationRequest(
             sampling=sampling,
             lengths=allowed,
             candidates=candidates,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
+class GenerationRequest:
     """What `SGDD.generate` is asked for, checked and completed; see there.
 
     Attributes:
@@ -70,7 +70,7 @@ class Writing:
     confidence: bool
     latents: Tensor | None
 
-    def of(self, rows: Sequence[int], seed: int) -> "Writing":
+    def of(self, rows: Sequence[int], seed: int) -> "GenerationRequest":
         """The same for some of the vectors, with another seed."""
         return replace(
             self,
@@ -90,7 +90,7 @@ class Writing:
         return self.candidates == 1 and not (self.score or self.refine or self.search)
 
 
-def write_texts(sgdd: "SGDD", e: Tensor, asked: Writing, on_event: Listener) -> list[Generation]:
+def write_texts(sgdd: "SGDD", e: Tensor, asked: GenerationRequest, on_event: Listener) -> list[Generation]:
     """Write texts for vectors [N ≥ 1, D], all samples of the first vector first."""
     decoder = Decoder(sgdd.model, sgdd.schedule, sgdd.tokenizer.special_ids, asked.sampling)
     if asked.latents is not None:
@@ -126,7 +126,7 @@ def write_texts(sgdd: "SGDD", e: Tensor, asked: Writing, on_event: Listener) -> 
 
 def _closest(
     sgdd: "SGDD",
-    asked: Writing,
+    asked: GenerationRequest,
     context: ProposalContext,
     requests: Sequence[DecodeRequest],
     ids: Sequence[Sequence[int]],
@@ -159,7 +159,7 @@ def _closest(
     return refine(best, asked.refine, propose, scorer, on_event)
 
 
-def _confidence_fit(sgdd: "SGDD", asked: Writing) -> ConfidenceFit | None:
+def _confidence_fit(sgdd: "SGDD", asked: GenerationRequest) -> ConfidenceFit | None:
     """The recorded fit for texts that are written in this way, where a confidence was asked for."""
     # What a search found was chosen by the cosine more often than the sentences of any fit.
     if not asked.confidence or asked.unconditional or asked.latents is not None or asked.search:
