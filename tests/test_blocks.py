@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_for_tests import generator, scatter
 
-from sgdd_engine.models.blocks import AdaLNZeroBlock, Attention, TimeEmbedding, rotary_angles, rotate
+from sgdd_engine.models.blocks import (
+    AdaLNZeroBlock,
+    Attention,
+    MemoryTokens,
+    TimeEmbedding,
+    rotary_angles,
+    rotate,
+)
 from sgdd_engine.models.config import DecoderConfig
 
 CPU = torch.device("cpu")
@@ -16,7 +23,7 @@ WIDTH, HEADS, LENGTH = 16, 2, 7
 def inputs(seed=0, memory=3):
     noise = generator(seed)
     x, condition = torch.randn(4, LENGTH, WIDTH, generator=noise), torch.randn(4, WIDTH, generator=noise)
-    return x, condition, torch.randn(4, memory, WIDTH, generator=noise) if memory else None
+    return x, condition, MemoryTokens(torch.randn(4, memory, WIDTH, generator=noise)) if memory else None
 
 
 def block(**changes):
@@ -56,7 +63,7 @@ def test_rotary_scores_depend_on_distance_alone(shift, seed):
 def attend(angles, *, x=None, memory=None, seed=0):
     attention = scatter(Attention(WIDTH, HEADS), seed)
     with torch.no_grad():
-        return attention(inputs(seed)[0] if x is None else x, angles, memory)
+        return attention.out(attention.mix(inputs(seed)[0] if x is None else x, angles, memory))
 
 
 def test_without_rotation_attention_reads_a_set():
@@ -77,8 +84,32 @@ def test_with_rotation_it_reads_a_sequence():
 def test_memory_is_a_set_and_is_read():
     angles, memory = rotary_angles(LENGTH, 8, CPU), inputs()[2]
     out = attend(angles, memory=memory)
-    torch.testing.assert_close(attend(angles, memory=memory.flip(1)), out)
-    assert not torch.allclose(attend(angles, memory=memory + 1), out, atol=1e-2)
+    torch.testing.assert_close(attend(angles, memory=MemoryTokens(memory.vectors.flip(1))), out)
+    assert not torch.allclose(attend(angles, memory=MemoryTokens(memory.vectors + 1)), out, atol=1e-2)
+
+
+def test_memory_with_angles_is_read_as_if_it_stood_at_these_positions():
+    attention, (x, _, memory) = Attention(WIDTH, 2), inputs(memory=LENGTH)
+    angles = rotary_angles(LENGTH, 8, CPU)
+    turned = tuple(a[2:5] for a in angles)
+    known = attention.project_memory(MemoryTokens(memory.vectors[:, 2:5], turned))
+    beside = attention.project_memory(memory._replace(angles=angles))
+    torch.testing.assert_close(known.keys, beside.keys[:, :, 2:5])
+    # Where the memory is the input itself, each position finds all twice.
+    both = attention.mix(x, angles, MemoryTokens(x, angles))
+    torch.testing.assert_close(both, attention.mix(x, angles, None))
+
+
+def test_masked_memory_is_not_read():
+    attention, (x, _, memory) = Attention(WIDTH, 2), inputs()
+    angles = rotary_angles(LENGTH, 8, CPU)
+    mask = torch.zeros(4, 1, 1, 3)
+    mask[1] = -torch.inf
+    mask[2, ..., 1] = -torch.inf
+    out = attention.mix(x, angles, memory._replace(mask=mask))
+    torch.testing.assert_close(out[0], attention.mix(x, angles, memory)[0])
+    torch.testing.assert_close(out[1], attention.mix(x, angles, None)[1])
+    torch.testing.assert_close(out[2], attention.mix(x, angles, MemoryTokens(memory.vectors[:, [0, 2]]))[2])
     assert not torch.allclose(attend(angles), out, atol=1e-2)
 
 

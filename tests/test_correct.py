@@ -15,7 +15,7 @@ from sgdd_engine.distributed import CPU
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.correct import CorrectionProposer
 from sgdd_engine.generation.decode import Canvas, stream_generator
-from sgdd_engine.generation.guided_denoiser import DraftInput
+from sgdd_engine.generation.guided_denoiser import DraftInput, draft_of
 from sgdd_engine.generation.refinement import Candidate, ProposalContext
 from sgdd_engine.models.model import SemanticDecoder
 
@@ -89,16 +89,21 @@ def test_a_proposal_does_not_depend_on_those_beside_it(model):
 
 
 @pytest.mark.slow
-def test_lengths_change_by_one_at_most_and_stay_within_what_is_allowed(model):
+def test_lengths_are_the_likeliest_or_drawn_and_stay_within_what_is_allowed(model):
+    drafts, z = drafts_of(), model.latent(E_VECTORS).z
+    of_drafts = model.latent(torch.stack([draft.vector for draft in drafts])).z
     longer = [LengthRange(n, n + 1) for n in LENGTHS]
-    for lengths, allowed in ((FIXED, {0}), (None, {-1, 0, 1}), (longer, {0, 1})):
-        propose, drafts = proposer(model, lengths=lengths), drafts_of()
-        changes = set()
-        for seed in range(12):
+    for lengths in (FIXED, longer, None):
+        propose = proposer(model, lengths=lengths)
+        for seed in range(6):
             written = propose(drafts, [stream_generator(seed + 100 * row) for row in range(4)])
-            changes |= {len(tokens) - n for tokens, n in zip(written, LENGTHS, strict=True)}
+            if lengths is not None:
+                assert all(len(tokens) in one for tokens, one in zip(written, lengths, strict=True))
+            elif not seed:
+                with torch.no_grad():
+                    logits = model.length_logits(z, draft_of([d.tokens for d in drafts], of_drafts, given=4))
+                assert [len(tokens) for tokens in written] == (logits.argmax(dim=1) + 1).tolist()
             assert not {token for tokens in written for token in tokens} & {*SPECIALS, MASK}
-        assert changes == allowed
 
 
 @pytest.mark.slow
@@ -112,10 +117,8 @@ def test_a_trained_corrector_is_what_refines(tiny_encoder, sentences):
         Checkpoint(replace(info, model=config), network.eval(), untrained.tokenizer), CPU, tiny_encoder
     )
     vectors = tiny_encoder.encode(sentences[20:26])
-    # Nothing was learnt of drafts yet: the best guess is the draft itself, and costs nothing new.
     once = reading.generate(vectors, refine=1)
-    assert [item.text for item in once] == [item.text for item in reading.generate(vectors, score=True)]
-    assert {item.encoder_calls for item in once} == {1}
+    assert {item.encoder_calls for item in once} <= {1, 2}
     later = reading.generate(vectors, refine=6)
     assert all(new.cosine >= old.cosine for old, new in zip(once, later, strict=True))
     assert sum(item.cosine for item in later) > sum(item.cosine for item in once)

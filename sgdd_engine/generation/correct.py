@@ -6,9 +6,10 @@ The loop is vec2text's (arXiv 2310.06816 §3), with parallel denoising steps in 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from sgdd_engine.generation.decode import Canvas
-from sgdd_engine.generation.guided_denoiser import DraftInput
+from sgdd_engine.generation.guided_denoiser import DraftInput, draft_of
 from sgdd_engine.generation.refinement import PROPOSERS, Candidate, ProposalContext
 
 
@@ -16,8 +17,8 @@ from sgdd_engine.generation.refinement import PROPOSERS, Candidate, ProposalCont
 class CorrectionProposer:
     """Each candidate written anew from a full mask, with the candidate as a draft; a `Proposer` for `refine`.
 
-    The first proposal for a draft takes the likeliest tokens. The next ones for the same draft are drawn, and their
-    length goes up or down by one as often as the length head finds the neighbouring lengths likely.
+    The first proposal for a draft takes the likeliest length and the likeliest tokens. The next ones for the same draft
+    are drawn, their lengths too.
 
     Args:
         context: Its model has `decoder.feedback`.
@@ -33,29 +34,44 @@ class CorrectionProposer:
         self, candidates: Sequence[Candidate], generators: Sequence[torch.Generator]
     ) -> Sequence[tuple[int, ...]]:
         """Token ids of one new sentence per candidate."""
+        if not candidates:
+            return []
         repeated = []
         for candidate in candidates:
             key = candidate.row, candidate.seed, candidate.tokens
             repeated.append(key in self._seen)
             self._seen.add(key)
+        z = self._context.decoder.latents(torch.stack([candidate.vector for candidate in candidates]))
+        logits = self._length_logits(candidates, z)
         proposals: list[tuple[int, ...]] = [()] * len(candidates)
         greedy, drawing = self._context.decoder, self._context.decoder.resampling()
         for draws, decoder in ((False, greedy), (True, drawing)):
             indices = [i for i, again in enumerate(repeated) if again == draws]
-            canvases = [self._canvas(candidates[i], generators[i], draws) for i in indices]
+            canvases = []
+            for i in indices:
+                length = self._length(logits[i], candidates[i].row, generators[i] if draws else None)
+                canvas = [decoder.mask_id] * length
+                draft = DraftInput(candidates[i].tokens, z[i])
+                canvases.append(Canvas(candidates[i].row, canvas, generators[i], draft))
             of = [candidates[i] for i in indices]
             written = self._context.fill(decoder, self._context.z, canvases, of)
             for i, tokens in zip(indices, written, strict=True):
                 proposals[i] = tokens
         return proposals
 
-    def _canvas(self, candidate: Candidate, generator: torch.Generator, draws: bool) -> Canvas:
-        mask_id = self._context.decoder.mask_id
-        draft = list(candidate.tokens)
-        if draws:
-            change = self._context.length_change(candidate, generator)
-            position = int(torch.randint(len(draft), (), generator=generator))
-            # A mask in the draft stands for one token more; one token fewer is left out.
-            draft[position : position + (change < 0)] = [mask_id] * (change > 0)
-        z = self._context.decoder.latents(candidate.vector[None])[0]
-        return Canvas(candidate.row, [mask_id] * len(draft), generator, DraftInput(draft, z))
+    @torch.no_grad()
+    def _length_logits(self, candidates: Sequence[Candidate], z: Tensor) -> Tensor:
+        """Logits [C, max_tokens] of the lengths of the sentences that take the candidates' places."""
+        draft = draft_of([candidate.tokens for candidate in candidates], z, given=len(candidates))
+        targets = self._context.z[[candidate.row for candidate in candidates]]
+        return self._context.decoder.model.length_logits(targets, draft).cpu()
+
+    def _length(self, logits: Tensor, row: int, generator: torch.Generator | None) -> int:
+        """The likeliest length that is allowed, or one that is drawn."""
+        if self._context.lengths is not None:
+            allowed = self._context.lengths[row]
+            outside = torch.tensor([n not in allowed for n in range(1, len(logits) + 1)])
+            logits = logits.masked_fill(outside, -torch.inf)
+        if generator is None:
+            return int(logits.argmax()) + 1
+        return int(torch.multinomial(logits.double().softmax(-1), 1, generator=generator)) + 1

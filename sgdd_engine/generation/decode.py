@@ -18,8 +18,10 @@ from sgdd_engine.generation.guided_denoiser import (
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.seeds import stream_seed
 
-# Tokens of all canvases that are filled together: 256 sentences of 32 tokens, enough rows for the matrix products.
+# Tokens of all canvases that are filled together: 256 sentences of 32 tokens, enough rows for the matrix products of a
+# CPU; more on other devices.
 BATCH_TOKENS = 1 << 13
+BATCH_TOKENS_ON_GPU = 1 << 16
 # The temperature of whatever has to differ from the likeliest sentence: repeated lengths, proposals, diversity.
 RESAMPLING_TEMPERATURE = 0.7
 # `token_log_probs` masks every third token at a time, so that a token is scored with its neighbours given.
@@ -153,7 +155,7 @@ class Decoder:
         # Each text's own rows of the token table are held at once.
         elements = self.sampling.vocabulary * self.model.head.width
         most = max(1, CHUNK_ELEMENTS // elements) if elements else len(canvases)
-        for indices in _batches([len(canvas.tokens) for canvas in canvases], most):
+        for indices in self._batches([len(canvas.tokens) for canvas in canvases], most):
             batch = [canvases[i] for i in indices]
             lengths = [len(canvas.tokens) for canvas in batch]
             drafts = [canvas.draft for canvas in batch if canvas.draft is not None]
@@ -216,7 +218,7 @@ class Decoder:
             For M tokens at a time the text [M] and the position [M] of each, and logits [M, V]: not normalised where
             they are guided, −inf for the mask, and overwritten by the next ones.
         """
-        for indices in _batches([len(tokens) for tokens in texts]):
+        for indices in self._batches([len(tokens) for tokens in texts], len(texts)):
             lengths = [len(texts[i]) for i in indices]
             tokens = self.pad_rows([texts[i] for i in indices])
             # Its calls are not the steps of one sentence: self-conditioning would show it another canvas.
@@ -245,6 +247,11 @@ class Decoder:
         for row, tokens in zip(table, texts, strict=True):
             row[: len(tokens)] = torch.tensor(tokens)
         return table
+
+    def _batches(self, lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+        """Indices of sentences of these lengths, the shortest first, in batches that are computed together."""
+        on_cpu = self.model.null.device.type == "cpu"
+        return _batches(lengths, most, BATCH_TOKENS if on_cpu else BATCH_TOKENS_ON_GPU)
 
     def _denoiser(
         self,
@@ -279,15 +286,15 @@ def _forbidding(denoiser: Denoiser, forbidden: Sequence[Mapping[int, Tensor]]) -
     return limited
 
 
-def _batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Indices of sentences of these lengths, the shortest first, in batches of about `BATCH_TOKENS`, at most `most`."""
+def _batches(lengths: Sequence[int], most: int, tokens: int) -> Iterator[list[int]]:
+    """Indices of sentences, the shortest first, at most `most` at a time, with about so many tokens."""
     batch: list[int] = []
-    room = BATCH_TOKENS
+    room = tokens
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         room -= lengths[index]
         if batch and (room < 0 or len(batch) == most):
             yield batch
-            batch, room = [], BATCH_TOKENS - lengths[index]
+            batch, room = [], tokens - lengths[index]
         batch.append(index)
     if batch:
         yield batch

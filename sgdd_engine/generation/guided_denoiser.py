@@ -27,7 +27,7 @@ FORBIDDEN_LOGIT = -1e4
 
 @dataclass(frozen=True, slots=True)
 class DraftInput:
-    """A draft that the decoder reads while it writes: tokens, as many as the canvas has, and the draft's latent."""
+    """A draft that the decoder reads while it writes: its tokens and its latent."""
 
     tokens: Sequence[int]
     z: Tensor
@@ -99,7 +99,7 @@ class GuidedDenoiser:
         # What is kept for later steps is needed at positions that are masked again, or read by them; and a GPU would
         # have to be waited for.
         kept = sampling.remask > 0 or self._self_conditioning
-        self._kv_cache = sampling.kv_cache and in_sequence and not drafts
+        self._kv_cache = sampling.kv_cache and in_sequence
         self._masked_only = self._kv_cache or (z.device.type == "cpu" and not kept)
         self._guide = GUIDANCE[sampling.guidance]
         self._plain = sampling.guidance == "plain"
@@ -108,7 +108,8 @@ class GuidedDenoiser:
         self._guidance_schedule = GUIDANCE_SCHEDULES.build(sampling.guidance_schedule)
         if sampling.cfg == 0:
             z, drafts = model.null_latent(len(z)), ()
-        self._groups = self._kept(z, lengths) if self._kv_cache else self._grouped(z, lengths, drafts)
+        groups = self._kept if self._kv_cache else self._grouped
+        self._groups = groups(z, lengths, drafts)
         head, vocabulary = model.head, model.config.vocabulary
         never_written = torch.tensor([*forbidden, vocabulary.bos_id], device=z.device)
         self._bias = head.bias.float().index_fill(0, never_written, FORBIDDEN_LOGIT)
@@ -136,9 +137,11 @@ class GuidedDenoiser:
             )
         return groups
 
-    def _kept(self, z: Tensor, lengths: Sequence[int]) -> list[_RowGroup]:
+    def _kept(self, z: Tensor, lengths: Sequence[int], drafts: Sequence[DraftInput]) -> list[_RowGroup]:
         """All rows as one group of canvases whose keys and values are kept."""
-        condition = self._model.condition(torch.cat([z, self._model.null_latent(1)]))
+        null = self._model.null_latent(1)
+        draft = _with_null_draft(drafts, null) if drafts else None
+        condition = self._model.condition(torch.cat([z, null]), draft)
         condition = self._model.denoiser.cache_condition(condition, max(lengths))
         kept = KeptCanvases(self._model.denoiser, condition, lengths)
         has_null = torch.zeros(len(z), dtype=torch.bool)
@@ -315,8 +318,26 @@ class GuidedDenoiser:
 
 
 def _with_null_draft(drafts: Sequence[DraftInput], null: Tensor) -> Draft:
-    """Drafts of one length as the model reads them, and behind them a row without a draft, for the null branch."""
-    z = torch.cat([torch.stack([draft.z for draft in drafts]), null])
-    tokens = torch.tensor([[*draft.tokens] for draft in (*drafts, drafts[0])], device=z.device)
-    given = torch.arange(len(z), device=z.device) < len(drafts)
-    return Draft(tokens, z, given)
+    """Drafts as the model reads them, and behind them a row without a draft, for the null branch."""
+    return draft_of(
+        [*(draft.tokens for draft in drafts), drafts[0].tokens],
+        torch.cat([torch.stack([draft.z for draft in drafts]), null]),
+        given=len(drafts),
+    )
+
+
+def draft_of(texts: Sequence[Sequence[int]], z: Tensor, *, given: int) -> Draft:
+    """Drafts as the model reads them.
+
+    Args:
+        texts: Token ids of each.
+        z: Latents of their re-encoded texts [B, latent_dim].
+        given: So many of the first rows are given their draft.
+    """
+    longest = max(map(len, texts))
+    # Tokens behind the end of a draft are not read.
+    tokens = [[*text, *[text[0]] * (longest - len(text))] for text in texts]
+    lengths = torch.tensor([*map(len, texts)], device=z.device)
+    return Draft(
+        torch.tensor(tokens, device=z.device), lengths, z, torch.arange(len(z), device=z.device) < given
+    )

@@ -70,7 +70,7 @@ def normalize(x: Tensor, gain: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q · kᵀ / √head_dim + mask) · v: [B, H, L, head_dim], with K keys and values [B, H, K, head_dim]."""
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, mask)
+        return F.scaled_dot_product_attention(q, k, v, None if mask is None else mask.to(q.dtype))
     # The fused kernel is made for long sequences: for a sentence its backward pass takes several times as long.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
@@ -79,15 +79,44 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return mixed
 
 
+class MemoryTokens(NamedTuple):
+    """Vectors that attention reads beside its input.
+
+    Attributes:
+        vectors: [B, K, width].
+        angles: Cosines and sines that turn their keys, each [K, head_dim / 2]; None where no key is turned.
+        mask: Added to the scores, −inf where a row has no such vector [B, 1, 1, K]; None where each row has all.
+    """
+
+    vectors: Tensor
+    angles: tuple[Tensor, Tensor] | None = None
+    mask: Tensor | None = None
+
+    def select(self, rows: Tensor) -> "MemoryTokens":
+        """The memory of some rows [b], in this order."""
+        mask = None if self.mask is None else self.mask[rows]
+        return MemoryTokens(self.vectors[rows], self.angles, mask)
+
+
 class KeysValues(NamedTuple):
-    """Keys and values of memory tokens, each [B, H, K, head_dim]; the same in every denoising step."""
+    """Keys and values of memory tokens, each [B, H, K, head_dim]; the same in every denoising step.
+
+    `mask` is that of the memory tokens.
+    """
 
     keys: Tensor
     values: Tensor
+    mask: Tensor | None = None
 
-    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, None]:
+    def select(self, rows: Tensor) -> "KeysValues":
+        """The keys and values of some rows [b], in this order."""
+        mask = None if self.mask is None else self.mask[rows]
+        return KeysValues(self.keys[rows], self.values[rows], mask)
+
+    def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Keys and values of a canvas [B, H, L, head_dim] with the memory behind them [B, H, L + K, head_dim]."""
-        return torch.cat([k, self.keys], dim=2), torch.cat([v, self.values], dim=2), None
+        mask = None if self.mask is None else F.pad(self.mask, (k.shape[2], 0))
+        return torch.cat([k, self.keys], dim=2), torch.cat([v, self.values], dim=2), mask
 
 
 class KeptKeysValues(NamedTuple):
@@ -114,15 +143,15 @@ class KeptKeysValues(NamedTuple):
         return self.keys[self.slots].transpose(1, 2), self.values[self.slots].transpose(1, 2), self.mask
 
 
-Memory = Tensor | KeysValues | KeptKeysValues
-"""What attention reads besides its input: memory tokens [B, K, width], or keys and values that were computed before."""
+Memory = MemoryTokens | KeysValues | KeptKeysValues
+"""What attention reads besides its input: memory tokens, or keys and values that were computed before."""
 
 
 class Attention(nn.Module):
     """Bidirectional self-attention that can also read memory.
 
-    Memory is not rotated, so the score of a position against it depends on where the position stands.
-    Shapes: x [B, L, width], memory [B, K, width], or its keys and values, or None → [B, L, width].
+    Memory without angles is not rotated, so the score of a position against it depends on where the position stands.
+    Shapes: x [B, L, width], memory of K tokens, mask added to the scores [B, 1, 1, L] without memory → [B, L, width].
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -134,23 +163,29 @@ class Attention(nn.Module):
         self.q_gain = nn.Parameter(torch.ones(self.head_dim))
         self.k_gain = nn.Parameter(torch.ones(self.head_dim))
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Memory | None) -> Tensor:
-        out: Tensor = self.out(self.mix(x, angles, memory))
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+        out: Tensor = self.out(self.mix(x, angles, None, mask))
         return out
 
-    def mix(self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Memory | None) -> Tensor:
+    def mix(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], memory: Memory | None, mask: Tensor | None = None
+    ) -> Tensor:
         """The values that each position reads, of all heads [B, L, width], before the last matrix."""
         q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
         q, k = rotate(normalize(q, self.q_gain), angles), rotate(normalize(k, self.k_gain), angles)
-        mask = None
         if memory is not None:
-            k, v, mask = (self.project_memory(memory) if isinstance(memory, Tensor) else memory).join(k, v)
+            known = self.project_memory(memory) if isinstance(memory, MemoryTokens) else memory
+            k, v, mask = known.join(k, v)
         return attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
-    def project_memory(self, memory: Tensor) -> KeysValues:
-        """Keys and values of memory [B, K, width]."""
-        keys, values = F.linear(memory, self.qkv.weight[memory.shape[-1] :]).chunk(2, dim=-1)
-        return KeysValues(normalize(self._split(keys), self.k_gain), self._split(values))
+    def project_memory(self, memory: MemoryTokens) -> KeysValues:
+        """Keys and values of memory."""
+        vectors = memory.vectors
+        keys, values = F.linear(vectors, self.qkv.weight[vectors.shape[-1] :]).chunk(2, dim=-1)
+        k = normalize(self._split(keys), self.k_gain)
+        if memory.angles is not None:
+            k = rotate(k, memory.angles)
+        return KeysValues(k, self._split(values), memory.mask)
 
     def _split(self, x: Tensor) -> Tensor:
         rows, length, _ = x.shape
@@ -182,7 +217,7 @@ class AdaLNZeroBlock(nn.Module):
     The modulation starts at zero, so every block starts as the identity. Where it is shared the block adds an offset
     of its own (adaLN-single, arXiv 2310.00426 §2.3); where there is none the offset is all there is.
     Shapes: x [B, L, width], condition [B, width], or [B, 6 · width] of a shared modulation, or a zero [1, 1],
-    memory [B, K, width], or its keys and values, or None → [B, L, width]; with `positions` [M], indices into the
+    memory of K tokens, or its keys and values, or None → [B, L, width]; with `positions` [M], indices into the
     flattened [B · L], → [M, width].
     """
 
@@ -223,8 +258,8 @@ class AdaLNZeroBlock(nn.Module):
         `modulation` [B, 1, 2 · width] holds shift and scale.
         """
         shift, scale = modulation.chunk(2, dim=-1)
-        if isinstance(memory, Tensor):
-            memory = self.memory_norm(memory)
+        if isinstance(memory, MemoryTokens):
+            memory = self._normalized(memory)
         return self.attention.mix(modulate(self.attention_norm(x), shift, scale), angles, memory)
 
     def add_branches(self, x: Tensor, mixed: Tensor, modulation: Tensor) -> Tensor:
@@ -238,9 +273,12 @@ class AdaLNZeroBlock(nn.Module):
         out: Tensor = x + gate_m * self.dropout(h)
         return out
 
-    def project_memory(self, memory: Tensor) -> KeysValues:
-        """Keys and values of memory [B, K, width] in this block's attention, to be computed once for many steps."""
-        return self.attention.project_memory(self.memory_norm(memory))
+    def project_memory(self, memory: MemoryTokens) -> KeysValues:
+        """Keys and values of memory in this block's attention, to be computed once for many steps."""
+        return self.attention.project_memory(self._normalized(memory))
+
+    def _normalized(self, memory: MemoryTokens) -> MemoryTokens:
+        return memory._replace(vectors=self.memory_norm(memory.vectors))
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from sgdd_engine.models.blocks import (
     KeptKeysValues,
     KeysValues,
     Memory,
+    MemoryTokens,
     Offset,
     TimeEmbedding,
     at_positions,
@@ -31,19 +32,17 @@ class Condition:
 
     Attributes:
         vector: [B, width], modulates every block.
-        memory: [B, K, width], read by attention; None without memory tokens.
-        draft: Features of a draft's tokens, added to the canvas [B, n, width]; None without drafts.
+        memory: What attention reads beside the canvas, that of a draft included; None where there is nothing.
         memory_kv: Keys and values of the memory in each block, where they are cached for many steps.
         angles: Cached rotary angles of the canvas.
         kept: In each block, keys and values of whole canvases and their memory, where they are kept over steps.
         reading: With these, the positions that are read now [B, A], counted with what stands before the canvas; the
-            draft and the angles are those of the whole canvas.
+            angles are those of the whole canvas.
         lengths: Tokens of each canvas, where they differ [B].
     """
 
     vector: Tensor
-    memory: Tensor | None
-    draft: Tensor | None = None
+    memory: MemoryTokens | None
     memory_kv: tuple[KeysValues, ...] = ()
     angles: tuple[Tensor, Tensor] | None = None
     kept: tuple[KeptKeysValues, ...] = ()
@@ -54,9 +53,8 @@ class Condition:
         """The condition of some rows [b], in this order; a row may be named several times."""
         return Condition(
             self.vector[rows],
-            None if self.memory is None else self.memory[rows],
-            None if self.draft is None else self.draft[rows],
-            tuple(KeysValues(keys[rows], values[rows]) for keys, values in self.memory_kv),
+            None if self.memory is None else self.memory.select(rows),
+            tuple(known.select(rows) for known in self.memory_kv),
             self.angles,
         )
 
@@ -102,7 +100,7 @@ class DenoisingTransformer(nn.Module):
 
     def cache_condition(self, condition: Condition, length: int) -> Condition:
         """The condition with what is equal in all denoising steps of canvases of `length` positions, computed once."""
-        angles = self._angles(length + sum(self.around), condition.vector.device)
+        angles = self.angles(length + sum(self.around), condition.vector.device)
         if condition.memory is None:
             return replace(condition, angles=angles)
         # Not in training: a block whose weights are sharded over devices has them only while it runs.
@@ -119,13 +117,12 @@ class DenoisingTransformer(nn.Module):
         positions: Tensor | None = None,
     ) -> Tensor:
         lengths: int | Tensor = z_t.shape[1] if condition.lengths is None else condition.lengths
-        additions = [condition.draft, self._self_conditioning(z_t, before)]
-        x = self._embedded(self._with_anchors(z_t, lengths), additions)
+        x = self._embedded(self._with_anchors(z_t, lengths), self._self_conditioning(z_t, before))
         signal = condition.vector + self.time(t) + self.length.weight[lengths]
         if self.in_context:
             x = torch.cat([signal[:, None], x], dim=1)
         modulation, final = self._modulations(signal)
-        angles = condition.angles or self._angles(x.shape[1], x.device)
+        angles = condition.angles or self.angles(x.shape[1], x.device)
         first, read = self.around[0], z_t.shape
         if condition.reading is not None:
             x = x.gather(1, condition.reading[..., None].expand(-1, -1, x.shape[-1]))
@@ -159,7 +156,8 @@ class DenoisingTransformer(nn.Module):
         shared = self.shared_modulation
         return (signal if shared is None else shared(signal)), self.final_modulation(signal)
 
-    def _angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def angles(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Rotary angles of what is read, from the first anchor on: cosines and sines, each [length, head_dim / 2]."""
         return rotary_angles(length, self.config.width // self.config.heads, device)
 
     def _self_conditioning(self, z_t: Tensor, before: Tensor | None) -> Tensor | None:
@@ -169,13 +167,12 @@ class DenoisingTransformer(nn.Module):
         features: Tensor = self.before(before)
         return features * (z_t == self.vocabulary.mask_id)[..., None]
 
-    def _embedded(self, tokens: Tensor, additions: Sequence[Tensor | None]) -> Tensor:
+    def _embedded(self, tokens: Tensor, addition: Tensor | None) -> Tensor:
         x = self.head.embed(tokens)
-        for addition in additions:
-            if addition is not None:
-                # The anchors get none of it.
-                x = x + (F.pad(addition, (0, 0, 1, 1)) if self.config.anchors else addition)
-        return x
+        if addition is None:
+            return x
+        # The anchors get none of it.
+        return x + (F.pad(addition, (0, 0, 1, 1)) if self.config.anchors else addition)
 
     def _with_anchors(self, z_t: Tensor, lengths: int | Tensor) -> Tensor:
         """`z_t` [B, n] between `<s>` and `</s>`, which stands right behind the last token of each canvas."""

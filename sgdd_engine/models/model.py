@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sgdd_engine.models.blocks import projector
+from sgdd_engine.models.blocks import MemoryTokens, projector
 from sgdd_engine.models.bottleneck import Latent, Whitening, build_bottleneck
 from sgdd_engine.models.config import DecoderConfig, ModelConfig
 from sgdd_engine.models.decoder import Condition, DenoisingTransformer
@@ -50,8 +50,9 @@ class Conditioner(nn.Module):
             self.memory = nn.Linear(latent_dim, tokens * width)
 
     def forward(self, z: Tensor) -> Condition:
-        memory = None if self.memory is None else self.memory(z).unflatten(-1, self.memory_shape)
-        return Condition(self.vector(z), memory)
+        if self.memory is None:
+            return Condition(self.vector(z), None)
+        return Condition(self.vector(z), MemoryTokens(self.memory(z).unflatten(-1, self.memory_shape)))
 
 
 class SemanticDecoder(nn.Module):
@@ -71,7 +72,9 @@ class SemanticDecoder(nn.Module):
         self.null = nn.Parameter(torch.zeros(latent_dim))
         self.conditioner = Conditioner(latent_dim, config.decoder)
         self.length_head = projector(latent_dim, width, config.max_tokens)
-        self.draft_reader = DraftReader(latent_dim, config.decoder) if config.decoder.feedback else None
+        self.draft_reader = (
+            DraftReader(latent_dim, config.max_tokens, config.decoder) if config.decoder.feedback else None
+        )
         self.surrogate = SurrogateEncoder(config) if config.decoder.surrogate_width else None
         self.denoiser = DenoisingTransformer(config.decoder, config.vocabulary, config.max_tokens)
 
@@ -98,15 +101,29 @@ class SemanticDecoder(nn.Module):
         if draft is None:
             plain: Condition = self.conditioner(z)
             return plain
-        reader = self.draft_reader
-        assert reader is not None, "the decoder cannot read drafts"
+        reader = self._reader
         condition: Condition = self.conditioner(reader.corrected_latent(z, draft))
-        return replace(condition, draft=reader.token_features(draft, self.head.embed(draft.tokens)))
+        first, m = self.denoiser.around[0], draft.tokens.shape[1]
+        cos, sin = self.denoiser.angles(first + m, z.device)
+        embedded = self.head.embed(draft.tokens)
+        memory = reader.memory(z, draft, embedded, (cos[first:], sin[first:]), condition.memory)
+        return replace(condition, memory=memory)
 
-    def length_logits(self, z: Tensor) -> Tensor:
-        """Logits [B, max_tokens] in float32; entry `i` stands for a sentence of `i + 1` tokens."""
-        logits: Tensor = self.length_head(z)
-        return logits.float()
+    def length_logits(self, z: Tensor, draft: Draft | None = None) -> Tensor:
+        """Logits [B, max_tokens] in float32; entry `i` stands for a sentence of `i + 1` tokens.
+
+        With drafts they are those of a sentence that is to take a draft's place.
+        """
+        if draft is None:
+            logits: Tensor = self.length_head(z)
+            return logits.float()
+        corrected: Tensor = self.length_head(self._reader.corrected_latent(z, draft))
+        return corrected.float() + self._reader.length_correction(draft).float()
+
+    @property
+    def _reader(self) -> DraftReader:
+        assert self.draft_reader is not None, "the decoder cannot read drafts"
+        return self.draft_reader
 
     def hidden(
         self,
@@ -124,12 +141,17 @@ class SemanticDecoder(nn.Module):
         hidden: Tensor = self.denoiser(z_t, t, condition, before, positions)
         return hidden
 
-    def predict_embedding(self, tokens: Tensor) -> Tensor:
-        """Vectors [B, D] in float32 that the surrogate predicts for texts [B, n]; the token table gets no gradient."""
+    def predict_embedding(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Vectors [B, D] in float32 that the surrogate predicts for texts [B, n]; the token table gets no gradient.
+
+        Args:
+            tokens: Token ids.
+            lengths: How many tokens each text has, where they differ [B].
+        """
         assert self.surrogate is not None, "the model has no surrogate of the encoder"
         with torch.no_grad():
             embedded = self.head.embed(tokens)
-        vectors: Tensor = self.surrogate(embedded)
+        vectors: Tensor = self.surrogate(embedded, lengths)
         return vectors
 
     @torch.no_grad()

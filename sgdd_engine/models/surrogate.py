@@ -1,5 +1,6 @@
 """A small surrogate of the frozen encoder: cheap, and good enough to tell which of several drafts is worth encoding."""
 
+import torch
 from torch import Tensor, nn
 
 from sgdd_engine.models.blocks import Attention, projector, rotary_angles
@@ -11,7 +12,10 @@ MLP_RATIO = 2
 
 
 class SurrogateBlock(nn.Module):
-    """Attention and feed-forward without a condition. Shapes: x [B, n, width] → [B, n, width]."""
+    """Attention and feed-forward without a condition.
+
+    Shapes: x [B, n, width], mask added to the scores [B, 1, 1, n] → [B, n, width].
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -20,8 +24,8 @@ class SurrogateBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = projector(width, MLP_RATIO * width, width)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), angles, None)
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), angles, mask)
         out: Tensor = x + self.mlp(self.mlp_norm(x))
         return out
 
@@ -44,11 +48,22 @@ class SurrogateEncoder(nn.Module):
         self.norm = nn.LayerNorm(self.width)
         self.vector = nn.Linear(self.width, config.embedding_dim)
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        """Vectors [B, D] in float32 of token embeddings [B, n, decoder width]."""
+    def forward(self, embedded: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Vectors [B, D] in float32 of token embeddings [B, n, decoder width], the first `lengths` [B] of each text."""
         hidden: Tensor = self.words(embedded)
         angles = rotary_angles(embedded.shape[1], self.width // SURROGATE_HEADS, embedded.device)
+        inside = mask = None
+        if lengths is not None:
+            inside = torch.arange(embedded.shape[1], device=embedded.device) < lengths[:, None]
+            mask = torch.zeros_like(inside, dtype=torch.float32).masked_fill_(~inside, -torch.inf)[
+                :, None, None
+            ]
         for block in self.blocks:
-            hidden = block(hidden, angles)
-        vectors: Tensor = self.vector(self.norm(hidden).mean(dim=1))
+            hidden = block(hidden, angles, mask)
+        hidden = self.norm(hidden)
+        if inside is None or lengths is None:
+            mean = hidden.mean(dim=1)
+        else:
+            mean = (hidden * inside[..., None]).sum(dim=1) / lengths[:, None]
+        vectors: Tensor = self.vector(mean)
         return vectors.float()

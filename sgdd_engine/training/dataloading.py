@@ -22,14 +22,14 @@ class DraftBatch(NamedTuple):
     """Drafts of the sentences of a batch.
 
     Attributes:
-        tokens: Token ids [B, n]. vectors: The encoder's vectors of the drafts as they were written [B, D].
-        unedited: Which drafts are as they were written [B]. The others were padded or cut to the length of their
-            sentences, so their vectors are those of other tokens.
+        tokens: Token ids [B, m]; behind the end of a draft any token.
+        lengths: Tokens of each draft [B].
+        vectors: The encoder's vectors of the drafts [B, D].
     """
 
     tokens: Tensor
+    lengths: Tensor
     vectors: Tensor
-    unedited: Tensor
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,25 @@ class Drafts:
         tokens: The tokens of all drafts, one draft after the other.
         starts: The index of each draft's first token [N + 1].
         vectors: The encoder's vectors of the drafts [N, D], float16.
-        unedited: Which drafts are as they were written [N]; see `DraftBatch`.
     """
 
     rows: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float16]
-    unedited: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Number of drafts."""
         return len(self.rows)
 
     def batch(self, which: npt.NDArray[np.integer]) -> DraftBatch:
-        """Drafts that all have one length, by their index among the drafts (not by their row in the split)."""
+        """Some of the drafts, by their index among the drafts (not by their row in the split)."""
         first = self.starts[which]
-        length = int(self.starts[which[0] + 1] - first[0])
-        tokens = self.tokens[first[:, None] + np.arange(length)].astype(np.int64)
-        vectors = self.vectors[which].astype(np.float32)
-        return DraftBatch(*map(torch.from_numpy, (tokens, vectors, self.unedited[which])))
+        lengths = self.starts[which + 1] - first
+        # Behind the end of a draft stand tokens of the next one, or the last token of all.
+        at = (first[:, None] + np.arange(int(lengths.max()))).clip(max=len(self.tokens) - 1)
+        tokens, vectors = self.tokens[at].astype(np.int64), self.vectors[which].astype(np.float32)
+        return DraftBatch(*map(torch.from_numpy, (tokens, lengths, vectors)))
 
 
 SentenceBatch = tuple[Tensor, Tensor, DraftBatch | None]

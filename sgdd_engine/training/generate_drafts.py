@@ -10,7 +10,7 @@ Each file of drafts records what wrote it. Drafts of other weights, another seed
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -44,16 +44,27 @@ from sgdd_engine.training.dataloading import Drafts
 from sgdd_engine.training.state import RunContext
 
 DRAFTS = "drafts"
-# Sentences of one file: some minutes of writing, so that an interrupted run loses little.
-SENTENCES_PER_FILE = 4096
-# Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too.
-FEW_STEPS = SamplingConfig(steps=4, cfg=1.0)
+# Sentences of one file: some minutes of writing on a CPU, so that an interrupted run loses little.
+SENTENCES_PER_FILE = 8192
+# Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too. The last is how `mini`
+# writes: a corrector has to know the mistakes that it will meet.
+FEW_STEPS = SamplingConfig(steps=4, cfg=1.0, kv_cache=True)
 SAMPLINGS = (
     FEW_STEPS,
     replace(FEW_STEPS, temperature=RESAMPLING_TEMPERATURE),
     replace(FEW_STEPS, cfg=1.5),
-    SamplingConfig(steps=8, cfg=1.5),
+    SamplingConfig(
+        steps=8,
+        cfg=1.75,
+        position_rule="confidence:apart=1",
+        unmasking="linear",
+        null_every=3,
+        kv_cache=True,
+    ),
 )
+# How often drafts of a model that corrects were corrected: the third correction is of another kind of mistakes than the
+# first, since what is easily seen is mended by then.
+ROUNDS = (0, 1, 2)
 # The key of a file's metadata under which its origin stands, as a JSON object. (The library writes several keys in any
 # order.) In the object, the SHA-256 of all else in it and of the tensors; files of earlier versions lack it.
 ORIGIN = "origin"
@@ -63,7 +74,6 @@ DTYPES = {
     "lengths": np.int64,
     "tokens": np.int32,
     "vectors": np.float16,
-    "whole": np.bool_,
 }
 
 
@@ -80,7 +90,7 @@ def draft_kinds(info: CheckpointInfo) -> tuple[DraftKind, ...]:
     samplings = [sampling if info.trained_null else replace(sampling, cfg=1.0) for sampling in SAMPLINGS]
     return tuple(
         DraftKind(sampling, true_length, rounds)
-        for rounds in ((0, 1) if info.model.decoder.feedback else (0,))
+        for rounds in (ROUNDS if info.model.decoder.feedback else ROUNDS[:1])
         for sampling in samplings
         for true_length in (True, False)
     )
@@ -207,17 +217,12 @@ def prepare_drafts(
         for start in range(0, len(chosen), SENTENCES_PER_FILE)
     }
     parts = {path: part for path in files if (part := _read(path)) is not None}
-    if resumed:
-        identity = next((_identity(part.origin) for part in parts.values() if part.origin), None)
-    else:
-        identity = writer.identity
+    identity = next((_identity(part.origin) for part in parts.values()), None) if resumed else writer.identity
     source = {"corpus": corpus.manifest.fingerprint(), "split": split_name, "seed": seed}
-    # Older versions recorded no origin.
-    origins = [{**(identity or {}), **source}, *([None] if resumed else [])]
     usable = {
         path
         for path, part in parts.items()
-        if part.origin in origins and _fits(part.tensors, files[path], split, corpus)
+        if part.origin == {**(identity or {}), **source} and np.array_equal(part.tensors["rows"], files[path])
     }
     if stale := [path for path in files if path.exists() and path not in usable]:
         on_event(
@@ -237,13 +242,13 @@ def prepare_drafts(
             origin = {**writer.identity, **source}
             sealed = {**origin, SHA256: _hash(tensors, origin)}
             write_bytes(path, save(tensors, {ORIGIN: json.dumps(sealed)}))
-            parts[path] = _Part(tensors, None)
+            parts[path] = _Part(tensors, origin)
         done += len(rows)
         on_event(StageProgress(stage, done))
     on_event(StageFinished(stage))
     joined = {key: np.concatenate([parts[path].tensors[key] for path in files]) for key in DTYPES}
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["lengths"], dtype=np.int64)])
-    return Drafts(joined["rows"], joined["tokens"], starts, joined["vectors"], joined["whole"])
+    return Drafts(joined["rows"], joined["tokens"], starts, joined["vectors"])
 
 
 def _require_writer(writer: DraftWriter, identity: dict[str, Any] | None, folder: Path) -> None:
@@ -266,7 +271,6 @@ def _write(
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
-    unedited = np.zeros(len(rows), np.bool_)
     kinds = draft_kinds(model.info)
     for number, (sampling, true_length, rounds) in enumerate(kinds):
         indices = np.arange(number, len(rows), len(kinds))
@@ -281,38 +285,22 @@ def _write(
                 shortlist=1,
                 seed=seed,
             )
-        mask_id = model.model.config.vocabulary.mask_id
         for index, generation in zip(indices.tolist(), generations, strict=True):
-            noise = np.random.default_rng([seed, 2, int(rows[index])])
-            tokens[index] = fit_length(generation.tokens, int(lengths[index]), mask_id, noise)
-            texts[index], unedited[index] = generation.text, len(generation.tokens) == lengths[index]
+            tokens[index], texts[index] = generation.tokens, generation.text
     encoded = encode_written(model.encoder, texts)
     return {
         "rows": rows,
-        "lengths": lengths.astype(np.int64),
+        "lengths": np.asarray([len(ids) for ids in tokens], np.int64),
         "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
         "vectors": encoded.numpy().astype(np.float16),
-        "whole": unedited,
     }
 
 
-def fit_length(
-    tokens: Sequence[int], length: int, mask_id: int, noise: np.random.Generator
-) -> tuple[int, ...]:
-    """A draft made as long as its sentence: masks inserted, or tokens left out, at random positions."""
-    draft = list(tokens)
-    for _ in range(length - len(draft)):
-        draft.insert(int(noise.integers(len(draft) + 1)), mask_id)
-    for _ in range(len(draft) - length):
-        del draft[int(noise.integers(len(draft)))]
-    return tuple(draft)
-
-
 class _Part(NamedTuple):
-    """A file of drafts, and what wrote it where that is recorded."""
+    """A file of drafts, and what wrote it."""
 
     tensors: dict[str, npt.NDArray[Any]]
-    origin: dict[str, Any] | None
+    origin: dict[str, Any]
 
 
 def _identity(origin: dict[str, Any]) -> dict[str, Any]:
@@ -320,16 +308,16 @@ def _identity(origin: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> _Part | None:
-    """A file of drafts; None if it is missing or damaged."""
+    """A file of drafts; None if it is missing or damaged, or of a version that recorded no hash."""
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {key: file.get_tensor(key) for key in DTYPES}
             origin = parse_json((file.metadata() or {}).get(ORIGIN, "null"), path)
     except (OSError, SafetensorError, ValueError):
         return None
-    if not isinstance(origin, dict):
-        return _Part(tensors, None)
-    return _Part(tensors, origin) if origin.pop(SHA256, None) in (None, _hash(tensors, origin)) else None
+    if not isinstance(origin, dict) or origin.pop(SHA256, None) != _hash(tensors, origin):
+        return None
+    return _Part(tensors, origin)
 
 
 def _hash(tensors: Mapping[str, npt.NDArray[Any]], origin: Mapping[str, Any]) -> str:
@@ -340,28 +328,3 @@ def _hash(tensors: Mapping[str, npt.NDArray[Any]], origin: Mapping[str, Any]) ->
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()
-
-
-def _fits(
-    tensors: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64], split: CorpusSplit, corpus: Corpus
-) -> bool:
-    """Whether these are drafts of those rows, with tokens and vectors that a model and an encoder may have given."""
-    tokens, vectors, count = tensors["tokens"], tensors["vectors"], len(rows)
-    lengths = split.lengths[rows]
-    shapes = {
-        "rows": (count,),
-        "lengths": (count,),
-        "tokens": (int(lengths.sum()),),
-        "vectors": (count, corpus.embedding_dim),
-        "whole": (count,),
-    }
-    return (
-        all(
-            tensors[key].dtype == dtype and tensors[key].shape == shapes[key] for key, dtype in DTYPES.items()
-        )
-        and np.array_equal(tensors["rows"], rows)
-        and np.array_equal(tensors["lengths"], lengths)
-        and 0 <= tokens.min(initial=0) <= tokens.max(initial=0) < corpus.tokenizer.vocab_size
-        and bool(np.isfinite(vectors).all())
-        and int(tensors["whole"].view(np.uint8).max(initial=0)) <= 1
-    )

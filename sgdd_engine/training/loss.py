@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgdd_engine.diffusion.config import DiffusionConfig
@@ -87,14 +87,14 @@ def batch_loss(
     positions = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
 
-    draft = None if model.draft_reader is None else _draft(model, drafts, z_t, z, dropped, generator)
+    draft = None if drafts is None else _draft(model, drafts, dropped, generator)
     condition = model.condition(z, draft)
     previous = _self_condition(model, z_t, t, condition, positions, step)
     hidden = model.hidden(z_t, t, condition, previous, positions)
     targets = x.flatten().index_select(0, positions)
     scores = model.head.cross_entropy(hidden.to(_product_dtype(x.device)), targets, weights)
 
-    length_nats = F.cross_entropy(model.length_logits(z), torch.full_like(x[:, 0], n - 1))
+    length_nats = F.cross_entropy(model.length_logits(z, draft), torch.full_like(x[:, 0], n - 1))
     kl_nats = torch.zeros_like(length_nats)
     if latent.kl is not None:
         kl_nats = kl_nats_per_sentence(latent.kl, config.free_bits)
@@ -104,6 +104,8 @@ def batch_loss(
     )
     beta = annealed_beta(step, config)
     total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats + error)
+    if drafts is None and model.draft_reader is not None:
+        total = total + _zero(model.draft_reader)
     return BatchLoss(
         total,
         scores.nll,
@@ -125,32 +127,26 @@ def annealed_beta(step: int, config: TrainConfig) -> float:
 def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftBatch | None) -> Tensor:
     """Mean squared distance of the surrogate's vectors from the encoder's, a scalar.
 
-    The mean of that over sentences `x` [B, n] with `e` [B, D] and that over the unedited drafts. The surrogate shares
+    The mean of that over sentences `x` [B, n] with `e` [B, D] and that over the drafts. The surrogate shares
     only the gradient norm that is clipped with the decoder, and Adam's steps do not depend on the scale of a loss: it
     needs no weight of its own.
     """
     error = (model.predict_embedding(x) - e).square().sum(dim=-1).mean()
     if drafts is None:
         return error
-    errors = (model.predict_embedding(drafts.tokens) - drafts.vectors).square().sum(dim=-1)
-    return (error + (errors * drafts.unedited).sum() / drafts.unedited.sum().clamp_min(1)) / 2
+    of_drafts = model.predict_embedding(drafts.tokens, drafts.lengths) - drafts.vectors
+    return (error + of_drafts.square().sum(dim=-1).mean()) / 2
 
 
-def _draft(
-    model: SemanticDecoder,
-    drafts: DraftBatch | None,
-    z_t: Tensor,
-    z: Tensor,
-    dropped: Tensor,
-    generator: torch.Generator,
-) -> Draft:
-    """The drafts of the rows; without drafts the canvas itself, marked as given to no row.
+def _draft(model: SemanticDecoder, drafts: DraftBatch, dropped: Tensor, generator: torch.Generator) -> Draft:
+    """The drafts as the decoder reads them: in all rows but those whose condition is dropped."""
+    latent = model.latent(drafts.vectors, generator)
+    return Draft(drafts.tokens, drafts.lengths, latent.z, ~dropped)
 
-    So the draft reader's parameters take part in every micro-batch; one process may have drafts while another has none.
-    """
-    if drafts is None:
-        return Draft(z_t, z, torch.zeros_like(dropped))
-    return Draft(drafts.tokens, model.latent(drafts.vectors, generator).z, ~dropped)
+
+def _zero(module: nn.Module) -> Tensor:
+    """0, of which each parameter has a gradient of 0: one process may have drafts while another has none."""
+    return sum((parameter.sum() for parameter in module.parameters()), torch.zeros(())) * 0
 
 
 def uses_first_pass(step: int) -> bool:

@@ -196,6 +196,6 @@ def _condition(model: SemanticDecoder, e: Tensor, drafts: DraftBatch | None) -> 
     z = model.latent(e).z
     if drafts is None:
         return model.condition(z)
-    tokens, vectors = (tensor.to(e.device) for tensor in drafts[:2])
+    tokens, lengths, vectors = (tensor.to(e.device) for tensor in drafts)
     given = torch.ones(len(e), dtype=torch.bool, device=e.device)
-    return model.condition(z, Draft(tokens, model.latent(vectors).z, given))
+    return model.condition(z, Draft(tokens, lengths, model.latent(vectors).z, given))
