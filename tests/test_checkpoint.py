@@ -280,6 +280,37 @@ def test_a_checkpoint_of_an_older_version_loads(whitened, tmp_path):
         load_checkpoint(tmp_path / "old")
 
 
+def test_a_former_reader_of_drafts_is_left_out(whitened, sentences, tmp_path):
+    whitened.save_pretrained(tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    config["model"]["decoder"] |= {"feedback": True, "feedback_hidden": 8}
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "old" / "model.safetensors"
+    latent, width = whitened.info.model.bottleneck.latent_dim, whitened.info.model.decoder.width
+    shapes = {
+        "louder": (latent,),
+        "meaning.0.weight": (8, 2 * latent),
+        "meaning.0.bias": (8,),
+        "meaning.2.weight": (latent, 8),
+        "meaning.2.bias": (latent,),
+        "words.weight": (width, width),
+    }
+    reader = {f"draft_reader.{name}": torch.randn(shape) for name, shape in shapes.items()}
+    save_file({**load_file(path), **reader}, path)
+    seal(tmp_path / "old")
+    loaded = SGDD.from_pretrained(tmp_path / "old", "cpu")
+    assert not loaded.info.model.decoder.feedback
+    for name, tensor in whitened.model.state_dict().items():
+        assert torch.equal(tensor, loaded.model.state_dict()[name]), name
+    loaded.save_pretrained(tmp_path / "new")
+    assert load_checkpoint(tmp_path / "new").info.model == loaded.info.model
+    del reader["draft_reader.louder"]
+    save_file({**load_file(tmp_path / "new" / "model.safetensors"), **reader}, path)
+    seal(tmp_path / "old")
+    with pytest.raises(CheckpointError, match="draft_reader"):
+        load_checkpoint(tmp_path / "old")
+
+
 def test_a_vector_means_the_same_in_half_precision(whitened, sentences, tmp_path):
     whitened.save_pretrained(tmp_path / "half", dtype="fp16")
     vectors = whitened.encode(sentences[20:40])

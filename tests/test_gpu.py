@@ -44,7 +44,7 @@ def test_the_head_gives_the_same_loss_and_gradients_on_a_gpu():
     for device in ("cpu", "cuda"):
         head = head.to(device).requires_grad_()
         head.zero_grad()
-        inputs = hidden.to(device).requires_grad_()
+        inputs = hidden.detach().to(device, copy=True).requires_grad_()
         scores = head.cross_entropy(inputs, targets.to(device), weights.to(device))
         scores.loss.backward()
         results.append([t.cpu() for t in (scores.loss, inputs.grad, head.table.grad, head.bias.grad)])

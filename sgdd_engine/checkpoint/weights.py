@@ -1,6 +1,6 @@
 """The weights of a checkpoint: a whole folder is written and loaded here, with all that a model needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,19 @@ ROUNDING = 1e-3
 LONG_VECTOR = 4096
 # Checkpoints used to hold the pseudo-inverse of the whitening as well, which nothing reads.
 UNUSED_TENSORS = ("bottleneck.inverse",)
+# Decoders used to read a draft at the canvas's own positions. Such a reader is left out: without it the decoder writes
+# what it wrote before it learnt to correct, and refines without corrections.
+FORMER_READER = frozenset(
+    f"draft_reader.{name}"
+    for name in (
+        "louder",
+        "meaning.0.weight",
+        "meaning.0.bias",
+        "meaning.2.weight",
+        "meaning.2.bias",
+        "words.weight",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -61,10 +74,16 @@ def load_checkpoint(
     if problem := checkpoint_damage(folder):
         raise _unusable(folder, problem)
     tokenizer = _load_tokenizer(folder, info)
-    model = _outline(folder, config or info.model)
+    held = _tensor_names(folder / WEIGHTS)
+    unused = [*UNUSED_TENSORS]
+    if {name for name in held if name.startswith("draft_reader.")} == FORMER_READER:
+        unused.extend(FORMER_READER)
+        decoder = replace(info.model.decoder, feedback=False)
+        info = replace(info, model=replace(info.model, decoder=decoder))
+    model = _outline(folder, config or info.model, held)
     wanted = model.state_dict()
     try:
-        tensors = load_weights(folder / WEIGHTS, wanted, UNUSED_TENSORS)
+        tensors = load_weights(folder / WEIGHTS, wanted, unused)
     except UnreadableError as error:
         raise _unusable(folder, error.reason) from None
     if not (tensors["standardize.std"] > 0).all():
@@ -74,14 +93,13 @@ def load_checkpoint(
     return Checkpoint(info, model.to(device).eval(), tokenizer)
 
 
-def _outline(folder: Path, config: ModelConfig) -> SemanticDecoder:
+def _outline(folder: Path, config: ModelConfig, held: Collection[str]) -> SemanticDecoder:
     """The networks of a configuration, without memory: sizes that nothing has are refused by torch."""
-    held = _count_tensors(folder / WEIGHTS)
-    if (
-        held is not None and config.decoder.layers > held
-    ):  # each layer has tensors; building it takes a millisecond
+    # Each layer has tensors; building it takes a millisecond.
+    if held and config.decoder.layers > len(held):
         raise _unusable(
-            folder, f"`{CONFIG}` says {config.decoder.layers:,} layers, and `{WEIGHTS}` has {held} tensors"
+            folder,
+            f"`{CONFIG}` says {config.decoder.layers:,} layers, and `{WEIGHTS}` has {len(held)} tensors",
         )
     try:
         return outline(config)
@@ -212,13 +230,13 @@ def load_weights(
     return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
 
 
-def _count_tensors(path: Path) -> int | None:
-    """Tensors of a safetensors file, from its header alone; None where that cannot be read."""
+def _tensor_names(path: Path) -> Collection[str]:
+    """Names of the tensors of a safetensors file, from its header alone; none where that cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            return len(file.keys())
+            return list(file.keys())
     except (SafetensorError, OSError):
-        return None
+        return ()
 
 
 def _check_header(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
