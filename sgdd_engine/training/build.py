@@ -162,9 +162,9 @@ def compile_blocks(model: SemanticDecoder, device: torch.device) -> None:
     _require_compiler(device)
     # Methods and not modules: hooks of FSDP2 stay outside of what is compiled. The decoder's blocks are compiled in two
     # parts: between them positions are chosen, whose backward pass the compiler would write one number at a time.
+    # The surrogate is small, and reads texts of one length and of several in turn: the compiler wrote eight versions of
+    # it in two minutes and gave up.
     methods = [(block, name) for block in model.denoiser.blocks for name in ("mix", "add_branches")]
-    if model.surrogate is not None:
-        methods.extend((block, "forward") for block in model.surrogate.blocks)
     for block, name in methods:
         setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
 
