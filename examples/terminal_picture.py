@@ -19,7 +19,7 @@ from rich.text import Text
 
 COMMANDS = (
     'sgdd sample "Nausea seized him, and black mists swam before his eyes." --watch',
-    'sgdd sample "I have never been so happy in my life." -n 3 --temperature 0.7 --quiet',
+    'sgdd sample "He walked slowly along the river and thought of home." -n 3 --temperature 0.7 --quiet',
 )
 WIDTH = 104
 # Rich's frame asks a server for its font; without these rules the viewer's own monospaced font is taken.

@@ -77,8 +77,10 @@ def recipe(info: CheckpointInfo) -> dict[str, str]:
 def trained(info: CheckpointInfo) -> str:
     """One stage of training."""
     training = info.facts["training"]
+    minutes = training["seconds"] / 60
+    duration = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
     return (
-        f"{info.step:,} steps over {training['sentences_seen']:,} sentences, {training['seconds'] / 3600:.1f} hours "
+        f"{info.step:,} steps over {training['sentences_seen']:,} sentences, {duration} "
         f"on {training['device']} ({training['precision']}, PyTorch {training['torch']})"
     )
 
@@ -87,12 +89,8 @@ def section(title: str, report: dict[str, Any]) -> str:
     """One report: its settings, all scores beside their controls, by length, and the verdicts."""
     sampling, settings = report["settings"]["sampling"], report["settings"]["eval"]
     parts = [f"{report['sentences']:,} sentences", f"{sampling['steps']} steps", f"cfg {sampling['cfg']:g}"]
-    if settings["candidates"] > 1:
-        parts.append(f"best of {settings['candidates']} candidates")
-    if settings.get("refine"):
-        parts.append(f"{settings['refine']} rounds of refining")
-    if (settings.get("shortlist") or 1) > 1:
-        parts.append(f"shortlists of {settings['shortlist']}")
+    if feedback := how(settings):
+        parts.append(feedback)
     if calls := report.get("encoder_calls"):
         parts.append(f"{calls:.1f} encoder calls per sentence")
     blocks = [conditions(report["conditions"]), by_length(report.get("by_length") or []), lines(report)]
@@ -101,24 +99,24 @@ def section(title: str, report: dict[str, Any]) -> str:
     )
 
 
+def how(settings: dict[str, Any]) -> str:
+    """What is chosen and changed by the encoder's word."""
+    parts = []
+    if settings.get("search"):
+        parts.append("a search")
+    if settings["candidates"] > 1:
+        parts.append(f"best of {settings['candidates']} candidates")
+    if rounds := settings.get("refine"):
+        parts.append(f"{rounds} rounds of refining" if rounds > 1 else "one correction")
+    if (settings.get("shortlist") or 1) > 1:
+        parts.append(f"shortlists of {settings['shortlist']}")
+    return ", ".join(parts)
+
+
 def feedback(reports: Sequence[dict[str, Any]]) -> str:
     """What encoder calls bring: a row per report, each against one shot on the same sentences."""
-    rows = header(
-        "encoder calls",
-        [
-            "candidates",
-            "rounds",
-            "shortlists of",
-            "sentences",
-            "token F1",
-            "against one shot",
-            "cosine",
-            "against one shot",
-            "BLEU",
-            "against one shot",
-            "exact",
-        ],
-    )
+    names = ["how", "sentences", "token F1", "against one shot", "cosine", "against one shot", "BLEU"]
+    rows = header("encoder calls", [*names, "against one shot", "exact"])
     for report in reports:
         asked, true, gain = (
             report["settings"]["eval"],
@@ -131,9 +129,9 @@ def feedback(reports: Sequence[dict[str, Any]]) -> str:
             for name, digits in scores
             for cell in (f"{true[name]['mean']:.{digits}f}", change(gain[name], digits))
         ]
-        cells = [asked["candidates"], asked["refine"], asked.get("shortlist") or 1, report["sentences"]]
         exact = f"{true['exact_match']['mean']:.3f}"
-        rows.append(row(f"{report['encoder_calls']:.1f}", [*map(str, cells), *pairs, exact]))
+        cells = [how(asked), f"{report['sentences']:,}", *pairs, exact]
+        rows.append(row(f"{report['encoder_calls']:.1f}", cells))
     return "\n\n".join(["### What encoder calls bring, held-out novels", "\n".join(rows)])
 
 
