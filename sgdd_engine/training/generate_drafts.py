@@ -47,7 +47,7 @@ DRAFTS = "drafts"
 # Sentences of one file: some minutes of writing on a CPU, so that an interrupted run loses little.
 SENTENCES_PER_FILE = 8192
 # Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too. The last is how `mini`
-# writes: a corrector has to know the mistakes that it will meet.
+# writes, with the guidance of its first version: a corrector has to know the mistakes that it will meet.
 FEW_STEPS = SamplingConfig(steps=4, cfg=1.0, kv_cache=True)
 SAMPLINGS = (
     FEW_STEPS,
@@ -66,7 +66,7 @@ SAMPLINGS = (
 # first, since what is easily seen is mended by then.
 ROUNDS = (0, 1, 2)
 # The key of a file's metadata under which its origin stands, as a JSON object. (The library writes several keys in any
-# order.) In the object, the SHA-256 of all else in it and of the tensors; files of earlier versions lack it.
+# order.) In the object, the SHA-256 of all else in it and of the tensors.
 ORIGIN = "origin"
 SHA256 = "sha256"
 DTYPES = {
