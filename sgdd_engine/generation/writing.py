@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Decoder, DecodeRequest
 from sgdd_engine.generation.first_drafts import canvas_listener, draft_requests, write_drafts
 from sgdd_engine.generation.moves import MoveContext
+from sgdd_engine.generation.pretrained import PretrainedModel
 from sgdd_engine.generation.refinement import (
     Candidate,
     EncoderScorer,
@@ -25,9 +25,6 @@ from sgdd_engine.generation.refinement import (
 from sgdd_engine.generation.search import default_drafts, search
 from sgdd_engine.generation.shortlist import NotEncoded, build_proposer, select_shortlist
 from sgdd_engine.generation.written import Generation, Traces, generation_of, with_details
-
-if TYPE_CHECKING:
-    from sgdd_engine.generation.pipeline import SGDD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,9 @@ class GenerationRequest:
         return self.candidates == 1 and not (self.score or self.refine or self.search)
 
 
-def write_texts(sgdd: "SGDD", e: Tensor, asked: GenerationRequest, on_event: Listener) -> list[Generation]:
+def write_texts(
+    sgdd: PretrainedModel, e: Tensor, asked: GenerationRequest, on_event: Listener
+) -> list[Generation]:
     """Write texts for vectors [N ≥ 1, D], all samples of the first vector first."""
     decoder = Decoder(sgdd.model, sgdd.schedule, sgdd.tokenizer.special_ids, asked.sampling)
     if asked.latents is not None:
@@ -125,7 +124,7 @@ def write_texts(sgdd: "SGDD", e: Tensor, asked: GenerationRequest, on_event: Lis
 
 
 def _closest(
-    sgdd: "SGDD",
+    sgdd: PretrainedModel,
     asked: GenerationRequest,
     context: ProposalContext,
     requests: Sequence[DecodeRequest],
@@ -159,7 +158,7 @@ def _closest(
     return refine(best, asked.refine, propose, scorer, on_event)
 
 
-def _confidence_fit(sgdd: "SGDD", asked: GenerationRequest) -> ConfidenceFit | None:
+def _confidence_fit(sgdd: PretrainedModel, asked: GenerationRequest) -> ConfidenceFit | None:
     """The recorded fit for texts that are written in this way, where a confidence was asked for."""
     # What a search found was chosen by the cosine more often than the sentences of any fit.
     if not asked.confidence or asked.unconditional or asked.latents is not None or asked.search:
