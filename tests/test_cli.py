@@ -19,9 +19,9 @@ from hinted_commands import check_hints, hints_of
 from typer.testing import CliRunner
 
 from sgdd_cli.command_registry import BUILT_IN
-from sgdd_cli.commands.eval import _quick_settings
 from sgdd_cli.commands.train import TrainRequest, _with_end
 from sgdd_cli.default_paths import corpus_folder, new_run
+from sgdd_cli.eval_settings import quick_settings
 from sgdd_cli.main import app
 from sgdd_cli.settings import load_settings
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
@@ -814,13 +814,13 @@ def test_help_is_in_plain_words_and_says_what_options_cost(command):
 
 def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
     quick = load_settings(
-        (), [*_quick_settings(True), "eval.nelbo_samples=5"], [("--limit", "eval.limit", 30)]
+        (), [*quick_settings(True), "eval.nelbo_samples=5"], [("--limit", "eval.limit", 30)]
     )
     config = quick.settings.eval
     assert (config.limit, config.nelbo_samples) == (30, 5)
     assert (config.diversity_samples, config.compare_guidance) == (0, False)
-    assert load_settings((), _quick_settings(True)).settings.eval.limit == EvalConfig().limit // 2
-    assert _quick_settings(False) == []
+    assert load_settings((), quick_settings(True)).settings.eval.limit == EvalConfig().limit // 2
+    assert quick_settings(False) == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """`sgdd eval`: how much of the meaning comes back, beside the controls."""
 
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,11 +24,9 @@ from sgdd_cli.flags import (
     Steps,
     check_output,
     device_name,
-    options_for,
     setting,
 )
-from sgdd_engine.errors import ConfigError
-from sgdd_engine.evaluation.config import QUICK, EvalConfig
+from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.mini import MINI
 
 if TYPE_CHECKING:
@@ -142,12 +139,21 @@ def evaluate(
 
     Example: sgdd eval mini --vary sample.steps=4,8,16 --vary sample.position_rule=confidence,margin --report front.html
     """
-    from sgdd_cli.models import checkpoint_name, load_model, named_encoder  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.eval_settings import (  # noqa: PLC0415 - `sgdd --help` need not load them
+        check_combination,
+        options_again,
+        quick_settings,
+        say_what_is_left_out,
+        varied_settings,
+        warn_of_unused,
+        with_generation,
+    )
+    from sgdd_cli.models import checkpoint_name, load_model, named_encoder  # noqa: PLC0415
     from sgdd_cli.settings import DEFAULT, load_settings  # noqa: PLC0415
 
     resolved = load_settings(
         files or (),
-        [*_quick_settings(quick), *(assignments or ())],
+        [*quick_settings(quick), *(assignments or ())],
         [
             ("--encoder", "encoder.name", encoder),
             ("--limit", "eval.limit", limit),
@@ -166,16 +172,15 @@ def evaluate(
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.diagnosis.verdicts import with_causes  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
-    from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
 
-    varied = _varied(vary or [], files or [], assignments or [])
-    _check_combination(vary, calibrate_score, page, find_cfg)
+    varied = varied_settings(vary or [], files or [], assignments or [])
+    check_combination(vary, calibrate_score, page, find_cfg)
     if page is not None:
         check_output(page, "--report", force=force)
-    _warn_of_unused(resolved)
+    warn_of_unused(resolved)
     if quick:
-        _say_what_is_left_out(resolved)
+        say_what_is_left_out(resolved)
     model, folder = load_model(
         checkpoint,
         device_name(gpu, device),
@@ -185,13 +190,13 @@ def evaluate(
     )
     if resolved.settings.eval.find_cfg:
         _check_recordable(folder, "--find-cfg")
-    sampling = complete_sampling(resolved.given("sample"), model.info)
+    config, sampling = with_generation(resolved), complete_sampling(resolved.given("sample"), model.info)
     if calibrate_score is not None:
-        _calibrate(model, folder, data, calibrate_score, resolved, sampling, as_json=as_json)
+        _calibrate(model, folder, data, calibrate_score, resolved, config, sampling, as_json=as_json)
         return
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
-    points = _compare(model, text.scored, resolved, sampling, varied) if varied else None
+    points = _compare(model, text.scored, config, sampling, varied) if varied else None
     if points is not None and page is None:
         _show_points(points, len(text.scored), checkpoint_name(folder), sampling, as_json=as_json)
         return
@@ -199,7 +204,7 @@ def evaluate(
         report = run_evaluation(
             model,
             text.scored,
-            config=_with_generation(resolved),
+            config=config,
             sampling=sampling,
             training=text.training,
             search_on=text.search_on,
@@ -210,17 +215,11 @@ def evaluate(
     place = {"encoder": encoder, "gpu": gpu, "device": device}
     records = replace(
         _records(folder, name),
-        options=_options_again(resolved, files, assignments, data=data, train_corpus=train_corpus, **place),
+        options=options_again(resolved, files, assignments, data=data, train_corpus=train_corpus, **place),
     )
     report = with_causes(replace(report, samplers=points), records)
-    # First what stays: standard output may be full, or a pipe that nobody reads.
     try:
-        if page is not None:
-            write_page(report, name, page, records.curves)
-            say(f"Report: {page}")
-        if report.guidance_search is not None:
-            _record(report.guidance_search, folder)
-        _keep(report, folder)
+        _keep(report, folder, name, page, records)
     finally:
         if as_json:
             emit_json({"checkpoint": name, **report.to_dict()}, indent=2)
@@ -230,43 +229,21 @@ def evaluate(
                 draw_samplers(points, len(text.scored), name)
 
 
-def _options_again(
-    resolved: "Resolved",
-    files: "Sequence[Path] | None",
-    assignments: "Sequence[str] | None",
-    *,
-    data: Path | None,
-    train_corpus: Path | None,
-    **place: str | None,
-) -> dict[str, list[tuple[str, str]]]:
-    """The options of this command that the commands of its verdicts need too, by command."""
-    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - as above
+def _keep(
+    report: "EvaluationReport", folder: Path, name: str, page: Path | None, records: "RunRecords"
+) -> None:
+    """Write the page and what the checkpoint records, before anything is shown.
 
-    sampler = [
-        (origin, str(OPTIONS[key].of(resolved.settings)))
-        for key, origin in resolved.origins.items()
-        if key.startswith("sample.") and origin.startswith("--") and origin != "--set"
-    ]
-    same = options_for("eval", files, assignments, data=data, train_corpus=train_corpus, **place)
-    return {"eval": [*same, *sampler], "sample": options_for("sample", files, assignments, **place)}
+    Standard output may be full, or a pipe that nobody reads.
+    """
+    from sgdd_engine.evaluation.page.write import write_page  # noqa: PLC0415 - as above
 
-
-def _quick_settings(quick: bool) -> list[str]:
-    """What `--quick` sets, as `--set` takes it; what is given there or as an option counts more."""
-    return [f"eval.{name}={value}" for name, value in QUICK.items()] if quick else []
-
-
-def _say_what_is_left_out(resolved: "Resolved") -> None:
-    """What `--quick` leaves out and makes smaller, as far as nothing else was asked for."""
-    config, usual = resolved.settings.eval, EvalConfig()
-    parts = [
-        "without the diversity of samples" * (not config.diversity_samples),
-        "without a comparison to w = 1" * (not config.compare_guidance),
-        f"at most {config.limit:,} sentences instead of {usual.limit:,}" * (config.limit != usual.limit),
-        f"{config.nelbo_samples} masks for each instead of {usual.nelbo_samples}"
-        * (config.nelbo_samples != usual.nelbo_samples),
-    ]
-    say(f"Quick: {', '.join(filter(None, parts))}. Intervals are wider; for all of it, leave out --quick.")
+    if page is not None:
+        write_page(report, name, page, records.curves)
+        say(f"Report: {page}")
+    if report.guidance_search is not None:
+        _record_guidance(report.guidance_search, folder)
+    _record_scores(report, folder)
 
 
 def _records(folder: Path, name: str) -> "RunRecords":
@@ -279,7 +256,7 @@ def _records(folder: Path, name: str) -> "RunRecords":
     return read_records(run if folder in checkpoints_of(run) else Path(name), corpus_if_found(folder), folder)
 
 
-def _keep(report: "EvaluationReport", folder: Path) -> None:
+def _record_scores(report: "EvaluationReport", folder: Path) -> None:
     """Record the scores in the checkpoint, for its card, `sgdd models` and `sgdd doctor`; a copy of others' is left."""
     from sgdd_cli.models import may_change  # noqa: PLC0415 - as above
     from sgdd_engine.checkpoint import record_evaluation  # noqa: PLC0415
@@ -290,24 +267,9 @@ def _keep(report: "EvaluationReport", folder: Path) -> None:
     try:
         record_evaluation(folder, report.to_record())
     except (CheckpointError, OSError) as error:
-        # The run may have removed it meanwhile; the scores have been shown.
+        # The run may have removed it meanwhile; the scores are shown all the same.
         reason = error.message if isinstance(error, CheckpointError) else error.strerror
         warn(f"The scores could not be recorded in {folder}: {reason}")
-
-
-def _check_combination(
-    vary: list[str] | None, calibrate_score: int | None, page: Path | None, find_cfg: bool
-) -> None:
-    """Refuse options that do not belong together."""
-    if vary and find_cfg:
-        raise ConfigError(
-            "--vary compares ways of sampling, and --find-cfg records one.", "Leave out one of the two."
-        )
-    if calibrate_score is not None and (vary or page is not None or find_cfg):
-        raise ConfigError(
-            "--calibrate-score writes other sentences than those scored, and has no report.",
-            "Leave out --report, --find-cfg and --vary.",
-        )
 
 
 def _check_recordable(folder: Path, by: str) -> None:
@@ -325,7 +287,7 @@ def _check_recordable(folder: Path, by: str) -> None:
 def _compare(
     model: "SGDD",
     scored: "EvaluationSet",
-    resolved: "Resolved",
+    config: EvalConfig,
     sampling: "SamplingConfig",
     varied: dict[str, list[Any]],
 ) -> "list[SamplerPoint]":
@@ -339,7 +301,7 @@ def _compare(
             scored,
             sampling=sampling,
             varied=varied,
-            config=_with_generation(resolved),
+            config=config,
             on_event=display,
         )
 
@@ -368,6 +330,7 @@ def _calibrate(
     data: Path | None,
     count: int,
     resolved: "Resolved",
+    config: EvalConfig,
     sampling: "SamplingConfig",
     *,
     as_json: bool,
@@ -386,7 +349,7 @@ def _calibrate(
             model,
             load_calibration_set(data, count, model, folder, resolved.settings, display),
             sampling=sampling,
-            config=_with_generation(resolved),
+            config=config,
             on_event=display,
         )
     found = calibration_dict(judged)
@@ -404,53 +367,7 @@ def _calibrate(
             draw_calibration(judged, name)
 
 
-def _varied(vary: list[str], files: list[Path], assignments: list[str]) -> dict[str, list[Any]]:
-    """Values by fields of `SamplingConfig`, as `--vary` names them: `sample.steps=4,8,16`.
-
-    A comma before `name=` belongs to the parameters of a name, as in `interval:start=0,end=0.5`.
-    """
-    from sgdd_cli.settings import OPTIONS, load_settings  # noqa: PLC0415 - as above
-
-    varied: dict[str, list[Any]] = {}
-    for text in vary:
-        key, separator, values = text.partition("=")
-        if not separator or not values:
-            raise ConfigError(f"--vary {text} has no values.", "Write --vary sample.steps=4,8,16")
-        for value in re.split(r",(?!\w+=)", values):
-            settings = load_settings(files, [*assignments, f"{key}={value}"]).settings
-            if OPTIONS[key].part != "sample":
-                raise ConfigError(f"--vary {key}: only settings of the sampler can be compared.")
-            varied.setdefault(OPTIONS[key].name, []).append(OPTIONS[key].of(settings))
-    return varied
-
-
-def _with_generation(resolved: "Resolved") -> EvalConfig:
-    """The settings of the evaluation, with those of `sample` that it shares."""
-    config, generation = resolved.settings.eval, resolved.settings.generation
-    return replace(
-        config,
-        candidates=generation.candidates,
-        refine=generation.refine,
-        shortlist=generation.shortlist,
-        search=generation.search or 0,
-        gradient=generation.gradient,
-    )
-
-
-def _warn_of_unused(resolved: "Resolved") -> None:
-    """Name the settings of `sample` that were given and have no meaning here."""
-    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - as above
-
-    for key, instead in (
-        ("sample.length", "lengths are predicted"),
-        ("sample.num_samples", "one text is written for each sentence (see eval.diversity_samples)"),
-        ("sample.seed", "the seed is eval.seed"),
-    ):
-        if OPTIONS[key].of(resolved.settings) != OPTIONS[key].default:
-            warn(f"{key} (from {resolved.origin(key)}) is not used in an evaluation: {instead}.")
-
-
-def _record(search: "GuidanceSearch", folder: Path) -> None:
+def _record_guidance(search: "GuidanceSearch", folder: Path) -> None:
     """Write the weight that was found into the checkpoint, for `sgdd sample`; `mini` is never changed."""
     from sgdd_cli.models import checkpoint_name, may_change  # noqa: PLC0415 - as above
     from sgdd_engine.checkpoint import record_sampling  # noqa: PLC0415
