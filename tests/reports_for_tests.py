@@ -104,6 +104,7 @@ FULL = EvaluationReport(
             GuidancePoint(4.0, metrics(0.7)),
         ],
         300,
+        1.1,
     ),
     samples=[
         Sample("best", "A door.", "A door.", 0.99, 1.0, 100.0),

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import shutil
@@ -367,11 +368,27 @@ def test_what_is_recorded_is_how_it_samples_where_nobody_says_otherwise(folder, 
     assert by_itself == loaded.generate(vectors, sampling=SamplingConfig(steps=4, cfg=2.5))
 
 
+def test_the_temperature_of_tokens_is_recorded_loaded_and_shared(folder, tmp_path):
+    record_sampling(folder, {"cfg": 2.0}, token_temperature=1.25)
+    record_sampling(folder, {"steps": 4})
+    assert damage(folder) is None
+    loaded = SGDD.from_pretrained(folder, "cpu")
+    assert loaded.model.head.temperature == loaded.info.token_temperature == 1.25
+    loaded.save_pretrained(tmp_path / "shared", dtype="fp16")
+    assert SGDD.from_pretrained(tmp_path / "shared", "cpu").model.head.temperature == 1.25
+    plain = json.loads((folder / "config.json").read_text())
+    for wrong in (0, -1, math.nan, math.inf):
+        (folder / "config.json").write_text(json.dumps({**plain, "token_temperature": wrong}))
+        with pytest.raises(CheckpointError, match="token_temperature"):
+            read_info(folder)
+
+
 def test_a_checkpoint_from_before_there_were_records_loads(folder):
     plain = json.loads((folder / "config.json").read_text())
-    del plain["sampling"]
+    del plain["sampling"], plain["token_temperature"]
     (folder / "config.json").write_text(json.dumps(plain))
     assert read_info(folder).sampling == {}
+    assert read_info(folder).token_temperature == 1
 
 
 @pytest.mark.parametrize(
@@ -410,9 +427,11 @@ def test_a_record_does_not_make_its_run_the_newest(folder):
 def test_a_run_goes_on_from_a_checkpoint_with_a_record(tiny_corpus_folder, tmp_path):
     corpus = Corpus.open(tiny_corpus_folder)
     first = train(corpus, tmp_path / "run", tiny(max_steps=4), device="cpu")
-    record_sampling(first.best, {"cfg": 2.0})
+    record_sampling(first.best, {"cfg": 2.0}, token_temperature=1.5)
     second = train(corpus, tmp_path / "run", tiny(max_steps=8), device="cpu", resume=True)
     assert second.step == 8
+    # What was found holds for the weights that it was found on.
+    assert read_info(second.best).token_temperature == 1
     steps = {read_info(path).step: read_info(path).sampling for path in checkpoints_of(tmp_path / "run")}
     # What suits the later weights is not known yet.
     assert steps == {4: {"cfg": 2.0}, 8: {}}

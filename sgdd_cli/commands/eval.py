@@ -83,8 +83,8 @@ def evaluate(
         bool,
         typer.Option(
             "--find-cfg",
-            help="First find the best guidance weight and record it in the checkpoint. This takes longer: 300 other "
-            "sentences are written eight times.",
+            help="First find the best guidance weight, and how far probabilities of tokens can be trusted, and record "
+            "both in the checkpoint. This takes longer: 300 other sentences are written eight times.",
         ),
     ] = False,
     steps: Steps = None,
@@ -368,7 +368,7 @@ def _calibrate(
 
 
 def _record_guidance(search: "GuidanceSearch", folder: Path) -> None:
-    """Write the weight that was found into the checkpoint, for `sgdd sample`; `mini` is never changed."""
+    """Write what was found into the checkpoint, for `sgdd sample`; `mini` is never changed."""
     from sgdd_cli.models import checkpoint_name, may_change  # noqa: PLC0415 - as above
     from sgdd_engine.checkpoint import record_sampling  # noqa: PLC0415
 
@@ -378,7 +378,9 @@ def _record_guidance(search: "GuidanceSearch", folder: Path) -> None:
             f"with --cfg {search.best:g}"
         )
         return
-    record_sampling(folder, {"cfg": search.best})
+    record_sampling(folder, {"cfg": search.best}, token_temperature=search.token_temperature)
     say(
-        f"The best guidance weight, {search.best:g}, is recorded in {folder}; it is used where --cfg is not given."
+        f"The best guidance weight, {search.best:g}, is recorded in {folder}; it is used where --cfg is not given. "
+        f"Recorded too: logits are divided by {search.token_temperature:.2f}, so that probabilities of tokens are "
+        "right as often as they say."
     )

@@ -69,8 +69,15 @@ def weights_sha256(folder: Path) -> str:
     return sha256_of(folder / WEIGHTS)
 
 
-def record_sampling(folder: Path, sampling: Mapping[str, Any]) -> None:
+def record_sampling(
+    folder: Path, sampling: Mapping[str, Any], *, token_temperature: float | None = None
+) -> None:
     """Write into a checkpoint how to sample from it, such as `{"cfg": 2.0}`; an older record of the same is replaced.
+
+    Args:
+        folder: The checkpoint.
+        sampling: Fields of `SamplingConfig`.
+        token_temperature: As `CheckpointInfo` has it; None keeps what is recorded.
 
     Raises:
         CheckpointError, OSError: as for `record_evaluation`.
@@ -78,7 +85,8 @@ def record_sampling(folder: Path, sampling: Mapping[str, Any]) -> None:
 
     def recorded(info: CheckpointInfo) -> CheckpointInfo:
         try:
-            return replace(info, sampling={**info.sampling, **sampling})
+            temperature = info.token_temperature if token_temperature is None else token_temperature
+            return replace(info, sampling={**info.sampling, **sampling}, token_temperature=temperature)
         except SgddError as error:
             raise CheckpointError(
                 f"This cannot be recorded in `{folder}`: {dict(sampling)}. {error.message}", error.hint

@@ -42,6 +42,7 @@ class CheckpointInfo:
         tokenizer_sha256: Fingerprint of its tokenizer; None in checkpoints of earlier versions.
         confidence: How likely a written sentence is close to its source, as `generation.confidence` records it; empty
             where that was not fitted.
+        token_temperature: What logits are divided by, as `evaluation.token_temperature` found it.
     """
 
     model: ModelConfig
@@ -53,6 +54,7 @@ class CheckpointInfo:
     sampling: dict[str, Any] = field(default_factory=dict)
     tokenizer_sha256: str | None = None
     confidence: dict[str, Any] = field(default_factory=dict)
+    token_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if unknown := self.sampling.keys() - {item.name for item in dataclasses.fields(SamplingConfig)}:
@@ -61,6 +63,10 @@ class CheckpointInfo:
                 "Upgrade sgdd.",
             )
         from_plain(SamplingConfig, self.sampling, "sampling")
+        require(
+            0 < self.token_temperature < math.inf,
+            f"token_temperature is {self.token_temperature}; it must be a number above 0.",
+        )
         require(self.step >= 0, f"step is {self.step}; it must not be negative.")
         require(
             self.encoder.dim == self.model.embedding_dim,

@@ -90,6 +90,7 @@ def load_checkpoint(
         raise _unusable(folder, f"`{WEIGHTS}` has a standard deviation that is not above 0")
     # Copies: the tensors are maps of the file, which Windows then could not delete.
     model.load_state_dict({name: tensors[name].clone() for name in wanted}, assign=True)
+    model.head.temperature = info.token_temperature
     return Checkpoint(info, model.to(device).eval(), tokenizer)
 
 

@@ -1,4 +1,4 @@
-"""The guidance weight that writes best, found on sentences that are not scored afterwards."""
+"""The guidance weight that writes best, and the temperature of tokens, found on sentences that are not scored later."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +12,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
+from sgdd_engine.evaluation.token_temperature import find_token_temperature
 from sgdd_engine.events import Listener, StageFinished, ignore
 from sgdd_engine.generation import SGDD
 
@@ -44,10 +45,12 @@ class GuidanceSearch:
     Attributes:
         points: In the order of their weights.
         sentences: How many were written at each.
+        token_temperature: The temperature that calibrates the probabilities of tokens, found before.
     """
 
     points: Sequence[GuidancePoint]
     sentences: int
+    token_temperature: float
 
     @property
     def best(self) -> float:
@@ -55,7 +58,7 @@ class GuidanceSearch:
         return max(self.points, key=lambda point: point.value).cfg
 
     def to_dict(self) -> dict[str, Any]:
-        """`best`, `sentences`, and the `grid` with its scores."""
+        """`best`, `sentences`, `token_temperature`, and the `grid` with its scores."""
         grid = [
             {
                 "cfg": point.cfg,
@@ -64,7 +67,12 @@ class GuidanceSearch:
             }
             for point in self.points
         ]
-        return {"best": self.best, "sentences": self.sentences, "grid": grid}
+        return {
+            "best": self.best,
+            "sentences": self.sentences,
+            "token_temperature": self.token_temperature,
+            "grid": grid,
+        }
 
 
 def search_guidance(
@@ -76,6 +84,8 @@ def search_guidance(
     on_event: Listener = ignore,
 ) -> GuidanceSearch:
     """Write every sentence at every weight of `GRID`, one shot each, and compare.
+
+    The temperature of tokens is found first, and given to the model: how far guidance pushes depends on it a little.
 
     Args:
         model: A trained model with a null condition.
@@ -92,6 +102,8 @@ def search_guidance(
             "The best guidance weight was asked for, and this model was trained without a null condition.",
             "Leave out --find-cfg, or train with train.condition_dropout above 0.",
         )
+    temperature = find_token_temperature(model, data, seed=seed, on_event=on_event)
+    model.model.head.temperature = temperature
     resampling, config = Resampling(len(data), seed), EvalConfig(seed=seed)
     points = []
     for weight in GRID:
@@ -102,4 +114,4 @@ def search_guidance(
         points.append(GuidancePoint(weight, figures))
         f1, cosine = figures["token_f1"].mean, figures["cosine"].mean
         on_event(StageFinished(name, f"token F1 {f1:.3f}, cosine {cosine:.3f}"))
-    return GuidanceSearch(points, len(data))
+    return GuidanceSearch(points, len(data), temperature)

@@ -112,7 +112,7 @@ class GuidedDenoiser:
         self._groups = groups(z, lengths, drafts)
         head, vocabulary = model.head, model.config.vocabulary
         never_written = torch.tensor([*forbidden, vocabulary.bos_id], device=z.device)
-        self._bias = head.bias.float().index_fill(0, never_written, FORBIDDEN_LOGIT)
+        self._bias = head.scaled_bias.index_fill(0, never_written, FORBIDDEN_LOGIT)
         self._table = head.table.float().T
         # A GPU's cache is too small for chunks that would keep it busy.
         on_cpu = z.device.type == "cpu"
@@ -218,11 +218,12 @@ class GuidedDenoiser:
             if len(read):
                 last[1, null_rows] = null
         positions = masked[rows].flatten().nonzero().squeeze(1).to(hidden.device)
-        of_rows = conditional.reshape(-1, width).index_select(0, positions).float()
+        head = self._model.head
+        of_rows = head.scaled(conditional.reshape(-1, width).index_select(0, positions))
         if group.null_hidden is None:
             return of_rows, of_rows[:0]
         where = (masked & is_guided[:, None]).to(hidden.device)
-        return of_rows, group.null_hidden[where].float()
+        return of_rows, head.scaled(group.null_hidden[where])
 
     def _null_rows(self, group: _RowGroup, rows: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         """Rows to read under the null condition, and which of them stands for each of `rows` [b] (its index) [b]."""

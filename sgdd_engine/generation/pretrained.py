@@ -126,7 +126,12 @@ class PretrainedModel:
             ConfigError: the sampling cannot be.
         """
         info = self._completed().shareable()
-        shared = replace(self._checkpoint, info=replace(info, sampling={**info.sampling, **(sampling or {})}))
+        info = replace(
+            info,
+            sampling={**info.sampling, **(sampling or {})},
+            token_temperature=self.model.head.temperature,
+        )
+        shared = replace(self._checkpoint, info=info)
         save_checkpoint(Path(folder), shared, dtype=dtype, card=card)
 
     def push_to_hub(

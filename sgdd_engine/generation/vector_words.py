@@ -51,7 +51,7 @@ class WordFinder:
         device = self._model.null.device
         self._table = self._model.head.table.float().T
         never = torch.tensor(decoder.forbidden, device=device)
-        self._bias = self._model.head.bias.float().index_fill(0, never, -torch.inf)
+        self._bias = self._model.head.scaled_bias.index_fill(0, never, -torch.inf)
         self._first = torch.tensor(tokenizer.begins_word, device=device)
         self._later = torch.tensor(tokenizer.continues_word, device=device)
         self._null_counts: dict[int, Tensor] = {}
@@ -84,7 +84,7 @@ class WordFinder:
 
     def _read(self, hidden: Tensor) -> Tensor:
         """Probabilities [..., V] of hidden states [..., width]."""
-        return (hidden.float() @ self._table + self._bias).softmax(dim=-1)
+        return (self._model.head.scaled(hidden) @ self._table + self._bias).softmax(dim=-1)
 
     def _completed(
         self, z: Tensor, length: int, pieces: Sequence[int], places: Sequence[int]

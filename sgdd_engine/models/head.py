@@ -29,11 +29,17 @@ class TokenScores:
 
 
 class VocabularyHead(nn.Module):
-    """Token table [V, width], used to embed tokens and, transposed, to score them."""
+    """Token table [V, width], used to embed tokens and, transposed, to score them.
+
+    Attributes:
+        temperature: What the logits are divided by after training, so that the probabilities of tokens are right as
+            often as they say (`evaluation.token_temperature`); the loss of training knows nothing of it.
+    """
 
     def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()
         self.width = width
+        self.temperature = 1.0
         self._workspace = Workspace()
         self.table = nn.Parameter(torch.empty(vocab_size, width))
         self.bias = nn.Parameter(torch.zeros(vocab_size))
@@ -49,7 +55,20 @@ class VocabularyHead(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [M, V] in float32 of hidden states [M, width]."""
+        return self.trained_logits(hidden) / self.temperature
+
+    def trained_logits(self, hidden: Tensor) -> Tensor:
+        """Logits [M, V] in float32 as training made them, before the temperature."""
         return nn.functional.linear(hidden, self.table.to(hidden.dtype)).float() + self.bias
+
+    def scaled(self, hidden: Tensor) -> Tensor:
+        """Hidden states [..., width] in float32, of which the table and `scaled_bias` make the logits."""
+        return hidden.float() / self.temperature
+
+    @property
+    def scaled_bias(self) -> Tensor:
+        """The bias [V] in float32 that goes with `scaled`."""
+        return self.bias.float() / self.temperature
 
     def cross_entropy(self, hidden: Tensor, targets: Tensor, weights: Tensor) -> TokenScores:
         """Weighted cross-entropy without ever holding [M, V] at once.

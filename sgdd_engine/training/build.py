@@ -201,6 +201,8 @@ def build_training(
         state = load_training_state(checkpoint)
         progress = _saved_progress(state, checkpoint, spec, context.world, on_event)
         model = load_checkpoint(checkpoint, device, config).model.train()
+        # Found on the finished weights, which change now.
+        model.head.temperature = 1.0
     else:
         if context.world.is_main and checkpoints_of(context.run):
             raise TrainingError(
