@@ -581,7 +581,8 @@ def test_eval_compares_ways_of_sampling(workplace):
         "--vary",
         "sample.guidance_schedule=constant,interval:start=0,end=0.5",
     ]
-    out, _ = call(*arguments, *vary, "--cfg", 2, "--json")
+    out, err = call(*arguments, *vary, "--cfg", 2, "--json")
+    assert re.search(r"the comparison will take about \d+ \w+: 4 sentences written in 4 ways\.", err)
     found = json.loads(out)
     assert found["sentences"] == 4
     assert [tuple(point["changes"].values()) for point in found["points"]] == [
@@ -652,6 +653,7 @@ def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
     more = [f"{line[:-1]}{end}" for line in text.read_text(encoding="utf-8").splitlines() for end in ".?!"]
     text.write_text("\n".join(more), encoding="utf-8")
     out, err = call("eval", model, *options, "--limit", 2, "--calibrate-score", 100)
+    assert re.search(r"the calibration will take about \d+ \w+: 100 sentences written\.", err)
     assert "one sentence, its cosine known" in out
     assert f"Recorded in {model}" in err
     at_once = ("--search", 0, "--json", "--checkpoint", model)
@@ -718,6 +720,9 @@ def test_eval_of_text_without_the_training_corpus_leaves_its_controls_out(workpl
     try:
         out, err = call(*arguments)
         assert "--train-corpus" in err
+        assert re.search(
+            r"the evaluation will take about \d+ \w+: 4 sentences written under \d conditions", err
+        )
         report = json.loads(out)
         assert "nearest" not in report["conditions"]
         assert report["memorisation"] is None

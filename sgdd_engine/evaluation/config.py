@@ -1,6 +1,6 @@
 """What an evaluation measures. No torch here: settings are shown without loading it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sgdd_engine.config_fields import check_choices, check_seed, option
@@ -48,6 +48,11 @@ class EvalConfig:
     def feedback(self) -> bool:
         """Whether more than one sentence is written to keep one."""
         return self.candidates > 1 or self.refine > 0 or (self.shortlist or 1) > 1 or self.search > 0
+
+    @property
+    def one_shot(self) -> "EvalConfig":
+        """The same with one text for each sentence, which is kept as it is written."""
+        return replace(self, candidates=1, refine=0, shortlist=1, search=0)
 
     def __post_init__(self) -> None:
         check_choices(self, "eval")
