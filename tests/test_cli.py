@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from sgdd_cli.command_registry import BUILT_IN
 from sgdd_cli.commands.train import TrainRequest, _with_end
 from sgdd_cli.default_paths import corpus_folder, new_run
-from sgdd_cli.eval_settings import quick_settings
+from sgdd_cli.eval_settings import quick_settings, say_what_is_left_out
 from sgdd_cli.main import app
 from sgdd_cli.settings import load_settings
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
@@ -817,7 +817,7 @@ def test_help_is_in_plain_words_and_says_what_options_cost(command):
             assert "grows with it" in text[text.index(f"{option} <") :][:400]
 
 
-def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
+def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for(capsys):
     quick = load_settings(
         (), [*quick_settings(True), "eval.nelbo_samples=5"], [("--limit", "eval.limit", 30)]
     )
@@ -826,6 +826,10 @@ def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
     assert (config.diversity_samples, config.compare_guidance) == (0, False)
     assert load_settings((), quick_settings(True)).settings.eval.limit == EvalConfig().limit // 2
     assert quick_settings(False) == []
+    say_what_is_left_out(quick)
+    # The limit and the masks were asked for.
+    told = "Quick: without the diversity of samples, without a comparison to w = 1. Intervals"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
