@@ -17,13 +17,13 @@ from sgdd_engine.events import Listener, StageFinished, StageStarted
 from sgdd_engine.generation import SGDD
 
 STAGE = "measuring the speed"
-# More sentences are taken as long as these took less than so many seconds together with the other parts, since many at
-# once are quicker: `mini` writes 1 in .25 s, 4 in .66 s, 16 in 1.6 s and 64 in 4.8 s of processor time.
-ENOUGH_SECONDS = 3.0
-LEAST_SECONDS = 0.5
+# Seconds of measuring that are enough, for all parts together, and for a part at least. Where a part took less, it is
+# done for `GROWTH` times as many sentences, since many at once are quicker: `mini` writes 1 in .25 s of processor time,
+# 4 in .66 s, 16 in 1.6 s and 64 in 4.8 s.
+ENOUGH_SECONDS, LEAST_SECONDS = 3.0, 0.5
 GROWTH = 4
-# The measurement must be short beside what is measured: of how many sentences one at most is taken for it.
-SPARSENESS = 8
+# At most one of so many sentences is taken to measure, so that it is short beside what is measured.
+ONE_OF = 8
 # Encoder calls for one sentence that are measured. The time grows with their number: with `mini`, 16 and 64 calls of a
 # search took 3.8 s and 18.2 s of processor time, a draft with 2 and with 8 rounds of refining 3.1 s and 9.7 s.
 SEARCH_CALLS, ROUND_CALLS = 16, 4
@@ -93,7 +93,7 @@ def _seconds_per_sentence(data: EvaluationSet, part: Part, enough: float) -> flo
         part.do(few)
         seconds = time.perf_counter() - began
         more = GROWTH * rows
-        if seconds >= enough or more > min(CHUNK, len(order) // SPARSENESS):
+        if seconds >= enough or more > min(CHUNK, len(order) // ONE_OF):
             return seconds / rows
         rows = more
 
