@@ -21,14 +21,14 @@ def quick_settings(quick: bool) -> list[str]:
 def say_what_is_left_out(resolved: Resolved) -> None:
     """What `--quick` leaves out and makes smaller, as far as nothing else was asked for."""
     config, usual = resolved.settings.eval, EvalConfig()
-    parts = [
-        "without the diversity of samples" * (not config.diversity_samples),
-        "without a comparison to w = 1" * (not config.compare_guidance),
-        f"at most {config.limit:,} sentences instead of {usual.limit:,}" * (config.limit != usual.limit),
-        f"{config.nelbo_samples} masks for each instead of {usual.nelbo_samples}"
-        * (config.nelbo_samples != usual.nelbo_samples),
-    ]
-    say(f"Quick: {', '.join(filter(None, parts))}. Intervals are wider; for all of it, leave out --quick.")
+    said = {
+        "diversity_samples": "without the diversity of samples",
+        "compare_guidance": "without a comparison to w = 1",
+        "limit": f"at most {config.limit:,} sentences instead of {usual.limit:,}",
+        "nelbo_samples": f"{config.nelbo_samples} masks for each instead of {usual.nelbo_samples}",
+    }
+    if parts := [text for name, text in said.items() if getattr(config, name) == QUICK[name]]:
+        say(f"Quick: {', '.join(parts)}. Intervals are wider; for all of it, leave out --quick.")
 
 
 def check_combination(

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from sgdd_cli.command_registry import BUILT_IN
 from sgdd_cli.commands.train import TrainRequest, _with_end
 from sgdd_cli.default_paths import corpus_folder, new_run
-from sgdd_cli.eval_settings import quick_settings
+from sgdd_cli.eval_settings import quick_settings, say_what_is_left_out
 from sgdd_cli.main import app
 from sgdd_cli.settings import load_settings
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
@@ -581,7 +581,8 @@ def test_eval_compares_ways_of_sampling(workplace):
         "--vary",
         "sample.guidance_schedule=constant,interval:start=0,end=0.5",
     ]
-    out, _ = call(*arguments, *vary, "--cfg", 2, "--json")
+    out, err = call(*arguments, *vary, "--cfg", 2, "--json")
+    assert re.search(r"the comparison will take about \d+ \w+: 4 sentences written in 4 ways\.", err)
     found = json.loads(out)
     assert found["sentences"] == 4
     assert [tuple(point["changes"].values()) for point in found["points"]] == [
@@ -652,6 +653,7 @@ def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
     more = [f"{line[:-1]}{end}" for line in text.read_text(encoding="utf-8").splitlines() for end in ".?!"]
     text.write_text("\n".join(more), encoding="utf-8")
     out, err = call("eval", model, *options, "--limit", 2, "--calibrate-score", 100)
+    assert re.search(r"the calibration will take about \d+ \w+: 100 sentences written\.", err)
     assert "one sentence, its cosine known" in out
     assert f"Recorded in {model}" in err
     at_once = ("--search", 0, "--json", "--checkpoint", model)
@@ -718,6 +720,9 @@ def test_eval_of_text_without_the_training_corpus_leaves_its_controls_out(workpl
     try:
         out, err = call(*arguments)
         assert "--train-corpus" in err
+        assert re.search(
+            r"the evaluation will take about \d+ \w+: 4 sentences written under \d conditions", err
+        )
         report = json.loads(out)
         assert "nearest" not in report["conditions"]
         assert report["memorisation"] is None
@@ -812,7 +817,7 @@ def test_help_is_in_plain_words_and_says_what_options_cost(command):
             assert "grows with it" in text[text.index(f"{option} <") :][:400]
 
 
-def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
+def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for(capsys):
     quick = load_settings(
         (), [*quick_settings(True), "eval.nelbo_samples=5"], [("--limit", "eval.limit", 30)]
     )
@@ -821,6 +826,10 @@ def test_quick_is_smaller_as_far_as_nothing_else_is_asked_for():
     assert (config.diversity_samples, config.compare_guidance) == (0, False)
     assert load_settings((), quick_settings(True)).settings.eval.limit == EvalConfig().limit // 2
     assert quick_settings(False) == []
+    say_what_is_left_out(quick)
+    # The limit and the masks were asked for.
+    told = "Quick: without the diversity of samples, without a comparison to w = 1. Intervals"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

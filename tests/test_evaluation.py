@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 
@@ -15,6 +16,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.cost import STAGE, Part, estimate_seconds, say_how_long, writing_part
 from sgdd_engine.evaluation.diversity import diversity_of_samples
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.evaluation.guidance_search import GRID, search_guidance
@@ -313,6 +315,69 @@ def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, 
     blind = build(overfitted.encoder, eight, trained_null=False)
     with pytest.raises(GenerationError, match="null condition"):
         search_guidance(blind, search_on, sampling=PLAIN, seed=0)
+
+
+def test_how_long_it_takes_is_said_before_anything_is_written(untrained, sentences):
+    events = []
+    config = EvalConfig(nelbo_samples=1, candidates=3, shortlist=1, diversity_samples=2)
+    sampling = SamplingConfig(cfg=1.0, steps=2)
+    evaluate(
+        untrained,
+        as_set(untrained, sentences[:12]),
+        config=config,
+        sampling=sampling,
+        search_on=as_set(untrained, sentences[20:23]),
+        on_event=events.append,
+    )
+    stages = [event.stage for event in events if isinstance(event, StageFinished)]
+    assert stages[:2] == [STAGE, "cfg 1"]
+    (told,) = (event.summary for event in events if isinstance(event, StageFinished) and event.stage == STAGE)
+    assert re.fullmatch(
+        r"the evaluation will take about \d+ \w+: 12 sentences written under 3 conditions, 36 encoder calls, "
+        r"24 samples for the diversity, 24 texts to find the guidance weight\.",
+        told,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "scale"),
+    [
+        ({}, 1),
+        ({"candidates": 3, "refine": 1}, 1),
+        ({"candidates": 4, "refine": 8}, 12 / 5),
+        ({"search": 64}, 4),
+        ({"search": 64, "candidates": 32}, 2),
+    ],
+)
+def test_of_many_encoder_calls_a_few_are_measured_and_all_are_counted(untrained, sentences, options, scale):
+    config = EvalConfig(shortlist=1, **options)
+    part = writing_part(untrained, config, SamplingConfig(cfg=1.0, steps=1), 100)
+    assert part.count == pytest.approx(100 * scale)
+    part.do(as_set(untrained, sentences[:1]))
+
+
+def test_the_measurement_is_short_beside_what_is_measured(untrained, sentences):
+    taken = []
+    part = Part(lambda few: taken.append(len(few)), 1)
+    estimate_seconds(as_set(untrained, sentences[:12]), [part])
+    assert taken == [1]
+    taken.clear()
+    estimate_seconds(as_set(untrained, sentences), [part])
+    assert taken == [1, 4, 16]
+
+
+@pytest.mark.parametrize(("sentences_scored", "option"), [(400, "--limit 100"), (40, None)])
+def test_of_a_long_evaluation_it_is_said_how_it_is_made_shorter(
+    untrained, sentences, sentences_scored, option
+):
+    events = []
+    endless = Part(lambda few: None, 1e15)
+    say_how_long(
+        "the evaluation", as_set(untrained, sentences[:sentences_scored]), [endless], ["much"], events.append
+    )
+    told = events[-1].summary
+    assert "will take about" in told
+    assert told.endswith(f"With fewer sentences it is shorter: {option}" if option else ": much.")
 
 
 def test_samples_of_one_vector_are_alike_when_the_model_is_sure(overfitted, untrained, eight):

@@ -14,6 +14,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import DataError
 from sgdd_engine.evaluation.bootstrap import Floats
 from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.cost import encoder_calls, say_how_long, writing_part
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.likelihood import Calibration
 from sgdd_engine.evaluation.metrics import token_f1
@@ -90,6 +91,14 @@ def calibrate_score(
         )
     reads = config.candidates > 1 or config.refine > 0
     config = replace(config, shortlist=validate_shortlist(config.shortlist, model.info, reads))
+    say_how_long(
+        "the calibration",
+        data,
+        [writing_part(model, config, sampling, len(data))],
+        [f"{counted(len(data), 'sentence')} written", *encoder_calls(config, len(data))],
+        on_event,
+        fewer="--calibrate-score",
+    )
     written = write(model, data, "writing", config, sampling, on_event, explain=True, score=True)
     with torch.inference_mode():
         z = model.model.latent(data.vectors.to(model.device)).z

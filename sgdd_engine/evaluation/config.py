@@ -1,15 +1,15 @@
 """What an evaluation measures. No torch here: settings are shown without loading it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sgdd_engine.config_fields import check_choices, check_seed, option
 from sgdd_engine.errors import require
 
-# What `sgdd eval --quick` leaves out or makes smaller. Of the processor time of 60 sentences of `mini` (74 s) 50 % was
-# for diversity, which grows up to 100 sentences, 10 % for the texts without guidance, and 8 % for 8 masks a sentence.
-# The rest (writing from the sentence's own vector 15 %, from another's 14 %) is what scores rest on; it grows with the
-# sentences, so that of 1,000 of them half are scored.
+# What `sgdd eval --quick` leaves out or makes smaller. Of the processor time of 60 sentences of `mini` (32 s) 47 % was
+# for diversity, which grows up to 100 sentences, 25 % for 8 masks a sentence, 10 % for the texts without guidance, and
+# 5 % to measure the speed. The rest (12 %, writing from the sentence's own vector) is what scores rest on; it grows
+# with the sentences, so that of 1,000 of them half are scored. The quick evaluation of the 60 took 9 s.
 QUICK = {"limit": 500, "nelbo_samples": 2, "compare_guidance": False, "diversity_samples": 0}
 
 
@@ -48,6 +48,11 @@ class EvalConfig:
     def feedback(self) -> bool:
         """Whether more than one sentence is written to keep one."""
         return self.candidates > 1 or self.refine > 0 or (self.shortlist or 1) > 1 or self.search > 0
+
+    @property
+    def one_shot(self) -> "EvalConfig":
+        """The same with one text for each sentence, which is kept as it is written."""
+        return replace(self, candidates=1, refine=0, shortlist=1, search=0)
 
     def __post_init__(self) -> None:
         check_choices(self, "eval")

@@ -1,5 +1,6 @@
 """The evaluation as one call: reconstruction beside its controls, likelihood, and the settings that made them."""
 
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -8,18 +9,27 @@ import sacrebleu
 import torch
 
 from sgdd_engine import __version__
+from sgdd_engine.counted import counted
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation import verdicts
 from sgdd_engine.evaluation.bootstrap import RESAMPLES, Resampling, bootstrap_interval
 from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.cost import Part, encoder_calls, say_how_long, writing_part
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
+from sgdd_engine.evaluation.diversity import SENTENCES as DIVERSITY_SENTENCES
 from sgdd_engine.evaluation.diversity import Diversity, WordFigures, diversity_of_samples
-from sgdd_engine.evaluation.guidance_search import search_guidance
+from sgdd_engine.evaluation.guidance_search import GRID, search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
 from sgdd_engine.evaluation.likelihood import BINS, likelihood
 from sgdd_engine.evaluation.metrics import METRICS, repetition
-from sgdd_engine.evaluation.reconstruction import CONDITIONS, derangement, reconstruct_with_controls
+from sgdd_engine.evaluation.reconstruction import (
+    CONDITIONS,
+    comparisons,
+    derangement,
+    reconstruct_with_controls,
+    texts_without_vector,
+)
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
 from sgdd_engine.evaluation.training_text import TrainingComparison, compare_with_training
@@ -73,9 +83,10 @@ def evaluate(
     data = fitted(data, model, on_event)
     # Loaded before the long part, so that a missing encoder is said at once.
     _ = model.encoder
+    others = None if search_on is None else fitted(search_on, model, on_event)
+    _say_how_long(model, data, config, sampling, others, on_event, looks_up=training is not None)
     search = None
-    if search_on is not None:
-        others = fitted(search_on, model, on_event)
+    if others is not None:
         search = search_guidance(model, others, sampling=sampling, seed=seed, on_event=on_event)
         sampling = sampling if keep_cfg else replace(sampling, cfg=search.best)
 
@@ -118,6 +129,45 @@ def evaluate(
         settings=_settings(model, data, config, sampling, compared),
     )
     return replace(report, verdicts=_verdicts(report, config, sampling))
+
+
+def _say_how_long(
+    model: SGDD,
+    data: EvaluationSet,
+    config: EvalConfig,
+    sampling: SamplingConfig,
+    search_on: EvaluationSet | None,
+    on_event: Listener,
+    *,
+    looks_up: bool,
+) -> None:
+    """Say about how long all that is written and scored takes, before any of it."""
+    size, compared = len(data), comparisons(config, sampling)
+    samples = min(size, DIVERSITY_SENTENCES) * config.diversity_samples
+    searched = 0 if search_on is None else len(GRID) * len(search_on)
+    texts = Counter[tuple[EvalConfig, SamplingConfig]](dict.fromkeys(compared.values(), size))
+    texts[config, sampling] += size
+    # Samples and texts without a vector take no longer than others that nothing chooses.
+    texts[config.one_shot, sampling] += texts_without_vector(size, sampling) + samples + searched
+    parts = [writing_part(model, *way, count) for way, count in texts.items()]
+
+    def score_likelihood(few: EvaluationSet) -> None:
+        likelihood(model, few, samples=config.nelbo_samples, seed=config.seed)
+
+    counts = [
+        f"{counted(size, 'sentence')} written under {len(compared) + 2} conditions",
+        *encoder_calls(config, size),
+        *([f"{counted(samples, 'sample')} for the diversity"] if samples else []),
+        *([f"{counted(searched, 'text')} to find the guidance weight"] if searched else []),
+    ]
+    say_how_long(
+        "the evaluation",
+        data,
+        [*parts, Part(score_likelihood, size)],
+        counts,
+        on_event,
+        note="The comparison with the training sentences comes on top." * looks_up,
+    )
 
 
 def _random_pair_cosines(

@@ -89,24 +89,31 @@ def reconstruct_with_controls(
     Raises:
         GenerationError: Guidance was asked of a model without a trained null condition.
     """
-
-    def written(condition: str, config: EvalConfig, sampling: SamplingConfig) -> list[Generation]:
-        return write(model, data, _stage(condition), config, sampling, on_event)
-
-    own = written("true", config, sampling)
+    own = write(model, data, _stage("true"), config, sampling, on_event)
     again = reencode(model, [item.text for item in own])
     found = {"true": score(model, data, own, again)}
-    if config.feedback:
-        at_once = replace(config, candidates=1, refine=0, shortlist=1, search=0)
-        found["one_shot"] = score(model, data, written("one_shot", at_once, sampling))
-    elif config.compare_guidance and sampling.cfg != 1:
-        found["unguided"] = score(model, data, written("unguided", config, replace(sampling, cfg=1.0)))
+    for name, way in comparisons(config, sampling).items():
+        found[name] = score(model, data, write(model, data, _stage(name), *way, on_event))
     other = derangement(found["true"].references, config.seed)
     found["shuffled"] = score(
         model, data, [own[row] for row in other.tolist()], again[torch.from_numpy(other)]
     )
     found["null"] = score(model, data, _write_null(model, len(data), config.seed, sampling, on_event))
     return found
+
+
+def comparisons(config: EvalConfig, sampling: SamplingConfig) -> dict[str, tuple[EvalConfig, SamplingConfig]]:
+    """In which other ways, by their conditions, every sentence is written from its own vector."""
+    if config.feedback:
+        return {"one_shot": (config.one_shot, sampling)}
+    if config.compare_guidance and sampling.cfg != 1:
+        return {"unguided": (config, replace(sampling, cfg=1.0))}
+    return {}
+
+
+def texts_without_vector(count: int, sampling: SamplingConfig) -> int:
+    """How many of `count` texts without a vector are written; without randomness one stands for all."""
+    return count if sampling.stochastic else 1
 
 
 def derangement(sentences: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
@@ -171,17 +178,17 @@ def write(
 def _write_null(
     model: SGDD, count: int, seed: int, sampling: SamplingConfig, on_event: Listener
 ) -> list[Generation]:
-    """`count` texts without a vector; a sampler without randomness writes one text only, which stands for all."""
+    """`count` texts without a vector."""
     stage = _stage("null")
     on_event(StageStarted(stage, count))
     nothing = torch.zeros(1, model.info.model.embedding_dim)
-    samples = count if sampling.stochastic else 1
+    samples = texts_without_vector(count, sampling)
     written = model.generate(
         nothing, sampling=sampling, num_samples=samples, seed=seed, unconditional=True, distinct=False
     )
     on_event(StageProgress(stage, count))
     on_event(StageFinished(stage))
-    return written if sampling.stochastic else written * count
+    return written * (count // samples)
 
 
 def _stage(condition: str) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from sgdd_engine.counted import counted
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.bootstrap import Interval, Resampling
 from sgdd_engine.evaluation.config import EvalConfig
+from sgdd_engine.evaluation.cost import encoder_calls, say_how_long, writing_part
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
@@ -81,9 +83,20 @@ def compare_samplers(
     Raises:
         GenerationError: guidance of a model without a trained null condition.
     """
+    ways = combinations(sampling, varied)
+    say_how_long(
+        "the comparison",
+        data,
+        [writing_part(model, config, way, len(data)) for way in ways],
+        [
+            f"{counted(len(data), 'sentence')} written in {counted(len(ways), 'way')}",
+            *encoder_calls(config, len(ways) * len(data)),
+        ],
+        on_event,
+    )
     resampling = Resampling(len(data), config.seed)
     points = []
-    for way in combinations(sampling, varied):
+    for way in ways:
         changes = {name: getattr(way, name) for name in varied}
         name = ", ".join(f"{key}={value}" for key, value in changes.items())
         positions, started = _Positions(model.model.denoiser), time.process_time()
