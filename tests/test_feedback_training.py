@@ -1,8 +1,10 @@
 """The second stage of training: a decoder learns to correct drafts."""
 
+import os
 import shutil
 from dataclasses import replace
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,11 @@ from tiny_training import TINY, tiny
 from sgdd_engine import SGDD
 from sgdd_engine.checkpoint import resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
-from sgdd_engine.distributed import CPU
+from sgdd_engine.distributed import CPU, join
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
+from sgdd_engine.training import generate_drafts
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
 from sgdd_engine.training.generate_drafts import (
@@ -179,6 +182,35 @@ def test_drafts_are_of_their_rows_and_of_any_length(corpus, first, tmp_path):
         found = drafts.batch(np.array([number]))
         assert tuple(found.tokens[0].tolist()) == item.tokens
         torch.testing.assert_close(found.vectors, model.encoder.encode([item.text]), atol=2e-3, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
+def test_ranks_share_the_files_and_write_what_one_writes(corpus, first, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate_drafts, "SENTENCES_PER_FILE", 15)
+    alone = written(corpus, first, tmp_path / "alone")
+    folder = tmp_path / "shared"
+    written(corpus, first, folder)
+    files = sorted(folder.iterdir())
+    kept, damaged, gone = (path.stat().st_mtime_ns for path in files)
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    files[2].unlink()
+
+    def rank(number: int) -> None:
+        with join(CPU) as world:
+            drafts = written(corpus, first, folder, world=world)
+            np.savez(tmp_path / f"{number}.npz", tokens=drafts.tokens, vectors=drafts.vectors)
+            (tmp_path / f"{number}.txt").write_text(str(world.size))
+
+    assert forks.wait(forks.start_ranks(2, rank, tmp_path / "pids.json")) == 0
+    assert files[0].stat().st_mtime_ns == kept
+    assert files[1].stat().st_mtime_ns > damaged
+    assert files[2].stat().st_mtime_ns > gone
+    for number in range(2):
+        found = np.load(tmp_path / f"{number}.npz")
+        assert (found["tokens"] == alone.tokens).all()
+        assert (found["vectors"] == alone.vectors).all()
+        assert (tmp_path / f"{number}.txt").read_text() == "2"
 
 
 PART = "part-00000.safetensors"

@@ -34,6 +34,7 @@ from sgdd_engine.checkpoint import (
 )
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.distributed import ALONE, World
 from sgdd_engine.errors import CheckpointError, TrainingError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
@@ -137,7 +138,7 @@ class DraftWriter:
 def drafts_for_run(
     corpus: Corpus, spec: TrainSpec, context: RunContext, on_event: Listener, *, resumed: bool
 ) -> dict[str, Drafts] | None:
-    """The drafts that a run learns from, by split, written by rank 0 where missing; None for a run without drafts.
+    """The drafts that a run learns from, by split, written by all ranks where missing; None for a run without drafts.
 
     Every rank must call it.
 
@@ -157,26 +158,20 @@ def drafts_for_run(
         context.encoder_batch_tokens,
     )
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
-
-    def all_drafts() -> dict[str, Drafts]:
-        return {
-            name: prepare_drafts(
-                writer,
-                corpus,
-                name,
-                context.run / DRAFTS / name,
-                sentences=count,
-                seed=spec.train.seed,
-                resumed=resumed,
-                on_event=on_event,
-            )
-            for name, count in counts.items()
-        }
-
-    # Rank 0 writes, the others read what it wrote.
-    drafts = all_drafts() if context.world.is_main else None
-    context.world.barrier()
-    return drafts or all_drafts()
+    return {
+        name: prepare_drafts(
+            writer,
+            corpus,
+            name,
+            context.run / DRAFTS / name,
+            sentences=count,
+            seed=spec.train.seed,
+            resumed=resumed,
+            world=context.world,
+            on_event=on_event,
+        )
+        for name, count in counts.items()
+    }
 
 
 def prepare_drafts(
@@ -188,18 +183,23 @@ def prepare_drafts(
     sentences: int,
     seed: int,
     resumed: bool = False,
+    world: World = ALONE,
     on_event: Listener,
 ) -> Drafts:
     """Drafts of random rows of a split: those in the folder, and the missing ones, which are written now.
+
+    Several processes share the files that are missing; what is in them does not depend on who writes them. Every rank
+    must call it.
 
     Args:
         writer: The model that writes them.
         corpus: Sentences and vectors.
         split_name: Which split.
-        folder: Holds one file per 4,096 sentences, each written whole or not at all.
+        folder: Holds one file per `SENTENCES_PER_FILE` sentences, each written whole or not at all.
         sentences: How many; at most the split's size.
         seed: Which rows, and the noise of the writing.
         resumed: The run has been trained on the drafts in the folder: they stay, whatever the writer is now.
+        world: The processes that write.
         on_event: Told of progress.
 
     Raises:
@@ -208,8 +208,10 @@ def prepare_drafts(
     """
     split = corpus.split(split_name)
     chosen = np.random.default_rng([seed, 1]).permutation(len(split))[:sentences]
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder, r"part-[0-9]{5}\.safetensors", locked=True)
+    if world.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, r"part-[0-9]{5}\.safetensors", locked=True)
+    world.barrier()
     files = {
         folder / f"part-{start // SENTENCES_PER_FILE:05d}.safetensors": np.sort(
             chosen[start : start + SENTENCES_PER_FILE]
@@ -234,17 +236,30 @@ def prepare_drafts(
         )
     stage = f"drafts ({folder.name})"
     on_event(StageStarted(stage, len(chosen)))
-    done = 0
-    for path, rows in files.items():
-        if path not in usable:
-            _require_writer(writer, identity, folder)
-            tensors = _write(writer, split, rows, seed)
+    missing = [path for path in files if path not in usable]
+    done = len(chosen) - sum(len(files[path]) for path in missing)
+    parts = {path: parts[path] for path in usable}
+    if missing:
+        _require_writer(writer, identity, folder)
+    # All know what is missing before the first of it is written.
+    world.barrier()
+    for first in range(0, len(missing), world.size):
+        turn = missing[first : first + world.size]
+        for path in turn[world.rank : world.rank + 1]:
+            tensors = _write(writer, split, files[path], seed)
             origin = {**writer.identity, **source}
             sealed = {**origin, SHA256: _hash(tensors, origin)}
             write_bytes(path, save(tensors, {ORIGIN: json.dumps(sealed)}))
             parts[path] = _Part(tensors, origin)
-        done += len(rows)
+        # The others are about as far.
+        done += sum(len(files[path]) for path in turn)
         on_event(StageProgress(stage, done))
+    world.barrier()
+    parts |= {path: part for path in missing if path not in parts and (part := _read(path)) is not None}
+    if lost := [path for path in files if path not in parts]:
+        raise TrainingError(
+            f"`{lost[0]}` was written by another process and cannot be read.", "Go on with --resume."
+        )
     on_event(StageFinished(stage))
     joined = {key: np.concatenate([parts[path].tensors[key] for path in files]) for key in DTYPES}
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(joined["lengths"], dtype=np.int64)])
