@@ -1,12 +1,13 @@
 """Programs of this interpreter as forks of one process that has loaded PyTorch already.
 
 Each of many programs would otherwise load it. The server is `python fork_server.py --serve FOLDER`; it writes
-`FOLDER/python`, and `FOLDER/python [-u] [-m MODULE | -c CODE | FILE] ARGUMENTS` then does what `python` does: with
+`FOLDER/python`, and `FOLDER/python [-u] [-P] [-m MODULE | -c CODE | FILE] ARGUMENTS` then does what `python` does: with
 its own environment, folder, streams, exit code and signals. What such a program starts itself as `sys.executable` is a
 fork of the server as well. Tests have `FOLDER/python` as the fixture `loaded_python`.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -115,7 +116,7 @@ def run(streams: list[int], arguments: list[str], folder: str, environment: dict
     os.environ.clear()
     os.environ.update(environment)
     named = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    kind, *words = arguments[1:] if arguments[0] == "-u" else arguments
+    kind, *words = itertools.dropwhile(lambda word: word in ("-u", "-P"), arguments)
     place = folder if kind in ("-m", "-c") else str(Path(kind).resolve().parent)
     sys.path[:] = [place, *named, *sys.path[1:]]
     code = 0

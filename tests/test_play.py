@@ -85,10 +85,10 @@ def test_it_tells_what_was_asked_and_set_and_ends_at_quit():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_an_interrupt_gives_up_the_line_and_not_the_prompt():
+def test_an_interrupt_gives_up_the_line_and_not_the_prompt(loaded_python):
     terminal, end = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sgdd_cli", "play", *MINI],
+        [loaded_python, "-m", "sgdd_cli", "play", *MINI],
         stdin=end,
         stdout=end,
         stderr=end,
