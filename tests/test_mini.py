@@ -281,20 +281,22 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
 @pytest.mark.offline_encoder
 @pytest.mark.skipif(os.name == "nt", reason="the recipe is a shell script")
 def test_the_recipe_makes_a_model_with_its_card(tmp_path, loaded_python):
-    lines = list(builtin_sentences(520))
-    for name, rows in {"train": lines[:500], "fiction": lines[500:510], "stories": lines[510:]}.items():
+    lines = list(builtin_sentences(320))
+    for name, rows in {"train": lines[:300], "fiction": lines[300:310], "stories": lines[310:]}.items():
         (tmp_path / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
     small = {
         "SGDD_TOKENIZER__VOCAB_SIZE": "600",
+        "SGDD_DECODER__LAYERS": "1",
         "SGDD_DECODER__WIDTH": "32",
         "SGDD_DECODER__HEADS": "2",
         "SGDD_DECODER__SURROGATE_WIDTH": "8",
-        "SGDD_FEEDBACK__SENTENCES": "20",
+        "SGDD_FEEDBACK__SENTENCES": "12",
         "SGDD_TRAIN__MAX_STEPS": "4",
+        "SGDD_TRAIN__BATCH_TOKENS": "256",
         "SGDD_TRAIN__COMPILE": "false",
-        "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
+        "SGDD_TRAIN__VALIDATION_SENTENCES": "4",
         "SGDD_SAMPLE__STEPS": "2",
-        "SGDD_EVAL__LIMIT": "3",
+        "SGDD_EVAL__LIMIT": "2",
         "SGDD_EVAL__NELBO_SAMPLES": "1",
         "SGDD_EVAL__DIVERSITY_SAMPLES": "0",
         "SGDD_EVAL__COMPARE_GUIDANCE": "false",

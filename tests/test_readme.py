@@ -39,11 +39,13 @@ BLOCKS = re.compile(r"^```(sh|python|console)\n(.*?)^```", re.M | re.S)
 LINKS = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 # Small models; what a command says itself is stronger.
 SMALL = {
+    "SGDD_DECODER__LAYERS": "1",
     "SGDD_DECODER__WIDTH": "32",
     "SGDD_DECODER__HEADS": "2",
     "SGDD_TRAIN__MAX_STEPS": "4",
-    "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
-    "SGDD_FEEDBACK__SENTENCES": "64",
+    "SGDD_TRAIN__BATCH_TOKENS": "256",
+    "SGDD_TRAIN__VALIDATION_SENTENCES": "4",
+    "SGDD_FEEDBACK__SENTENCES": "16",
     "SGDD_SAMPLE__STEPS": "2",
     "SGDD_EVAL__LIMIT": "3",
     "SGDD_EVAL__NELBO_SAMPLES": "1",
@@ -51,7 +53,11 @@ SMALL = {
 }
 # As many as `mini` records.
 STEPS = str(read_info(CHECKPOINT).sampling["steps"])
-SMALLER_PLAN = {"width = 256\nheads = 4": "width = 32\nheads = 2", "tokens = 2048": "tokens = 256"}
+SMALLER_PLAN = {
+    "layers = 3\nwidth = 256\nheads = 4": "layers = 1\nwidth = 32\nheads = 2",
+    "tokens = 2048": "tokens = 256",
+    "validation_sentences = 256": "validation_sentences = 4",
+}
 # What a command is given besides, so that it ends in seconds.
 SHORTER = {
     "--shortlist 8": ["--shortlist", "2"],
