@@ -6,9 +6,10 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,22 @@ def python_steps() -> Callable[[Callable[[], object]], int]:
         return steps
 
     return count
+
+
+@pytest.fixture(scope="session")
+def loaded_python() -> Iterator[str]:
+    """A program that does what this interpreter does, with PyTorch loaded already (see `fork_server.py`)."""
+    # A short name: the address of a socket has 100 characters at most.
+    with tempfile.TemporaryDirectory(prefix="sgdd-") as folder:
+        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), "--serve", folder]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
+        environment |= {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout.readline() == "ready\n"
+                yield str(Path(folder) / "python")
+            finally:
+                server.terminate()
 
 
 def write_json(path: Path, value: object) -> None:

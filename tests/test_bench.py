@@ -322,10 +322,10 @@ def test_the_tiny_encoder_is_an_encoder(tmp_path, sentences):
     assert len(torch.unique(vectors, dim=0)) == 5
 
 
-def sgdd(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def sgdd(*arguments: str, folder: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
     return subprocess.run(
-        [sys.executable, "-m", "sgdd_cli", *arguments],
+        [python, "-m", "sgdd_cli", *arguments],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -354,7 +354,7 @@ def test_a_result_that_could_not_be_kept_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.slow
-def test_the_whole_command_in_small(tmp_path, sentences):
+def test_the_whole_command_in_small(tmp_path, sentences, loaded_python):
     text = tmp_path / "tales.txt"
     text.write_text("\n".join(sentences), encoding="utf-8")
     done = sgdd(
@@ -369,6 +369,7 @@ def test_the_whole_command_in_small(tmp_path, sentences):
         "--out",
         "found.json",
         folder=tmp_path,
+        python=loaded_python,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -267,12 +267,12 @@ def test_a_tracker_records_a_run(installed, tmp_path):
     ]
 
 
-def sgdd(site: Path, *arguments: str) -> str:
+def sgdd(python: str, site: Path, *arguments: str) -> str:
     """What a process in which the package is installed writes to stdout."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
     path = os.pathsep.join([str(ROOT), str(site)])
     done = subprocess.run(
-        [sys.executable, "-m", "sgdd_cli", *arguments],
+        [python, "-m", "sgdd_cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -283,12 +283,12 @@ def sgdd(site: Path, *arguments: str) -> str:
 
 
 def test_a_command_runs(site):
-    assert sgdd(site, "longest", "One.", "One and two.", "And three.") == "One and two.\n"
+    assert sgdd(sys.executable, site, "longest", "One.", "One and two.", "And three.") == "One and two.\n"
 
 
 @pytest.mark.slow
-def test_plugins_lists_what_the_package_adds(site):
-    rows = json.loads(sgdd(site, "plugins", "--json"))
+def test_plugins_lists_what_the_package_adds(site, loaded_python):
+    rows = json.loads(sgdd(loaded_python, site, "plugins", "--json"))
     assert [(row["command"], row["works"]) for row in rows if "command" in row] == [("longest", True)]
     assert [
         (row["vector_source"], row["version"], row["works"]) for row in rows if "vector_source" in row
@@ -299,13 +299,15 @@ def test_plugins_lists_what_the_package_adds(site):
 
 
 @pytest.mark.slow
-def test_the_command_line_takes_the_settings_of_the_recipes(site):
+def test_the_command_line_takes_the_settings_of_the_recipes(site, loaded_python):
     settings = re.findall(r"--set ((?:diffusion|sample)\.\S+?)[`. ]", TEXT)
     assert {setting.partition("=")[0] for setting in settings} == {
         *("diffusion.schedule", "diffusion.times", "sample.position_rule", "sample.guidance_schedule")
     }
     chosen = dict(setting.split("=", 1) for setting in settings)
-    shown = sgdd(site, "config", "show", "--toml", *(word for s in settings for word in ("--set", s)))
+    shown = sgdd(
+        loaded_python, site, "config", "show", "--toml", *(word for s in settings for word in ("--set", s))
+    )
     read = tomllib.loads(shown)
     for key, value in chosen.items():
         section, _, name = key.partition(".")

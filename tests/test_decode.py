@@ -116,7 +116,7 @@ def both_ways(options, **decoder):
     return found, expected
 
 
-STEPS = ({"steps": 1}, {"steps": 6, "position_noise": 0.5}, {"steps": 16, "top_p": 0.9})
+STEPS = ({"steps": 1}, {"steps": 4, "position_noise": 0.5}, {"steps": 8, "top_p": 0.9})
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_guidance_that_changes_writes_what_the_plain_way_writes(guidance, more):
 @pytest.mark.parametrize("cfg", [0.0, 1.0, 1.7])
 def test_kept_keys_and_values_serve_as_those_of_the_step_that_read_the_written_token(cfg, decoder):
     for more in (
-        {"steps": 12, "position_rule": "random", "unmasking": "linear", "vocabulary": 6},
+        {"steps": 8, "position_rule": "random", "unmasking": "linear", "vocabulary": 6},
         {"steps": 5, "temperature": 0.8, "guidance": "plain", "null_every": 3 if cfg else 1},
         {"steps": 6, "position_rule": "threshold"},
     ):

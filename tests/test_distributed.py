@@ -28,7 +28,11 @@ from sgdd_engine.events import Notice, TrainingProgress
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.loop import train
 
-LAUNCH = "import sys; from sgdd_cli.launcher import launch; sys.exit(launch(['cpu', 'cpu']))"
+# The program that the processes are to be may be another one than the launcher's own.
+LAUNCH = (
+    "import sys; from sgdd_cli.launcher import launch\n"
+    "sys.executable = sys.argv.pop(1); sys.exit(launch(['cpu', 'cpu']))"
+)
 SETTINGS = """
 [bottleneck]
 latent_dim = 16
@@ -43,7 +47,7 @@ batch_tokens = 256
 log_every = 1
 validate_every = 5
 save_every = 100000
-validation_sentences = 16
+validation_sentences = 4
 table_init = "random"
 """
 posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals")
@@ -123,12 +127,13 @@ def test_processes_stop_fail_and_choose_alike(together):
     assert "not finite at step" in zero["error"]
 
 
-def start(corpus_folder: Path, run: Path, *arguments: str) -> subprocess.Popen:
+def start(python: str, corpus_folder: Path, run: Path, *arguments: str) -> subprocess.Popen:
     (run.parent / "tiny.toml").write_text(SETTINGS)
     command = [
         sys.executable,
         "-c",
         LAUNCH,
+        python,
         "train",
         str(corpus_folder),
         "--out",
@@ -145,9 +150,11 @@ def start(corpus_folder: Path, run: Path, *arguments: str) -> subprocess.Popen:
 @posix_only
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "receiver"), [(signal.SIGINT, "launcher"), (signal.SIGTERM, "rank")])
-def test_a_signal_saves_once_and_ends_every_process(number, receiver, tiny_corpus_folder, tmp_path):
+def test_a_signal_saves_once_and_ends_every_process(
+    number, receiver, tiny_corpus_folder, tmp_path, loaded_python
+):
     run = tmp_path / "run"
-    with start(tiny_corpus_folder, run, "--max-steps", "1000000") as launcher:
+    with start(loaded_python, tiny_corpus_folder, run, "--max-steps", "1000000") as launcher:
         for line in launcher.stderr:
             if line.startswith("step "):
                 break
@@ -167,7 +174,7 @@ def test_a_signal_saves_once_and_ends_every_process(number, receiver, tiny_corpu
 @pytest.mark.slow
 def test_a_launcher_that_is_killed_takes_its_processes_with_it_and_they_save(tiny_corpus_folder, tmp_path):
     run = tmp_path / "run"
-    with start(tiny_corpus_folder, run, "--max-steps", "1000000") as launcher:
+    with start(sys.executable, tiny_corpus_folder, run, "--max-steps", "1000000") as launcher:
         for line in launcher.stderr:
             if line.startswith("step "):
                 break
@@ -183,8 +190,10 @@ def test_a_launcher_that_is_killed_takes_its_processes_with_it_and_they_save(tin
 
 
 @pytest.mark.slow
-def test_what_is_wrong_in_the_processes_is_said_once(tiny_corpus_folder, tmp_path):
-    with start(tiny_corpus_folder, tmp_path / "run", "--set", "train.micro_batches=3") as launcher:
+def test_what_is_wrong_in_the_processes_is_said_once(tiny_corpus_folder, tmp_path, loaded_python):
+    with start(
+        loaded_python, tiny_corpus_folder, tmp_path / "run", "--set", "train.micro_batches=3"
+    ) as launcher:
         out, err = launcher.communicate()
     assert launcher.returncode == 2
     assert out == ""

@@ -1,14 +1,13 @@
 """The examples that are no papers: the notebook, the script for one's own text, the settings for one GPU.
 
-The cells of the notebook are executed in their order in one namespace of a fresh process, as `Run all` does. That takes
-no kernel and no package that only notebooks need.
+The cells of the notebook are executed in their order in one namespace of a process, as `Run all` does. That takes no
+kernel and no package that only notebooks need.
 """
 
 import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,19 +21,19 @@ SMALL = {
     **{"SGDD_DECODER__WIDTH": "32", "SGDD_DECODER__HEADS": "2", "SGDD_DECODER__LAYERS": "1"},
     **{
         "SGDD_TRAIN__MAX_STEPS": "4",
-        "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
+        "SGDD_TRAIN__VALIDATION_SENTENCES": "4",
         "SGDD_DATA__VALIDATION_SHARE": "0.1",
     },
     **{"SGDD_TRAIN__BATCH_TOKENS": "256"},
 }
 
 
-def python(*arguments: str, folder: Path, **more: str) -> str:
+def run(program: str, *arguments: str, folder: Path, **more: str) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
     given = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "PYTHONUTF8": "1"}
     given["OMP_NUM_THREADS"] = "1"  # beside others, threads of a small model wait for each other
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [program, *arguments],
         cwd=folder,
         env={**clean, **given, **more},
         capture_output=True,
@@ -55,19 +54,19 @@ def sgdd(*arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.offline_encoder
-def test_every_cell_of_the_notebook_runs(tmp_path):
+def test_every_cell_of_the_notebook_runs(tmp_path, loaded_python):
     cells = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] for cell in cells if cell["cell_type"] == "code"), (
         "committed without outputs"
     )
     # Each alone, as a kernel runs them, so that a cell which is no complete program fails here too.
-    run = (
+    code_of_cells = (
         "import json, sys\nspace = {'__name__': '__main__'}\n"
         "for cell in json.load(open(sys.argv[1])):\n    exec(cell, space)"
     )
     (tmp_path / "cells.json").write_text(json.dumps(code), encoding="utf-8")
-    printed = python("-c", run, "cells.json", folder=tmp_path)
+    printed = run(loaded_python, "-c", code_of_cells, "cells.json", folder=tmp_path)
     assert "torch.Size([2, 384])" in printed
     assert printed.count("→") == 2
     assert len(printed.splitlines()) >= 12
@@ -78,10 +77,10 @@ def test_every_cell_of_the_notebook_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_ones_own_text_and_encoder_become_a_model(tmp_path, sentences, tiny_encoder_folder):
+def test_ones_own_text_and_encoder_become_a_model(tmp_path, sentences, tiny_encoder_folder, loaded_python):
     (tmp_path / "tales.txt").write_text("\n".join(sentences), encoding="utf-8")
     script = str(EXAMPLES / "own_text.py")
-    printed = python(script, "tales.txt", str(tiny_encoder_folder), folder=tmp_path, **SMALL)
+    printed = run(loaded_python, script, "tales.txt", str(tiny_encoder_folder), folder=tmp_path, **SMALL)
     corpus, model, written = printed.splitlines()
     assert re.fullmatch(
         rf"Corpus\('data.tales', sentences=\{{'train': \d+, 'validation': \d+, 'test': \d+\}}, "
@@ -114,12 +113,12 @@ def test_the_settings_for_one_gpu_are_read_and_fit_its_memory(tmp_path, monkeypa
 
 
 @pytest.mark.offline_encoder
-def test_the_weights_of_a_search_are_compared_on_the_same_sentences(tmp_path):
+def test_the_weights_of_a_search_are_compared_on_the_same_sentences(tmp_path, loaded_python):
     from sgdd_engine.data.builtin import builtin_sentences
 
     (tmp_path / "tales.txt").write_text("\n".join(builtin_sentences(30)), encoding="utf-8")
     options = ["--sentences", "2", "--calls", "8", "--weights", "0,0.5", "--skip", "0"]
-    shown = python(str(EXAMPLES / "search_weight.py"), "tales.txt", *options, folder=tmp_path)
+    shown = run(loaded_python, str(EXAMPLES / "search_weight.py"), "tales.txt", *options, folder=tmp_path)
     rows = [line.split(" | ") for line in shown.splitlines()[2:]]
     assert [row[0] for row in rows] == ["| 0", "| 0.5"]
     # The more the decoder has a say, the likelier its texts; the less, the closer.

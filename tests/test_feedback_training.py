@@ -53,8 +53,16 @@ def second(first, **changes):
     return replace(
         tiny(start_from=str(first), **changes),
         decoder=replace(TINY.decoder, feedback=True, feedback_hidden=8),
-        feedback=FeedbackConfig(sentences=60),
+        feedback=FeedbackConfig(sentences=30),
     )
+
+
+@pytest.fixture(scope="module")
+def corrector(corpus, first, tmp_path_factory):
+    """The run of a second stage, and what it reported."""
+    run, events = tmp_path_factory.mktemp("second") / "run", []
+    train(corpus, run, second(first), device="cpu", on_event=events.append)
+    return run, events
 
 
 def weights(run):
@@ -110,16 +118,15 @@ def test_a_row_that_is_shown_no_draft_is_written_as_without():
 
 
 @pytest.mark.slow
-def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus, first, tmp_path):
+def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus, first, corrector, tmp_path):
     before = weights(first)
     train(corpus, tmp_path / "none", second(first, max_steps=1, learning_rate=1e-12), device="cpu")
     started = weights(tmp_path / "none")
     for name, tensor in before.items():
         torch.testing.assert_close(started[name], tensor)
-    events = []
-    train(corpus, tmp_path / "run", second(first), device="cpu", on_event=events.append)
-    learnt = weights(tmp_path / "run")
-    SGDD.from_pretrained(tmp_path / "run", "cpu").save_pretrained(tmp_path / "shared")
+    run, events = corrector
+    learnt = weights(run)
+    SGDD.from_pretrained(run, "cpu").save_pretrained(tmp_path / "shared")
     assert str(first) not in (tmp_path / "shared" / "config.json").read_text(encoding="utf-8")
     assert learnt["draft_reader.words.weight"].abs().max() > 0
     assert learnt["draft_reader.meaning.2.weight"].abs().max() > 0
@@ -127,10 +134,10 @@ def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus,
 
 
 @pytest.mark.slow
-def test_a_third_stage_may_read_drafts_with_another_network(corpus, first, tmp_path):
-    train(corpus, tmp_path / "run", second(first), device="cpu")
-    learnt = weights(tmp_path / "run")
-    again = second(tmp_path / "run", max_steps=1, learning_rate=1e-12)
+def test_a_third_stage_may_read_drafts_with_another_network(corpus, corrector, tmp_path):
+    run, _ = corrector
+    learnt = weights(run)
+    again = second(run, max_steps=1, learning_rate=1e-12)
     train(corpus, tmp_path / "same", again, device="cpu")
     smaller, told = replace(again, decoder=replace(again.decoder, feedback_hidden=4, surrogate_width=8)), []
     train(corpus, tmp_path / "smaller", smaller, device="cpu", on_event=told.append)
@@ -293,11 +300,11 @@ def test_drafts_of_a_start_that_was_changed_are_not_taken(corpus, first, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_model_that_corrects_writes_drafts_of_several_rounds(corpus, first, tmp_path):
-    train(corpus, tmp_path / "run", second(first), device="cpu")
-    model, split = SGDD.from_pretrained(tmp_path / "run", "cpu"), corpus.split("train")
+def test_a_model_that_corrects_writes_drafts_of_several_rounds(corpus, first, corrector, tmp_path):
+    run, _ = corrector
+    model, split = SGDD.from_pretrained(run, "cpu"), corpus.split("train")
     scatter(model.model.draft_reader)
-    writer = DraftWriter(str(tmp_path / "run"), corpus.encoder_reference, CPU)
+    writer = DraftWriter(str(run), corpus.encoder_reference, CPU)
     writer.__dict__["model"] = model  # whose corrections show
     drafts = written(corpus, writer, tmp_path)
     both = draft_kinds(model.info)

@@ -40,6 +40,7 @@ def stdin(monkeypatch, content: bytes) -> None:
 
 def sample(saved: Path, *arguments: str, content: bytes | None = None):
     common = ["sample", "--checkpoint", str(saved), "--device", "cpu", "--steps", "1", "--cfg", "1"]
+    common += ["--search", "0"]
     common += ["--encoder", (saved.parent / "encoder").read_text(encoding="utf-8")]
     return CliRunner().invoke(app, [*common, *arguments], input=content)
 

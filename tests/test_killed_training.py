@@ -35,7 +35,7 @@ SHORT = {
     "save_every": 2,
     "validate_every": 4,
     "log_every": 1,
-    "validation_sentences": 4,
+    "validation_sentences": 2,
     "batch_tokens": 128,
     "table_init": "random",
     "tracker": "jsonl",

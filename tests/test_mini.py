@@ -6,10 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,7 +23,6 @@ from sgdd_engine.mini import CHECKPOINT, SENTENCES, mini_folder
 from sgdd_engine.text.encoder_files import _SHA256
 
 ROOT = Path(__file__).parents[1]
-SERVER = Path(__file__).parent / "fork_server.py"
 EXAMPLE = ROOT / "examples" / "mini"
 TEXTS = SENTENCES.read_text(encoding="utf-8").splitlines()
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
@@ -167,9 +163,9 @@ def test_a_newcomers_first_command_writes_a_sentence(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.offline_encoder
-def test_it_is_evaluated_without_any_text_at_hand(tmp_path):
+def test_it_is_evaluated_without_any_text_at_hand(tmp_path, loaded_python):
     quick = ("--limit", "12", "--set", "eval.nelbo_samples=1", "--json")
-    done = run(sys.executable, "-m", "sgdd_cli", "eval", "mini", *quick, cwd=tmp_path)
+    done = run(loaded_python, "-m", "sgdd_cli", "eval", "mini", *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "sentences that come with sgdd" in done.stderr
     report = json.loads(done.stdout)
@@ -180,7 +176,7 @@ def test_it_is_evaluated_without_any_text_at_hand(tmp_path):
 
 
 @pytest.mark.slow
-def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
+def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path, loaded_python):
     # The extra is taken away from this process alone: its name is another.
     script = (
         "import sys\n"
@@ -190,7 +186,7 @@ def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path):
         "sys.argv = ['sgdd', 'sample', 'The old man opened the door.']\n"
         "main()\n"
     )
-    done = run(sys.executable, "-c", script, cwd=tmp_path)
+    done = run(loaded_python, "-c", script, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     _, error, hint = done.stderr.splitlines()
     assert error == "Error: The offline encoder `minilm` is not installed."
@@ -280,55 +276,40 @@ def test_the_card_holds_the_figures_of_the_reports(tiny_encoder, sentences, tmp_
     )
 
 
-@contextmanager
-def programs(folder: Path, **settings: str) -> Iterator[str]:
-    """While entered, `sgdd` and `python` on the PATH that is given are this interpreter's, with PyTorch loaded."""
-    folder.mkdir()
-    with tempfile.TemporaryDirectory() as short:  # the address of a socket has 100 characters at most
-        address = str(Path(short) / "server")
-        for name, what in {"sgdd": "-m sgdd_cli", "python": ""}.items():
-            program = folder / name
-            program.write_text(
-                f'#!/bin/sh\nexec "{sys.executable}" -I -S "{SERVER}" "{address}" {what} "$@"\n'
-            )
-            program.chmod(0o755)
-        environment = {**CLEAN, **settings, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(SERVER), "--serve", address]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout.readline() == "ready\n"
-                yield f"{folder}{os.pathsep}{os.environ['PATH']}"
-            finally:
-                server.terminate()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(7200)  # some fifteen programs, one after the other
 @pytest.mark.offline_encoder
 @pytest.mark.skipif(os.name == "nt", reason="the recipe is a shell script")
-def test_the_recipe_makes_a_model_with_its_card(tmp_path):
-    lines = list(builtin_sentences(520))
-    for name, rows in {"train": lines[:500], "fiction": lines[500:510], "stories": lines[510:]}.items():
+def test_the_recipe_makes_a_model_with_its_card(tmp_path, loaded_python):
+    lines = list(builtin_sentences(320))
+    for name, rows in {"train": lines[:300], "fiction": lines[300:310], "stories": lines[310:]}.items():
         (tmp_path / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
     small = {
         "SGDD_TOKENIZER__VOCAB_SIZE": "600",
+        "SGDD_DECODER__LAYERS": "1",
         "SGDD_DECODER__WIDTH": "32",
         "SGDD_DECODER__HEADS": "2",
         "SGDD_DECODER__SURROGATE_WIDTH": "8",
-        "SGDD_FEEDBACK__SENTENCES": "20",
+        "SGDD_FEEDBACK__SENTENCES": "12",
         "SGDD_TRAIN__MAX_STEPS": "4",
+        "SGDD_TRAIN__BATCH_TOKENS": "256",
         "SGDD_TRAIN__COMPILE": "false",
-        "SGDD_TRAIN__VALIDATION_SENTENCES": "16",
+        "SGDD_TRAIN__VALIDATION_SENTENCES": "4",
         "SGDD_SAMPLE__STEPS": "2",
-        "SGDD_EVAL__LIMIT": "3",
+        "SGDD_EVAL__LIMIT": "2",
         "SGDD_EVAL__NELBO_SAMPLES": "1",
         "SGDD_EVAL__DIVERSITY_SAMPLES": "0",
         "SGDD_EVAL__COMPARE_GUIDANCE": "false",
         "CALIBRATE": "no",
     }
     command = ["bash", str(EXAMPLE / "make_mini.sh"), "train.txt", "fiction.txt", "stories.txt", "work"]
-    with programs(tmp_path / "bin", **small) as path:
-        done = run(*command, cwd=tmp_path, PATH=path, **small)
+    (tmp_path / "bin").mkdir()
+    for name, what in {"sgdd": "-m sgdd_cli", "python": ""}.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{loaded_python}" {what} "$@"\n')
+        program.chmod(0o755)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = run(*command, cwd=tmp_path, PATH=path, **small)
     assert done.returncode == 0, done.stderr
     made = tmp_path / "work" / "mini"
     assert damage(made) is None

@@ -132,10 +132,12 @@ def test_an_installation_without_mini_says_so(here, monkeypatch):
 
 @pytest.mark.slow
 def test_mini_is_a_name_for_the_commands_and_for_python(here, packaged):
-    out, err = call("sample", SENTENCE, "--checkpoint", "mini", "--steps", 2, "--device", "cpu")
+    out, err = call(
+        "sample", SENTENCE, "--checkpoint", "mini", "--steps", 2, "--search", 0, "--device", "cpu"
+    )
     assert len(out.splitlines()) == 1
     assert "Checkpoint: mini, " in err
-    assert call("sample", SENTENCE, "--steps", 2, "--device", "cpu")[0] == out
+    assert call("sample", SENTENCE, "--steps", 2, "--search", 0, "--device", "cpu")[0] == out
     assert json.loads(call("param-count", "mini", "--json")[0])["trainable"] > 0
     assert SGDD.from_pretrained("mini", "cpu").info == read_info(packaged)
 
@@ -167,7 +169,7 @@ def test_the_recorded_weight_holds_until_somebody_names_another(here, saved):
     record_sampling(Path("model"), {"cfg": 2.25})
 
     def weight(*arguments: object, **environment: str) -> float:
-        common = ("--checkpoint", "model", "--steps", 2, "--json", "--device", "cpu")
+        common = ("--checkpoint", "model", "--steps", 2, "--search", 0, "--json", "--device", "cpu")
         return json.loads(call("sample", SENTENCE, *common, *arguments, **environment)[0])["cfg"]
 
     assert weight() == 2.25
@@ -295,8 +297,9 @@ def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlm
     moved = shutil.copytree(tiny_encoder_folder, here / "moved")
     call("export", saved, "shared")  # its encoder's folder is named, and is not here
     common = ("--steps", 2, "--device", "cpu")
-    sample = ("sample", SENTENCE, "--checkpoint", "shared", *common)
-    expected = call("sample", SENTENCE, "--checkpoint", saved, *common)[0]
+    at_once = (*common, "--search", 0)
+    sample = ("sample", SENTENCE, "--checkpoint", "shared", *at_once)
+    expected = call("sample", SENTENCE, "--checkpoint", saved, *at_once)[0]
     with pytest.raises(EncoderError, match="is not there") as caught:
         call(*sample)
     assert "--set encoder.name=FOLDER" in caught.value.hint
@@ -311,7 +314,7 @@ def test_a_moved_encoder_can_be_named(here, saved, tiny_encoder_folder, tiny_xlm
     )
     # What the next preparation is to use does not concern a model that is read meanwhile.
     Path("sgdd.toml").write_text('[encoder]\nname = "minilm"\nmax_tokens = 9\n')
-    assert call("sample", SENTENCE, "--checkpoint", saved, *common)[0] == expected
+    assert call("sample", SENTENCE, "--checkpoint", saved, *at_once)[0] == expected
     Path("text.txt").write_text("\n".join(sentences[:6]), encoding="utf-8")
     found = call("eval", "shared", "--encoder", moved, "--data", "text.txt", "--json", *common)[0]
     assert json.loads(found)["settings"]["model"]["encoder"]["name"] == str(moved)

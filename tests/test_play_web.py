@@ -503,8 +503,8 @@ def test_without_the_extra_one_sentence_names_it(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_the_command_serves_until_it_is_asked_to_stop():
-    command = [sys.executable, "-m", "sgdd_cli", "play", "--web", "--checkpoint", "mini", "--device", "cpu"]
+def test_the_command_serves_until_it_is_asked_to_stop(loaded_python):
+    command = [loaded_python, "-m", "sgdd_cli", "play", "--web", "--checkpoint", "mini", "--device", "cpu"]
     process = subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True)
     try:
         shown = ""

@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "plugin"
 
 
-def run(site: Path, *arguments: str) -> str:
+def run(site: Path, *arguments: str, python: str = sys.executable) -> str:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SGDD_")}
     path = os.pathsep.join([str(ROOT), str(site)])
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [python, *arguments],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -47,7 +47,7 @@ def test_its_own_tests_pass(site):
     run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(EXAMPLE / "tests"))
 
 
-def test_its_command_writes_with_its_position_rule(site, tiny_encoder, sentences, tmp_path):
+def test_its_command_writes_with_its_position_rule(site, loaded_python, tiny_encoder, sentences, tmp_path):
     build(tiny_encoder, sentences).save_pretrained(tmp_path / "model")
     options = [
         "--checkpoint",
@@ -58,7 +58,9 @@ def test_its_command_writes_with_its_position_rule(site, tiny_encoder, sentences
         "1",
     ]
     options += ["--set", "sample.position_rule=outside_in", "--rounds", "2", "--length", "4", "--json"]
-    written = run(site, "-m", "sgdd_cli", "telephone", sentences[0], sentences[1], *options)
+    written = run(
+        site, "-m", "sgdd_cli", "telephone", sentences[0], sentences[1], *options, python=loaded_python
+    )
     rows = [json.loads(line) for line in written.splitlines()]
     assert [row["source"] for row in rows] == sentences[:2]
     assert all(len(row["rounds"]) == 2 for row in rows)

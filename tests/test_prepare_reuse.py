@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,14 +353,14 @@ def test_a_dry_run_says_where_vectors_would_come_from_and_refuses_what_cannot_be
 
 
 @pytest.mark.slow
-def test_two_ranks_take_what_one_takes(run, books, origins, tmp_path):
+def test_two_ranks_take_what_one_takes(run, books, origins, tmp_path, loaded_python):
     run("alone", "second", origins["fp16"], OTHER_WORDS)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sgdd_cli"]
     arguments = ["prepare-data", books["second"], "--vectors-from", origins["fp16"], "--vocab-size", 200]
     more = ["--set", "data.shard_sentences=256", "--set", "data.validation_share=0.05", "--device", "cpu"]
 
     done = subprocess.run(
-        [sys.executable, *launcher, *map(str, arguments), *more, "--out", str(tmp_path / "two")],
+        [loaded_python, *launcher, *map(str, arguments), *more, "--out", str(tmp_path / "two")],
         env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         cwd=tmp_path,
         capture_output=True,

@@ -66,7 +66,7 @@ warmup_steps = 1
 log_every = 2
 validate_every = 2
 save_every = 2
-validation_sentences = 8
+validation_sentences = 3
 precision = "fp32"
 """
 

@@ -86,6 +86,7 @@ def test_no_rounds_change_nothing(model, vectors):
 @pytest.mark.parametrize("options", [{"refine": 3}, {"candidates": 3, "refine": 2}, {"candidates": 11}])
 def test_a_text_depends_on_its_vector_and_seed_and_not_on_its_batch(model, vectors, options):
     options = {"num_samples": 2, "seed": 5, **options}
+    vectors = vectors[:5]
     together = improved(model, vectors, **options)
     alone = [item for i in range(len(vectors)) for item in improved(model, vectors[i : i + 1], **options)]
     assert [(item.tokens, item.encoder_calls) for item in together] == [
@@ -120,7 +121,7 @@ def test_the_cost_is_the_number_of_texts_encoded(model, vectors, encoded, option
 
 @pytest.mark.slow
 def test_a_text_that_says_it_all_costs_no_more(tiny_encoder, sentences):
-    few = sentences[:6]
+    few = sentences[:3]
     written = build(tiny_encoder, few, steps=250).reconstruct(few, sampling=SamplingConfig(cfg=1.0), refine=5)
     assert [item.text for item in written] == [text.lower() for text in few]
     assert {item.encoder_calls for item in written} == {1}

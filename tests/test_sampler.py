@@ -186,7 +186,7 @@ def test_seeds_matter_only_where_something_is_drawn():
 
 
 def frequencies(config, probabilities):
-    out = write(fixed(probabilities), blank(4, 5000), config)
+    out = write(fixed(probabilities), blank(4, 1250), config)
     return torch.bincount(out.flatten(), minlength=V).double() / out.numel()
 
 
@@ -196,7 +196,7 @@ def test_tokens_are_drawn_at_the_temperature(temperature):
     expected = torch.tensor(p).double() ** (1 / temperature)
     expected /= expected.sum()
     seen = frequencies(SamplingConfig(steps=1, temperature=temperature), p)[:4]
-    assert ((seen - expected).abs() < 4 * (expected * (1 - expected) / 20_000).sqrt()).all()
+    assert ((seen - expected).abs() < 4 * (expected * (1 - expected) / 5_000).sqrt()).all()
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_tokens_are_drawn_at_the_temperature(temperature):
 )
 def test_top_p_keeps_the_smallest_set_of_that_mass(top_p, expected):
     seen = frequencies(SamplingConfig(steps=1, temperature=1.0, top_p=top_p), [0.5, 0.3, 0.15, 0.05])[:4]
-    assert (seen - torch.tensor(expected)).abs().max() < 0.015
+    assert (seen - torch.tensor(expected)).abs().max() < 0.03
     assert ((seen == 0) == (torch.tensor(expected) == 0)).all()
 
 
@@ -449,7 +449,7 @@ def test_unmasking_follows_its_own_schedule():
 @pytest.mark.slow
 def test_top_k_keeps_the_likeliest_tokens():
     seen = frequencies(SamplingConfig(steps=1, temperature=1.0, top_k=2), [0.5, 0.3, 0.15, 0.05])[:4]
-    assert (seen - torch.tensor([0.625, 0.375, 0, 0])).abs().max() < 0.015
+    assert (seen - torch.tensor([0.625, 0.375, 0, 0])).abs().max() < 0.03
     assert (seen[2:] == 0).all()
 
 

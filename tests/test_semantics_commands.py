@@ -180,7 +180,7 @@ def test_words_of_texts_and_of_vectors_are_the_same(tmp_path):
     lines = out.splitlines()
     assert [len(line.split(", ")) for line in lines] == [4, 4, 4]
     assert call("words", "-", *model, "--count", 4, stdin="\n".join(TEXTS[:3]).encode())[0] == out
-    call("sample", *TEXTS[:3], *MINI, "--save-vector", tmp_path / "v.npy")
+    call("sample", *TEXTS[:3], *MINI, "--search", 0, "--save-vector", tmp_path / "v.npy")
     assert call("words", "--vector", tmp_path / "v.npy", *model, "--count", 4)[0] == out
     rows = rows_of("words", "--vector", tmp_path / "v.npy", *model, "--count", 4)
     assert [row["id"] for row in rows] == ["0", "1", "2"]

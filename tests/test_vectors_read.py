@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,12 +269,12 @@ def test_unreadable_rows_end_with_exit_code_1_and_the_others_written(vectors, tm
 
 
 @pytest.mark.slow
-def test_what_was_written_before_a_fault_stays(vectors, tmp_path):
+def test_what_was_written_before_a_fault_stays(vectors, tmp_path, loaded_python):
     (tmp_path / "v.jsonl").write_text(
         "\n".join(json.dumps(v.tolist()) for v in [*vectors[:3], vectors[3][:9]])
     )
     command = ("read", tmp_path / "v.jsonl", *MINI)
-    done = sgdd(*command)
+    done = sgdd(loaded_python, *command)
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 3
     assert done.stderr.splitlines()[-2].startswith("Error: JSON Lines file")
@@ -286,9 +285,9 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 ENVIRONMENT = {**CLEAN, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "PYTHONUTF8": "1"}
 
 
-def sgdd(*arguments: object) -> subprocess.CompletedProcess[str]:
+def sgdd(python: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sgdd_cli", *map(str, arguments)],
+        [python, "-m", "sgdd_cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -299,9 +298,9 @@ def sgdd(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no POSIX signals to send")
 @pytest.mark.parametrize("how", ["the reader leaves", "Ctrl-C"])
-def test_it_stops_cleanly_in_the_middle(vectors, tmp_path, how):
+def test_it_stops_cleanly_in_the_middle(vectors, tmp_path, how, loaded_python):
     np.save(tmp_path / "v.npy", np.tile(vectors, (500, 1)))
-    command = [sys.executable, "-m", "sgdd_cli", "read", str(tmp_path / "v.npy"), *map(str, MINI), "--quiet"]
+    command = [loaded_python, "-m", "sgdd_cli", "read", str(tmp_path / "v.npy"), *map(str, MINI), "--quiet"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:
