@@ -301,6 +301,7 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path, loaded_python):
         "SGDD_EVAL__DIVERSITY_SAMPLES": "0",
         "SGDD_EVAL__COMPARE_GUIDANCE": "false",
         "CALIBRATE": "no",
+        "MOST_CALLS": "4",
     }
     command = ["bash", str(EXAMPLE / "make_mini.sh"), "train.txt", "fiction.txt", "stories.txt", "work"]
     (tmp_path / "bin").mkdir()
@@ -320,8 +321,7 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path, loaded_python):
     table = written[written.index("### What encoder calls bring") :].split("\n\n")[1]
     assert [line.split(" | ")[1].split(",")[0] for line in table.splitlines()[2:]] == [
         "one correction",
-        "a search",
-        "a search",
+        *["a search"] * 3,
     ]
 
 

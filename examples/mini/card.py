@@ -61,6 +61,7 @@ def recipe(info: CheckpointInfo) -> dict[str, str]:
     corpus = info.facts["corpus"]
     return {
         "max_tokens": str(model.max_tokens),
+        "token_temperature": f"{info.token_temperature:.3f}",
         "dim": str(info.encoder.dim),
         "encoder_sha256": info.encoder.weights_sha256,
         "train_sentences": f"{corpus['train_sentences']:,}",

@@ -39,7 +39,7 @@ sgdd export "$work/third" "$work/exported" \
     --set sample.steps=8 --set sample.position_rule=confidence:apart=1 --set sample.unmasking=linear \
     --set sample.null_every=3 --set sample.vocabulary=512 --set sample.kv_cache=true
 score() { sgdd eval "$work/exported" --train-corpus "$work/data" --json "$@"; }
-# The best guidance weight is found on other sentences than those scored, and recorded in the checkpoint.
+# The best guidance weight and the temperature of tokens are found on other sentences than those scored, and recorded.
 score --data "$fiction" --find-cfg > "$work/fiction.json"
 # How likely a sentence is close to its source, on further sentences, and recorded too. A model that is not trained, as
 # in the test of this script, has nothing to tell apart.
@@ -51,11 +51,13 @@ score --data "$fiction" --cfg 2.0 --set sample.guidance=plain > "$work/plain.jso
 # What encoder calls bring.
 score --data "$fiction" --refine 1 --shortlist 1 > "$work/correction.json"
 few() { score --data "$fiction" --limit "${SGDD_EVAL__LIMIT:-$1}" "${@:2}"; }
-few 200 --search 8 > "$work/search-8.json"
+few 1000 --search 8 > "$work/search-8.json"
 few 60 --search 64 > "$work/search-64.json"
+few 100 --search "${MOST_CALLS:-256}" > "$work/search-256.json"
 
 python "$here/card.py" "$work/exported" --after "$work/first" --after "$work/second" \
     --calls "$work/correction.json" --calls "$work/search-8.json" --calls "$work/search-64.json" \
+    --calls "$work/search-256.json" \
     "Held-out novels, one shot=$work/fiction.json" \
     "Held-out novels, one correction=$work/correction.json" \
     "Held-out novels, a search with 8 encoder calls=$work/search-8.json" \

@@ -194,6 +194,8 @@ def _facts(info: CheckpointInfo, facts: CardFacts) -> Iterator[str]:
         yield f"held out: {nelbo:.3f} nats per token (NELBO), loss {loss:.3f}"
     if info.sampling:
         yield f"sampled best with {sampling_as_text(info.sampling)}"
+    if info.token_temperature != 1:
+        yield f"logits divided by {info.token_temperature:.3f}, which calibrates the probabilities of tokens"
     yield f"licence of the weights: {facts.license or 'not stated'}"
 
 
