@@ -258,6 +258,20 @@ def test_a_repeated_evaluation_replaces_its_older_record(model, tmp_path):
     assert load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("changed", [{"search": 8}, {"search": 64}, {"search": 8, "gradient": False}])
+def test_what_is_searched_does_not_replace_what_is_written_at_once(model, tmp_path, changed):
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    record_evaluation(folder, FULL.to_record())
+    for options in ({"search": 8, "gradient": True}, changed):
+        asked = {**FULL.settings["eval"], "gradient": True, **options}
+        record_evaluation(folder, replace(FULL, settings={**FULL.settings, "eval": asked}).to_record())
+    found = [one["settings"]["eval"].get("search") for one in read_info(folder).evaluations]
+    assert found == ([8, None] if changed == {"search": 8} else [changed["search"], 8, None])
+    SGDD.from_pretrained(folder).save_pretrained(folder)
+    assert f"search {changed['search']}\n" in (folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "spoilt", [None, 3, [3], [{"sentences": 3}], [{"sentences": 3, "metrics": {}, "conditions": []}]]
 )

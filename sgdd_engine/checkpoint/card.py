@@ -130,6 +130,7 @@ def _asked(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "candidates": asked.get("candidates"),
         "refine": asked.get("refine"),
         "shortlist": asked.get("shortlist"),
+        "search": asked.get("search"),
     }
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
 

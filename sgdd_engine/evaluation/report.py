@@ -189,14 +189,18 @@ class EvaluationReport:
         kept = [name for name, metric in METRICS.items() if metric.main or name in RECORDED]
         made, data = self.settings, self.settings["data"]
         latent = self.latent.to_dict()
-        bound = asdict(self.likelihood)
+        bound, searched = asdict(self.likelihood), bool(made["eval"].get("search"))
         return {
             "sentences": self.sentences,
             "settings": {
                 "data": {name: data[name] for name in DATA_IDENTITY if name in data},
                 "sampling": made["sampling"],
                 "eval": {
-                    name: made["eval"].get(name) for name in ("candidates", "refine", "shortlist", "seed")
+                    **{
+                        name: made["eval"].get(name) for name in ("candidates", "refine", "shortlist", "seed")
+                    },
+                    # Records of older versions have no key for it.
+                    **({name: made["eval"].get(name) for name in ("search", "gradient")} if searched else {}),
                 },
             },
             "metrics": {name: METRICS[name].label for name in kept},
