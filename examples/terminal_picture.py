@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.text import Text
 
 COMMANDS = (
-    'sgdd sample "Nausea seized him, and black mists swam before his eyes." --watch',
-    'sgdd sample "He walked slowly along the river and thought of home." -n 3 --temperature 0.7 --quiet',
+    'sgdd sample "A cold wind blew over the dark sea." --watch',
+    'sgdd sample "It was a cold night, and the wind blew from the sea." -n 3 --temperature 0.7 --quiet',
 )
 WIDTH = 104
 # Rich's frame asks a server for its font; without these rules the viewer's own monospaced font is taken.
