@@ -378,7 +378,7 @@ def test_the_temperature_of_tokens_is_recorded_loaded_and_shared(folder, tmp_pat
     assert SGDD.from_pretrained(tmp_path / "shared", "cpu").model.head.temperature == 1.25
     assert "logits divided by 1.250" in (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
     plain = json.loads((folder / "config.json").read_text())
-    for wrong in (0, -1, math.nan, math.inf):
+    for wrong in (0, -1, 1e-300, 11, math.nan, math.inf):
         (folder / "config.json").write_text(json.dumps({**plain, "token_temperature": wrong}))
         with pytest.raises(CheckpointError, match="token_temperature"):
             read_info(folder)

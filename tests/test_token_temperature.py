@@ -11,6 +11,7 @@ from sgdd_engine.events import StageFinished
 from sgdd_engine.generation import SGDD
 from sgdd_engine.generation.decode import Decoder
 from sgdd_engine.generation.guided_denoiser import FORBIDDEN_LOGIT
+from sgdd_engine.models.config import LEAST_TEMPERATURE
 from sgdd_engine.models.head import VocabularyHead
 
 
@@ -37,6 +38,15 @@ def test_where_no_temperature_is_better_it_ends():
     head.table.data.zero_()
     with torch.inference_mode():
         assert _inverse_temperature(head, torch.randn(3, 4), torch.tensor([0, 1, 2])) == 1
+
+
+def test_a_model_that_is_never_wrong_gets_the_least():
+    torch.manual_seed(0)
+    head = VocabularyHead(50, 16)
+    hidden = torch.randn(100, 16)
+    with torch.inference_mode():
+        found = _inverse_temperature(head, hidden, head.trained_logits(hidden).argmax(dim=1))
+    assert found == 1 / LEAST_TEMPERATURE
 
 
 def test_it_calibrates_unseen_sentences_whatever_temperature_the_model_has(learnt, sentences):

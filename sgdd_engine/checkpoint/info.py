@@ -12,7 +12,7 @@ from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.config_fields import from_plain
 from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.errors import SgddError, require
-from sgdd_engine.models.config import ModelConfig
+from sgdd_engine.models.config import LEAST_TEMPERATURE, MOST_TEMPERATURE, ModelConfig
 from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.version import __version__
@@ -64,8 +64,9 @@ class CheckpointInfo:
             )
         from_plain(SamplingConfig, self.sampling, "sampling")
         require(
-            0 < self.token_temperature < math.inf,
-            f"token_temperature is {self.token_temperature}; it must be a number above 0.",
+            LEAST_TEMPERATURE <= self.token_temperature <= MOST_TEMPERATURE,
+            f"token_temperature is {self.token_temperature}; it must lie between {LEAST_TEMPERATURE:g} and "
+            f"{MOST_TEMPERATURE:g}.",
         )
         require(self.step >= 0, f"step is {self.step}; it must not be negative.")
         require(

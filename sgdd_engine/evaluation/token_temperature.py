@@ -15,6 +15,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.likelihood import BATCH_TOKENS, CHUNK_ELEMENTS
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation import SGDD
+from sgdd_engine.models.config import LEAST_TEMPERATURE, MOST_TEMPERATURE
 from sgdd_engine.models.head import VocabularyHead
 
 STAGE = "calibrating token probabilities"
@@ -29,7 +30,7 @@ CONVERGED = 1e-4
 def find_token_temperature(
     model: SGDD, data: EvaluationSet, *, seed: int, on_event: Listener = ignore
 ) -> float:
-    """The T that minimises `−Σ log softmax(logits / T)` of the clean tokens at masked positions.
+    """The T in 0.1 … 10 that minimises `−Σ log softmax(logits / T)` of the clean tokens at masked positions.
 
     The masks are those of the bound: every number of masks equally often, given the vector and the true length.
 
@@ -78,6 +79,7 @@ def _inverse_temperature(head: VocabularyHead, hidden: Tensor, targets: Tensor) 
         # Without curvature every token is as likely as another, or one is certain: no β is better.
         step = slope / curvature if curvature > 0 else 0.0
         beta, before = min(2 * beta, max(beta / 2, beta - step)), beta
+        beta = min(1 / LEAST_TEMPERATURE, max(1 / MOST_TEMPERATURE, beta))
         if abs(beta - before) < CONVERGED * beta:
             break
     return beta

@@ -8,6 +8,8 @@ from sgdd_engine.errors import require
 
 # No Transformer has more (Wang et al. 2022, arXiv 2203.00555); a million of them would take hours to build.
 MOST_LAYERS = 1000
+# Temperatures of tokens that can be meant; others would make logits infinite, or all tokens alike.
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.1, 10.0
 # Attention heads of the surrogate encoder.
 SURROGATE_HEADS = 4
 
