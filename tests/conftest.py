@@ -24,6 +24,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Under nohup a hangup is ignored, by the programs that a test starts too. A handler of Python's is not handed on.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+# So is Ctrl-C in what a shell without job control starts in the background.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # What commands remember for a day is not to be found among what the user's own commands remember.
 _cache = tempfile.TemporaryDirectory(prefix="sgdd-cache-")
 atexit.register(_cache.cleanup)

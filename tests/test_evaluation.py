@@ -309,6 +309,8 @@ def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, 
     assert [event.stage for event in told] == [f"cfg {weight:g}" for weight in GRID]
     assert all("token F1" in str(event.summary) for event in told)
     assert json.loads(json.dumps(found.to_dict()))["guidance_search"]["grid"][0]["cfg"] == 1
+    # It is recorded by who asked for it; the model stays as it was.
+    assert search.token_temperature > overfitted.model.head.temperature == 1
     kept = evaluate(overfitted, as_set(overfitted, eight), **options, keep_cfg=True)
     assert kept.settings["sampling"]["cfg"] == 1.5
     assert kept.guidance_search == search
@@ -330,7 +332,7 @@ def test_how_long_it_takes_is_said_before_anything_is_written(untrained, sentenc
         on_event=events.append,
     )
     stages = [event.stage for event in events if isinstance(event, StageFinished)]
-    assert stages[:2] == [STAGE, "cfg 1"]
+    assert stages[:3] == [STAGE, "calibrating token probabilities", "cfg 1"]
     (told,) = (event.summary for event in events if isinstance(event, StageFinished) and event.stage == STAGE)
     assert re.fullmatch(
         r"the evaluation will take about \d+ \w+: 12 sentences written under 3 conditions, 36 encoder calls, "

@@ -146,6 +146,7 @@ def test_sentences_that_the_model_cannot_write_are_left_out_and_said(untrained, 
     assert found.settings["data"]["left_out"] == {"too_many_tokens": 1}
     assert any(isinstance(event, Notice) and "24 tokens" in event.message for event in events)
     assert {event.stage for event in events if isinstance(event, StageFinished)} == {
+        "measuring the speed",
         *(f"writing from {CONDITIONS[name].label}" for name in ("true", "null")),
         "likelihood",
         "diversity",

@@ -6,7 +6,11 @@ from tiny_sgdd import as_set, build
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.likelihood import likelihood
-from sgdd_engine.evaluation.token_temperature import _inverse_temperature, find_token_temperature
+from sgdd_engine.evaluation.token_temperature import (
+    _inverse_temperature,
+    find_token_temperature,
+    token_temperature,
+)
 from sgdd_engine.events import StageFinished
 from sgdd_engine.generation import SGDD
 from sgdd_engine.generation.decode import Decoder
@@ -57,12 +61,9 @@ def test_it_calibrates_unseen_sentences_whatever_temperature_the_model_has(learn
     assert heard[-1] == StageFinished("calibrating token probabilities", f"logits are divided by {found:.2f}")
     unseen = as_set(learnt, sentences[90:150])
     before = likelihood(learnt, unseen, samples=2, seed=0)
-    try:
-        learnt.model.head.temperature = found
+    with token_temperature(learnt.model.head, found):
         after = likelihood(learnt, unseen, samples=2, seed=0)
         assert find_token_temperature(learnt, others, seed=0) == found
-    finally:
-        learnt.model.head.temperature = 1.0
     assert after.calibration.expected_error < before.calibration.expected_error / 2
     assert after.nelbo_nats_per_token < before.nelbo_nats_per_token
     # The likeliest token stays the likeliest.
@@ -85,11 +86,8 @@ def test_decoding_reads_the_same_probabilities(learnt, sentences, cfg, guidance)
         return torch.cat([part[2].clone() for part in decoder.token_logits(z, [0], text)])
 
     plain = logits()
-    try:
-        learnt.model.head.temperature = 2.0
+    with token_temperature(learnt.model.head, 2.0):
         halved = logits()
-    finally:
-        learnt.model.head.temperature = 1.0
     can_be_written = plain > FORBIDDEN_LOGIT / 2
     assert can_be_written.float().mean() > 0.9
     # Guided logits of a position may differ by a constant.
@@ -102,9 +100,6 @@ def test_decoding_reads_the_same_probabilities(learnt, sentences, cfg, guidance)
 def test_words_of_a_vector_change_with_it(learnt, sentences):
     vectors = learnt.encode(sentences[:1])
     before = learnt.words(vectors, count=3)
-    try:
-        learnt.model.head.temperature = 2.0
+    with token_temperature(learnt.model.head, 2.0):
         assert learnt.words(vectors, count=3) != before
-    finally:
-        learnt.model.head.temperature = 1.0
     assert learnt.words(vectors, count=3) == before

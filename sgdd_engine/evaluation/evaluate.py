@@ -19,7 +19,7 @@ from sgdd_engine.evaluation.cost import Part, encoder_calls, say_how_long, writi
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.diversity import SENTENCES as DIVERSITY_SENTENCES
 from sgdd_engine.evaluation.diversity import Diversity, WordFigures, diversity_of_samples
-from sgdd_engine.evaluation.guidance_search import GRID, search_guidance
+from sgdd_engine.evaluation.guidance_search import GRID, GuidanceSearch, search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
 from sgdd_engine.evaluation.likelihood import BINS, likelihood
 from sgdd_engine.evaluation.metrics import METRICS, repetition
@@ -32,6 +32,7 @@ from sgdd_engine.evaluation.reconstruction import (
 )
 from sgdd_engine.evaluation.report import EvaluationReport, choose_samples, scores_by_length
 from sgdd_engine.evaluation.scores import Scores, differences, intervals
+from sgdd_engine.evaluation.token_temperature import token_temperature
 from sgdd_engine.evaluation.training_text import TrainingComparison, compare_with_training
 from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, validate_shortlist
@@ -89,7 +90,22 @@ def evaluate(
     if others is not None:
         search = search_guidance(model, others, sampling=sampling, seed=seed, on_event=on_event)
         sampling = sampling if keep_cfg else replace(sampling, cfg=search.best)
+    head = model.model.head
+    with token_temperature(head, head.temperature if search is None else search.token_temperature):
+        return _measured(model, data, config, sampling, training, search, on_event)
 
+
+def _measured(
+    model: SGDD,
+    data: EvaluationSet,
+    config: EvalConfig,
+    sampling: SamplingConfig,
+    training: Corpus | None,
+    search: GuidanceSearch | None,
+    on_event: Listener,
+) -> EvaluationReport:
+    """All that is written and scored with the sampling that was found or given."""
+    seed = config.seed
     scores = reconstruct_with_controls(model, data, config=config, sampling=sampling, on_event=on_event)
     true = scores["true"]
     compared = None

@@ -12,7 +12,7 @@ from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
-from sgdd_engine.evaluation.token_temperature import find_token_temperature
+from sgdd_engine.evaluation.token_temperature import find_token_temperature, token_temperature
 from sgdd_engine.events import Listener, StageFinished, ignore
 from sgdd_engine.generation import SGDD
 
@@ -85,7 +85,7 @@ def search_guidance(
 ) -> GuidanceSearch:
     """Write every sentence at every weight of `GRID`, one shot each, and compare.
 
-    The temperature of tokens is found first, and given to the model: how far guidance pushes depends on it a little.
+    The temperature of tokens is found first, and used: how far guidance pushes depends on it a little.
 
     Args:
         model: A trained model with a null condition.
@@ -103,13 +103,13 @@ def search_guidance(
             "Leave out --find-cfg, or train with train.condition_dropout above 0.",
         )
     temperature = find_token_temperature(model, data, seed=seed, on_event=on_event)
-    model.model.head.temperature = temperature
     resampling, config = Resampling(len(data), seed), EvalConfig(seed=seed)
     points = []
     for weight in GRID:
         name = f"cfg {weight:g}"
         way = replace(sampling, cfg=weight)
-        written = write(model, data, name, config, way, on_event, tell_end=False)
+        with token_temperature(model.model.head, temperature):
+            written = write(model, data, name, config, way, on_event, tell_end=False)
         figures = intervals(score(model, data, written).totals(resampling))
         points.append(GuidancePoint(weight, figures))
         f1, cosine = figures["token_f1"].mean, figures["cosine"].mean

@@ -4,6 +4,9 @@ A model is surer of unseen text than it should be. One number, found on held-out
 the likeliest token the likeliest: temperature scaling (Guo et al. 2017, arXiv 1706.04599 §4.2).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,6 +27,16 @@ SAMPLES = 4
 # Newton's method on a convex loss of one variable; a step at most halves or doubles 1/T.
 NEWTON_STEPS = 30
 CONVERGED = 1e-4
+
+
+@contextmanager
+def token_temperature(head: VocabularyHead, temperature: float) -> Iterator[None]:
+    """While entered, the model whose head this is has another temperature."""
+    before, head.temperature = head.temperature, temperature
+    try:
+        yield
+    finally:
+        head.temperature = before
 
 
 @torch.inference_mode()
