@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_training import TINY, tiny
 
 from sgdd_engine import SGDD
-from sgdd_engine.checkpoint import resolve_checkpoint
+from sgdd_engine.checkpoint import record_sampling, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import CPU, join
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
@@ -263,6 +263,12 @@ def test_drafts_are_read_again_only_if_they_are_those_that_would_be_written(corp
         part.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         expect_rewritten(other, seed=1, sentences=30)
         assert part.read_bytes() == whole
+    # It writes otherwise, with the same weights.
+    record_sampling(resolve_checkpoint(other), {}, token_temperature=1.5)
+    expect_rewritten(other, seed=1, sentences=30)
+    made = part.stat().st_mtime_ns
+    written(corpus, other, folder, seed=1, sentences=30, resumed=True)
+    assert part.stat().st_mtime_ns == made
 
 
 @pytest.mark.slow

@@ -131,8 +131,11 @@ class DraftWriter:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What its drafts follow from, besides their sentences and the seed; JSON values."""
-        kinds = [[asdict(kind.sampling), *kind[1:]] for kind in draft_kinds(read_info(self.folder))]
-        return {"weights_sha256": weights_sha256(self.folder), "kinds": kinds}
+        info = read_info(self.folder)
+        kinds = [[asdict(kind.sampling), *kind[1:]] for kind in draft_kinds(info)]
+        # Files of older versions, which knew no other temperature, have no key for it.
+        warmer = {} if info.token_temperature == 1 else {"token_temperature": info.token_temperature}
+        return {"weights_sha256": weights_sha256(self.folder), "kinds": kinds, **warmer}
 
 
 def drafts_for_run(
@@ -319,7 +322,7 @@ class _Part(NamedTuple):
 
 
 def _identity(origin: dict[str, Any]) -> dict[str, Any]:
-    return {key: origin.get(key) for key in ("weights_sha256", "kinds")}
+    return {key: origin[key] for key in ("weights_sha256", "kinds", "token_temperature") if key in origin}
 
 
 def _read(path: Path) -> _Part | None:
