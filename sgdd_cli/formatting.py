@@ -51,10 +51,12 @@ def steps(event: "TrainingProgress") -> str:
 
 def training_line(event: "TrainingProgress") -> str:
     """All figures of a training report on one line."""
+    by_mask = event.accuracy_by_mask_ratio
+    of_masks = [f"accuracy by mask {accuracy(by_mask)}"] if by_mask else []
     parts = [
         steps(event),
         f"loss {event.loss:.3f}",
-        f"accuracy by mask {accuracy(event.accuracy_by_mask_ratio)}",
+        *of_masks,
         f"{rate(event.sentences_per_second)} sentences/s",
         f"lr {event.learning_rate:.2e}",
         size(event.memory_bytes),
@@ -69,6 +71,8 @@ def validation_line(event: "Validated") -> str:
     parts = [f"held-out loss {event.loss:.3f}", f"NELBO {event.nelbo_nats_per_token:.3f} nats/token"]
     if "100" in event.accuracy_by_mask_ratio:
         parts.append(f"accuracy from a full mask {share(event.accuracy_by_mask_ratio['100'])}")
+    if event.surrogate_error is not None:
+        parts.append(f"surrogate's squared distance {event.surrogate_error:.3f}")
     return f"step {event.step:,}: {', '.join(parts)}{' (best so far)' if event.best else ''}"
 
 

@@ -70,6 +70,7 @@ class Validated:
     nelbo_nats_per_token: float
     accuracy_by_mask_ratio: Mapping[str, float]
     best: bool
+    surrogate_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

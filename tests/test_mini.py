@@ -199,9 +199,9 @@ def test_without_the_encoder_one_sentence_says_what_brings_it(tmp_path, loaded_p
 def test_its_settings_are_valid():
     from sgdd_cli.settings import load_settings
 
-    names = "mini.toml", "mini_feedback.toml", "mini_feedback_again.toml"
+    names = "mini.toml", "mini_feedback.toml", "mini_feedback_again.toml", "mini_surrogate.toml"
     files = [EXAMPLE / name for name in names]
-    first, second, third = (load_settings(files[: n + 1]).settings for n in range(3))
+    first, second, third, fourth = (load_settings(files[: n + 1]).settings for n in range(4))
     assert first.encoder.name == "minilm"
     assert first.data.max_tokens == 32
     assert (second.bottleneck, second.data, second.encoder) == (first.bottleneck, first.data, first.encoder)
@@ -209,6 +209,8 @@ def test_its_settings_are_valid():
     assert second.decoder.layers == first.decoder.layers
     assert (third.decoder, third.data) == (second.decoder, second.data)
     assert third.train.seed != second.train.seed != first.train.seed
+    assert (fourth.train.part, fourth.decoder.layers) == ("surrogate", third.decoder.layers)
+    assert fourth.decoder.surrogate_width > third.decoder.surrogate_width
 
 
 def interval(mean: float) -> dict[str, float]:
@@ -317,7 +319,8 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path, loaded_python):
     assert "cfg" in read_info(made).sampling
     written = (made / "README.md").read_text(encoding="utf-8")
     assert ", one correction, " in written
-    assert written.count("4 steps over") == 3, "one for each stage"
+    assert written.count("4 steps over") == 3, "one for each stage of the decoder"
+    assert "4 steps of the surrogate alone over" in written
     table = written[written.index("### What encoder calls bring") :].split("\n\n")[1]
     assert [line.split(" | ")[1].split(",")[0] for line in table.splitlines()[2:]] == [
         "one correction",

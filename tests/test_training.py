@@ -16,14 +16,14 @@ from sgdd_engine.atomic_files import change_file, damage
 from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
 from sgdd_engine.distributed import ALONE, CPU
-from sgdd_engine.errors import CheckpointError, DataError, TrainingError
+from sgdd_engine.errors import CheckpointError, ConfigError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, SamplesWritten, TrainingProgress, Validated
-from sgdd_engine.models.config import ModelConfig, VocabularyConfig
+from sgdd_engine.models.config import DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.tracking import read_log
 from sgdd_engine.tracking.tensorboard import written_table
 from sgdd_engine.training.build import model_config, new_model
-from sgdd_engine.training.config import TrainConfig
+from sgdd_engine.training.config import TrainConfig, TrainSpec
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches
 from sgdd_engine.training.distribution import SharedModel
 from sgdd_engine.training.log import MetricAccumulator
@@ -544,6 +544,47 @@ def test_a_compiled_decoder_trains_alike(corpus, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     # The compiled blocks are stored under the same names, so a run goes on with and without.
     assert tensors(resumed.checkpoint).keys() == tensors(plain.checkpoint).keys()
+
+
+def test_the_surrogate_is_trained_alone_beside_a_decoder_that_stays(corpus, tmp_path):
+    first = train(corpus, tmp_path / "first", tiny(max_steps=2), device="cpu")
+    options = {"max_steps": 60, "save_every": 30, "learning_rate": 1e-2, "start_from": str(first.checkpoint)}
+    spec = replace(
+        TINY,
+        train=replace(TINY.train, part="surrogate", **options),
+        decoder=replace(TINY.decoder, surrogate_width=8),
+    )
+    told = []
+    result = train(corpus, tmp_path / "alone", spec, device="cpu", on_event=told.append)
+    before, after = (load_file(run.checkpoint / "model.safetensors") for run in (first, result))
+    added = after.keys() - before.keys()
+    assert added
+    assert all(name.startswith("surrogate.") for name in added)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    # Its error is the loss, in training and on held-out sentences, and tells which checkpoint is best.
+    losses = [event.loss for event in told if isinstance(event, TrainingProgress)]
+    assert losses[-1] < losses[0]
+    validated = [event for event in told if isinstance(event, Validated)]
+    assert all(event.loss == event.surrogate_error for event in validated)
+    assert validated[-1].loss < validated[0].loss
+    assert read_info(result.checkpoint).validation_loss == validated[-1].loss
+    charts = drawn_in(tmp_path / "alone", "train").Tags()["scalars"]
+    assert "loss/surrogate_error" in charts
+    assert LOSS not in charts
+
+    stop_after(corpus, tmp_path / "stopped", 30, spec)
+    resumed = train(corpus, tmp_path / "stopped", spec, device="cpu", resume=True)
+    assert_same_weights(resumed.checkpoint, result.checkpoint)
+
+
+@pytest.mark.parametrize("width", [0, 8])
+def test_a_surrogate_alone_needs_a_decoder_and_a_width(width, tmp_path):
+    start_from = None if width else str(tmp_path)
+    with pytest.raises(ConfigError, match="no such decoder or no surrogate"):
+        TrainSpec(
+            train=TrainConfig(part="surrogate", start_from=start_from),
+            decoder=DecoderConfig(surrogate_width=width),
+        )
 
 
 def test_learning_rate_warms_up_and_decays_to_its_floor():

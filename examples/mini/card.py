@@ -80,8 +80,9 @@ def trained(info: CheckpointInfo) -> str:
     training = info.facts["training"]
     minutes = training["seconds"] / 60
     duration = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
+    alone = " of the surrogate alone" if info.facts.get("settings", {}).get("part") == "surrogate" else ""
     return (
-        f"{info.step:,} steps over {training['sentences_seen']:,} sentences, {duration} "
+        f"{info.step:,} steps{alone} over {training['sentences_seen']:,} sentences, {duration} "
         f"on {training['device']} ({training['precision']}, PyTorch {training['torch']})"
     )
 

@@ -76,9 +76,12 @@ class TensorBoard(Tracker):
 
     def _scalars(self, step: int, values: Mapping[str, float], drawn: float) -> None:
         charts: dict[str, list[dict[str, Any]]] = {}
+        # The loss of a run that trains the surrogate alone is its error, which has a chart, and is no nats.
+        alone = self.run.settings.get("train.part") == "surrogate"
+        not_drawn = _NOT_DRAWN | {"loss"} if alone else _NOT_DRAWN
         for name, value in values.items():
             split, _, quantity = name.partition("/")
-            if quantity not in _NOT_DRAWN:
+            if quantity not in not_drawn:
                 chart = _CHARTS.get(quantity, quantity)
                 charts.setdefault(split, []).append({"tag": chart, "simple_value": value})
         for split, points in charts.items():

@@ -59,6 +59,8 @@ class Tracking:
             self._scalars("train", event.step, values, event.accuracy_by_mask_ratio)
         elif isinstance(event, Validated):
             values = {"loss": event.loss, "nelbo_nats_per_token": event.nelbo_nats_per_token}
+            if event.surrogate_error is not None:
+                values["surrogate_error"] = event.surrogate_error
             self._scalars("validation", event.step, values, event.accuracy_by_mask_ratio)
         elif isinstance(event, SamplesWritten):
             self._each(lambda tracker: tracker.texts(event.step, event.pairs))

@@ -213,6 +213,8 @@ def build_training(
         # The other ranks take rank 0's values, so they need no encoder to initialise the table from.
         train = spec.train if context.world.is_main else replace(spec.train, table_init="random")
         model = new_model(corpus, config, train, device, on_event).train()
+    if spec.train.part == "surrogate":
+        _train_surrogate_alone(model)
     if spec.train.compile:
         compile_blocks(model, context.device)
     shared = SharedModel(model, context.world, spec.train.parallel, context.device)
@@ -221,6 +223,13 @@ def build_training(
     if state is not None:
         restore(state, model, optimizer, ema)
     return Training(shared, optimizer, ema, progress)
+
+
+def _train_surrogate_alone(model: SemanticDecoder) -> None:
+    """Let no weights but the surrogate's be trained."""
+    assert model.surrogate is not None, "checked with the settings"
+    model.requires_grad_(requires_grad=False)
+    model.surrogate.requires_grad_()
 
 
 def _checkpoint_to_resume(

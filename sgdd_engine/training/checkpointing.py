@@ -38,7 +38,7 @@ SETTINGS = "settings.toml"
 # What the shapes of the weights, the meaning of t, or the optimiser's moments follow from. All other settings may
 # change when a run is resumed.
 FIXED_SECTIONS = ("bottleneck.", "decoder.")
-FIXED = ("diffusion.schedule", "train.optimizer")
+FIXED = ("diffusion.schedule", "train.optimizer", "train.part")
 NOT_OF_THE_WEIGHTS = ("decoder.dropout",)
 # Read by the first session of a run alone.
 READ_AT_START = ("train.start_from", "train.table_init")

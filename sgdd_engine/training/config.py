@@ -33,6 +33,11 @@ class TrainConfig:
         False,
         "compile the blocks with torch.compile, which takes a minute; faster in long runs, on a CPU too",
     )
+    part: Literal["all", "surrogate"] = option(
+        "all",
+        "what is trained: the whole model, or the surrogate of the encoder alone (decoder.surrogate_width), which is "
+        "many times faster; all else stays as it is in train.start_from",
+    )
     optimizer: Literal["adamw", "muon"] = option(
         "adamw", "muon orthogonalises the updates of the blocks' matrices; AdamW trains all the rest"
     )
@@ -141,7 +146,9 @@ class FeedbackConfig:
 
     sentences: int = option(100_000, "training sentences of which the starting checkpoint writes a draft")
     share: float = option(
-        0.5, "share of batches that come with drafts; the others are trained as in the first stage"
+        0.5,
+        "share of batches that come with drafts; the others are trained as in the first stage. With 0 no draft is "
+        "written",
     )
 
     def __post_init__(self) -> None:
@@ -164,4 +171,12 @@ class TrainSpec:
             not self.decoder.feedback or self.train.start_from is not None,
             "decoder.feedback needs a trained decoder whose drafts it learns to correct.",
             "Train without it first, then name that run: --set train.start_from=runs/NAME",
+        )
+        require(
+            self.train.part == "all"
+            or (self.train.start_from is not None and self.decoder.surrogate_width > 0),
+            "train.part=surrogate trains a surrogate beside a trained decoder, and there is no such decoder or no "
+            "surrogate.",
+            "Name the decoder's run with --set train.start_from=runs/NAME, and give the surrogate a width: "
+            "--set decoder.surrogate_width=192",
         )

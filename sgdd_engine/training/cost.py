@@ -157,6 +157,15 @@ def flops_per_token(config: ModelConfig, diffusion: DiffusionConfig) -> tuple[fl
     return head, passes * _forward_flops(outline(config), tokens, round(masked * tokens)) / tokens
 
 
+def surrogate_flops_per_token(config: ModelConfig) -> float:
+    """Arithmetic of a step that trains the surrogate alone, per token of a typical sentence."""
+    tokens = _tokens_per_sentence(config)
+    model = outline(config)
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        model.predict_embedding(torch.zeros(1, tokens, dtype=torch.long))
+    return float(BACKWARD * counter.get_total_flops()) / tokens
+
+
 def _tokens_per_sentence(config: ModelConfig) -> int:
     return min(TYPICAL_TOKENS, config.max_tokens)
 

@@ -149,7 +149,7 @@ def drafts_for_run(
         TrainingError: drafts of a resumed run are missing, and `train.start_from` is not the model of the others.
         CheckpointError, EncoderError: the model that writes them, or its encoder, cannot be loaded.
     """
-    if not spec.decoder.feedback:
+    if not spec.decoder.feedback or not spec.feedback.share:
         return None
     assert spec.train.start_from is not None, "checked with the settings"
     dtype = compute_dtype(spec.train.precision, context.device)

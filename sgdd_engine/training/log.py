@@ -39,8 +39,7 @@ class MetricAccumulator:
         self.micro_batches += 1
         self.sentences += loss.masked.shape[0]
         self.tokens += loss.masked.numel()
-        nll = loss.nll.sum() / max(1, len(loss.nll))
-        self.terms.append(torch.stack([nll, loss.length_nats, loss.kl_nats, loss.surrogate_error]))
+        self.terms.append(torch.stack([loss.shown, loss.length_nats, loss.kl_nats, loss.surrogate_error]))
         self.guesses.append(sums_by_mask_ratio(loss.masked, loss.correct.long()[None], loss.positions))
 
     def add_step(self, grad_norm: Tensor) -> None:
@@ -62,9 +61,9 @@ class MetricAccumulator:
         seconds_left: float | None,
         device: torch.device,
     ) -> TrainingProgress:
-        """The averages over all processes; `loss` is in nats per masked token. Every rank must call it."""
+        """The averages over all processes; `loss` as `BatchLoss.shown`. Every rank must call it."""
         elapsed = max(1e-9, time.perf_counter() - self.began)
-        sentences, tokens, count, nll, length, kl, surrogate, *guesses = self._sums()
+        sentences, tokens, count, shown, length, kl, surrogate, *guesses = self._sums()
         count = max(1.0, count)
         norm = float(torch.stack(self.norms).mean()) if self.norms else float("nan")
         terms = {
@@ -77,7 +76,7 @@ class MetricAccumulator:
             step=step,
             max_steps=max_steps,
             fraction=fraction,
-            loss=nll / count,
+            loss=shown / count,
             accuracy_by_mask_ratio=accuracy_by_mask_ratio(
                 torch.tensor(guesses, dtype=torch.float64).view(2, -1)
             ),

@@ -22,7 +22,12 @@ from sgdd_engine.tracking import TrackedRun, Tracking
 from sgdd_engine.training.build import build_training
 from sgdd_engine.training.checkpointing import SETTINGS, Checkpointer, describe_last, exclusive_run
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.cost import describe_time, flops_per_token, seconds_per_step
+from sgdd_engine.training.cost import (
+    describe_time,
+    flops_per_token,
+    seconds_per_step,
+    surrogate_flops_per_token,
+)
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches, training_batches
 from sgdd_engine.training.distribution import micro_batches_per_step
 from sgdd_engine.training.generate_drafts import drafts_for_run
@@ -132,6 +137,7 @@ class _Run:
             self.micro_batch_tokens,
             self.spec.diffusion,
             None if self.drafts is None else self.drafts["validation"],
+            surrogate_alone=self.config.part == "surrogate",
         )
         self.samples = HeldOutSamples(
             self.corpus.split("validation"), self.corpus.tokenizer, self.spec.diffusion, self.world
@@ -155,7 +161,11 @@ class _Run:
 
     def _say_how_long(self) -> None:
         """Say before the first step about how long the run takes, and how it is made shorter where that is long."""
-        per_token = sum(flops_per_token(self.training.shared.model.config, self.spec.diffusion))
+        model = self.training.shared.model.config
+        if self.config.part == "surrogate":
+            per_token = surrogate_flops_per_token(model)
+        else:
+            per_token = sum(flops_per_token(model, self.spec.diffusion))
         flops = per_token * self.config.batch_tokens / self.world.size
         per_step = seconds_per_step(flops, self.context.device, self.dtype)
         self._emit(Notice(describe_time(self.config, per_step, self.progress.step, self.progress.seconds)))
@@ -341,12 +351,15 @@ class _Run:
         if self.validated is not None and self.validated[0] == self.progress.step:
             return self.validated[1]
         guided = self.progress.null_rows > 0
-        # The sampler keeps what it computes of the condition, which sharded weights do not allow.
-        sharded = self.config.parallel == "fsdp" and self.world.size > 1
+        # The sampler keeps what it computes of the condition, which sharded weights do not allow; and a decoder that is
+        # not trained writes what it wrote before.
+        unwritten = self.config.part == "surrogate" or (
+            self.config.parallel == "fsdp" and self.world.size > 1
+        )
         figures, written = self.training.shared.evaluate(
             lambda model: (
                 self.validation(model, self.dtype),
-                () if sharded else self.samples(model, self.dtype, guided=guided),
+                () if unwritten else self.samples(model, self.dtype, guided=guided),
             ),
             self.training.ema.weights,
         )
@@ -364,6 +377,7 @@ class _Run:
                 figures.nelbo_nats_per_token,
                 figures.accuracy_by_mask_ratio,
                 best,
+                figures.surrogate_error,
             )
         )
         if written:

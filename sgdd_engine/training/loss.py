@@ -29,6 +29,7 @@ class BatchLoss:
     Attributes:
         total: Scalar to differentiate: masked cross-entropy + length + beta · KL, each in nats over a fixed
             number of tokens, so that the micro-batches of a step add up to its loss; plus the surrogate's error.
+        shown: What is reported as the loss: the mean of `nll`, or the surrogate's error where it is trained alone.
         nll: Negative log-likelihood of each masked token, in nats [M].
         correct: Whether the likeliest token is the true one [M]. masked: Which tokens are masked [B, n].
         positions: Indices of the masked tokens in the flattened `masked` [M].
@@ -39,6 +40,7 @@ class BatchLoss:
     """
 
     total: Tensor
+    shown: Tensor
     nll: Tensor
     correct: Tensor
     masked: Tensor
@@ -76,6 +78,8 @@ def batch_loss(
         generator: The noise.
         drafts: Drafts of the rows, if the batch comes with drafts.
     """
+    if config.part == "surrogate":
+        return _surrogate_loss(model, x, e, config, drafts)
     rows, n = x.shape
     schedule = build_schedule(diffusion.schedule)
     latent = model.latent(e, generator)
@@ -99,15 +103,14 @@ def batch_loss(
     if latent.kl is not None:
         kl_nats = kl_nats_per_sentence(latent.kl, config.free_bits)
     sentences = rows / config.batch_tokens
-    error = (
-        torch.zeros_like(length_nats) if model.surrogate is None else _surrogate_error(model, x, e, drafts)
-    )
+    error = torch.zeros_like(length_nats) if model.surrogate is None else surrogate_error(model, x, e, drafts)
     beta = annealed_beta(step, config)
     total = scores.loss + sentences * (config.length_weight * length_nats + beta * kl_nats + error)
     if drafts is None and model.draft_reader is not None:
         total = total + _zero(model.draft_reader)
     return BatchLoss(
         total,
+        scores.nll.detach().sum() / max(1, len(scores.nll)),
         scores.nll,
         scores.correct,
         masked,
@@ -124,7 +127,27 @@ def annealed_beta(step: int, config: TrainConfig) -> float:
     return config.beta * min(1.0, (step + 1) / max(1, config.anneal_steps))
 
 
-def _surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftBatch | None) -> Tensor:
+def _surrogate_loss(
+    model: SemanticDecoder, x: Tensor, e: Tensor, config: TrainConfig, drafts: DraftBatch | None
+) -> BatchLoss:
+    """The loss of a run that trains the surrogate alone: nothing is masked, and the decoder does not compute."""
+    error = surrogate_error(model, x, e, drafts)
+    nothing, zero = x.new_zeros(0), torch.zeros_like(error)
+    return BatchLoss(
+        total=error * (len(x) / config.batch_tokens),
+        shown=error.detach(),
+        nll=e.new_zeros(0),
+        correct=nothing.bool(),
+        masked=torch.zeros_like(x, dtype=torch.bool),
+        positions=nothing,
+        length_nats=zero,
+        kl_nats=zero,
+        surrogate_error=error.detach(),
+        null_rows=x.new_zeros(()),
+    )
+
+
+def surrogate_error(model: SemanticDecoder, x: Tensor, e: Tensor, drafts: DraftBatch | None) -> Tensor:
     """Mean squared distance of the surrogate's vectors from the encoder's, a scalar.
 
     The mean of that over sentences `x` [B, n] with `e` [B, D] and that over the drafts. The surrogate shares

@@ -120,8 +120,9 @@ class Ema:
         TensorFlow's ExponentialMovingAverage with `num_updates`).
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        current = [p.detach().float() for p in model.parameters()]
-        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
+        # What is not trained stays what it is, and so does its average.
+        trained = {name: p.detach().float() for name, p in model.named_parameters() if p.requires_grad}
+        torch._foreach_lerp_([self.weights[name] for name in trained], list(trained.values()), 1 - decay)
 
 
 @dataclass(frozen=True, slots=True)

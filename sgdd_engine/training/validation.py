@@ -29,6 +29,7 @@ from sgdd_engine.models.head import TokenScores
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.training.dataloading import DraftBatch, Drafts
+from sgdd_engine.training.loss import surrogate_error
 
 # The same for every run, and no seed that training uses by default.
 NOISE_SEED = 20_110_411
@@ -47,14 +48,17 @@ class ValidationFigures:
     """Held-out figures of one set of weights.
 
     Attributes:
-        loss: Nats per masked token at the schedule's times.
+        loss: What tells which checkpoint is best: nats per masked token at the schedule's times, or the surrogate's
+            squared distance where it is trained alone.
         nelbo_nats_per_token: The bound, given vector and length, by the estimator of `sgdd eval` (`nelbo_nats`).
         accuracy_by_mask_ratio: Share of masked tokens guessed, by share of the canvas masked; "100" is the full mask.
+        surrogate_error: Mean squared distance of the surrogate's vectors from the encoder's, if there is a surrogate.
     """
 
     loss: float
     nelbo_nats_per_token: float
     accuracy_by_mask_ratio: Mapping[str, float]
+    surrogate_error: float | None = None
 
 
 class Validation:
@@ -66,6 +70,7 @@ class Validation:
         batch_tokens: Tokens scored at once.
         diffusion: The noise.
         drafts: Drafts of rows of the split, with a decoder that reads them; then only these rows are scored.
+        surrogate_alone: Whether the run trains the surrogate and nothing else.
     """
 
     def __init__(
@@ -75,6 +80,8 @@ class Validation:
         batch_tokens: int,
         diffusion: DiffusionConfig,
         drafts: Drafts | None = None,
+        *,
+        surrogate_alone: bool = False,
     ) -> None:
         available = np.arange(len(split)) if drafts is None else drafts.rows
         chosen = np.random.default_rng(NOISE_SEED).permutation(len(available))[:sentences]
@@ -86,7 +93,7 @@ class Validation:
             (*split.batch(available[which]), None if drafts is None else drafts.batch(which))
             for which in numbers
         ]
-        self._diffusion = diffusion
+        self._diffusion, self._surrogate_alone = diffusion, surrogate_alone
         self._schedule = build_schedule(diffusion.schedule)
 
     # Inference mode would leave tensors behind that a sharded model could not train with.
@@ -98,7 +105,7 @@ class Validation:
         loss_noise, bound_noise = (torch.Generator(device).manual_seed(NOISE_SEED) for _ in range(2))
         mask_id = model.config.vocabulary.mask_id
         guesses = torch.zeros(2, RATIO_PARTS + 1, dtype=torch.long)
-        totals = torch.zeros(4, dtype=torch.float64)
+        totals = torch.zeros(6, dtype=torch.float64)
         was_training = model.training
         model.eval()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -109,10 +116,18 @@ class Validation:
                 bounds = nelbo_nats(x, scorer.nll, self._schedule, mask_id, BOUND_SAMPLES, bound_noise)
                 # On the CPU first: Apple's GPUs have no float64.
                 bound = float(bounds.cpu().double().mean(dim=1).sum())
-                totals += torch.tensor([nats, masked, bound, x.numel()], dtype=torch.float64)
+                error = 0.0
+                if model.surrogate is not None:
+                    on_device = None if drafts is None else DraftBatch(*(part.to(device) for part in drafts))
+                    error = len(x) * float(surrogate_error(model, x, e.to(device), on_device))
+                totals += torch.tensor([nats, masked, bound, x.numel(), error, len(x)], dtype=torch.float64)
         model.train(was_training)
-        nats, masked, bound, tokens = totals.tolist()
-        return ValidationFigures(nats / max(1.0, masked), bound / tokens, accuracy_by_mask_ratio(guesses))
+        nats, masked, bound, tokens, error, rows = totals.tolist()
+        distance = None if model.surrogate is None else error / rows
+        loss = nats / max(1.0, masked)
+        if self._surrogate_alone and distance is not None:
+            loss = distance
+        return ValidationFigures(loss, bound / tokens, accuracy_by_mask_ratio(guesses), distance)
 
     def _loss(
         self, scorer: "_Scorer", mask_id: int, guesses: Tensor, generator: torch.Generator
