@@ -11,7 +11,12 @@ from sgdd_engine.generation.arguments import validate_latents
 from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Decoder, DecodeRequest
-from sgdd_engine.generation.first_drafts import canvas_listener, draft_requests, write_drafts
+from sgdd_engine.generation.first_drafts import (
+    DISTINCT_LENGTHS,
+    canvas_listener,
+    draft_requests,
+    write_drafts,
+)
 from sgdd_engine.generation.moves import MoveContext
 from sgdd_engine.generation.pretrained import PretrainedModel
 from sgdd_engine.generation.refinement import (
@@ -96,14 +101,16 @@ def write_texts(
         z = validate_latents(asked.latents, sgdd.model.null_latent(len(e)), asked.unconditional)
     else:
         z = sgdd.model.null_latent(len(e)) if asked.unconditional else decoder.latents(e)
-    requests = draft_requests(
-        sgdd.model, z, asked.lengths, asked.drafts * asked.shortlist, asked.num_samples, asked.seed
-    )
+    chosen_from = asked.drafts * asked.shortlist
+    if asked.search and sgdd.model.surrogate is not None:
+        # All lengths are written, and the surrogate chooses which are encoded first.
+        chosen_from = max(chosen_from, DISTINCT_LENGTHS)
+    requests = draft_requests(sgdd.model, z, asked.lengths, chosen_from, asked.num_samples, asked.seed)
     fit = _confidence_fit(sgdd, asked)
     traces: Traces | None = {} if asked.explain or fit is not None else None
     on_step = canvas_listener(sgdd.tokenizer, on_event)
     ids, not_encoded = write_drafts(decoder, z, requests, on_step, traces), NotEncoded()
-    if asked.shortlist > 1:
+    if chosen_from > asked.drafts:
         kept, not_encoded = select_shortlist(sgdd.model, e, requests, ids, asked.drafts)
         requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
     if asked.at_once:
@@ -147,6 +154,7 @@ def _closest(
             scorer,
             gradient=asked.gradient,
             stops=asked.stops,
+            not_encoded=not_encoded,
             on_event=on_event,
         )
     best = closest_of_each(drafts)
