@@ -23,6 +23,7 @@ from sgdd_engine.training import generate_drafts
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
 from sgdd_engine.training.generate_drafts import (
+    DRAFTS,
     ROUNDS,
     SENTENCES_PER_FILE,
     DraftWriter,
@@ -131,6 +132,14 @@ def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus,
     assert learnt["draft_reader.words.weight"].abs().max() > 0
     assert learnt["draft_reader.meaning.2.weight"].abs().max() > 0
     assert any(isinstance(event, Validated) for event in events)
+
+
+@pytest.mark.slow
+def test_a_stage_whose_batches_come_without_drafts_writes_none(corpus, first, corrector, tmp_path):
+    spec = second(first, max_steps=1)
+    train(corpus, tmp_path / "run", replace(spec, feedback=replace(spec.feedback, share=0.0)), device="cpu")
+    assert (corrector[0] / DRAFTS).is_dir()
+    assert not (tmp_path / "run" / DRAFTS).exists()
 
 
 @pytest.mark.slow

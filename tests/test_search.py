@@ -187,22 +187,63 @@ def test_a_search_comes_closer_to_sentences_whose_words_are_turned_around(contex
     assert all(new.cosine >= old.cosine for old, new in zip(drafts, found, strict=True))
 
 
-def test_what_the_surrogate_finds_closest_is_encoded(tiny_encoder, sentences, drafts, vectors, monkeypatch):
-    model = build(tiny_encoder, sentences[:12], steps=20, surrogate_width=8)
+@pytest.fixture(scope="module")
+def chooser(tiny_encoder, sentences):
+    return build(tiny_encoder, sentences[:12], steps=20, surrogate_width=8)
 
-    def exact(tokens):
-        """What no surrogate is: the encoder."""
-        return model.encode(model.tokenizer.decode_batch(tokens.tolist()))
 
-    monkeypatch.setattr(model.model, "predict_embedding", exact)
+@pytest.fixture
+def exact(chooser, monkeypatch):
+    """A model with what no surrogate is: the encoder."""
+
+    def encoded(tokens):
+        return chooser.encode(chooser.tokenizer.decode_batch(tokens.tolist()))
+
+    monkeypatch.setattr(chooser.model, "predict_embedding", encoded)
+    return chooser
+
+
+def searched(model, drafts, vectors, calls=40):
     decoder = Decoder(model.model, model.schedule, model.tokenizer.special_ids, GUIDED)
     context = MoveContext(ProposalContext(decoder, vectors), model.encoder, model.tokenizer)
-    scorer = EncoderScorer(model.encoder, model.tokenizer, vectors)
-    chosen = search(drafts, 40, context, scorer)
-    assert all(len(item.tried) + item.gradients <= 40 for item in chosen)
+    found = search(drafts, calls, context, EncoderScorer(model.encoder, model.tokenizer, vectors))
+    assert all(len(item.tried) + item.gradients <= calls for item in found)
+    return found
+
+
+def test_what_the_surrogate_finds_closest_is_encoded(exact, drafts, vectors, monkeypatch):
+    chosen = searched(exact, drafts, vectors)
     for name in ("UNWRITTEN_PER_CALL", "WRITTEN_PER_CALL"):
         monkeypatch.setattr(searching, name, 1)
-    assert distance(chosen) < 0.9 * distance(search(drafts, 40, context, scorer))
+    assert distance(chosen) < 0.9 * distance(searched(exact, drafts, vectors))
+
+
+def test_what_was_not_encoded_waits_for_later_rounds(exact, drafts, vectors, monkeypatch):
+    chosen = searched(exact, drafts, vectors)
+    monkeypatch.setattr(searching, "MOST_WAITING", 0)
+    assert distance(chosen) < distance(searched(exact, drafts, vectors))
+
+
+def test_of_texts_of_one_prediction_the_likelier_ones_are_encoded(chooser, drafts, vectors, monkeypatch):
+    monkeypatch.setattr(chooser.model, "predict_embedding", lambda tokens: vectors[:1].expand(len(tokens), -1))
+
+    def mean_log_prob():
+        decoder = Decoder(chooser.model, chooser.schedule, chooser.tokenizer.special_ids, GUIDED).unguided()
+        z = decoder.latents(vectors)
+        found = searched(chooser, drafts, vectors)
+        texts = [(item.row, text.tokens) for item in found for text in list(item.tried.values())[1:]]
+        rows, tokens = zip(*texts, strict=True)
+        return float(torch.cat(decoder.token_log_probs(z, rows, tokens)).mean())
+
+    chosen = mean_log_prob()
+    monkeypatch.setattr(searching, "RATED_PER_CALL", 1)
+    assert chosen > mean_log_prob() + 0.1
+
+
+def test_drafts_of_all_lengths_are_written_and_the_closest_is_encoded_first(exact, vectors):
+    found = exact.generate(vectors, sampling=GUIDED, search=3, stops=(1,))
+    closest = exact.generate(vectors, sampling=GUIDED, candidates=8, shortlist=1)
+    assert [item.earlier[0].text for item in found] == [item.text for item in closest]
 
 
 def test_wrong_wishes_get_a_sentence(model, vectors):

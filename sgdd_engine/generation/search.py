@@ -51,8 +51,10 @@ UNWRITTEN_PER_CALL, WRITTEN_PER_CALL = 8, 4
 # Times as many where a call is a round: fewer wait from earlier ones. On 150 such sentences with 8 calls: as many,
 # token F1 .753, BLEU 36.2, cosine .914; twice as many, .753, 38.0, .917; four times, .752, 36.5, .916.
 SHORT_SEARCH_FACTOR = 2
-# Of what a beam has made and not encoded, how many texts wait for later rounds, and for how many of the closest, for
-# each text that is encoded, the decoder is asked how likely they are.
+# Of what a beam has made and not encoded, how many texts wait for later rounds, and of how many of the closest, for
+# each text that is encoded, the decoder is asked how likely they are. On the same 150 sentences: nothing waiting,
+# chosen by cosine alone, drafts of the likeliest lengths, token F1 .746, BLEU 35.4, cosine .908; drafts chosen among
+# all lengths, .747, 36.4, .913; and texts waiting, and their likelihoods, .753, 36.2, .914.
 MOST_WAITING, RATED_PER_CALL = 64, 4
 # The kind of a first draft that was not encoded.
 DRAFT = "draft"
