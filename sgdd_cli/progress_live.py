@@ -119,7 +119,7 @@ class LivePainter:
         parts: list[RenderableType] = []
         if self._training is not None:
             parts += [
-                Text("loss in nats per masked token; accuracy by share of masked tokens", style="dim"),
+                Text(_of_loss(self._training), style="dim"),
                 training_table(self._training, self._console.width),
                 self._training_bar(self._training),
             ]
@@ -138,6 +138,13 @@ class LivePainter:
         bar.add_task(TRAINING, total=1000, completed=round(1000 * event.fraction))
         row.add_row(TRAINING, bar, formatting.steps(event), left)
         return row
+
+
+def _of_loss(event: TrainingProgress) -> str:
+    """What the loss is, which without masked tokens is that of a surrogate that is trained alone."""
+    if not event.accuracy_by_mask_ratio:
+        return "loss: the surrogate's squared distance from the encoder's vectors"
+    return "loss in nats per masked token; accuracy by share of masked tokens"
 
 
 def training_table(event: TrainingProgress, width: int) -> RenderableType:

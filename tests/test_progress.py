@@ -237,6 +237,25 @@ def test_on_a_terminal_everything_is_drawn_and_the_last_figures_stay():
     assert "step 20 of 2,000 (1%); loss 3.457" in cleared
 
 
+def test_a_surrogate_that_is_trained_alone_has_no_accuracies(capsys):
+    alone = replace(training(20), accuracy_by_mask_ratio={}, loss=0.52)
+    screen = io.StringIO()
+    painter = LivePainter(
+        Console(file=screen, force_terminal=True, width=120, color_system=None), watch=False
+    )
+    painter.start()
+    painter.draw(alone)
+    painter.stop()
+    assert "squared distance" in screen.getvalue()
+    assert "mask" not in screen.getvalue()
+    with ProgressDisplay() as display:
+        display(alone)
+        display(Validated(500, 0.5, 2.9, ACCURACY, best=True, surrogate_error=0.5))
+    err = capsys.readouterr().err
+    assert "loss 0.520; 512 sentences/s" in err
+    assert "surrogate's squared distance 0.500 (best so far)" in err
+
+
 # What Rich asks an IPython kernel for, and the packages that it then draws with; neither is needed to run sgdd.
 NOTEBOOK = """
 import builtins, sys

@@ -225,7 +225,9 @@ def test_what_was_not_encoded_waits_for_later_rounds(exact, drafts, vectors, mon
 
 
 def test_of_texts_of_one_prediction_the_likelier_ones_are_encoded(chooser, drafts, vectors, monkeypatch):
-    monkeypatch.setattr(chooser.model, "predict_embedding", lambda tokens: vectors[:1].expand(len(tokens), -1))
+    monkeypatch.setattr(
+        chooser.model, "predict_embedding", lambda tokens: vectors[:1].expand(len(tokens), -1)
+    )
 
     def mean_log_prob():
         decoder = Decoder(chooser.model, chooser.schedule, chooser.tokenizer.special_ids, GUIDED).unguided()
