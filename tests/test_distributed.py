@@ -15,7 +15,7 @@ import pytest
 import torch
 import typer
 from safetensors.torch import load_file
-from tiny_ranks import FOUR_PIECES, STOP_AFTER, short_runs, with_mode
+from tiny_ranks import FOUR_PIECES, STOP_AFTER, short_runs, surrogate_alone, with_mode
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from sgdd_cli import launcher
@@ -115,6 +115,13 @@ def test_two_processes_go_on_where_one_stopped_and_end_as_one_alone(mode, togeth
     progress = [json.loads((folder / "training/progress.json").read_text()) for folder in (newest, straight)]
     for name in ("step", "position", "micro_batches", "sentences"):
         assert progress[0][name] == progress[1][name]
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_surrogate_as_one_alone(together, corpus, tmp_path):
+    alone = train(corpus, tmp_path / "run", surrogate_alone("ddp", together / "ddp-resumed"), device="cpu")
+    for mode in ("ddp", "fsdp"):
+        assert_close(checkpoints_of(together / f"{mode}-surrogate")[-1], alone.checkpoint)
 
 
 @pytest.mark.slow

@@ -25,6 +25,15 @@ def with_mode(mode: str, *, micro_batches: int | None = None, **changes: object)
     return replace(TINY, train=train_config)
 
 
+def surrogate_alone(mode: str, start_from: Path) -> TrainSpec:
+    changes = {"part": "surrogate", "start_from": str(start_from), "parallel": mode, "learning_rate": 1e-2}
+    return replace(
+        FOUR_PIECES,
+        train=replace(FOUR_PIECES.train, **changes),
+        decoder=replace(FOUR_PIECES.decoder, surrogate_width=8),
+    )
+
+
 def short_runs(corpus: Corpus, folder: Path) -> None:
     """What one rank does; what happened is written to FOLDER/RANK.json."""
     happened: dict[str, object] = {}
@@ -46,6 +55,9 @@ def short_runs(corpus: Corpus, folder: Path) -> None:
                 f"{mode}-stopped", with_mode(mode, micro_batches=4, log_every=1), stop
             )
             happened[f"{mode} resumed"] = run(f"{mode}-resumed", with_mode(mode), resume=True)
+        for mode in ("ddp", "fsdp"):
+            spec = surrogate_alone(mode, folder / "ddp-resumed")
+            happened[f"{mode} surrogate"] = run(f"{mode}-surrogate", spec)
         happened["words"] = [
             world.broadcast_text(f"from {world.rank}"),
             world.broadcast_text(""),
