@@ -242,10 +242,25 @@ def test_of_texts_of_one_prediction_the_likelier_ones_are_encoded(chooser, draft
     assert chosen > mean_log_prob() + 0.1
 
 
-def test_drafts_of_all_lengths_are_written_and_the_closest_is_encoded_first(exact, vectors):
-    found = exact.generate(vectors, sampling=GUIDED, search=3, stops=(1,))
+def test_drafts_of_all_lengths_are_written_and_the_closest_is_encoded_beside_the_likeliest(exact, vectors):
+    found = exact.generate(vectors, sampling=GUIDED, search=8, stops=(1, 2))
+    first = exact.generate(vectors, sampling=GUIDED)
     closest = exact.generate(vectors, sampling=GUIDED, candidates=8, shortlist=1)
-    assert [item.earlier[0].text for item in found] == [item.text for item in closest]
+    assert [item.earlier[0].text for item in found] == [item.text for item in first]
+    assert [item.earlier[1].text for item in found] == [item.text for item in closest]
+
+
+@pytest.mark.parametrize("calls", [1, 4, 8])
+def test_a_search_is_never_further_than_one_shot_whatever_the_surrogate_says(
+    chooser, vectors, calls, monkeypatch
+):
+    def misleading(tokens):
+        return -chooser.encode(chooser.tokenizer.decode_batch(tokens.tolist()))
+
+    first = chooser.generate(vectors, sampling=GUIDED, score=True)
+    monkeypatch.setattr(chooser.model, "predict_embedding", misleading)
+    found = chooser.generate(vectors, sampling=GUIDED, search=calls)
+    assert all(item.cosine >= one.cosine - 1e-5 for item, one in zip(found, first, strict=True))
 
 
 def test_wrong_wishes_get_a_sentence(model, vectors):

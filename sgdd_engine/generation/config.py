@@ -61,7 +61,7 @@ class GenerationConfig:
         None,
         "number of encoder calls for each vector in a search, which changes texts in several ways and keeps those that "
         "are closest to the vector and likely under the decoder; time grows with it, and 0 is no search. It takes the "
-        "place of refine and shortlist. By default 64 for a few texts that `sgdd sample` gets as arguments (8 for a "
+        "place of refine and shortlist. By default 32 for a few texts that `sgdd sample` gets as arguments (8 for a "
         "large encoder on a CPU), else 0",
     )
     gradient: bool = option(True, "whether a search uses the encoder's gradient; a gradient counts as a call")

@@ -102,8 +102,9 @@ def write_texts(
     else:
         z = sgdd.model.null_latent(len(e)) if asked.unconditional else decoder.latents(e)
     chosen_from = asked.drafts * asked.shortlist
-    if asked.search and sgdd.model.surrogate is not None:
-        # All lengths are written, and the surrogate chooses which are encoded first.
+    if asked.search and asked.drafts > 1 and sgdd.model.surrogate is not None:
+        # All lengths are written, and the surrogate chooses which are encoded beside the likeliest; that one is what is
+        # written without a search, and no search ends further from the vector.
         chosen_from = max(chosen_from, DISTINCT_LENGTHS)
     requests = draft_requests(sgdd.model, z, asked.lengths, chosen_from, asked.num_samples, asked.seed)
     fit = _confidence_fit(sgdd, asked)
