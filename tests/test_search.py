@@ -6,12 +6,13 @@ from tiny_sgdd import build
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
+from sgdd_engine.events import StageFinished
 from sgdd_engine.generation import search as searching
 from sgdd_engine.generation.config import GenerationConfig
 from sgdd_engine.generation.decode import Decoder, stream_generator
 from sgdd_engine.generation.moves import MOVES, MoveContext, usable_moves
 from sgdd_engine.generation.refinement import EncoderScorer, ProposalContext, encode_distinct
-from sgdd_engine.generation.search import default_drafts, search
+from sgdd_engine.generation.search import STAGE, default_drafts, search
 
 GUIDED = SamplingConfig(cfg=1.5, steps=4)
 
@@ -259,7 +260,11 @@ def test_a_search_is_never_further_than_one_shot_whatever_the_surrogate_says(
 
     first = chooser.generate(vectors, sampling=GUIDED, score=True)
     monkeypatch.setattr(chooser.model, "predict_embedding", misleading)
-    found = chooser.generate(vectors, sampling=GUIDED, search=calls)
+    told = []
+    found = chooser.generate(vectors, sampling=GUIDED, search=calls, on_event=told.append)
+    cosines = [sum(item.cosine for item in items) / len(items) for items in (first, found)]
+    (end,) = (event.summary for event in told if isinstance(event, StageFinished) and event.stage == STAGE)
+    assert end == f"cosine {cosines[0]:.3f} → {cosines[1]:.3f}."
     assert all(item.cosine >= one.cosine - 1e-5 for item, one in zip(found, first, strict=True))
 
 

@@ -374,4 +374,5 @@ def _score(cosine: float, log_prob: float) -> float:
 
 
 def _mean_cosine(beams: Sequence[_Beam]) -> float:
-    return sum(beam.best.cosine for beam in beams) / max(1, len(beams))
+    # Not that of the highest score, which may lie below the first draft's and is then not given back.
+    return sum(beam.result().cosine for beam in beams) / max(1, len(beams))
