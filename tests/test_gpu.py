@@ -47,6 +47,9 @@ def test_the_head_gives_the_same_loss_and_gradients_on_a_gpu():
         inputs = hidden.detach().to(device, copy=True).requires_grad_()
         scores = head.cross_entropy(inputs, targets.to(device), weights.to(device))
         scores.loss.backward()
-        results.append([t.cpu() for t in (scores.loss, inputs.grad, head.table.grad, head.bias.grad)])
+        # Copies: moving the head to the other device moves its gradients too.
+        results.append(
+            [t.detach().cpu().clone() for t in (scores.loss, inputs.grad, head.table.grad, head.bias.grad)]
+        )
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
