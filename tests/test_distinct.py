@@ -10,7 +10,7 @@ from sgdd_engine.generation import SGDD, Generation
 from sgdd_engine.generation.distinct import DRAWS, distinct_samples
 from sgdd_engine.mini import MINI
 
-TEXT = "The old farmer sold two brown horses at the market."
+TEXT = "The ship sailed slowly into the harbour, and the captain looked for his old friend."
 
 
 @pytest.fixture(scope="module")
