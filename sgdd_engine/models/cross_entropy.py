@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 # Logits of one block, in elements: 8 MiB in fp32 stay near a CPU's cores. On a GPU each block costs the host thirty
-# launches, so blocks are as large as memory allows (256 MiB).
+# launches: there a block has 256 MiB.
 BLOCK_ELEMENTS = {"cpu": 1 << 21}
 BLOCK_ELEMENTS_ELSEWHERE = 1 << 26
 # Narrower blocks would starve the matrix product.
