@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from models_for_tests import VOCABULARY, generator, random_tokens
 
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import q_sample
+from sgdd_engine.diffusion.corruption import mask_lowest, q_sample
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import TIMES, stratified_times, training_times
 from sgdd_engine.errors import ConfigError
@@ -52,6 +52,13 @@ def test_the_generator_decides():
     draw = [q_sample(x, t, build_schedule("cosine"), MASK, generator(s))[0] for s in (1, 1, 2)]
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2])
+
+
+def test_the_lowest_scores_are_masked_as_many_as_asked_for():
+    x, scores = random_tokens(3, 4), torch.tensor([[0.3, 0.1, 0.4, 0.2]]).expand(3, 4)
+    z_t, masked = mask_lowest(x, torch.tensor([0, 2, 4]), scores, MASK)
+    assert masked.tolist() == [[False] * 4, [False, True, False, True], [True] * 4]
+    assert torch.equal(z_t, x.masked_fill(masked, MASK))
 
 
 @given(rows=st.integers(1, 40), per_stratum=st.integers(1, 30), seed=st.integers(0, 1000))
@@ -141,3 +148,8 @@ def test_stratified_draws_scatter_less_than_independent_ones(times):
 def test_a_bell_is_no_bound():
     with pytest.raises(ConfigError, match=r"diffusion\.times=logit_normal"):
         DiffusionConfig(weighting="elbo", times="logit_normal")
+
+
+def test_masks_in_the_order_of_decoding_are_no_bound():
+    with pytest.raises(ConfigError, match=r"diffusion\.masks=decoding_order"):
+        DiffusionConfig(weighting="elbo", masks="decoding_order")

@@ -79,6 +79,16 @@ def test_self_conditioning_costs_half_a_forward_pass_of_the_trunk():
     assert ours == pytest.approx(theirs * 3.5 / 3)
 
 
+def test_masks_in_the_order_of_decoding_cost_a_forward_pass_of_all_tokens():
+    config, _ = planned(encoder="minilm", tokenizer=TokenizerConfig(kind="unigram", vocab_size=500))
+    plain = DiffusionConfig()
+    (head, trunk), (more_head, more_trunk) = (
+        flops_per_token(config, diffusion) for diffusion in (plain, replace(plain, masks="decoding_order"))
+    )
+    assert more_head == pytest.approx(head * (1 + 1 / (3 * mean_mask_share(plain))))
+    assert trunk * 4 / 3 <= more_trunk < trunk * 1.5
+
+
 def test_the_time_of_a_run_is_that_of_its_earlier_end_and_a_long_one_says_how_it_ends_sooner():
     both = TrainConfig(max_steps=1000, max_minutes=30.0)
     assert describe_time(both, 1.0, 0, 0.0) == (

@@ -170,6 +170,23 @@ def test_logits_of_all_positions_are_never_held(monkeypatch, backward):
     assert 8 * V in sizes.elements
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_best_log_probability_is_that_of_the_logits_without_ever_holding_them(monkeypatch, bf16):
+    walk_in(monkeypatch, rows=16, columns=10)
+    head, hidden, *_ = problem(m=400)
+    hidden = hidden.to(torch.bfloat16) if bf16 else hidden
+    with torch.no_grad():
+        logits = head.trained_logits(hidden)
+    never = int(logits.sum(dim=0).argmax())
+    with Sizes() as sizes:
+        found = head.best_log_probability(hidden, never)
+    logits[:, never] = -torch.inf
+    expected = logits.log_softmax(dim=1).amax(dim=1)
+    torch.testing.assert_close(found, expected, atol=3e-2 if bf16 else 1e-5, rtol=0)
+    assert max(sizes.elements) <= 400 * WIDTH
+    assert not found.requires_grad
+
+
 def test_what_is_kept_does_not_grow_with_the_batch(monkeypatch):
     walk_in(monkeypatch, rows=16, columns=10)
     kept = [cross_entropy.rows_at_once(m, V, 4) for m in (1, 8, 400, 10**6)]

@@ -193,16 +193,52 @@ def test_lengths_are_scored_from_one_to_the_longest():
 
 
 def loss_of(model, step=0):
+    return terms_of(model, step).total
+
+
+def terms_of(model, step=0, **diffusion):
     """The training loss on some sentences, always under the same noise."""
     return batch_loss(
         model.train(),
         random_tokens(64, 7),
         torch.randn(64, EMBEDDING_DIM, generator=generator()),
         config=TrainConfig(batch_tokens=448),
-        diffusion=DiffusionConfig(),
+        diffusion=DiffusionConfig(**diffusion),
         step=step,
         generator=generator(1),
-    ).total
+    )
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_masks_in_the_order_of_decoding_leave_the_surest_tokens_visible(bf16):
+    model = tiny_model(bottleneck=BottleneckConfig(kind="none"))
+    e = torch.randn(64, EMBEDDING_DIM, generator=generator())
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        independent = terms_of(model, full_mask_share=0.3)
+        ordered = terms_of(model, full_mask_share=0.3, masks="decoding_order")
+        # Under the same noise: as many tokens of each row, and the rows at the full mask.
+        assert torch.equal(ordered.masked.sum(dim=1), independent.masked.sum(dim=1))
+        assert ordered.masked.all(dim=1).any()
+        assert not torch.equal(ordered.masked, independent.masked)
+        assert torch.equal(ordered.positions, ordered.masked.flatten().nonzero().squeeze(1))
+        ordered.total.backward()
+        # Noise that drops conditions is drawn first; rows that keep theirs are compared.
+        kept = torch.rand(64, generator=generator(1)) >= TrainConfig().condition_dropout
+        with torch.no_grad():
+            canvas, condition = torch.full((64, 7), MASK), model.condition(model.latent(e).z)
+            logits = model.head.trained_logits(model.hidden(canvas, torch.ones(64), condition).flatten(0, 1))
+    logits[:, MASK] = -torch.inf
+    best = logits.log_softmax(dim=-1).amax(dim=-1).view(64, 7)
+    surest_masked = best.masked_fill(~ordered.masked, -torch.inf).amax(dim=1)
+    least_sure_visible = best.masked_fill(ordered.masked, torch.inf).amin(dim=1)
+    assert (surest_masked <= least_sure_visible + (0.02 if bf16 else 1e-5))[kept].all()
+    assert (ordered.masked.any(dim=1) & ~ordered.masked.all(dim=1) & kept).sum() > 20
+
+
+def test_masks_are_independent_unless_asked_for_otherwise():
+    default, independent = (terms_of(tiny_model(), **d) for d in ({}, {"masks": "independent"}))
+    assert torch.equal(default.masked, independent.masked)
+    assert torch.equal(default.total, independent.total)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ class DiffusionConfig:
         0.1, "share of the rows trained at t = 1, where decoding starts (flat weighting)"
     )
     weighting: Literal["flat", "elbo"] = option("flat", "weight of a masked token in the training loss")
+    masks: Literal["independent", "decoding_order"] = option(
+        "independent",
+        "which tokens of a row training leaves visible: any, or as many of those that the decoder is surest of, which "
+        "it would write first (costs another forward pass; flat weighting)",
+    )
 
     def __post_init__(self) -> None:
         check_choices(self, "diffusion")
@@ -39,6 +44,12 @@ class DiffusionConfig:
             f"diffusion.weighting=elbo is for times drawn evenly, and diffusion.times={self.times} draws them "
             "unevenly.",
             "Choose --set diffusion.weighting=flat or --set diffusion.times=stratified.",
+        )
+        require(
+            self.weighting != "elbo" or self.masks == "independent",
+            "diffusion.weighting=elbo is the bound of tokens masked independently, and "
+            f"diffusion.masks={self.masks} does not mask them so.",
+            "Choose --set diffusion.weighting=flat or --set diffusion.masks=independent.",
         )
 
     @property

@@ -38,7 +38,21 @@ def mask_some(x: Tensor, counts: Tensor, mask_id: int, generator: torch.Generato
     Returns:
         The corrupted tokens [B, n], and where they are masked [B, n].
     """
-    order = torch.rand(x.shape, generator=generator, device=x.device).argsort(dim=1)
+    return mask_lowest(x, counts, torch.rand(x.shape, generator=generator, device=x.device), mask_id)
+
+
+def mask_lowest(x: Tensor, counts: Tensor, scores: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
+    """Mask so many tokens of each row, those of the lowest scores.
+
+    Args:
+        x: Clean tokens [B, n].
+        counts: How many to mask [B], at most n.
+        scores: Of each position [B, n].
+        mask_id: The absorbing token.
+
+    Returns:
+        The corrupted tokens [B, n], and where they are masked [B, n].
+    """
     first = torch.arange(x.shape[1], device=x.device) < counts[:, None]
-    masked = torch.zeros_like(first).scatter_(1, order, first)
+    masked = torch.zeros_like(first).scatter_(1, scores.argsort(dim=1), first)
     return torch.where(masked, mask_id, x), masked

@@ -146,6 +146,28 @@ def score(
     return Scored(nll, correct, gradients)
 
 
+@torch.no_grad()
+def best_log_probability(hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
+    """Log-probability of the likeliest token under softmax(hidden · tableᵀ + bias): [M] in float32.
+
+    Args:
+        hidden: [M, width]; its dtype is the dtype of the products.
+        table: [V, width] in the dtype of the parameters.
+        bias: [V] in float32.
+    """
+    cast = table.to(hidden.dtype)
+    found = torch.empty(len(hidden), device=hidden.device)
+    rows = rows_at_once(len(hidden), len(table), hidden.element_size())
+    width = _columns(rows, len(table), hidden.device)
+    room = hidden.new_empty(rows * width)
+    for start in range(0, len(hidden), rows):
+        part = hidden[start : start + rows]
+        no_targets = torch.zeros(len(part), dtype=torch.long, device=hidden.device)
+        scores = _score_rows(part, cast, bias, no_targets, room, width, wants_grad=False)
+        found[start : start + rows] = scores.best - scores.log_normaliser
+    return found
+
+
 def _columns(rows: int, vocab_size: int, device: torch.device) -> int:
     elements = BLOCK_ELEMENTS.get(device.type, BLOCK_ELEMENTS_ELSEWHERE)
     return min(vocab_size, max(MIN_COLUMNS, elements // rows // COLUMN_MULTIPLE * COLUMN_MULTIPLE))

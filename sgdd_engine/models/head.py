@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sgdd_engine.models.cross_entropy import Workspace, score
+from sgdd_engine.models.cross_entropy import Workspace, best_log_probability, score
+
+# Low enough to have no probability, and finite.
+NO_LOGIT = -1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,19 @@ class VocabularyHead(nn.Module):
             hidden, self.table, self.bias, targets, weights.float(), torch.is_grad_enabled(), self._workspace
         )
         return TokenScores(loss, nll, correct)
+
+    @torch.no_grad()
+    def best_log_probability(self, hidden: Tensor, never: int) -> Tensor:
+        """Log-probability [M] in float32 of the likeliest token, without ever holding [M, V] at once.
+
+        Args:
+            hidden: Hidden states of the scored positions [M, width]; their dtype is the dtype of the products.
+            never: A token that is never written, such as the mask: it has no probability.
+        """
+        bias = self.bias.float().clone()
+        bias[never] = NO_LOGIT
+        with torch.autocast(hidden.device.type, enabled=False):
+            return best_log_probability(hidden, self.table, bias)
 
 
 class _CrossEntropy(torch.autograd.Function):

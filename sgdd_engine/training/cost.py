@@ -152,9 +152,15 @@ def cost_of(
 def flops_per_token(config: ModelConfig, diffusion: DiffusionConfig) -> tuple[float, float]:
     """Arithmetic of a training step per token of a typical sentence: of the vocabulary head, and of all else."""
     tokens, masked = _tokens_per_sentence(config), mean_mask_share(diffusion)
-    head = BACKWARD * 2.0 * masked * config.vocabulary.size * config.decoder.width
+    model, per_position = outline(config), 2.0 * config.vocabulary.size * config.decoder.width
+    head = BACKWARD * masked * per_position
     passes = BACKWARD + FIRST_LOOKS * config.decoder.self_conditioning
-    return head, passes * _forward_flops(outline(config), tokens, round(masked * tokens)) / tokens
+    trunk = passes * _forward_flops(model, tokens, round(masked * tokens)) / tokens
+    if diffusion.masks == "decoding_order":
+        # A forward pass over the full mask says which tokens stay visible.
+        head += per_position
+        trunk += _forward_flops(model, tokens, tokens) / tokens
+    return head, trunk
 
 
 def surrogate_flops_per_token(config: ModelConfig) -> float:

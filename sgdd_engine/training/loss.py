@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgdd_engine.diffusion.config import DiffusionConfig
-from sgdd_engine.diffusion.corruption import q_sample
+from sgdd_engine.diffusion.corruption import mask_lowest, q_sample
 from sgdd_engine.diffusion.objective import token_weights
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.diffusion.times import training_times
@@ -86,13 +86,16 @@ def batch_loss(
     dropped = torch.rand(rows, generator=generator, device=x.device) < config.condition_dropout
     z = model.drop_condition(latent.z, dropped)
     t = training_times(rows, diffusion.num_steps, diffusion.share_at_one, generator, diffusion.times)
-    z_t, masked = q_sample(x, t, schedule, model.config.vocabulary.mask_id, generator)
-    # The host waits here for the number of masked tokens: once, and before the decoder's work is queued on a GPU.
+    mask_id = model.config.vocabulary.mask_id
+    z_t, masked = q_sample(x, t, schedule, mask_id, generator)
+    draft = None if drafts is None else _draft(model, drafts, dropped, generator)
+    condition = model.condition(z, draft)
+    if diffusion.masks == "decoding_order":
+        z_t, masked = mask_lowest(x, masked.sum(dim=1), _confidence(model, x, condition), mask_id)
+    # The host waits here for the number of masked tokens: once, and before the loss's pass is queued on a GPU.
     positions = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
 
-    draft = None if drafts is None else _draft(model, drafts, dropped, generator)
-    condition = model.condition(z, draft)
     previous = _self_condition(model, z_t, t, condition, positions, step)
     hidden = model.hidden(z_t, t, condition, previous, positions)
     targets = x.flatten().index_select(0, positions)
@@ -199,6 +202,27 @@ def _self_condition(
             first = model.hidden(z_t, t, condition, positions=positions)
         states.index_copy_(0, positions, first.float())
     return states.view(*z_t.shape, -1)
+
+
+@torch.no_grad()
+def _confidence(model: SemanticDecoder, x: Tensor, condition: Condition) -> Tensor:
+    """How sure the decoder is of each position where all are masked: log-probability of its likeliest token [B, n].
+
+    Decoding writes the surest positions first. Progressive unmasking (arXiv 2602.10314) follows the decoder from step
+    to step and trains on the canvases that it passes through; here one pass over the full mask gives the whole order,
+    without guidance. All processes make this call in every step, as FSDP needs it: rows that stay fully masked too.
+
+    Args:
+        model: The model, in training mode.
+        x: Clean tokens [B, n], for their shape alone.
+        condition: What the loss's own pass reads.
+    """
+    canvas = torch.full_like(x, model.config.vocabulary.mask_id)
+    hidden = model.hidden(canvas, x.new_ones(len(x), dtype=torch.float32), condition).flatten(0, 1)
+    scores = model.head.best_log_probability(
+        hidden.to(_product_dtype(x.device)), never=model.config.vocabulary.mask_id
+    )
+    return scores.view(x.shape)
 
 
 def _product_dtype(device: torch.device) -> torch.dtype:
