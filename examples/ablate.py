@@ -7,6 +7,9 @@ per step over its own, both measured in turns in one process: so the budget is e
 machine. Stopped at any moment, the same command goes on; a finished row is not run again. Rows with
 another vocabulary need --text, the text of the corpus: they cut it again and take its vectors from the corpus.
 
+--budgets measures the steps alone. What OUT/budgets holds counts wherever the rows are trained: copied to a machine
+with a GPU, it has each row trained there (--device cuda --jobs 8) for the steps that its minutes of the CPU are.
+
 Results go to OUT/results.jsonl (with the scores of each sentence) and OUT/table.md.
 """
 
@@ -16,7 +19,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +30,11 @@ from ablation_table import Results, is_undecided, markdown
 
 from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.checkpoint import checkpoints_of
-from sgdd_engine.child_process import run_child
+from sgdd_engine.child_process import run_child, tell
+from sgdd_engine.counted import counted
 from sgdd_engine.data.manifest import MANIFEST
 from sgdd_engine.errors import ConfigError, SgddError, require
+from sgdd_engine.stop_signals import StopSignals
 
 HERE = Path(__file__).parent
 WEIGHTS = [1.0, 1.5, 2.0, 3.0]
@@ -40,32 +47,106 @@ class RowError(SgddError):
 
 
 class Ablation:
-    """Runs the rows of a plan and records their results."""
+    """Runs the rows of a plan, `jobs` of them at once, and records their results."""
 
-    def __init__(self, plan: Plan, setup: Setup, *, threads: int, keep: bool) -> None:
-        self.plan, self.setup, self.threads, self.keep = plan, setup, threads, keep
+    def __init__(self, plan: Plan, setup: Setup, *, threads: int, keep: bool, jobs: int = 1) -> None:
+        self.plan, self.setup, self.threads, self.keep, self.jobs = plan, setup, threads, keep, jobs
         self.results = Results.read(setup.out)
+        self._recording = threading.Lock()
+        # Two seeds of a row may want its corpus at the same time.
+        self._preparing = {row.name: threading.Lock() for row in plan.rows}
+        self._children: set[subprocess.Popen[Any]] = set()
+        self._stopping = False
 
     def run(self, rows: Sequence[Row], most_seeds: int) -> None:
-        """Run what is not finished: every row with its first seed, then those that need another."""
-        for seed in range(max([most_seeds, *(row.seeds for row in rows)])):
-            for row in rows:
-                if seed and not self._wanted(row, seed, rows, most_seeds):
-                    continue
-                if self.results.has(row, seed):
-                    continue
-                say(f"{row.name}, seed {seed}")
-                try:
-                    self.results.add(row, seed, self._result(row, seed))
-                    self._remove_weights(row, seed)
-                except (RowError, ConfigError) as error:
-                    if row.name == BASE:
-                        raise
-                    self.results.add(row, seed, {"error": error.message})
-                    say(f"{row.name}, seed {seed}: {error.message}")
-                write_text(self.setup.out / "table.md", markdown(self.plan, self.setup, self.results))
+        """Run what is not finished: every row with the seeds it has at least, then those that need another."""
+        if self.jobs > 1:
+            # Beside each other they would disturb what is measured.
+            self.measure(rows)
+        least = max(row.seeds for row in rows)
+        self._run_each(
+            [(row, seed) for seed in range(least) for row in rows if self._wanted(row, seed, rows, 0)]
+        )
+        for seed in range(1, most_seeds):
+            self._run_each([(row, seed) for row in rows if self._wanted(row, seed, rows, most_seeds)])
+
+    def measure(self, rows: Sequence[Row]) -> None:
+        """Measure the steps of every row that trains and has none yet, one after another."""
+        for row in rows:
+            if not row.trains or self._budget_file(row).is_file():
+                continue
+            try:
+                self._prepare(row)
+                say(f"{row.name}: {counted(self._budget(row)['steps'], 'step')}")
+            except (RowError, ConfigError) as error:
+                if row.name == BASE:
+                    raise
+                say(f"{row.name}: {error.message}")
+
+    def _run_each(self, tasks: Sequence[tuple[Row, int]]) -> None:
+        """Run rows with their seeds that are not finished."""
+        left = [(row, seed) for row, seed in tasks if not self.results.has(row, seed)]
+        if self.jobs == 1:
+            for row, seed in left:
+                self._run_one(row, seed)
+            return
+        # What trains nothing stands on the base's run.
+        self._run_at_once([(row, seed) for row, seed in left if row.trains])
+        self._run_at_once([(row, seed) for row, seed in left if not row.trains])
+
+    def _run_at_once(self, tasks: Sequence[tuple[Row, int]]) -> None:
+        """Run rows with their seeds, `jobs` at once.
+
+        The first signal to stop is passed on to all their processes, which save; a second one ends these.
+        """
+        with StopSignals(on_first=self._stop) as signals, ThreadPoolExecutor(self.jobs) as pool:
+            running = [pool.submit(self._run_in_thread, row, seed) for row, seed in tasks]
+            try:
+                wait(running)
+            except KeyboardInterrupt:  # the second signal
+                self._stop(signal.SIGTERM)
+                raise
+        for done in running:
+            done.result()
+        if signals.received:
+            raise KeyboardInterrupt
+
+    def _run_in_thread(self, row: Row, seed: int) -> None:
+        if self._stopping:
+            return
+        try:
+            self._run_one(row, seed)
+        except KeyboardInterrupt:  # its process was told to stop
+            return
+        except BaseException:
+            # Without the base the others have nothing to stand beside.
+            self._stop(signal.SIGINT)
+            raise
+
+    def _stop(self, number: int) -> None:
+        """Begin nothing more, and pass a signal on to all that runs."""
+        self._stopping = True
+        for child in list(self._children):
+            tell(child, number)
+
+    def _run_one(self, row: Row, seed: int) -> None:
+        say(f"{row.name}, seed {seed}")
+        try:
+            result = self._result(row, seed)
+        except (RowError, ConfigError) as error:
+            if row.name == BASE:
+                raise
+            result = {"error": error.message}
+            say(f"{row.name}, seed {seed}: {error.message}")
+        with self._recording:
+            self.results.add(row, seed, result)
+            write_text(self.setup.out / "table.md", markdown(self.plan, self.setup, self.results))
+        if "error" not in result:
+            self._remove_weights(row, seed)
 
     def _wanted(self, row: Row, seed: int, rows: Sequence[Row], most_seeds: int) -> bool:
+        if not seed:
+            return True
         if row.name == BASE:
             return any(self._wanted(other, seed, rows, most_seeds) for other in rows if other.name != BASE)
         return seed < row.seeds or (seed < most_seeds and is_undecided(self.results, row))
@@ -89,8 +170,9 @@ class Ablation:
 
     def _prepare(self, row: Row) -> None:
         # A finished corpus stays as it is, and an unfinished one is gone on with.
-        if row.prepares and not (self.setup.corpus_of(row) / MANIFEST).is_file():
-            self._call(self.setup.prepare_command(row))
+        with self._preparing[row.name]:
+            if row.prepares and not (self.setup.corpus_of(row) / MANIFEST).is_file():
+                self._call(self.setup.prepare_command(row))
 
     def _base_run(self, seed: int) -> dict[str, Any]:
         base = self.results.of(BASE, seed)
@@ -107,7 +189,7 @@ class Ablation:
 
     def _budget(self, row: Row) -> dict[str, Any]:
         """Steps that take the row's processor time; measured once."""
-        path = self.setup.out / "budgets" / f"{row.name}.json"
+        path = self._budget_file(row)
         if path.is_file():
             before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             require(
@@ -133,6 +215,9 @@ class Ablation:
         path.parent.mkdir(exist_ok=True)
         write_json(path, {"set": row.assignments, **budget})
         return budget
+
+    def _budget_file(self, row: Row) -> Path:
+        return self.setup.out / "budgets" / f"{row.name}.json"
 
     def _training_job(self, row: Row) -> dict[str, Any]:
         corpus = str(self.setup.corpus_of(row))
@@ -163,8 +248,26 @@ class Ablation:
         environment = without_settings() | dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads)
         )
-        done = run_child([*program, *command[1:]], env=environment, stdout=subprocess.PIPE, text=True)
-        if done.returncode > 128:
+        started: list[subprocess.Popen[Any]] = []
+
+        def on_start(child: subprocess.Popen[Any]) -> None:
+            started.append(child)
+            self._children.add(child)
+            if self._stopping:
+                tell(child, signal.SIGINT)
+
+        try:
+            done = run_child(
+                [*program, *command[1:]],
+                on_start=on_start,
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            self._children.difference_update(started)
+        # A training that was told to stop saves and ends well, unfinished.
+        if done.returncode > 128 or self._stopping:
             raise KeyboardInterrupt
         if done.returncode:
             raise RowError(f"`{command[0]} {command[1]}` failed with exit code {done.returncode}.")
@@ -188,8 +291,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for row in rows:
                 print(f"{row.group:22} {row.name:26} {' '.join(row.assignments)}")
             return 0
+        require(given.jobs >= 1, f"--jobs is {given.jobs}; it must be at least 1.")
         setup.record(plan)
-        ablation = Ablation(plan, setup, threads=given.threads, keep=given.keep)
+        ablation = Ablation(plan, setup, threads=given.threads, keep=given.keep, jobs=given.jobs)
+        if given.budgets:
+            ablation.measure(rows)
+            return 0
         if not given.table:
             ablation.run(rows, given.seeds)
         print(markdown(plan, setup, ablation.results))
@@ -216,7 +323,15 @@ def parser() -> argparse.ArgumentParser:
     )
     here.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows or groups")
     here.add_argument("--threads", type=int, default=1, help="threads of each row")
-    here.add_argument("--device", default="cpu", help="on a GPU the budget is in minutes of its time")
+    here.add_argument("--jobs", type=int, default=1, help="rows that are run at once")
+    here.add_argument(
+        "--device",
+        default="cpu",
+        help="on a GPU, budgets that are not measured yet are in minutes of its time",
+    )
+    here.add_argument(
+        "--budgets", action="store_true", help="measure the steps of each row, and train nothing"
+    )
     here.add_argument(
         "--keep", action="store_true", help="keep the weights of every row, not the base's alone"
     )

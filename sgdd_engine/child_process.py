@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -12,17 +13,25 @@ from typing import Any
 from sgdd_engine.stop_signals import StopSignals
 
 
-def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:  # noqa: ANN401 - of Popen
+def run_child(
+    command: Sequence[str],
+    *,
+    on_start: Callable[[subprocess.Popen[Any]], None] | None = None,
+    **options: Any,  # noqa: ANN401 - of Popen
+) -> subprocess.CompletedProcess[Any]:
     """Run a command to its end. A signal that asks this process to stop is passed on, once, and waited for.
 
     Ctrl-C comes to a whole group of processes. So the command gets a group of its own: otherwise it would get the
     signal twice, and the second one ends at once what the first one has save. (Windows has no such groups; there the
     console alone tells it.)
 
+    Signals come to the main thread alone: what runs a command in another one passes them on itself, with `tell`.
+
     Where this process is killed, which nothing can catch, Linux asks the command to stop; elsewhere it runs to its end.
 
     Args:
         command: The program and its arguments; it has no standard input.
+        on_start: Called with the process once it runs.
         options: Of `subprocess.Popen`, such as `env` and `stdout`.
 
     Returns:
@@ -33,7 +42,7 @@ def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
 
     def pass_on(number: int) -> None:
         if child is not None:
-            _tell(child, number)
+            tell(child, number)
 
     own_group: dict[str, Any] = {} if os.name == "nt" else {"process_group": 0}
     with (
@@ -49,7 +58,9 @@ def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
     ):
         child = started
         if signals.received:  # while it was started
-            _tell(child, signals.received)
+            tell(child, signals.received)
+        if on_start is not None:
+            on_start(child)
         pausing = _Pausing(child)
         try:
             printed, _ = child.communicate()
@@ -80,7 +91,8 @@ def _end_with_parent() -> Callable[[], None] | None:
     return call
 
 
-def _tell(child: subprocess.Popen[Any], number: int) -> None:
+def tell(child: subprocess.Popen[Any], number: int) -> None:
+    """Pass a signal on to a child that `run_child` started; Windows has a way for SIGTERM alone."""
     if os.name != "nt":
         child.send_signal(number)
     elif number == signal.SIGTERM:
@@ -88,15 +100,16 @@ def _tell(child: subprocess.Popen[Any], number: int) -> None:
 
 
 class _Pausing:
-    """Has Ctrl-Z stop and go on with a child too, which is in another group."""
+    """Has Ctrl-Z stop and go on with a child too, which is in another group; in the main thread alone."""
 
     def __init__(self, child: subprocess.Popen[Any]) -> None:
         self._child = child
-        self._before = None if os.name == "nt" else signal.signal(signal.SIGTSTP, self._pause)
+        self._is_set = os.name != "nt" and threading.current_thread() is threading.main_thread()
+        self._before = signal.signal(signal.SIGTSTP, self._pause) if self._is_set else None
 
     def end(self) -> None:
         """Leave Ctrl-Z as it was."""
-        if os.name != "nt":
+        if self._is_set:
             signal.signal(signal.SIGTSTP, self._before)
 
     def _pause(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,115 @@ def test_two_rows_run_from_end_to_end_and_are_not_run_twice(
     assert "seed 0" not in again.err
     assert main([*map(str, common[:-4]), "--minutes", "9", "--sentences", "8"]) == 1
     assert "Name another folder" in capsys.readouterr().err
+
+
+def ablation_of(plan_file, out, jobs):
+    from ablate import Ablation
+    from ablation_plan import Plan
+
+    setup = setup_at(out)
+    plan = Plan.read(plan_file)
+    setup.record(plan)
+    return Ablation(plan, setup, threads=1, keep=False, jobs=jobs)
+
+
+def test_steps_are_measured_once_and_kept_for_another_device(plan_file, tmp_path, monkeypatch, capsys):
+    from ablate import Ablation, main
+
+    asked = []
+
+    def cost(ablation, command):
+        asked.append(json.loads(command[-1]))
+        return json.dumps({"base": 0.5, "row": 1.0} if "row" in asked[-1]["sides"] else {"base": 0.5})
+
+    monkeypatch.setattr(Ablation, "_call", cost)
+    given = [str(plan_file), "--corpus", "data/tales", "--out", str(tmp_path / "out"), "--minutes", "1"]
+    assert main([*given, "--budgets"]) == 0
+    assert [*asked[0]["sides"]] == ["base"]
+    assert [*asked[1]["sides"]] == ["base", "row"]
+    assert "deeper: 60 steps" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+    assert main([*given, "--budgets", "--device", "cuda"]) == 0
+    assert len(asked) == 2
+    steps = {path.stem: json.loads(path.read_text())["steps"] for path in (tmp_path / "out").glob("*/*.json")}
+    assert steps == {"base": 120, "deeper": 60}
+
+
+def test_rows_run_at_once_and_those_that_stand_on_the_base_after_it(plan_file, tmp_path, monkeypatch):
+    from ablate import Ablation
+
+    both, order = threading.Barrier(2, timeout=30), []
+
+    def result(ablation, row, seed):
+        if row.trains:
+            both.wait()
+        order.append(row.name)
+        return made_up([0.5, 0.6])
+
+    monkeypatch.setattr(Ablation, "_result", result)
+    monkeypatch.setattr(Ablation, "measure", lambda *_: None)
+    ablation = ablation_of(plan_file, tmp_path, jobs=2)
+    ablation.run(ablation.plan.rows, 1)
+    assert {*order[:2]} == {"base", "deeper"}
+    assert order[2:] == ["plain"]
+    assert all(ablation.results.has(row, 0) for row in ablation.plan.rows)
+    ablation.run(ablation.plan.rows, 1)
+    assert len(order) == 3
+
+
+def test_a_base_that_fails_stops_the_rows_beside_it_and_another_row_does_not(
+    plan_file, tmp_path, monkeypatch
+):
+    from ablate import Ablation, RowError
+
+    failing = "deeper"
+
+    def result(ablation, row, seed):
+        if row.name == failing:
+            raise RowError("it failed")
+        return made_up([0.5, 0.6])
+
+    monkeypatch.setattr(Ablation, "_result", result)
+    monkeypatch.setattr(Ablation, "measure", lambda *_: None)
+    ablation = ablation_of(plan_file, tmp_path, jobs=2)
+    ablation.run(ablation.plan.rows, 1)
+    assert ablation.results.of("deeper", 0)["error"] == "it failed"
+    assert ablation.results.seeds("plain") == [0]
+    failing = "base"
+    again = ablation_of(plan_file, tmp_path / "again", jobs=2)
+    with pytest.raises(RowError):
+        again.run(again.plan.rows, 1)
+    assert again.results.seeds("plain") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_signal_to_stop_reaches_all_rows_that_run_at_once(plan_file, tmp_path, monkeypatch):
+    from ablate import Ablation
+
+    saying = (
+        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(print('saved') or 130))"
+    )
+    running = f"{saying}; open(sys.argv[1], 'w').close(); time.sleep(60)"
+    begun = [tmp_path / name for name in ("base", "deeper")]
+
+    def result(ablation, row, seed):
+        return {"printed": ablation._call(["python", "-c", running, str(tmp_path / row.name)])}
+
+    def interrupt():
+        while not all(path.exists() for path in begun):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Ablation, "_result", result)
+    monkeypatch.setattr(Ablation, "measure", lambda *_: None)
+    ablation = ablation_of(plan_file, tmp_path / "out", jobs=2)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        ablation.run(ablation.plan.rows, 1)
+    assert not ablation._children
+    assert not ablation.results.found
 
 
 def test_a_plan_names_every_mistake(tmp_path):
@@ -275,12 +386,15 @@ def test_results_survive_a_crash_and_refuse_other_settings(plan_file, tmp_path):
         last.has(Row(name="plain", group="guidance", set={"sample.cfg": 3.0}), 0)
 
 
-def test_the_plan_that_is_shipped_is_sound():
+@pytest.mark.parametrize(
+    ("name", "named", "width"), [("ablations", "67M-12x512", 512), ("ablations_30_minutes", "8x320", 320)]
+)
+def test_the_plans_that_are_shipped_are_sound(name, named, width):
     from ablation_plan import BASE, Plan
 
     from sgdd_cli.settings import load_settings
 
-    plan = Plan.read(EXAMPLES / "ablations.toml")
+    plan = Plan.read(EXAMPLES / f"{name}.toml")
     base = [
         f"{section}.{key}={value}"
         for section, values in plan.settings.items()
@@ -293,7 +407,7 @@ def test_the_plan_that_is_shipped_is_sound():
         # A row of the default guidance weight alone is the base itself.
         assert row.name == BASE or not row.trains or settings[row.name] != settings[BASE]
         assert row.script is None or (EXAMPLES / row.script).is_file()
-    assert settings["67M-12x512"].decoder.width == 512
+    assert settings[named].decoder.width == width
 
 
 def causal(layers=2, seed=0):
