@@ -387,7 +387,7 @@ def test_results_survive_a_crash_and_refuse_other_settings(plan_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "named", "width"), [("ablations", "67M-12x512", 512), ("ablations_30_minutes", "8x320", 320)]
+    ("name", "named", "width"), [("ablations", "67M-12x512", 512), ("ablations_recipe", "8x320", 320)]
 )
 def test_the_plans_that_are_shipped_are_sound(name, named, width):
     from ablation_plan import BASE, Plan
