@@ -16,7 +16,7 @@ import torch
 from sgdd_engine import SGDD
 from sgdd_engine.evaluation.data import from_text_file
 from sgdd_engine.evaluation.scores import score
-from sgdd_engine.generation import search
+from sgdd_engine.generation import refinement
 from sgdd_engine.generation.decode import Decoder
 
 SHOWN = ("token_f1", "bleu", "exact_match", "cosine")
@@ -46,7 +46,7 @@ def main() -> None:
     print("| λ | token F1 | BLEU | exact match | cosine | log-probability | its least likely text |")
     print("|---|---|---|---|---|---|---|")
     for weight in map(float, asked.weights.split(",")):
-        search.LOG_PROB_WEIGHT = weight  # no setting: the search was tuned with one value, for all models
+        refinement.LOG_PROB_WEIGHT = weight  # no setting: the search was tuned with one value, for all models
         written = model.generate(data.vectors, search=asked.calls)
         values = score(model, data, written).values
         likely = log_probs(model, data.vectors, [list(item.tokens) for item in written])

@@ -9,13 +9,20 @@ from tiny_sgdd import as_set, build
 
 from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
+from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.errors import ConfigError, GenerationError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.generation import writing
 from sgdd_engine.generation.correct import CorrectionProposer
 from sgdd_engine.generation.decode import Decoder, DecodeRequest
-from sgdd_engine.generation.refinement import PROPOSERS, Candidate, EncodedText, ProposalContext
+from sgdd_engine.generation.refinement import (
+    LOG_PROB_WEIGHT,
+    PROPOSERS,
+    Candidate,
+    EncodedText,
+    ProposalContext,
+)
 from sgdd_engine.generation.shortlist import (
     LENGTH_SCALE,
     NOISE_VARIANCE,
@@ -24,7 +31,7 @@ from sgdd_engine.generation.shortlist import (
     gaussian_process_correction,
     predict_embeddings,
     select_shortlist,
-    top_by_cosine,
+    top_of_each,
 )
 from sgdd_engine.models.config import DecoderConfig
 
@@ -63,10 +70,14 @@ def written(model, vectors, **options):
 
 
 def guessed_of_lengths(model, vector, lengths):
-    """Sentences of these lengths, each written alone, and how close to the vector they are guessed to be."""
+    """Sentences of these lengths, each written alone, and their scores as they are guessed."""
     items = [model.generate(vector, sampling=GUIDED, lengths=[n])[0] for n in lengths]
-    guesses = predict_embeddings(model.model, [item.tokens for item in items])
-    return items, torch.cosine_similarity(guesses, vector, dim=-1)
+    texts = [item.tokens for item in items]
+    decoder = Decoder(model.model, model.schedule, model.tokenizer.special_ids, GUIDED).unguided()
+    log_probs = decoder.token_log_probs(decoder.latents(vector), [0] * len(texts), texts)
+    likely = torch.stack([of_text.mean() for of_text in log_probs])
+    cosines = torch.cosine_similarity(predict_embeddings(model.model, texts), vector, dim=-1)
+    return items, cosines + LOG_PROB_WEIGHT * likely
 
 
 @pytest.mark.slow
@@ -106,10 +117,10 @@ def test_the_token_table_learns_nothing_from_it():
 @pytest.mark.slow
 def test_of_each_group_the_closest_are_kept_in_their_order():
     cosines = [0.0, 1.0, 0.9, -1.0, 0.7]
-    assert top_by_cosine(cosines, [0, 0, 0, 1, 1], keep=2) == [1, 2, 3, 4]
-    assert top_by_cosine(cosines, [0, 0, 0, 1, 1], keep=1) == [1, 4]
-    assert top_by_cosine(cosines, [7, 7, 7, 7, 7], keep=9) == [0, 1, 2, 3, 4]
-    assert top_by_cosine([0.5, 0.5], "aa", keep=1) == [0]
+    assert top_of_each(cosines, [0, 0, 0, 1, 1], keep=2) == [1, 2, 3, 4]
+    assert top_of_each(cosines, [0, 0, 0, 1, 1], keep=1) == [1, 4]
+    assert top_of_each(cosines, [7, 7, 7, 7, 7], keep=9) == [0, 1, 2, 3, 4]
+    assert top_of_each([0.5, 0.5], "aa", keep=1) == [0]
 
 
 def a_draft(row, tokens, vector, others=(), seed=0):
@@ -119,6 +130,17 @@ def a_draft(row, tokens, vector, others=(), seed=0):
     return Candidate(
         row, seed, tuple(tokens), text, vector, 0.5, readings | {text: EncodedText(tuple(tokens), vector)}
     )
+
+
+class Indifferent(ProposalContext):
+    """A decoder that finds all texts equally likely."""
+
+    def log_probs(self, rows, texts):
+        return [-1.0] * len(texts)
+
+
+def context_of(model, e, kind=Indifferent):
+    return kind(Decoder(model, build_schedule("cosine"), (), GUIDED), e)
 
 
 def spell(texts):
@@ -182,10 +204,30 @@ def test_the_proposal_goes_on_that_is_guessed_to_come_closest_given_what_is_know
             for row, draft in enumerate(drafts)
         ]
         e = torch.nn.functional.normalize(torch.cat(aims), dim=-1)
-        choose = ShortlistProposer([answering(one) for one in proposals], model, e, spell)
+        choose = ShortlistProposer([answering(one) for one in proposals], context_of(model, e), spell)
         assert choose(drafts, [torch.Generator()] * 2) == [proposals[wanted][0], proposals[wanted][1]]
         # One draft is judged by itself, whatever stands beside it.
         assert choose(drafts[1:], [torch.Generator()]) == [proposals[wanted][1]]
+
+
+@pytest.mark.slow
+def test_of_two_equally_close_the_likelier_goes_on():
+    model = tiny_model(surrogate_width=8)
+    text = (7, 8, 9)
+    # The surrogate is blind to all texts: its last layer says the same of each.
+    with torch.no_grad():
+        for parameter in model.surrogate.vector.parameters():
+            parameter.zero_()
+        model.surrogate.vector.bias.fill_(1.0)
+    e = torch.linspace(-1, 1, 12)[None]
+    context = context_of(model, e, ProposalContext)
+    proposals = [(7, 8, 10), (11, 8, 9), (4, 4), (5, 20, 21)]
+    likely = context.log_probs([0] * 4, proposals)
+    best = max(range(4), key=likely.__getitem__)
+    assert sorted(likely)[-1] - sorted(likely)[-2] > 1e-3
+    draft = a_draft(0, text, predict_embeddings(model, [text])[0])
+    choose = ShortlistProposer([answering([one]) for one in proposals], context, spell)
+    assert choose([draft], [torch.Generator()]) == [proposals[best]]
 
 
 @pytest.mark.slow
@@ -199,7 +241,7 @@ def test_what_was_not_read_is_weighed_again_beside_the_next_draft():
     for wanted, other in ((second, third), (third, second)):
         e = predict_embeddings(model, [wanted])
         asked = ShortlistProposer(
-            [answering([best]), answering([second])], model, e, spell, {(0, 0): [third]}
+            [answering([best]), answering([second])], context_of(model, e), spell, {(0, 0): [third]}
         )
         # What stood before the first round, what is proposed in it, and what one of them leaves, are on one list.
         assert asked([draft(best, rest)], [torch.Generator()]) == [wanted]
@@ -216,7 +258,9 @@ def test_what_a_round_passes_over_is_still_there_in_the_next():
     later = a_draft(0, best, predict_embeddings(model, [best])[0], as_guessed(model, rest))
     changing = {0: second}
     asked = ShortlistProposer(
-        [answering({0: best}), answering(changing)], model, predict_embeddings(model, [best]), spell
+        [answering({0: best}), answering(changing)],
+        context_of(model, predict_embeddings(model, [best])),
+        spell,
     )
     assert asked([draft], [torch.Generator()]) == [best]
     # Nobody proposes it again.
@@ -236,8 +280,8 @@ def test_first_drafts_that_are_not_read_stand_on_the_list_of_the_first_round(mod
     (left,) = lists
     lengths = model.likely_lengths(model.model.latent(vectors).z, 4)
     for row in range(len(vectors)):
-        four, cosines = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
-        read = [0, 1 + int(cosines[1:].argmax())]
+        four, scores = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
+        read = [0, 1 + int(scores[1:].argmax())]
         assert left[row, 0] == [four[i].tokens for i in range(4) if i not in read]
 
 
@@ -246,7 +290,7 @@ def test_what_was_tried_is_passed_on_only_where_there_is_nothing_else():
     model = tiny_model(surrogate_width=8)
     best, other, tokens = (7, 8, 10), (11, 8, 9), (7, 8, 9)
     e = predict_embeddings(model, [best])
-    choose = ShortlistProposer([answering([best]), answering([other])], model, e, spell)
+    choose = ShortlistProposer([answering([best]), answering([other])], context_of(model, e), spell)
     for tried, expected in (((), best), ((best,), other), ((best, other), best)):
         draft = a_draft(0, tokens, predict_embeddings(model, [tokens])[0], as_guessed(model, *tried))
         assert choose([draft], [torch.Generator()]) == [expected]
@@ -271,8 +315,8 @@ def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded)
     assert encoded == []
     lengths = model.likely_lengths(model.model.latent(vectors).z, 5)
     for row, item in enumerate(chosen):
-        five, cosines = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
-        assert item.tokens == five[int(cosines.argmax())].tokens
+        five, scores = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
+        assert item.tokens == five[int(scores.argmax())].tokens
         assert item.encoder_calls == 0
     assert [item.tokens for item in plain] != [item.tokens for item in chosen]
     # Nothing is read again, so nothing is chosen unless it is asked for.
@@ -282,13 +326,14 @@ def test_a_shortlist_alone_costs_nothing_of_the_encoder(model, vectors, encoded)
 @pytest.mark.slow
 def test_what_was_written_twice_fills_no_place_of_the_list(model, vectors):
     z = model.model.latent(vectors[:1]).z
+    context = context_of(model.model, vectors[:1], ProposalContext)
     lengths = model.likely_lengths(z, 3)[0].tolist()
     tasks = [DecodeRequest(0, length, 0) for length in (*lengths, *lengths)]
     ids = [(5,) * length for length in (*lengths, *lengths)]
-    assert select_shortlist(model.model, vectors[:1], tasks, ids, keep=4)[0] == [0, 1, 2]
+    assert select_shortlist(context, tasks, ids, keep=4)[0] == [0, 1, 2]
     # Another seed's sentence is another's, though it is the same.
     other = [*tasks[:3], DecodeRequest(0, lengths[0], 1)]
-    assert 3 in select_shortlist(model.model, vectors[:1], other, ids[:4], keep=1)[0]
+    assert 3 in select_shortlist(context, other, ids[:4], keep=1)[0]
 
 
 @pytest.mark.slow
@@ -330,8 +375,8 @@ def test_the_encoder_reads_the_likeliest_sentence_and_those_guessed_to_be_closes
     kept = written(model, vectors, candidates=3, shortlist=2)
     lengths = model.likely_lengths(model.model.latent(vectors).z, 6)
     for row, item in enumerate(kept):
-        all_six, cosines = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
-        read = [0, *(i for i in cosines.argsort(descending=True).tolist() if i)][:3]
+        all_six, scores = guessed_of_lengths(model, vectors[row : row + 1], lengths[row].tolist())
+        read = [0, *(i for i in scores.argsort(descending=True).tolist() if i)][:3]
         true = torch.cosine_similarity(
             model.encode([all_six[i].text for i in read]), vectors[row : row + 1], dim=-1
         )

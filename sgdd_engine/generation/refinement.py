@@ -25,6 +25,11 @@ STAGE = "refining"
 CLOSE_ENOUGH = 0.999
 # Vectors of one text in two batches, or of its upper case for an uncased encoder, differ by rounding below this.
 ROUNDING = 1e-5
+# λ, per nat: what the decoder's mean log-probability of a text's tokens counts beside its cosine. By cosine alone a
+# search ends in texts that nobody would write. On 40 held-out sentences of novels with 64 calls, 0 and .05 brought 1.8
+# BLEU less, which so few sentences cannot tell apart for certain. One correction of 300 others, chosen among four by
+# predicted cosines: token F1 .678, BLEU 27.7; and by λ = .02: .681, 28.8 (one shot .651, 24.3).
+LOG_PROB_WEIGHT = 0.02
 # Streams of a seed below this one write first drafts.
 REFINEMENT_STREAM = 1 << 32
 
@@ -143,6 +148,16 @@ class ProposalContext:
             on_step = self.on_step(decoder.sampling.steps, [candidate.row for candidate in candidates])
         return [tuple(tokens) for tokens in decoder.fill(z, canvases, on_step)]
 
+    def log_probs(self, rows: Sequence[int], texts: Sequence[Sequence[int]]) -> list[float]:
+        """The mean log-probability of each text's tokens under the decoder, in nats.
+
+        Args:
+            rows: The vector that each text belongs to.
+            texts: Token ids of each, at least one.
+        """
+        of_tokens = self.decoder.unguided().token_log_probs(self.z, rows, texts)
+        return [float(log_probs.mean()) for log_probs in of_tokens]
+
     def length_change(self, candidate: Candidate, generator: torch.Generator) -> int:
         """−1, 0 or 1, drawn by what the length head says of the candidate's length and its two neighbours."""
         n, max_tokens = len(candidate.tokens), self._length_logits.shape[1]
@@ -152,6 +167,11 @@ class ProposalContext:
             return changes[0]
         logits = self._length_logits[candidate.row, [n + change - 1 for change in changes]].double()
         return changes[int(torch.multinomial(logits.softmax(-1), 1, generator=generator))]
+
+
+def score_of(cosine: float, log_prob: float) -> float:
+    """The score that texts of one vector are compared by: `cosine + λ · mean log-probability of the tokens`."""
+    return cosine + LOG_PROB_WEIGHT * log_prob
 
 
 class Proposer(Protocol):

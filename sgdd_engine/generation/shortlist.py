@@ -14,7 +14,14 @@ from torch import Tensor
 
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.decode import DecodeRequest
-from sgdd_engine.generation.refinement import PROPOSERS, Candidate, EncodedText, ProposalContext, Proposer
+from sgdd_engine.generation.refinement import (
+    PROPOSERS,
+    Candidate,
+    EncodedText,
+    ProposalContext,
+    Proposer,
+    score_of,
+)
 from sgdd_engine.models.model import SemanticDecoder
 
 # Sentences of one length whose vectors are predicted together.
@@ -105,11 +112,11 @@ def corrected_predictions(
     return corrected
 
 
-def top_by_cosine(cosines: Sequence[float], groups: Sequence[Hashable], keep: int) -> list[int]:
-    """Of each group the `keep` members of the highest cosines, the first among equals.
+def top_of_each(scores: Sequence[float], groups: Sequence[Hashable], keep: int) -> list[int]:
+    """Of each group the `keep` members of the highest scores, the first among equals.
 
     Args:
-        cosines: Predicted cosine of each [N].
+        scores: Of each [N].
         groups: Which group each belongs to [N].
         keep: How many of each.
 
@@ -119,13 +126,27 @@ def top_by_cosine(cosines: Sequence[float], groups: Sequence[Hashable], keep: in
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
-    best = (sorted(group, key=lambda i: -cosines[i])[:keep] for group in members.values())
+    best = (sorted(group, key=lambda i: -scores[i])[:keep] for group in members.values())
     return sorted(index for group in best for index in group)
 
 
+def predicted_scores(
+    context: ProposalContext, rows: Sequence[int], texts: Sequence[Sequence[int]], predictions: Tensor
+) -> list[float]:
+    """Scores of texts as `score_of` says, with predicted vectors [N, D] in the place of the encoder's.
+
+    Args:
+        context: The decoder and the target vectors.
+        rows: The vector that each text belongs to.
+        texts: Token ids of each.
+        predictions: The predicted vector of each.
+    """
+    cosines = torch.cosine_similarity(predictions, context.e[list(rows)], dim=-1).tolist()
+    return [*map(score_of, cosines, context.log_probs(rows, texts))]
+
+
 def select_shortlist(
-    model: SemanticDecoder,
-    e: Tensor,
+    context: ProposalContext,
     requests: Sequence[DecodeRequest],
     ids: Sequence[Sequence[int]],
     keep: int,
@@ -133,12 +154,11 @@ def select_shortlist(
     """Which requests' sentences the encoder reads, of each vector and seed.
 
     Of several the first, which is written at the likeliest length, is always read, so that the closest of them is
-    never further away than the sentence that is written without any choice; beside it those whose predicted cosine is
+    never further away than the sentence that is written without any choice; beside it those whose predicted score is
     highest. Where one alone is read, the prediction decides. What was written twice is predicted and kept once.
 
     Args:
-        model: With a surrogate.
-        e: The target vectors [N, D], on the CPU.
+        context: Its model has a surrogate.
         requests: What was asked for, of each vector and seed the likeliest length first.
         ids: What was written.
         keep: How many of each.
@@ -151,14 +171,13 @@ def select_shortlist(
         first.setdefault((request.row, request.seed, tuple(tokens)), index)
     distinct = list(first.values())
     groups = [(requests[i].row, requests[i].seed) for i in distinct]
-    predictions = predict_embeddings(model, [ids[i] for i in distinct])
-    targets = e[[requests[i].row for i in distinct]]
-    cosines = torch.cosine_similarity(predictions, targets, dim=-1).tolist()
+    rows, texts = [requests[i].row for i in distinct], [ids[i] for i in distinct]
+    scores = predicted_scores(context, rows, texts, predict_embeddings(context.decoder.model, texts))
     if keep > 1:
         likeliest_length = {group: index for index, group in reversed(list(enumerate(groups)))}
         for index in likeliest_length.values():
-            cosines[index] = math.inf
-    kept = [distinct[i] for i in top_by_cosine(cosines, groups, keep)]
+            scores[index] = math.inf
+    kept = [distinct[i] for i in top_of_each(scores, groups, keep)]
     not_encoded: NotEncoded = {}
     for index in sorted(set(range(len(requests))) - set(kept)):
         not_encoded.setdefault((requests[index].row, requests[index].seed), []).append(tuple(ids[index]))
@@ -193,11 +212,11 @@ def build_proposer(
     if shortlist == 1:
         return made[0]
     in_turn = [made[number % len(made)] for number in range(shortlist)]
-    return ShortlistProposer(in_turn, context.decoder.model, context.e, decode_batch, not_encoded)
+    return ShortlistProposer(in_turn, context, decode_batch, not_encoded)
 
 
 class ShortlistProposer:
-    """Makes several proposals and returns, for each candidate, the sentence whose predicted cosine is highest.
+    """Makes several proposals and returns, for each candidate, the sentence whose predicted score is highest.
 
     What was encoded on the way to a candidate corrects the predictions (`gaussian_process_correction`). What is not
     returned stays on the candidate's list and is weighed again in later rounds. Texts that were tried before are left
@@ -205,8 +224,7 @@ class ShortlistProposer:
 
     Args:
         proposers: Called in turn once a round, each for one sentence per candidate; one may stand there several times.
-        model: With a surrogate.
-        e: The target vectors [N, D], on the CPU.
+        context: Its model has a surrogate.
         decode_batch: Texts of token ids.
         not_encoded: What was written before the first round and not encoded.
     """
@@ -214,12 +232,11 @@ class ShortlistProposer:
     def __init__(
         self,
         proposers: Sequence[Proposer],
-        model: SemanticDecoder,
-        e: Tensor,
+        context: ProposalContext,
         decode_batch: Callable[[Sequence[Sequence[int]]], list[str]],
         not_encoded: NotEncoded | None = None,
     ) -> None:
-        self._proposers, self._model, self._e, self._decode_batch = proposers, model, e, decode_batch
+        self._proposers, self._context, self._decode_batch = proposers, context, decode_batch
         self._lists = dict(not_encoded or {})
 
     def __call__(
@@ -231,17 +248,17 @@ class ShortlistProposer:
             self._listed(candidate, new)
             for candidate, new in zip(candidates, zip(*proposals, strict=True), strict=True)
         ]
-        rows = [row for row, listed in enumerate(lists) for _ in listed]
+        owners = [number for number, listed in enumerate(lists) for _ in listed]
         sentences = [sentence for listed in lists for sentence in listed]
-        targets = self._e[[candidates[row].row for row in rows]]
         predictions = corrected_predictions(
-            self._model,
-            self._e[[candidate.row for candidate in candidates]],
+            self._context.decoder.model,
+            self._context.e[[candidate.row for candidate in candidates]],
             [list(candidate.tried.values()) for candidate in candidates],
             lists,
         )
-        cosines = torch.cosine_similarity(torch.cat(predictions), targets, dim=-1).tolist()
-        return [sentences[i] for i in top_by_cosine(cosines, rows, keep=1)]
+        rows = [candidates[number].row for number in owners]
+        scores = predicted_scores(self._context, rows, sentences, torch.cat(predictions))
+        return [sentences[i] for i in top_of_each(scores, owners, keep=1)]
 
     def _listed(self, candidate: Candidate, new: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         """The candidate's list with what is new and without what was tried; what is new where nothing is left."""

@@ -111,8 +111,9 @@ def write_texts(
     traces: Traces | None = {} if asked.explain or fit is not None else None
     on_step = canvas_listener(sgdd.tokenizer, on_event)
     ids, not_encoded = write_drafts(decoder, z, requests, on_step, traces), NotEncoded()
+    context = ProposalContext(decoder, e, lengths=asked.lengths, on_step=on_step)
     if chosen_from > asked.drafts:
-        kept, not_encoded = select_shortlist(sgdd.model, e, requests, ids, asked.drafts)
+        kept, not_encoded = select_shortlist(context, requests, ids, asked.drafts)
         requests, ids = [requests[i] for i in kept], [ids[i] for i in kept]
     if asked.at_once:
         texts = sgdd.tokenizer.decode_batch(ids)
@@ -121,7 +122,6 @@ def write_texts(
             for text, tokens, request in zip(texts, ids, requests, strict=True)
         ]
     else:
-        context = ProposalContext(decoder, e, lengths=asked.lengths, on_step=on_step)
         best = _closest(sgdd, asked, context, requests, ids, not_encoded, on_event)
         written = [generation_of(candidate, e) for candidate in best]
     if traces is not None:
