@@ -488,13 +488,23 @@ def test_a_dry_run_writes_nothing(workplace, tiny_encoder_folder):
     assert not Path("dry").exists()
 
 
-def test_without_a_gpu_a_run_ends_after_an_hour_unless_its_end_is_given(capsys):
+def test_without_a_gpu_a_run_ends_after_an_hour_unless_its_end_is_given():
+    told = []
     plan = TrainRequest(Path("data"), None, False, (), (), []).resolve()
-    assert _with_end(plan, "cpu").settings.train.max_minutes == 60
-    assert "training ends after 60 minutes" in capsys.readouterr().err
+    assert _with_end(plan, "cpu", told.append).settings.train.max_minutes == 60
+    assert "training ends after 60 minutes" in told[0]
     for flag in (("--max-steps", "train.max_steps", 9), ("--max-minutes", "train.max_minutes", 600.0)):
         given = TrainRequest(Path("data"), None, False, (), (), [flag]).resolve()
-        assert _with_end(given, "cpu") is given
+        assert _with_end(given, "cpu", told.append) is given
+    assert len(told) == 1
+
+
+def test_a_run_without_a_corpus_announces_nothing(tmp_path):
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")])
+    assert "There is no prepared corpus" in str(result.exception)
+    assert "Training" not in result.output
+    assert "ends after" not in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_keeps_the_settings_it_was_made_with(workplace):

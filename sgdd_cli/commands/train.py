@@ -79,7 +79,7 @@ def train(
     if plan and len(devices) > 1:
         raise typer.Exit(launch(devices))
     with join_world(devices, timeout=_TIMEOUT) as (world, own_device):
-        plan = _with_end(plan or request.resolve(world), own_device)
+        plan = plan or request.resolve(world)
         with _run_folder(plan, world) as run:
             result = _train(plan, run, own_device, world)
         _report(result, run, files, assignments, gpu, device)
@@ -131,13 +131,13 @@ class TrainRequest:
         return _Plan(data, run, self.resume, resolved.settings, named_encoder(resolved), end_given)
 
 
-def _with_end(plan: _Plan, device: str) -> _Plan:
+def _with_end(plan: _Plan, device: str, tell: Callable[[str], None]) -> _Plan:
     """The plan, which ends in a sensible time where nobody said when to end and there is no GPU."""
     from sgdd_engine.models.device import resolve_device  # noqa: PLC0415 - loads torch
 
     if plan.end_given or plan.resume or resolve_device(device).type != "cpu":
         return plan
-    say(
+    tell(
         f"There is no GPU, so training ends after {_MINUTES_ON_A_CPU:g} minutes; for another end: --max-minutes or "
         "--max-steps"
     )
@@ -190,23 +190,29 @@ def _train(plan: _Plan, run: Path, device: str, world: "World") -> "TrainResult"
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - the engine loads torch
     from sgdd_cli.settings import to_toml  # noqa: PLC0415
     from sgdd_engine.data.corpus import Corpus  # noqa: PLC0415
+    from sgdd_engine.events import Notice  # noqa: PLC0415
     from sgdd_engine.training.config import TrainSpec  # noqa: PLC0415
     from sgdd_engine.training.loop import train as run_training  # noqa: PLC0415
 
-    settings = plan.settings
-    spec = TrainSpec(
-        train=settings.train,
-        bottleneck=settings.bottleneck,
-        decoder=settings.decoder,
-        diffusion=settings.diffusion,
-        feedback=settings.feedback,
-    )
-    say(f"{'Going on with' if plan.resume else 'Training'} {run} on the corpus {plan.data}.")
     with ProgressDisplay() as display:
+
+        def tell(message: str) -> None:
+            display(Notice(message))
+
+        # What cannot be used is told before anything is announced.
+        corpus = Corpus.open(plan.data, plan.encoder, verify=world.is_main, on_event=display)
+        settings = _with_end(plan, device, tell).settings
+        tell(f"{'Going on with' if plan.resume else 'Training'} {run} on the corpus {plan.data}.")
         return run_training(
-            Corpus.open(plan.data, plan.encoder, verify=world.is_main, on_event=display),
+            corpus,
             run,
-            spec,
+            TrainSpec(
+                train=settings.train,
+                bottleneck=settings.bottleneck,
+                decoder=settings.decoder,
+                diffusion=settings.diffusion,
+                feedback=settings.feedback,
+            ),
             device=device,
             resume=plan.resume,
             settings_text=to_toml(settings),
