@@ -117,8 +117,9 @@ class SGDD(PretrainedModel):
                 tokens written anew, or the whole sentence where the decoder was trained to correct drafts. Costs one
                 encoder call each.
             shortlist: For each candidate and each round so many sentences are written, and the encoder reads those
-                that the model's surrogate of it predicts to be closest, always with the one of the likeliest length
-                where candidates are more than one; what is not read stays on the list. 1 for no such choice. Costs no
+                that are best by the cosine that the model's surrogate of it predicts, and by how likely they are
+                (`refinement.score_of`), always with the one of the likeliest length where candidates are more than
+                one; what is not read stays on the list. 1 for no such choice. Costs no
                 encoder call, and so many times the writing. By default 4 where the encoder reads more than one
                 sentence and the model has a surrogate.
             proposals: Kinds of proposals of refining, by their names in `PROPOSERS`; by default all that the model can
