@@ -32,6 +32,7 @@ from sgdd_engine.atomic_files import write_json, write_text
 from sgdd_engine.checkpoint import checkpoints_of
 from sgdd_engine.child_process import run_child, tell
 from sgdd_engine.counted import counted
+from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.manifest import MANIFEST
 from sgdd_engine.errors import ConfigError, SgddError, require
 from sgdd_engine.stop_signals import StopSignals
@@ -172,7 +173,8 @@ class Ablation:
         # A finished corpus stays as it is, and an unfinished one is gone on with.
         with self._preparing[row.name]:
             if row.prepares and not (self.setup.corpus_of(row) / MANIFEST).is_file():
-                self._call(self.setup.prepare_command(row))
+                encoder = Corpus.open(self.setup.corpus, verify=False).encoder_reference
+                self._call(self.setup.prepare_command(row, encoder.config().precision))
 
     def _base_run(self, seed: int) -> dict[str, Any]:
         base = self.results.of(BASE, seed)

@@ -202,8 +202,12 @@ class Setup:
         """The corpus a row is trained on."""
         return self.corpus.with_name(f"{self.corpus.name}-{row.name}") if row.prepares else self.corpus
 
-    def prepare_command(self, row: Row) -> list[str]:
+    def prepare_command(self, row: Row, precision: str) -> list[str]:
         """The command that prepares a row's own corpus; no sentence is encoded again.
+
+        Args:
+            row: The row.
+            precision: In which the encoder made the vectors of the corpus: of another one none is taken.
 
         Raises:
             ConfigError: the text is not known.
@@ -213,7 +217,7 @@ class Setup:
             f"The row `{row.name}` cuts the text otherwise, and the text is not known.",
             "Name what the corpus was prepared from with --text.",
         )
-        sets = [*row.assignments, f"data.vectors_from={self.corpus}"]
+        sets = [*row.assignments, f"data.vectors_from={self.corpus}", f"encoder.precision={precision}"]
         fixed = [str(self.text), "--out", str(self.corpus_of(row)), "--config", str(self.config)]
         return ["sgdd", "prepare-data", *fixed, *(word for text in sets for word in ("--set", text))]
 

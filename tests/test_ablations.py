@@ -291,10 +291,11 @@ def test_commands_say_what_a_row_changes(plan_file, tmp_path):
     cut = Row(name="small", group="vocabulary", set={"tokenizer.vocab_size": 500})
     assert setup.corpus_of(cut) == Path("data/tales-small")
     with pytest.raises(ConfigError, match="text is not known"):
-        setup.prepare_command(cut)
-    prepared = setup_at(tmp_path, text="tales.txt").prepare_command(cut)
+        setup.prepare_command(cut, "fp32")
+    prepared = setup_at(tmp_path, text="tales.txt").prepare_command(cut, "bf16")
     assert prepared[2] == "tales.txt"
     assert "data.vectors_from=data/tales" in prepared
+    assert "encoder.precision=bf16" in prepared
     assert setup.corpus_of(deeper) == setup.corpus
 
 
