@@ -263,7 +263,8 @@ def _scoring() -> dict[str, str]:
         "bleu_details": "sacreBLEU, exponential smoothing, effective order for sentences; tokenizer 13a, but zh where "
         "the reference is Chinese and char where it is in another script without spaces",
         **{name: f"{condition.label}: {condition.meaning}" for name, condition in CONDITIONS.items()},
-        "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call; 1: none",
+        "shortlist": "the surrogate of the encoder chooses among so many sentences before each encoder call, with some "
+        "weight on how likely each is; 1: none",
         "nelbo": "given the vector (posterior mean) and the true length; every number of masks equally often",
         "calibration": "probability of the likeliest token of each masked position, given the vector and the true "
         "length, without guidance; every number of masks equally often, the full mask once; "

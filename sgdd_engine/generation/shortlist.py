@@ -1,9 +1,9 @@
 """Shortlists: several sentences are written for each one that the encoder reads, and a surrogate chooses.
 
 The encoder decides in the end, but a call of it is expensive: BGE-M3 has eighty times the parameters of a small
-decoder. The surrogate, a small network beside the decoder, predicts a text's vector at little cost. The sentences have
-to be written, which for a small encoder takes longer than encoding them: a shortlist saves encoder calls, not always
-time.
+decoder. The surrogate, a small network beside the decoder, predicts a text's vector at little cost; how likely the
+decoder finds the text counts a little beside it, as in a search. The sentences have to be written, which for a small
+encoder takes longer than encoding them: a shortlist saves encoder calls, not always time.
 """
 
 import math
