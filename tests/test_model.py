@@ -23,8 +23,9 @@ from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation.decode import DecodeRequest
 from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
+from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.training.config import TrainConfig
-from sgdd_engine.training.loss import annealed_beta, batch_loss, uses_first_pass
+from sgdd_engine.training.loss import TIE_BREAK, annealed_beta, batch_loss, uses_first_pass
 
 MODULATIONS = ("block", "shared", "none")
 
@@ -231,8 +232,14 @@ def test_masks_in_the_order_of_decoding_leave_the_surest_tokens_visible(bf16):
     best = logits.log_softmax(dim=-1).amax(dim=-1).view(64, 7)
     surest_masked = best.masked_fill(~ordered.masked, -torch.inf).amax(dim=1)
     least_sure_visible = best.masked_fill(ordered.masked, torch.inf).amin(dim=1)
-    assert (surest_masked <= least_sure_visible + (0.02 if bf16 else 1e-5))[kept].all()
+    assert (surest_masked <= least_sure_visible + (0.02 if bf16 else 2 * TIE_BREAK))[kept].all()
     assert (ordered.masked.any(dim=1) & ~ordered.masked.all(dim=1) & kept).sum() > 20
+
+
+def test_a_network_that_has_learnt_nothing_masks_no_position_more_often():
+    masked = terms_of(SemanticDecoder(tiny_model().config), masks="decoding_order").masked.float()
+    # By position in order, the share falls from .9 to .3.
+    assert (masked.mean(dim=0) - masked.mean()).abs().max() < 0.2
 
 
 def test_masks_are_independent_unless_asked_for_otherwise():

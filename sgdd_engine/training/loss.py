@@ -21,6 +21,9 @@ from sgdd_engine.seeds import stream_seed
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.dataloading import DraftBatch
 
+# Nats: above the rounding of a log-probability in float32, below what tells positions apart.
+TIE_BREAK = 1e-4
+
 
 @dataclass(frozen=True)
 class BatchLoss:
@@ -91,7 +94,10 @@ def batch_loss(
     draft = None if drafts is None else _draft(model, drafts, dropped, generator)
     condition = model.condition(z, draft)
     if diffusion.masks == "decoding_order":
-        z_t, masked = mask_lowest(x, masked.sum(dim=1), _confidence(model, x, condition), mask_id)
+        # A network that has learnt nothing is equally sure of all positions: noise decides among equals.
+        noise = TIE_BREAK * torch.rand(x.shape, generator=generator, device=x.device)
+        sureness = _confidence(model, x, condition) + noise
+        z_t, masked = mask_lowest(x, masked.sum(dim=1), sureness, mask_id)
     # The host waits here for the number of masked tokens: once, and before the loss's pass is queued on a GPU.
     positions = masked.flatten().nonzero().squeeze(1)
     weights = token_weights(t, masked, schedule, diffusion.weighting, config.batch_tokens)
@@ -210,7 +216,8 @@ def _confidence(model: SemanticDecoder, x: Tensor, condition: Condition) -> Tens
 
     Decoding writes the surest positions first. Progressive unmasking (arXiv 2602.10314) follows the decoder from step
     to step and trains on the canvases that it passes through; here one pass over the full mask gives the whole order,
-    without guidance. All processes make this call in every step, as FSDP needs it: rows that stay fully masked too.
+    without guidance, and under dropout where there is any. All processes make this call in every step, as FSDP needs
+    it: rows that stay fully masked too.
 
     Args:
         model: The model, in training mode.
