@@ -100,7 +100,7 @@ class Ablation:
 
         The first signal to stop is passed on to all their processes, which save; a second one ends these.
         """
-        with StopSignals(on_first=self._stop) as signals, ThreadPoolExecutor(self.jobs) as pool:
+        with StopSignals(on_first=self._stop), ThreadPoolExecutor(self.jobs) as pool:
             running = [pool.submit(self._run_in_thread, row, seed) for row, seed in tasks]
             try:
                 wait(running)
@@ -109,7 +109,7 @@ class Ablation:
                 raise
         for done in running:
             done.result()
-        if signals.received:
+        if self._stopping:
             raise KeyboardInterrupt
 
     def _run_in_thread(self, row: Row, seed: int) -> None:
@@ -117,8 +117,9 @@ class Ablation:
             return
         try:
             self._run_one(row, seed)
-        except KeyboardInterrupt:  # its process was told to stop
-            return
+        except KeyboardInterrupt:  # its process was told to stop, perhaps it alone
+            if not self._stopping:
+                self._stop(signal.SIGINT)
         except BaseException:
             # Without the base the others have nothing to stand beside.
             self._stop(signal.SIGINT)

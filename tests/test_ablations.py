@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -225,10 +226,10 @@ def test_a_base_that_fails_stops_the_rows_beside_it_and_another_row_does_not(
 def test_a_signal_to_stop_reaches_all_rows_that_run_at_once(plan_file, tmp_path, monkeypatch):
     from ablate import Ablation
 
-    saying = (
-        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(print('saved') or 130))"
+    saving = (
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(open(sys.argv[1] + '-saved', 'w').close() or 130))"
     )
-    running = f"{saying}; open(sys.argv[1], 'w').close(); time.sleep(60)"
+    running = f"import signal, sys, time; {saving}; open(sys.argv[1], 'w').close(); time.sleep(60)"
     begun = [tmp_path / name for name in ("base", "deeper")]
 
     def result(ablation, row, seed):
@@ -236,17 +237,34 @@ def test_a_signal_to_stop_reaches_all_rows_that_run_at_once(plan_file, tmp_path,
 
     def interrupt():
         while not all(path.exists() for path in begun):
-            pass
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Ablation, "_result", result)
     monkeypatch.setattr(Ablation, "measure", lambda *_: None)
     ablation = ablation_of(plan_file, tmp_path / "out", jobs=2)
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         ablation.run(ablation.plan.rows, 1)
     assert not ablation._children
     assert not ablation.results.found
+    assert all(path.with_name(f"{path.name}-saved").exists() for path in begun)
+
+
+def test_a_row_that_is_stopped_alone_stops_the_others_and_says_so(plan_file, tmp_path, monkeypatch):
+    from ablate import Ablation
+
+    def result(ablation, row, seed):
+        if row.name == "deeper":
+            raise KeyboardInterrupt
+        return made_up([0.5, 0.6])
+
+    monkeypatch.setattr(Ablation, "_result", result)
+    monkeypatch.setattr(Ablation, "measure", lambda *_: None)
+    ablation = ablation_of(plan_file, tmp_path, jobs=2)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.run(ablation.plan.rows, 1)
+    assert not ablation.results.seeds("deeper")
 
 
 def test_a_plan_names_every_mistake(tmp_path):
