@@ -321,11 +321,11 @@ def test_the_recipe_makes_a_model_with_its_card(tmp_path, loaded_python):
     assert "cfg" in read_info(made).sampling
     written = (made / "README.md").read_text(encoding="utf-8")
     assert ", one correction, " in written
-    assert written.count("4 steps over") == 5, "one for each stage of the decoder"
+    assert written.count("4 steps over") == 6, "one for each stage of the decoder"
     assert "4 steps of the surrogate alone over" in written
     table = written[written.index("### What encoder calls bring") :].split("\n\n")[1]
     assert [line.split(" | ")[1].split(",")[0] for line in table.splitlines()[2:]] == [
-        "one correction",
+        *["one correction"] * 2,
         *["a search"] * 3,
     ]
 

@@ -2,7 +2,7 @@
 
 python examples/mini/average.py FIRST SECOND OUT
 
-What a last stage learns from few drafts costs a little of what was known of other text. Halfway between the two,
+What a stage learns from few drafts costs a little of what was known of other text. Halfway between the two,
 text that neither has seen is likelier than under both (as arXiv 2109.01903 found for fine-tuned image models).
 """
 
