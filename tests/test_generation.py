@@ -96,6 +96,25 @@ def test_of_a_range_the_likeliest_lengths_are_written(model, few):
         assert {len(item.tokens) for item in found} <= {5, 6, 7}
 
 
+@pytest.mark.slow
+def test_at_a_temperature_the_length_is_drawn_as_the_length_head_says(model, few):
+    vectors = model.encode(few[:2])
+    hot = SamplingConfig(steps=1, temperature=6.0)
+    drawn = model.generate(vectors, sampling=hot, num_samples=200)
+    expected = (model.model.length_logits(model.model.latent(vectors).z) / 6.0).softmax(-1)
+    for row in range(2):
+        found = [len(item.tokens) for item in drawn if item.row == row]
+        shares = torch.bincount(torch.tensor(found), minlength=expected.shape[1] + 1)[1:] / 200
+        # Half of the absolute differences; of 200 draws from a dozen likely lengths it stays below.
+        assert (shares - expected[row]).abs().sum() / 2 < 0.2
+        assert len(set(found)) > 3
+    inside = model.generate(vectors, sampling=hot, num_samples=30, lengths="3-5")
+    assert {len(item.tokens) for item in inside} == {3, 4, 5}
+    assert {len(item.tokens) for item in model.generate(vectors, sampling=hot, num_samples=5, lengths=4)} == {
+        4
+    }
+
+
 def test_lengths_that_are_none_are_refused(model, few):
     vectors = model.encode(few)
     for lengths in ("5-99", ["5-99"] * len(vectors)):

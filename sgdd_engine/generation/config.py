@@ -68,7 +68,7 @@ class GenerationConfig:
     length: int | str | None = option(
         None,
         "length of each text in tokens: a number, or a range such as 6-9 in which the model chooses; by default it "
-        "chooses among all lengths",
+        "chooses among all lengths: the likeliest, or one that is drawn where the temperature is above 0",
     )
     num_samples: int = option(
         1,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from sgdd_engine.events import CanvasChanged, Event, Listener, ignore
 from sgdd_engine.generation.written import Generation
 
-# Texts written for each one wanted at most. At temperature 0.7 `mini` writes 5.1 different texts of six; what is still
+# Texts written for each one wanted at most. At temperature 0.7 `mini` writes 5.9 different texts of six; what is still
 # missing after four times as many is of sentences that it knows only one way to write.
 DRAWS = 4
 

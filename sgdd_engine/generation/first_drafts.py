@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep
+from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep, stream_generator
 from sgdd_engine.generation.written import Traces
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.tokenizer import TextTokenizer
@@ -15,6 +16,8 @@ from sgdd_engine.text.tokenizer import TextTokenizer
 # Candidates have the likeliest lengths, one each; beyond so many, lengths repeat with tokens that are drawn. The first
 # guess of the length head is right for about a quarter of sentences; eight were tried first, and no other number.
 DISTINCT_LENGTHS = 8
+# The stream of a seed that draws the length; those below write sentences.
+LENGTH_STREAM = 1 << 31
 
 StepListener = Callable[[int, Sequence[int]], OnStep | None]
 """`(steps in all, the vector's index of each canvas, where known) → what is called after each step`."""
@@ -33,8 +36,20 @@ def draft_requests(
     count: int,
     num_samples: int,
     seed: int,
+    temperature: float,
 ) -> list[DecodeRequest]:
-    """`count` sentences of each latent [N, latent_dim] and seed, of the likeliest lengths among those allowed."""
+    """`count` sentences of each latent [N, latent_dim] and seed, of the likeliest lengths among those allowed.
+
+    One sentence that is drawn at a temperature has a length that is drawn at it too: samples of one length hardly
+    differ where the decoder is sure of its tokens.
+    """
+    if count == 1 and temperature > 0:
+        logits = _length_logits(model, z, allowed) / temperature
+        return [
+            DecodeRequest(row, _drawn_length(of_row, seed + k), seed + k)
+            for row, of_row in enumerate(logits)
+            for k in range(num_samples)
+        ]
     count_of_lengths = min(count, DISTINCT_LENGTHS)
     if allowed is None:
         per_row = likely_lengths(model, z, count_of_lengths).tolist()
@@ -50,6 +65,19 @@ def draft_requests(
         for k in range(num_samples)
         for number in range(count)
     ]
+
+
+def _length_logits(model: SemanticDecoder, z: Tensor, allowed: Sequence[LengthRange] | None) -> Tensor:
+    """Logits [N, max_tokens] of the lengths 1 … max_tokens in float64, on the CPU; −inf where one is not allowed."""
+    logits = model.length_logits(z).cpu().double()
+    if allowed is not None:
+        outside = [[n not in lengths for n in range(1, logits.shape[1] + 1)] for lengths in allowed]
+        logits = logits.masked_fill(torch.tensor(outside), -torch.inf)
+    return logits
+
+
+def _drawn_length(logits: Tensor, seed: int) -> int:
+    return 1 + int(torch.multinomial(logits.softmax(-1), 1, generator=stream_generator(seed, LENGTH_STREAM)))
 
 
 def write_drafts(

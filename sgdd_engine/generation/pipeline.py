@@ -109,7 +109,8 @@ class SGDD(PretrainedModel):
             vectors: [N, D] made by the model's own encoder, or one [D]; a tensor, an array or nested sequences.
             sampling: Steps, guidance, position rule, temperature; by default as the checkpoint recommends.
             lengths: Tokens to write, a number or a range such as "6-9" of which the length head chooses, once or for
-                each vector; by default it chooses among all lengths.
+                each vector; by default it chooses among all lengths. At a temperature the length of one sentence is
+                drawn, and the likeliest is taken otherwise.
             candidates: Sentences that are written and encoded for each vector; the one whose vector is closest to the
                 given one is kept. They have the likeliest lengths, then lengths repeat with tokens that are drawn.
                 Costs one encoder call each.

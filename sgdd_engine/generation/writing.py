@@ -106,7 +106,15 @@ def write_texts(
         # All lengths are written, and the surrogate chooses which are encoded beside the likeliest; that one is what is
         # written without a search, and no search ends further from the vector.
         chosen_from = max(chosen_from, DISTINCT_LENGTHS)
-    requests = draft_requests(sgdd.model, z, asked.lengths, chosen_from, asked.num_samples, asked.seed)
+    requests = draft_requests(
+        sgdd.model,
+        z,
+        asked.lengths,
+        chosen_from,
+        asked.num_samples,
+        asked.seed,
+        asked.sampling.temperature,
+    )
     fit = _confidence_fit(sgdd, asked)
     traces: Traces | None = {} if asked.explain or fit is not None else None
     on_step = canvas_listener(sgdd.tokenizer, on_event)
