@@ -200,18 +200,6 @@ def test_drafts_are_of_their_rows_and_of_any_length(corpus, first, tmp_path):
         torch.testing.assert_close(found.vectors, model.encoder.encode([item.text]), atol=2e-3, rtol=0)
 
 
-def test_files_that_are_written_together_hold_what_they_hold_alone(corpus, first, tmp_path, monkeypatch):
-    monkeypatch.setattr(generate_drafts, "SENTENCES_PER_FILE", 15)
-    alone = written(corpus, first, tmp_path / "alone")
-    monkeypatch.setattr(generate_drafts, "files_together", lambda _: 2)
-    together = written(corpus, first, tmp_path / "together")
-    assert len(list((tmp_path / "together").iterdir())) == 3
-    assert (together.rows == alone.rows).all()
-    assert (together.starts == alone.starts).all()
-    assert (together.tokens == alone.tokens).all()
-    np.testing.assert_allclose(together.vectors, alone.vectors, atol=2e-3)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
 def test_ranks_share_the_files_and_write_what_one_writes(corpus, first, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ Each file of drafts records what wrote it. Drafts of other weights, another seed
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -47,9 +47,6 @@ from sgdd_engine.training.state import RunContext
 DRAFTS = "drafts"
 # Sentences of one file: some minutes of writing on a CPU, so that an interrupted run loses little.
 SENTENCES_PER_FILE = 8192
-# Files that one process writes together on a GPU, which is busy with many sentences of one length and kind at once: a
-# file alone has a dozen of each, and takes a GPU nearly as long as eight.
-FILES_TOGETHER_ON_GPU = 8
 # Few steps are nearly as good and much cheaper, and a corrector has to meet bad drafts too. The last is how `mini`
 # writes, with the guidance of its first version: a corrector has to know the mistakes that it will meet.
 FEW_STEPS = SamplingConfig(steps=4, cfg=1.0, kv_cache=True)
@@ -249,13 +246,10 @@ def prepare_drafts(
         _require_writer(writer, identity, folder)
     # All know what is missing before the first of it is written.
     world.barrier()
-    together = world.size * files_together(writer.device)
-    for first in range(0, len(missing), together):
-        turn = missing[first : first + together]
-        own = turn[world.rank :: world.size]
-        for path, tensors in zip(
-            own, _write(writer, split, [files[path] for path in own], seed), strict=True
-        ):
+    for first in range(0, len(missing), world.size):
+        turn = missing[first : first + world.size]
+        for path in turn[world.rank : world.rank + 1]:
+            tensors = _write(writer, split, files[path], seed)
             origin = {**writer.identity, **source}
             sealed = {**origin, SHA256: _hash(tensors, origin)}
             write_bytes(path, save(tensors, {ORIGIN: json.dumps(sealed)}))
@@ -275,11 +269,6 @@ def prepare_drafts(
     return Drafts(joined["rows"], joined["tokens"], starts, joined["vectors"])
 
 
-def files_together(device: torch.device) -> int:
-    """How many files a process writes together."""
-    return 1 if device.type == "cpu" else FILES_TOGETHER_ON_GPU
-
-
 def _require_writer(writer: DraftWriter, identity: dict[str, Any] | None, folder: Path) -> None:
     hint = f"Name the model that wrote them with train.start_from, or delete `{folder}`, to write all of them again."
     try:
@@ -294,20 +283,15 @@ def _require_writer(writer: DraftWriter, identity: dict[str, Any] | None, folder
 
 
 def _write(
-    writer: DraftWriter, split: CorpusSplit, files: Sequence[npt.NDArray[np.int64]], seed: int
-) -> list[dict[str, npt.NDArray[Any]]]:
-    """The tensors of some files, of each the rows that it holds; what is in a file does not depend on the others."""
-    if not files:
-        return []
+    writer: DraftWriter, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int
+) -> dict[str, npt.NDArray[Any]]:
     model, dtype = writer.model, writer.dtype
-    rows = np.concatenate(files)
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
     kinds = draft_kinds(model.info)
-    kind_of_row = np.concatenate([np.arange(len(file)) % len(kinds) for file in files])
     for number, (sampling, true_length, rounds) in enumerate(kinds):
-        indices = np.flatnonzero(kind_of_row == number)
+        indices = np.arange(number, len(rows), len(kinds))
         if not len(indices):
             continue
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
@@ -321,20 +305,13 @@ def _write(
             )
         for index, generation in zip(indices.tolist(), generations, strict=True):
             tokens[index], texts[index] = generation.tokens, generation.text
-    encoded = encode_written(model.encoder, texts).numpy().astype(np.float16)
-    written, done = [], 0
-    for file in files:
-        of_file = slice(done, done + len(file))
-        done += len(file)
-        written.append(
-            {
-                "rows": file,
-                "lengths": np.asarray([len(ids) for ids in tokens[of_file]], np.int64),
-                "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens[of_file]]),
-                "vectors": encoded[of_file],
-            }
-        )
-    return written
+    encoded = encode_written(model.encoder, texts)
+    return {
+        "rows": rows,
+        "lengths": np.asarray([len(ids) for ids in tokens], np.int64),
+        "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
+        "vectors": encoded.numpy().astype(np.float16),
+    }
 
 
 class _Part(NamedTuple):
