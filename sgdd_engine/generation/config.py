@@ -54,8 +54,8 @@ class GenerationConfig:
     shortlist: int | None = option(
         None,
         "number of texts written for each text that is encoded: a small network in the model predicts how close each "
-        "is, and only the best one is encoded, by that and by how likely it is. It takes about twice this many times "
-        "as long; 1 turns it off. By default 4 with candidates or refine if the model has this network, else 1",
+        "is, and only the best one is encoded, by that and by how likely it is. It takes about this many times as "
+        "long; 1 turns it off. By default 4 with candidates or refine if the model has this network, else 1",
     )
     search: int | None = option(
         None,

@@ -155,10 +155,8 @@ class ProposalContext:
             rows: The vector that each text belongs to.
             texts: Token ids of each, at least one.
         """
-        known, keys = (
-            self._known_log_probs,
-            [(row, tuple(tokens)) for row, tokens in zip(rows, texts, strict=True)],
-        )
+        known = self._known_log_probs
+        keys = [(row, tuple(tokens)) for row, tokens in zip(rows, texts, strict=True)]
         new = [key for key in dict.fromkeys(keys) if key not in known]
         of_tokens = self.decoder.unguided().token_log_probs(
             self.z, [row for row, _ in new], [tokens for _, tokens in new]

@@ -116,7 +116,6 @@ class _Beam:
         for member in members:
             self.tried |= member.candidate.tried
         self.waiting: dict[str, _Change] = {}
-        self.log_probs: dict[str, float] = {}
         self.generator = stream_generator(first.seed, SEARCH_STREAM)
         self.used, self._calls, self._gradients = len(self.tried), calls, 0
         self.round = max(1, min(LARGEST_ROUND, calls // ROUNDS))
@@ -334,10 +333,14 @@ def _chosen(beams: Sequence[_Beam], changes: Sequence[_Change], context: MoveCon
             cosines |= {id(change): cosine for change, cosine in zip(of_beams[i], of_texts, strict=True)}
             of_beams[i].sort(key=lambda change: -cosines[id(change)])
         closest = {i: of_beams[i][: RATED_PER_CALL * counts[i]] for i in crowded}
-        _rate([change for made in closest.values() for change in made], context)
+        rated = [change for made in closest.values() for change in made]
+        log_probs = _log_probs(rated, context)
+        scores = {
+            id(change): score_of(cosines[id(change)], log_prob)
+            for change, log_prob in zip(rated, log_probs, strict=True)
+        }
         for i, made in closest.items():
-            log_probs = beams[i].log_probs
-            made.sort(key=lambda change: -score_of(cosines[id(change)], log_probs[change.text]))
+            made.sort(key=lambda change: -scores[id(change)])
             of_beams[i][: len(made)] = made
             beams[i].waiting = {change.text: change for change in of_beams[i][counts[i] :][:MOST_WAITING]}
     return [change for made, count in zip(of_beams, counts, strict=True) for change in made[:count]]
@@ -356,20 +359,15 @@ def _encode(changes: Sequence[_Change], scorer: EncoderScorer, context: MoveCont
         candidate = change.beam.add(change, vector, cosine)
         if candidate is not None:
             entering.append((change, candidate))
-    _rate([change for change, _ in entering], context)
-    for change, candidate in entering:
-        log_prob = change.beam.log_probs[change.text]
+    log_probs = _log_probs([change for change, _ in entering], context)
+    for (change, candidate), log_prob in zip(entering, log_probs, strict=True):
         change.beam.enter(change.kind, _Member(candidate, score_of(candidate.cosine, log_prob)))
 
 
-def _rate(changes: Sequence[_Change], context: MoveContext) -> None:
-    """Note how likely the decoder finds texts, where that is not known."""
-    new = [change for change in changes if change.text not in change.beam.log_probs]
-    log_probs = context.proposals.log_probs(
-        [change.beam.row for change in new], [change.tokens for change in new]
-    )
-    for change, log_prob in zip(new, log_probs, strict=True):
-        change.beam.log_probs[change.text] = log_prob
+def _log_probs(changes: Sequence[_Change], context: MoveContext) -> list[float]:
+    """How likely the decoder finds texts: mean log-probabilities of their tokens, in nats."""
+    rows, texts = [change.beam.row for change in changes], [change.tokens for change in changes]
+    return context.proposals.log_probs(rows, texts)
 
 
 def _mean_cosine(beams: Sequence[_Beam]) -> float:
