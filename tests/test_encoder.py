@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_json
@@ -74,10 +75,23 @@ def test_many_sentences_come_in_parts_and_each_row_once(tiny_encoder, sentences)
     parts = [(rows, part.clone()) for rows, part in tiny_encoder.encode_parts(cut)]
     assert len(parts) == 2
     assert sorted(row for rows, _ in parts for row in rows) == list(range(10_000))
-    lengths = [int(cut.lengths[row]) for rows, _ in parts for row in rows]
-    assert lengths == sorted(lengths, reverse=True)
+    assert cut.lengths[parts[0][0][0]] == cut.lengths.max()
     for rows, part in parts:
         assert torch.equal(part, whole[torch.from_numpy(rows)])
+
+
+def test_the_sentences_done_tell_how_much_is_left(tiny_encoder, sentences):
+    texts = [" and ".join([text] * (1 + number % 4)) for number, text in enumerate(sentences * 3)]
+    lengths = tiny_encoder.tokenize(texts).lengths
+    done, largest = 0, int(lengths.max())
+    small = load_encoder(config_for(Path(tiny_encoder.reference.name), batch_tokens=512))
+    sizes: list[int] = []
+    rows = np.concatenate([rows for rows, _ in small.encode_parts(small.tokenize(texts), sizes.append)])
+    assert lengths[rows[0]] == largest
+    for size in sizes:
+        done += size
+        share, tokens = done / len(texts), lengths[rows[:done]].sum() / lengths.sum()
+        assert abs(share - tokens) < 0.05, (share, tokens)
 
 
 def test_batches_of_one_length_need_no_mask(tiny_encoder, sentences, monkeypatch):

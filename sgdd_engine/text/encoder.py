@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ _LEAST_SHARE = 0.8
 _LEAST_TOKENS = 1024
 # Vectors are checked and handed over so many at a time: a GPU that is asked after every batch waits in between.
 _PART_ROWS = 8192
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class SentenceEncoder:
@@ -149,14 +149,15 @@ class SentenceEncoder:
             EncoderError: If a vector is not finite.
         """
         order = np.argsort(-text.lengths, kind="stable")
+        order, batches = _spread(order, _batches(text.lengths[order], self._batch_tokens))
         lengths = text.lengths[order]
         ids, ends = self._moved(text.ids), self._moved(np.cumsum(text.lengths)[order])
         sizes = self._moved(lengths)
-        for batches in _batches_in_parts(lengths, self._batch_tokens):
-            first, last = batches[0][0], batches[-1][1]
+        for in_part in _parts(batches):
+            first, last = in_part[0][0], in_part[-1][1]
             # Made before the batches: small tensors that outlive large ones leave the heap full of holes.
             part = torch.empty(last - first, self.dim, device=self.device)
-            for start, stop in batches:
+            for start, stop in in_part:
                 # Known from the lengths: looking at a mask on a GPU would wait for it. Without one attention is faster.
                 padded = bool(lengths[start] != lengths[stop - 1])
                 width = int(lengths[start])
@@ -188,7 +189,7 @@ class SentenceEncoder:
         ids, ends = self._moved(text.ids), self._moved(np.cumsum(text.lengths)[order])
         sizes, wanted = self._moved(lengths), targets.clone()[order].to(self.device)
         gradients: dict[int, torch.Tensor] = {}
-        for start, stop in chain.from_iterable(_batches_in_parts(lengths, self._batch_tokens)):
+        for start, stop in _batches(lengths, self._batch_tokens):
             width = int(lengths[start])
             rows, mask = self._padded(ids, ends[start:stop], sizes[start:stop], width)
             found = self._gradient(rows, mask, wanted[start:stop]).float().cpu()
@@ -260,22 +261,50 @@ class SentenceEncoder:
         return vectors
 
 
-def _batches_in_parts(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[list[tuple[int, int]]]:
-    """Divide rows, longest first, into batches (start, stop), several thousand rows of them at a time.
+def _batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> list[tuple[int, int]]:
+    """Divide rows, longest first, into batches (start, stop).
 
     Args:
         lengths: Tokens of each row, falling, `[N]`.
         batch_tokens: Rows of a batch times its longest stay within it, except that a single row always fits.
     """
-    part: list[tuple[int, int]] = []
+    batches: list[tuple[int, int]] = []
     start = 0
     while start < len(lengths):
         stop = start + _rows_of_batch(lengths[start:], batch_tokens)
-        part.append((start, stop))
+        batches.append((start, stop))
         start = stop
-        if stop == len(lengths) or stop - part[0][0] >= _PART_ROWS:
+    return batches
+
+
+def _spread(
+    order: npt.NDArray[np.int64], batches: Sequence[tuple[int, int]]
+) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
+    """Rows and their batches in another order: the longest batch first, then all lengths evenly mixed.
+
+    What does not fit into memory then shows at once, and the sentences done tell how much time is left. The multiples
+    of the golden ratio, modulo 1, divide the unit interval evenly wherever one stops.
+
+    Args:
+        order: Row numbers, longest first, `[N]`.
+        batches: (start, stop) of each, in `order`.
+    """
+    mixed = sorted(range(len(batches)), key=lambda index: index * _GOLDEN % 1)
+    rows = [order[slice(*batches[index])] for index in mixed]
+    stops = np.cumsum([len(part) for part in rows], dtype=np.int64).tolist()
+    return np.concatenate([order[:0], *rows]), list(zip([0, *stops], stops, strict=False))
+
+
+def _parts(batches: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Several batches at a time, of several thousand rows together."""
+    part: list[tuple[int, int]] = []
+    for start, stop in batches:
+        part.append((start, stop))
+        if stop - part[0][0] >= _PART_ROWS:
             yield part
             part = []
+    if part:
+        yield part
 
 
 def _rows_of_batch(lengths: npt.NDArray[np.int64], batch_tokens: int) -> int:
