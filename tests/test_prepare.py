@@ -19,7 +19,7 @@ from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, Group
 from sgdd_engine.data.manifest import MANIFEST, Manifest
-from sgdd_engine.data.prepare import describe_time, prepare
+from sgdd_engine.data.prepare import describe_time, encoding_seconds, prepare
 from sgdd_engine.data.shards import tokenise
 from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.data.vectors import RunningStatistics, StoredVectors
@@ -490,11 +490,59 @@ def test_everything_that_is_left_out_is_said_at_the_end(run):
     assert not any("left out" in event.summary for event in events if isinstance(event, StageFinished))
 
 
-def test_the_time_of_encoding_is_said_where_it_is_long():
-    distinct = DistinctSentences(200_000, 100_000, {}, 0, 0)
-    assert describe_time(30, distinct) == ""
-    assert describe_time(600, distinct) == "Encoding 100,000 sentences will take about 10 minutes."
-    assert "about 2 hours. In an hour: --limit 100000" in describe_time(7200, distinct)
+def test_the_time_of_encoding_is_said_where_it_is_long(tiny_encoder):
+    distinct, large = DistinctSentences(200_000, 100_000, {}, 0, 0), tiny_encoder.reference
+    assert describe_time(30, distinct, large) == ""
+    assert describe_time(600, distinct, large) == "Encoding 100,000 sentences will take about 10 minutes."
+    said = describe_time(7200, distinct, large)
+    assert "about 2 hours. In an hour: --limit 100000; or a smaller encoder: --encoder minilm." in said
+    # The smallest encoder is not advised to whoever has it.
+    assert "--limit 100000. Stopped" in describe_time(7200, distinct, replace(large, name="minilm"))
+
+
+@pytest.mark.parametrize(("batch", "timed"), [(0.1, [16, 16, 64, 256]), (3.0, [16, 16])])
+def test_the_time_of_encoding_is_that_of_full_batches_without_the_start(batch, timed, monkeypatch):
+    """By a clock that moves while the encoder works alone: 9 s to start, `batch` s a call, 0.01 s a sentence."""
+    asked: list[int] = []
+    now = 0.0
+
+    class Slow:
+        def encode(self, texts):
+            nonlocal now
+            now += (0 if asked else 9) + batch + 0.01 * len(texts)
+            asked.append(len(texts))
+
+    monkeypatch.setattr("sgdd_engine.data.prepare.time.perf_counter", lambda: now)
+    sample = ["a"] * 2000
+    assert encoding_seconds(Slow(), sample, 20) == pytest.approx((9 + batch + 0.16) / 16 * 20)
+    assert asked == [16]
+    asked.clear()
+    assert encoding_seconds(Slow(), sample, 10_000) == pytest.approx((batch / timed[-1] + 0.01) * 10_000)
+    assert asked == timed
+    # No more than there are.
+    asked.clear()
+    encoding_seconds(Slow(), sample[:20], 10_000)
+    assert asked == [16, 16, *([20] if batch < 1 else [])]
+
+
+def test_the_time_of_encoding_leaves_out_what_is_too_long(tiny_encoder, sentences, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "sgdd_engine.data.prepare.encoding_seconds",
+        lambda encoder, sample, total: asked.append((set(sample), total)) or 0.0,
+    )
+    (tmp_path / "book.txt").write_text("\n".join([*sentences, *(" ".join([text] * 4) for text in sentences)]))
+    config = DataConfig(max_tokens=24)
+    prepare(
+        open_source(str(tmp_path / "book.txt"), config),
+        tmp_path / "corpus",
+        encoder=tiny_encoder,
+        config=config,
+        tokenizer=TOKENIZER,
+    )
+    ((sample, total),) = asked
+    assert sample == set(sentences)
+    assert total == 400
 
 
 def test_sentences_without_a_piece_of_the_vocabulary_are_a_reason_of_their_own(tiny_encoder):

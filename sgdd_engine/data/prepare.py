@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +11,13 @@ from pathlib import Path
 
 from sgdd_engine.atomic_files import flush, flush_folder, remove_leftovers, sha256_of, write_json
 from sgdd_engine.counted import about, counted
-from sgdd_engine.data.cleaning import Rejection, describe_examples, describe_rejections, shown
+from sgdd_engine.data.cleaning import (
+    Rejection,
+    describe_examples,
+    describe_rejections,
+    shown,
+    token_rejection,
+)
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import (
@@ -45,7 +51,7 @@ from sgdd_engine.distributed import ALONE, World, run_on_rank0
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.models.device import has_native_bf16
-from sgdd_engine.text.config import TokenizerConfig
+from sgdd_engine.text.config import MINILM, TokenizerConfig
 from sgdd_engine.text.encoder import SentenceEncoder
 from sgdd_engine.text.reference import EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer, train_unigram
@@ -59,8 +65,9 @@ _EMULATED_BF16 = (
     "This device has no bf16 arithmetic of its own and emulates it, so encoding takes longer than with "
     "encoder.precision=fp32."
 )
-# Sentences that tell how long encoding takes: a second or less of MiniLM, some seconds of BGE-M3, on one core.
-_TIMED_SENTENCES = 16
+# Sentences that are timed first; four times as many until they take so many seconds.
+_FIRST_SENTENCES = 16
+_TIMED_SECONDS = 2
 # Seconds below which nothing is said, and above which it is said how less is encoded.
 _SHORT = 60
 _LONG = 3600
@@ -129,7 +136,7 @@ def prepare(
         return finished or Manifest.read(out)
 
 
-def describe_time(seconds: float, distinct: DistinctSentences) -> str:
+def describe_time(seconds: float, distinct: DistinctSentences, encoder: EncoderReference) -> str:
     """How long encoding will take, and how it is made shorter where that is long; nothing where it is short."""
     if seconds < _SHORT:
         return ""
@@ -137,10 +144,34 @@ def describe_time(seconds: float, distinct: DistinctSentences) -> str:
     if seconds <= _LONG:
         return text
     fewer = max(1000, round(distinct.read * _LONG / seconds, -3))
-    return (
-        f"{text} In an hour: --limit {fewer:.0f}; or a smaller encoder: --encoder minilm. Stopped with Ctrl-C, the "
-        "same command goes on."
-    )
+    smaller = "" if encoder.name == MINILM else f"; or a smaller encoder: --encoder {MINILM}"
+    return f"{text} In an hour: --limit {fewer:.0f}{smaller}. Stopped with Ctrl-C, the same command goes on."
+
+
+def encoding_seconds(encoder: SentenceEncoder, sentences: Sequence[str], total: int) -> float:
+    """About how long the encoder takes for `total` sentences like these.
+
+    The first sentences tell too much: they also load the weights, and large batches take less time per sentence. Unless
+    even by that all are soon done, more are timed.
+
+    Args:
+        encoder: Not used yet, perhaps.
+        sentences: A random sample, at least one.
+        total: How many it will encode.
+    """
+
+    def seconds_of(texts: Sequence[str]) -> float:
+        began = time.perf_counter()
+        encoder.encode(texts)
+        return time.perf_counter() - began
+
+    timed = min(_FIRST_SENTENCES, len(sentences))
+    seconds = seconds_of(sentences[:timed])
+    if seconds / timed * total < _SHORT:
+        return seconds / timed * total
+    while (seconds := seconds_of(sentences[:timed])) < _TIMED_SECONDS and timed < len(sentences):
+        timed = min(4 * timed, len(sentences))
+    return seconds / timed * total
 
 
 def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_event: Listener) -> Manifest:
@@ -227,20 +258,30 @@ class _Preparation:
 
     def _say_how_long(self, encoder: SentenceEncoder, distinct: DistinctSentences) -> None:
         """Time the encoder on some sentences, and say about how long all of them take, unless that is short."""
-        sentences = list(islice(read_distinct(self.sentences), _TIMED_SENTENCES))
-        began = time.perf_counter()
-        encoder.encode(sentences)
-        seconds = (time.perf_counter() - began) / len(sentences) * distinct.unique / self.processes
-        if text := describe_time(seconds, distinct):
+        sample, pieces = self._sample(), TextTokenizer.load(self.out / TOKENIZER)
+        # What is too long for the decoder is not encoded, and would have taken longest.
+        counts = map(len, pieces.encode_batch(sample))
+        encoded = [
+            text
+            for text, count in zip(sample, counts, strict=True)
+            if token_rejection(count, self.config.max_tokens) is None
+        ]
+        if not encoded:
+            return
+        total = round(distinct.unique * len(encoded) / len(sample))
+        seconds = encoding_seconds(encoder, encoded, total) / self.processes
+        if text := describe_time(seconds, distinct, encoder.reference):
             self.on_event(Notice(text))
+
+    def _sample(self) -> list[str]:
+        """Some sentences; they are ordered by hash, so the first ones are a random sample."""
+        return list(islice(read_distinct(self.sentences), JUDGED_SENTENCES))
 
     def _warn_of_loss(self, encoder: SentenceEncoder) -> None:
         """Say before anything is encoded what the length and the encoder's vocabulary will leave out."""
-        # Sentences are ordered by hash, so the first ones are a random sample.
-        sample = list(islice(read_distinct(self.sentences), JUDGED_SENTENCES))
         pieces = TextTokenizer.load(self.out / TOKENIZER)
         for text in loss_warnings(
-            sample, pieces, TextTokenizer.from_encoder(encoder), self.config.max_tokens
+            self._sample(), pieces, TextTokenizer.from_encoder(encoder), self.config.max_tokens
         ):
             self.on_event(Notice(text, warning=True))
 
