@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +103,23 @@ def test_stored_numbers_are_read_where_they_lie_and_gathered_as_float32(
     assert torch.equal(vectors, split.embeddings(rows))
     expected = tiny_encoder.encode([split.text(int(row)) for row in rows])
     torch.testing.assert_close(vectors, expected, atol=3e-3 if dtype == "int8" else 1e-6, rtol=0)
+
+
+def test_opening_a_corpus_and_gathering_from_it_imports_no_pandas(folder):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from sgdd_engine.data.corpus import Corpus\n"
+        "split = Corpus.open(Path(sys.argv[1])).split('train')\n"
+        "_, vectors = split.batch(np.flatnonzero(split.lengths == split.lengths[0])[:1])\n"
+        "assert len(vectors) == 1\n"
+        "assert 'pyarrow' in sys.modules and 'pandas' not in sys.modules, 'loaded'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_gathering_takes_steps_for_each_segment_and_none_for_each_row(folder, python_steps):

@@ -112,11 +112,18 @@ def _segment(batch: pa.RecordBatch, embedding_dim: int) -> Segment:
     tokens, embedding = batch.column("tokens"), batch.column("embedding")
     return Segment(
         texts=batch.column("text"),
-        tokens=tokens.values.to_numpy(zero_copy_only=True),
-        starts=tokens.offsets.to_numpy(zero_copy_only=True),
+        tokens=_view(tokens.values),
+        starts=_view(tokens.offsets),
         embeddings=StoredVectors(
-            embedding.values.to_numpy(zero_copy_only=True).reshape(-1, embedding_dim),
+            _view(embedding.values).reshape(-1, embedding_dim),
             # Only int8 vectors have one.
-            batch.column("scale").to_numpy(zero_copy_only=True) if "scale" in batch.schema.names else None,
+            _view(batch.column("scale")) if "scale" in batch.schema.names else None,
         ),
     )
+
+
+def _view(numbers: pa.Array) -> np.ndarray:
+    if numbers.null_count:
+        raise ValueError("cells of it are empty")
+    # Not `to_numpy`, whose first call imports pandas: that takes longer than all the rest of opening a corpus.
+    return np.from_dlpack(numbers)
