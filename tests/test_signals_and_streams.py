@@ -193,9 +193,11 @@ def test_ctrl_c_ends_the_demo_and_its_command(tmp_path):
     ) as demo:
         assert demo.stderr is not None
         assert "$ sgdd prepare-data" in next(line for line in demo.stderr if line.startswith("$"))
+        first = demo.stderr.readline()  # the command's own
         demo.send_signal(signal.SIGINT)
         rest = demo.stderr.read()  # which ends when its command has ended too
     assert demo.returncode == 130, rest
+    assert (first + rest).count("Interrupted.") == 1
     assert "2. Train" not in rest
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sgdd_cli.console import CliExit, command_line, output_options, say, say_command, stderr
+from sgdd_cli.console import command_line, output_options, say, say_command, stderr
 from sgdd_engine.child_process import run_child
 
 # Chosen so that two cores take about five minutes in all; each number is shown in the command that is printed.
@@ -94,5 +94,5 @@ def _run(command: list[str]) -> None:
     sys.stdout.flush()
     code = run_child([sys.executable, "-m", "sgdd_cli", *options, *command]).returncode
     if code:
-        # The command has said why.
-        raise CliExit(code if code > 0 else 128 - code)
+        # The command has said why, an interruption too; `CliExit` would say that again.
+        raise SystemExit(code if code > 0 else 128 - code)
