@@ -1,12 +1,13 @@
-"""Programs of this interpreter as forks of one process that has loaded PyTorch already.
+"""Programs of this interpreter as forks of one process that has loaded PyTorch, and more, already.
 
-Each of many programs would otherwise load it. The server is `python fork_server.py --serve FOLDER`; it writes
+Each of many programs would otherwise load that. The server is `python fork_server.py --serve FOLDER`; it writes
 `FOLDER/python`, and `FOLDER/python [-u] [-P] [-m MODULE | -c CODE | FILE] ARGUMENTS` then does what `python` does: with
 its own environment, folder, streams, exit code and signals. What such a program starts itself as `sys.executable` is a
 fork of the server as well. Tests have `FOLDER/python` as the fixture `loaded_python`.
 """
 
 import contextlib
+import importlib
 import itertools
 import json
 import os
@@ -15,6 +16,12 @@ import socket
 import sys
 from pathlib import Path
 
+LOADED = (
+    *("sgdd_engine.data.prepare", "sgdd_engine.evaluation.evaluate", "sgdd_engine.evaluation.page.write"),
+    *("sgdd_engine.training.loop", "datasets", "pydantic_settings", "rich.progress", "typer.main"),
+    # Every optimizer imports the compiler.
+    *("tensorboard.plugins.hparams.metadata", "torch._dynamo", "torch.utils.tensorboard"),
+)
 PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -94,11 +101,10 @@ def keep(answering: socket.socket, executable: str) -> None:
 
 
 def load() -> None:
-    """What most commands of `sgdd` import."""
-    import sgdd_engine.data.prepare
-    import sgdd_engine.evaluation.evaluate
-    import sgdd_engine.evaluation.page.write
-    import sgdd_engine.training.loop  # noqa: F401
+    """Import what most commands of `sgdd` do, at once or in the course of their work."""
+    for name in LOADED:
+        importlib.import_module(name)
+    assert importlib.import_module("huggingface_hub").ModelCardData  # loaded when it is first asked for
 
 
 def run(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:

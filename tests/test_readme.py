@@ -61,8 +61,9 @@ SMALLER_PLAN = {
 # What a command is given besides, so that it ends in seconds.
 SHORTER = {
     "--shortlist 8": ["--shortlist", "2"],
+    "--search 8": ["--limit", "2", "--set", "eval.diversity_samples=0"],
     "--calibrate-score 1500": ["--calibrate-score", "100"],
-    "--calibrate-score 500": ["--calibrate-score", "100", "--refine", "0"],
+    "--calibrate-score 500": ["--calibrate-score", "100", "--refine", "0", "--limit", "2"],
     "--max-steps 1000": ["--max-steps", "2", "--set", "decoder.width=32", "--set", "decoder.heads=2"],
     "sgdd bench": ["--quick", "--repeats", "1", "--only", "train-step", "--only", "sampling"],
     "ablate.py examples/ablations.toml --corpus data/fiction --minutes 3": [
