@@ -308,9 +308,16 @@ def tokens(change):
     return changed
 
 
+def one_empty_cell(columns):
+    values = columns["embedding"].values.to_pylist()
+    values[7] = None
+    return {"embedding": pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float16()), 32)}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (one_empty_cell, r"is damaged: cells of it are empty\.$"),
         (vectors(lambda v: v[3].fill(np.nan)), "that of .* is not finite"),
         (vectors(lambda v: v[3, 2:3].fill(np.inf)), "that of .* is not finite"),
         (vectors(lambda v: v[3].fill(0)), "that of .* is zero"),
