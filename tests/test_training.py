@@ -533,13 +533,18 @@ def test_a_checkpoint_from_before_there_were_micro_batches_goes_on_at_its_step()
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own code
 def test_a_compiled_decoder_trains_alike(corpus, tmp_path):
+    from torch._dynamo.utils import counters
+
     spec = tiny(max_steps=2)
     spec = replace(spec, decoder=replace(spec.decoder, surrogate_width=8))
     plain = train(corpus, tmp_path / "plain", spec, device="cpu")
     stop_after(corpus, tmp_path / "run", 1, spec)
     # Compiled only from here on, which is half of what there is to compile: a run may be resumed so.
     compiled = replace(spec, train=replace(spec.train, compile=True))
+    counters.clear()
     resumed = train(corpus, tmp_path / "run", compiled, device="cpu", resume=True)
+    # The trial of the compiler and the two parts of a block; nothing of validation.
+    assert counters["stats"]["unique_graphs"] == 3
     losses = [read_info(result.checkpoint).validation_loss for result in (plain, resumed)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     # The compiled blocks are stored under the same names, so a run goes on with and without.

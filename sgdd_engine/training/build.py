@@ -1,12 +1,13 @@
 """The model, optimiser and average that a run trains: new ones, or those of the checkpoint that is resumed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdd_engine.checkpoint import (
     checkpoints_of,
@@ -156,6 +157,9 @@ def covariance(split: CorpusSplit, mean: Tensor) -> Tensor:
 def compile_blocks(model: SemanticDecoder, device: torch.device) -> None:
     """Compile each Transformer block for any number of rows and any length; names of weights stay as they are.
 
+    Only in training mode is compiled code used: validation and its samples are few batches of several kinds (one row,
+    no gradient, a memory projected once), for each of which the compiler takes seconds.
+
     Raises:
         ConfigError: PyTorch finds no compiler for the device.
     """
@@ -166,7 +170,17 @@ def compile_blocks(model: SemanticDecoder, device: torch.device) -> None:
     # it in two minutes and gave up.
     methods = [(block, name) for block in model.denoiser.blocks for name in ("mix", "add_branches")]
     for block, name in methods:
-        setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
+        setattr(block, name, _compiled_in_training(block, getattr(block, name)))
+
+
+def _compiled_in_training(block: nn.Module, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The block's method, compiled, while the block is in training mode; as it is, otherwise."""
+    compiled = torch.compile(method, dynamic=True)
+
+    def call(*args: object) -> Tensor:
+        return (compiled if block.training else method)(*args)
+
+    return call
 
 
 def _require_compiler(device: torch.device) -> None:
