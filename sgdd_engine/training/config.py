@@ -31,7 +31,7 @@ class TrainConfig:
     )
     compile: bool = option(
         False,
-        "compile the blocks with torch.compile, which takes a minute; faster in long runs, on a CPU too",
+        "compile the blocks with torch.compile, which takes a minute or more; faster in long runs, on a CPU too",
     )
     part: Literal["all", "surrogate"] = option(
         "all",
