@@ -45,7 +45,7 @@ SPECIALS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with most slow tests begin first: else one process is at the last of them while the other has no more."""
+    """Files with most slow tests begin first: otherwise one process runs such a file when the other has finished."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
