@@ -279,23 +279,44 @@ def merge(found: Iterable[FoundValue]) -> dict[str, tuple[Any, str]]:
     """Values with their origins by their present keys; of several for one key the last holds.
 
     Raises:
-        ConfigError: a key does not exist; the hint names the nearest one that does.
+        ConfigError: a key does not exist (the hint names the nearest one that does), or one file, or the environment,
+            gives it two values.
     """
     given: dict[str, tuple[Any, str]] = {}
+    names: dict[str, str] = {}
     for found_key, value, origin in found:
         key = RENAMED.get(found_key, found_key)
         if key not in OPTIONS:
             raise _unknown(key, origin)
-        if key in given and given[key][1] == origin and given[key][0] != value and origin != "--set":
-            old = next(old for old, new in RENAMED.items() if new == key)
-            raise ConfigError(
-                f"`{origin}` holds {key} and its old name {old}, with two values.", f"Remove {old}."
-            )
-        given[key] = (value, origin)
+        if key in given and origin != "--set":
+            before, its_origin = given[key]
+            if before != value and _kind_of(its_origin) == _kind_of(origin):
+                raise _twice(key, (names[key], its_origin), (found_key, origin))
+        given[key], names[key] = (value, origin), found_key
     return given
 
 
+def _kind_of(origin: str) -> str:
+    """What holds a value: a file, a flag, or the whole environment."""
+    return _ENVIRONMENT if origin.startswith(_ENVIRONMENT) else origin
+
+
 # --- errors ---------------------------------------------------------------------------------------------
+
+
+def _twice(key: str, *found: tuple[str, str]) -> ConfigError:
+    """The error for a key that one file, or the environment, gives two values: by an old name, or written twice."""
+    variables = [origin.removeprefix(_ENVIRONMENT) for _, origin in found if origin.startswith(_ENVIRONMENT)]
+    if variables:
+        return ConfigError(
+            f"The environment gives {key} two values: {' and '.join(variables)}.", "Remove one of them."
+        )
+    origin = found[0][1]
+    if old := [name for name, _ in found if name != key]:
+        return ConfigError(
+            f"`{origin}` holds {key} and its old name {old[0]}, with two values.", f"Remove {old[0]}."
+        )
+    return ConfigError(f"`{origin}` holds {key} twice, with two values.", "Remove one of them.")
 
 
 def _unknown(key: str, origin: str) -> ConfigError:
@@ -343,7 +364,7 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
         # pydantic would take `true` for the number 1.
         if isinstance(value, bool) and bool not in (option.annotation, *get_args(option.annotation)):
             raise _wrong(option, value, origin)
-        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        if _is_too_large(option, value):
             raise _wrong(option, value, origin)
         # TOML and the environment have no empty value; the words `none` and `null` stand for it.
         empty = isinstance(value, str) and value.strip().lower() in {"", "none", "null"}
@@ -359,6 +380,16 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
         named = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_0-9]+\b", error.message))
         lines = [f"{key} comes from {given[key][1]}." for key in named if key in given]
         raise ConfigError(error.message, "\n".join(filter(None, [error.hint, *lines])) or None) from None
+
+
+def _is_too_large(option: Option, value: object) -> bool:
+    """Whether a whole number, or the text of one where a number is wanted, has too many bits."""
+    if isinstance(value, str) and not {int, float}.isdisjoint(
+        (option.annotation, *get_args(option.annotation))
+    ):
+        # As many digits as 64 bits have, whatever stands before them.
+        return re.fullmatch(r"[+-]?0*[1-9][\d_]{20,}", value.strip()) is not None
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
 
 
 def _wrong(option: Option, value: object, origin: str) -> ConfigError:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -251,6 +252,43 @@ def test_keys_of_older_versions_are_read_from_every_source(tmp_path, monkeypatch
     new = write(tmp_path / "new.toml", "[sample]\ncandidates = 6\n")
     assert load_settings([new], ["eval.candidates=7"]).settings.generation.candidates == 7
     assert {"eval.candidates", "eval.refine", "eval.shortlist"}.isdisjoint(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", '"train.max_steps" = 5\n[train]\nmax_steps = 6\n'),
+        ("a.yaml", "train.max_steps: 5\ntrain:\n  max_steps: 6\n"),
+    ],
+)
+def test_a_key_that_a_file_holds_twice_is_refused(name, text, tmp_path):
+    assert (
+        "holds train.max_steps twice, with two values"
+        in failure(files=[write(tmp_path / name, text)]).message
+    )
+    same = write(tmp_path / name, text.replace("6", "5"))
+    assert load_settings([same]).settings.train.max_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SGDD_SAMPLE__ORDER", "SGDD_SAMPLE__POSITION_RULE"),
+        ("SGDD_SAMPLE__POSITION_RULE", "sgdd_sample__position_rule"),
+    ],
+)
+def test_two_variables_of_one_setting_are_refused(one, other, monkeypatch):
+    monkeypatch.setenv(one, "confidence")
+    monkeypatch.setenv(other, "random")
+    message = failure().message
+    assert "gives sample.position_rule two values" in message
+    assert one in message
+    assert other in message
+
+
+@pytest.mark.parametrize("key", ["train.max_steps", "train.learning_rate"])
+def test_a_number_of_too_many_digits_is_refused_as_text_too(key):
+    assert re.search(f"{key} is .*; it must be", failure(assignments=[f"{key}={'9' * 400}"]).message)
 
 
 def test_a_length_for_candidates_that_differ_in_length_is_refused_with_both_origins(monkeypatch):
