@@ -170,7 +170,9 @@ def stderr() -> "Console":
 def _console(file: IO[str], width: int | None = None) -> "Console":
     # Rich's own no_color keeps bold and dim; without a colour system no style is written at all.
     system: Any = None if os.environ.get("NO_COLOR") else "auto"
-    return _console_class()(file=file, color_system=system, width=width, highlight=False, markup=False)
+    return _console_class()(
+        file=file, color_system=system, width=width, highlight=False, markup=False, emoji=False
+    )
 
 
 @functools.cache

@@ -258,3 +258,13 @@ def test_a_hint_fits_the_window_and_is_one_command_for_a_shell(width):
     assert not any(
         line.removesuffix(" \\").endswith(("--config", "--set", "--device")) for line in (first, *others)
     )
+
+
+def test_a_cell_is_shown_as_it_is(capsys):
+    """Rich would make pictures of names between colons."""
+    table = new_table("id", "text")
+    table.add_row("dept:b:2", "a :cat: at 1:100:1")
+    emit_table(table)
+    out = capsys.readouterr().out
+    assert "dept:b:2" in out
+    assert "a :cat: at 1:100:1" in out
