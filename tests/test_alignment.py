@@ -313,6 +313,13 @@ def test_tables_and_words_for_people(rotated, tmp_path):
     assert load_map(tmp_path / "m.safetensors").pairs == 48
     with pytest.raises(SgddError, match="is a folder"):
         call("align", source, *MINI, "--out", tmp_path)
+    # A source with a password is not repeated.
+    (tmp_path / "anna:geheim@").mkdir()
+    source.rename(tmp_path / "anna:geheim@" / source.name)
+    with_password = f"{tmp_path}//anna:geheim@/{source.name}"
+    _, err = call("align", with_password, *MINI, "--texts", 2, "--out", tmp_path / "again.safetensors")
+    assert next_commands(err)[0][:2] == ["read", "SOURCE"]
+    assert "geheim" not in err.rpartition("Next:")[2]
 
 
 @pytest.mark.offline_encoder

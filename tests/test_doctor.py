@@ -311,12 +311,15 @@ def test_an_unknown_setting_in_the_environment_is_broken_and_secrets_are_not_sho
     monkeypatch.setenv("SGDD_TRAIN__LEARNING_RAT", "0.1")
     monkeypatch.setenv("HF_TOKEN", "hf_averysecrettoken")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:mypassword@proxy:80")
+    # Without a scheme, and with an @ in the password.
+    monkeypatch.setenv("HTTP_PROXY", "me:myp@ssword@proxy:3128")
     out, _ = call("doctor", "--offline", code=1)
     assert "is not a setting" in out
     assert "SGDD_TRAIN__LEARNING_RATE" in out
     assert "HF_TOKEN=(set)" in out
     assert "averysecret" not in out
     assert "mypassword" not in out
+    assert "HTTP_PROXY=(set)@proxy:3128" in out
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from stores_for_tests import IDS, NUMBERS, TEXTS, TOPICS, VECTORS, WIDTH
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
 from sgdd_engine.vectors.selection import join
+from sgdd_engine.visible_text import without_secrets
 
 ROOT = Path(__file__).parents[1]
 LAW = [number for number in NUMBERS if number % 2]
@@ -435,6 +436,36 @@ def test_a_password_is_in_no_message(source):
     with pytest.raises(VectorSourceError, match=r"127\.0\.0\.1.* cannot be (reached|read)") as error:
         open_vectors(source)
     assert "secret" not in error.value.message + str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql+psycopg://anna:geheim@db.example/x", "postgresql+psycopg://(set)@db.example/x"),
+        ("https://KEY123@my-qdrant.example.org", "https://(set)@my-qdrant.example.org"),
+        ("qdrant:https://KEY@host:6333/a@b", "qdrant:https://(set)@host:6333/a@b"),
+        ("http://anna:p@geheim@proxy:3128", "http://(set)@proxy:3128"),
+        ("anna:geheim@proxy:3128", "(set)@proxy:3128"),
+        (
+            "postgres://host/x?sslmode=require&password=geheim",
+            "postgres://host/x?sslmode=require&password=(set)",
+        ),
+        ("host=db password='ge heim' user=anna", "host=db password=(set) user=anna"),
+        ("https://example.org/notes.parquet", "https://example.org/notes.parquet"),
+        ("anna@home.parquet", "anna@home.parquet"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(address, shown):
+    assert without_secrets(address) == shown
+
+
+@pytest.mark.parametrize(
+    "source", ["postgresql+psycopg://anna:geheim@db.example/x", "https://geheim@my-qdrant.example.org"]
+)
+def test_an_unknown_source_is_named_without_its_secrets(source):
+    with pytest.raises(VectorSourceError, match=r"\(set\)@.* is not a source of vectors") as error:
+        open_vectors(source)
+    assert "geheim" not in error.value.message + str(error.value.hint)
 
 
 # --- Chroma and Qdrant ----------------------------------------------------------------------------------

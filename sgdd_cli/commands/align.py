@@ -10,6 +10,7 @@ from sgdd_cli.console import command_line, emit, emit_json, emit_table, emit_tex
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
 from sgdd_cli.flags import AsJson, Column, Force, StoreTable, TextColumn, Where, check_output, options_for
 from sgdd_engine.counted import counted
+from sgdd_engine.visible_text import without_secrets
 
 if TYPE_CHECKING:
     from sgdd_engine.evaluation.alignment import Alignment
@@ -104,8 +105,8 @@ def align(
         gpu=decoding.gpu,
         device=decoding.device,
     )
-    # A pipe cannot be read again.
-    source = pairs_of if opened.repeatable else "SOURCE"
+    # A pipe cannot be read again, and a password or key does not belong into what a terminal or a log keeps.
+    source = pairs_of if opened.repeatable and without_secrets(pairs_of) == pairs_of else "SOURCE"
     say_next(command_line("read", source, "--map", out, "--limit", 10, *options))
 
 

@@ -13,6 +13,7 @@ from sgdd_cli.console import CliExit, command_line, emit_command, emit_json, emi
 from sgdd_cli.default_paths import CORPORA, RUNS, corpus_if_found
 from sgdd_cli.flags import AsJson
 from sgdd_engine.errors import ConfigError
+from sgdd_engine.visible_text import without_secrets
 
 # Variables that change what sgdd and its libraries do.
 _ACTING = re.compile(
@@ -92,7 +93,7 @@ def acting_variables() -> dict[str, str]:
     for name, value in sorted(os.environ.items()):
         if _ACTING.fullmatch(name) and value:
             secret = _SECRET.search(name) is not None
-            found[name] = "(set)" if secret else re.sub(r"//[^/@\s]*@", "//(set)@", value)
+            found[name] = "(set)" if secret else without_secrets(value)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.kinds import VectorKind, vector_kinds
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, VectorSource
+from sgdd_engine.visible_text import without_secrets
 
 
 def open_vectors(source: str, options: ReadOptions | None = None) -> OpenSource:
@@ -105,9 +106,9 @@ def _unknown(source: str, prefix: str, kinds: tuple[VectorKind, ...], broken: li
     names = [kind.name for kind in kinds if kind.conflict is None]
     near = difflib.get_close_matches(prefix, names, n=1) if prefix else []
     hints = [hint for endings, hint in _CONVERT.items() if source.lower().endswith(endings)]
-    hints += [f"Did you mean {near[0]}:{source.partition(':')[2]}?"] if near else []
+    hints += [f"Did you mean {near[0]}:{without_secrets(source.partition(':')[2])}?"] if near else []
     hints.append(f"Kinds of sources: {', '.join(names)}; KIND:WHERE chooses one, as in jsonl:export.txt.")
     return VectorSourceError(
-        f"`{source}` is not a source of vectors that sgdd knows, or it does not exist.",
+        f"`{without_secrets(source)}` is not a source of vectors that sgdd knows, or it does not exist.",
         "\n".join([*hints, *broken]),
     )
