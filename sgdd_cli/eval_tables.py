@@ -179,7 +179,7 @@ def _lines(report: "EvaluationReport") -> Iterator[str]:
     if (known := report.memorisation) is not None:
         yield (
             f"Memorisation: {known.outputs.mean:.1%} of the outputs and {known.sources.mean:.1%} of the sources are "
-            f"among {report.settings['training']['searched']:,} training sentences"
+            f"among {report.settings['training']['available']:,} training sentences"
         )
     yield f"Two random sentences: cosine {report.random_pair_cosine.mean:.3f}"
 

@@ -114,7 +114,7 @@ FULL = EvaluationReport(
         "eval": {"limit": 1234, "candidates": 8, "refine": 6, "shortlist": 4, "seed": 3},
         "sampling": {"steps": 16, "cfg": 2.0, "temperature": 0.0},
         "data": {"path": "tales.txt"},
-        "training": {"searched": 75_123},
+        "training": {"searched": 75_123, "available": 75_123},
         "model": {"step": 12000, "encoder": {"name": "minilm"}, "device": "cpu"},
         "versions": {"sgdd": "7.8.9"},
     },

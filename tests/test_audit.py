@@ -22,7 +22,7 @@ from sgdd_engine.audit.defences import (
     rotation,
     usual_strengths,
 )
-from sgdd_engine.audit.exposure import item_rules, names, numbers, recovery, share_interval, written_words
+from sgdd_engine.audit.exposure import item_rules, names, numbers, recovery, written_words
 from sgdd_engine.audit.retrieval import neighbours, ranking_gain, retrieval_quality
 from sgdd_engine.errors import ConfigError, DataError, VectorSourceError
 from sgdd_engine.generation import SGDD
@@ -223,13 +223,6 @@ def test_items_are_found_whatever_their_place_case_and_possessive():
     assert (found.items, found.texts) == (4, 3)
     assert (found.own.mean, found.shuffled.mean, found.gain.mean) == (0.5, 0.25, 0.25)
     assert recovery([[], []], ["a", "b"], ["b", "a"], 0).own is None
-
-
-def test_nothing_found_in_few_texts_leaves_a_wide_interval():
-    none, every = (share_interval(np.full(2001, share), 20) for share in (0.0, 1.0))
-    # Clopper and Pearson for 0 of 20: 16.8 %.
-    assert (none.low, none.high) == pytest.approx((0, 0.168), abs=0.001)
-    assert (every.low, every.high) == pytest.approx((0.832, 1), abs=0.001)
 
 
 # --- the command ----------------------------------------------------------------------------------------

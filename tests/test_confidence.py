@@ -126,6 +126,13 @@ def test_too_few_sentences_and_outcomes_that_are_all_alike_are_refused(model, ei
         calibrate_score(model, as_set(model, sentences[200:300]), sampling=PLAIN, config=EvalConfig())
 
 
+def test_a_fit_that_foretells_no_better_than_the_share_is_refused(model, eight, sentences):
+    # Of one sentence that came back, no fold can learn without it what it looks like.
+    one = as_set(model, [eight[0], *sentences[100:200]])
+    with pytest.raises(DataError, match=r"one of the 1 of 101 that came back .* better than this share does"):
+        calibrate_score(model, one, sampling=PLAIN, config=EvalConfig(seed=3))
+
+
 # --- recorded -------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from tiny_sgdd import as_set, build
 
 from sgdd_engine import registry
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.errors import GenerationError
+from sgdd_engine.errors import DataError, GenerationError
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.cost import STAGE, Part, estimate_seconds, say_how_long, writing_part
@@ -22,6 +22,7 @@ from sgdd_engine.evaluation.evaluate import evaluate
 from sgdd_engine.evaluation.guidance_search import GRID, search_guidance
 from sgdd_engine.evaluation.latent import latent_figures
 from sgdd_engine.evaluation.likelihood import likelihood
+from sgdd_engine.evaluation.sampler_comparison import compare_samplers
 from sgdd_engine.evaluation.scores import score
 from sgdd_engine.evaluation.verdicts import posterior_verdict
 from sgdd_engine.events import Notice, StageFinished
@@ -308,6 +309,11 @@ def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, 
     told = [event for event in events if isinstance(event, StageFinished) and event.stage.startswith("cfg")]
     assert [event.stage for event in told] == [f"cfg {weight:g}" for weight in GRID]
     assert all("token F1" in str(event.summary) for event in told)
+    assert [
+        event.message
+        for event in events
+        if isinstance(event, Notice) and "found on 6 sentences" in event.message
+    ]
     assert json.loads(json.dumps(found.to_dict()))["guidance_search"]["grid"][0]["cfg"] == 1
     # It is recorded by who asked for it; the model stays as it was.
     assert search.token_temperature > overfitted.model.head.temperature == 1
@@ -317,6 +323,21 @@ def test_the_best_weight_is_found_and_used_unless_it_is_kept(overfitted, eight, 
     blind = build(overfitted.encoder, eight, trained_null=False)
     with pytest.raises(GenerationError, match="null condition"):
         search_guidance(blind, search_on, sampling=PLAIN, seed=0)
+
+
+def test_ways_of_sampling_are_compared_on_the_models_own_vectors_and_tokens_alone(untrained, sentences):
+    data = as_set(untrained, sentences[:4])
+    compare = {"sampling": PLAIN, "varied": {"steps": [1]}, "config": EvalConfig()}
+    with pytest.raises(DataError, match="come from another tokenizer than the model's"):
+        compare_samplers(untrained, replace(data, tokenizer_fingerprint="other"), **compare)
+    longest = untrained.info.model.max_tokens
+    data.token_ids[0] = data.token_ids[0] * longest
+    events = []
+    (point,) = compare_samplers(untrained, data, **compare, on_event=events.append)
+    assert [
+        event.message for event in events if isinstance(event, Notice) and "1 sentence of 4" in event.message
+    ]
+    assert point.positions_read > 0
 
 
 def test_how_long_it_takes_is_said_before_anything_is_written(untrained, sentences):

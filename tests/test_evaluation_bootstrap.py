@@ -5,7 +5,14 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from sgdd_engine.evaluation import bootstrap
-from sgdd_engine.evaluation.bootstrap import Resampling, bootstrap_interval, interval, ratio_with_error
+from sgdd_engine.evaluation.bootstrap import (
+    Resampling,
+    bootstrap_interval,
+    interval,
+    ratio_with_error,
+    share_difference,
+    share_interval,
+)
 from sgdd_engine.evaluation.metrics import bleu_of_counts, bleu_of_sentence
 
 
@@ -29,6 +36,28 @@ def test_one_sentence_has_no_interval_and_no_standard_error():
     assert interval(bleu_of_counts(Resampling(1, seed=0).sums(np.ones((1, 10))))).ends is None
     assert ratio_with_error(np.array([3.0]), np.array([2.0])) == (1.5, None)
     assert bootstrap_interval(np.array([0.7, 0.7]), seed=0).ends == pytest.approx((0.7, 0.7))
+
+
+def test_nothing_found_in_few_cases_leaves_a_wide_interval():
+    none, every = (share_interval(np.full(2001, share), 20) for share in (0.0, 1.0))
+    # Clopper and Pearson for 0 of 20: 16.8 %.
+    assert (none.low, none.high) == pytest.approx((0, 0.168), abs=0.001)
+    assert (every.low, every.high) == pytest.approx((0.832, 1), abs=0.001)
+    # Wilson for 0 of 20: 16.1 %, on both sides.
+    both = share_difference(np.zeros(20), np.zeros(20))
+    assert (both.mean, both.low, both.high) == pytest.approx((0, -0.161, 0.161), abs=0.001)
+    assert share_difference(np.ones(1), np.zeros(1)).ends is None
+
+
+def test_the_difference_of_shares_holds_the_true_one_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    for chance in (0.005, 0.02, 0.2):
+        held = 0
+        for _ in range(400):
+            drawn = random.uniform(size=200)
+            found = share_difference((drawn < chance).astype(float), (drawn > 1 - chance / 2).astype(float))
+            held += found.low <= chance / 2 <= found.high
+        assert held / 400 > 0.93
 
 
 def test_resamples_are_the_same_rows_for_every_figure(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_sgdd import as_set, build
 
-from sgdd_engine.evaluation.bootstrap import Interval
+from sgdd_engine.evaluation.bootstrap import Interval, share_difference
 from sgdd_engine.evaluation.latent import LatentFigures
 from sgdd_engine.evaluation.likelihood import BINS, Calibration, guess, likelihood
 from sgdd_engine.evaluation.training_text import Memorisation
@@ -15,6 +15,7 @@ from sgdd_engine.evaluation.verdicts import (
     MEASURES,
     QUESTIONS,
     calibration_verdict,
+    feedback_verdict,
     guidance_verdict,
     memorisation_verdict,
     of_sentences,
@@ -104,6 +105,11 @@ def test_the_vector_is_used_only_if_the_whole_interval_says_so():
     assert open_.sentence.startswith("Whether the vector is used cannot be told: token F1 0.500 with it")
     unused = vector_verdict(true, shuffled, {"token_f1": Interval(0.01, -0.01, 0.03)}, 100)
     assert unused.ok is False
+    assert "is NOT used" in unused.sentence
+    # Above zero for certain, and as good as nothing all the same, however many sentences say so.
+    hardly = vector_verdict(true, shuffled, {"token_f1": Interval(0.01, 0.005, 0.015)}, 1000)
+    assert hardly.ok is False
+    assert "is hardly used" in hardly.sentence
 
 
 def test_nothing_is_certain_on_five_sentences():
@@ -147,6 +153,17 @@ def test_guidance_helps_harms_both_or_cannot_be_told():
         assert "w = 2" in found.sentence
 
 
+def test_feedback_is_judged_by_the_overlap_since_it_chooses_by_the_cosine():
+    def found(overlap):
+        return feedback_verdict(8.0, None, {"token_f1": overlap, "cosine": near(0.05)})
+
+    assert found(near(0.03)).ok is True
+    assert found(near(-0.03)).ok is False
+    flat = found(Interval(-0.004, -0.012, 0.004))
+    assert flat.ok is None
+    assert "the cosine by +0.050" in flat.sentence
+
+
 def test_retrieval_has_to_be_beaten_on_every_measure():
     high, low = dict.fromkeys(MEASURES, near(0.9)), dict.fromkeys(MEASURES, near(0.1))
     ahead = dict.fromkeys(MEASURES, near(0.8))
@@ -155,6 +172,8 @@ def test_retrieval_has_to_be_beaten_on_every_measure():
     assert behind.ok is False
     assert "better in BLEU" in behind.sentence
     assert retrieval_verdict(high, low, {**ahead, "bleu": Interval(0.1, -0.1, 0.3)}).ok is None
+    part = retrieval_verdict(high, low, ahead, 1000, 70_000)
+    assert "the nearest of 1,000 training sentences (of 70,000)" in part.sentence
 
 
 def test_copying_is_judged_by_how_often_the_sources_are_training_sentences():
@@ -165,6 +184,13 @@ def test_copying_is_judged_by_how_often_the_sources_are_training_sentences():
     assert found(0.10, 0.10, -0.01, 0.01).ok
     assert found(0.10, 0.10, -0.03, 0.03).ok is None
     assert found(0.02, 0.00, 0.005, 0.03).ok is None
+    # That nothing was copied in few sentences says little of others, and of another corpus nothing at all.
+    for count, expected in ((20, None), (300, None), (1000, True)):
+        nothing = share_difference(np.zeros(count), np.zeros(count))
+        assert memorisation_verdict(Memorisation(near(0, 0), near(0, 0), nothing)).ok is expected
+    of_another = memorisation_verdict(Memorisation(near(0, 0), near(0, 0), near(0, 0.001)), trained_on=False)
+    assert of_another.ok is None
+    assert "not recorded as that of its training" in of_another.sentence
     copied = found(0.40, 0.01, 0.35, 0.43)
     assert copied.ok is False
     assert "40.0 % of the outputs" in copied.sentence

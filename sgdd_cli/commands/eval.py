@@ -171,6 +171,7 @@ def evaluate(
     from sgdd_cli.eval_tables import draw_evaluation, draw_samplers  # noqa: PLC0415 - as above
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
     from sgdd_engine.diagnosis.verdicts import with_causes  # noqa: PLC0415
+    from sgdd_engine.evaluation.data import fitted  # noqa: PLC0415
     from sgdd_engine.evaluation.evaluate import evaluate as run_evaluation  # noqa: PLC0415
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
 
@@ -196,14 +197,15 @@ def evaluate(
         return
     with ProgressDisplay() as display:
         text = load_eval_inputs(data, train_corpus, model, folder, resolved.settings, display)
-    points = _compare(model, text.scored, config, sampling, varied) if varied else None
+        scored = fitted(text.scored, model, display)
+    points = _compare(model, scored, config, sampling, varied) if varied else None
     if points is not None and page is None:
-        _show_points(points, len(text.scored), checkpoint_name(folder), sampling, as_json=as_json)
+        _show_points(points, len(scored), checkpoint_name(folder), sampling, as_json=as_json)
         return
     with ProgressDisplay() as display:
         report = run_evaluation(
             model,
-            text.scored,
+            scored,
             config=config,
             sampling=sampling,
             training=text.training,

@@ -15,13 +15,19 @@ import torch
 from sgdd_engine import __version__
 from sgdd_engine.audit.config import AuditConfig
 from sgdd_engine.audit.defences import LEAST_OWN_TEXTS, Attacker, Defence, OwnVectors, build_defences
-from sgdd_engine.audit.exposure import ITEMS, item_rules, recovery, share_interval, spelling, written_words
+from sgdd_engine.audit.exposure import ITEMS, item_rules, recovery, spelling, written_words
 from sgdd_engine.audit.report import MEASURES, Attack, AuditReport, DefenceFigures, ExposedRow, Leak
 from sgdd_engine.audit.retrieval import DEPTH, retrieval_quality
 from sgdd_engine.audit.verdicts import verdicts_on
 from sgdd_engine.counted import about, counted
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.evaluation.bootstrap import RESAMPLES, Floats, Resampling, bootstrap_interval
+from sgdd_engine.evaluation.bootstrap import (
+    RESAMPLES,
+    Floats,
+    Resampling,
+    bootstrap_interval,
+    share_interval,
+)
 from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.metrics import METRICS
 from sgdd_engine.evaluation.reconstruction import derangement

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from sgdd_engine.evaluation.bootstrap import Floats, Interval, Resampling, interval
+from sgdd_engine.evaluation.bootstrap import Floats, Interval, Resampling, interval, share_interval
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.words import words
 
@@ -222,19 +222,6 @@ def recovery(
         share_interval(shuffled, len(rows)),
         interval(own - shuffled),
     )
-
-
-def share_interval(figures: Floats, count: int) -> Interval:
-    """A share with its 95 % interval, from the share and those of the resamples [1 + R].
-
-    Where none or all of `count` independent cases are found, all resamples are alike and say nothing of what others
-    would give; the interval is then that of Clopper and Pearson 1934, `1 − 0.025^(1/count)` wide.
-    """
-    found = interval(figures)
-    if found.mean not in (0.0, 1.0):
-        return found
-    width = 1 - 0.025 ** (1 / count)
-    return Interval(found.mean, max(0.0, found.mean - width), min(1.0, found.mean + width))
 
 
 def found_items(items: Sequence[Sequence[str]], texts: Sequence[str]) -> Floats:

@@ -263,13 +263,17 @@ class CorpusSplit:
         Returns:
             Tokens int64 `[B, n]` and embeddings float32 `[B, D]`.
         """
+        return torch.from_numpy(self.token_rows(indices)), self.embeddings(indices)
+
+    def token_rows(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """The tokens of rows that all have one length n, `[B, n]`."""
         lengths = self.lengths[indices]
         n = int(lengths[0])
         assert (lengths == n).all(), "a batch holds rows of one length"
         tokens = np.empty((len(indices), n), np.int64)
         for segment, rows, where in self._located(indices):
             tokens[where] = segment.tokens[segment.starts[rows][:, None] + np.arange(n)]
-        return torch.from_numpy(tokens), self.embeddings(indices)
+        return tokens
 
     def embeddings(self, indices: npt.NDArray[np.integer]) -> torch.Tensor:
         """The vectors of the rows, float32 `[B, D]`."""

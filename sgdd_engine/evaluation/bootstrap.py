@@ -1,5 +1,6 @@
 """Intervals of figures over sentences: percentile bootstrap, on the same resamples for all that is compared."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -106,6 +107,43 @@ def bootstrap_interval(values: Floats, seed: int) -> Interval:
     For a difference of two systems pass the differences sentence by sentence: the resamples are then paired.
     """
     return interval(Resampling(len(values), seed).means(values[:, None])[:, 0])
+
+
+def share_interval(figures: Floats, count: int) -> Interval:
+    """A share with its 95 % interval, from the share and those of the resamples [1 + R].
+
+    Where none or all of `count` independent cases are found, all resamples are alike and say nothing of what others
+    would give; the interval is then that of Clopper and Pearson 1934, `1 − 0.025^(1/count)` wide.
+    """
+    found = interval(figures)
+    if found.mean not in (0.0, 1.0):
+        return found
+    width = 1 - 0.025 ** (1 / count)
+    return Interval(found.mean, max(0.0, found.mean - width), min(1.0, found.mean + width))
+
+
+def share_difference(first: Floats, second: Floats) -> Interval:
+    """The share of one outcome [N] less that of another one of the same cases [N], with its 95 % interval.
+
+    What is rare is in few resamples or in none, so this is no bootstrap: the difference is that of the shares of cases
+    with the first outcome alone and with the second alone, whose intervals by Wilson 1927 are put together as by
+    Newcombe 1998 ("Interval estimation for the difference between independent proportions", method 10).
+    """
+    count = len(first)
+    alone = [float((one > other).mean()) for one, other in ((first, second), (second, first))]
+    if count == 1:
+        return Interval(alone[0] - alone[1])
+    (below, above), (second_below, second_above) = (_wilson_distances(share, count) for share in alone)
+    mean = alone[0] - alone[1]
+    return Interval(mean, mean - math.hypot(below, second_above), mean + math.hypot(above, second_below))
+
+
+def _wilson_distances(share: float, count: int) -> tuple[float, float]:
+    """How far the ends of Wilson's 95 % interval lie below and above a share of so many cases."""
+    z = 1.959964
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    width = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return share - (centre - width), centre + width - share
 
 
 def ratio_with_error(numerators: Floats, denominators: Floats) -> tuple[float, float | None]:

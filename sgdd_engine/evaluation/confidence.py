@@ -20,7 +20,7 @@ from sgdd_engine.evaluation.likelihood import Calibration
 from sgdd_engine.evaluation.metrics import token_f1
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import references_of
-from sgdd_engine.events import Listener, ignore
+from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.generation import SGDD, validate_shortlist
 from sgdd_engine.generation.confidence import (
     CLOSE_F1,
@@ -32,7 +32,8 @@ from sgdd_engine.generation.confidence import (
     way_of,
 )
 
-# Six numbers are fitted, which want ten sentences of the rarer outcome each (Peduzzi et al. 1996).
+# Six numbers are fitted. Where one outcome is so rare that they fit chance (Peduzzi et al. 1996 want ten cases of it
+# for each number), probabilities of held-out sentences are worse than the share alone, and the fit is not given.
 LEAST_SENTENCES = 100
 FOLDS = 5
 # The prior of each weight of a standardised feature is normal with variance 1; it decides only where the outcomes can
@@ -77,10 +78,11 @@ def calibrate_score(
         on_event: Told of progress and of what is left out.
 
     Returns:
-        The fits by the names of `WAYS`.
+        The fits by the names of `WAYS`; one that foretells no better than the share of close sentences is left out.
 
     Raises:
-        DataError: the data are not the model's or too few, or all sentences are close to their sources, or none.
+        DataError: the data are not the model's or too few, all sentences are close to their sources, or none, or no
+            fit is better than the share.
     """
     data = fitted(data, model, on_event)
     if len(data) < LEAST_SENTENCES:
@@ -122,7 +124,23 @@ def calibrate_score(
             "Calibrate on other text, or train the model for longer.",
         )
     ways = {way_of(feedback=config.feedback, encoded=encoded) for encoded in (True, False)}
-    return {way: _judged(way, features, close, facts) for way in WAYS if way in ways}
+    judged = {way: _judged(way, features, close, facts) for way in WAYS if way in ways}
+    better = {
+        way: one for way, one in judged.items() if one.fit.facts["brier"] < one.fit.facts["brier_of_share"]
+    }
+    if not better:
+        raise DataError(
+            f"What is known of a sentence does not tell whether it is one of the {int(close.sum()):,} "
+            f"of {len(close):,} that came back with a token F1 above {CLOSE_F1}, better than this share does.",
+            "Calibrate on more sentences: a higher --calibrate-score",
+        )
+    for way in judged.keys() - better.keys():
+        on_event(
+            Notice(
+                f"The confidence of {WAYS[way]} is left out: on held-out sentences it is no better than their share."
+            )
+        )
+    return better
 
 
 def calibration_dict(found: Mapping[str, JudgedFit]) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class EvalConfig:
         4, "number of samples for each of at most 100 sentences, to measure diversity; 0 for none"
     )
     training_limit: int = option(
-        1_000_000, "compare with at most this many training sentences, taken evenly from a larger split"
+        1_000_000,
+        "find the nearest among at most this many training sentences, taken evenly from a larger split",
     )
     seed: int = option(0, "seed of the choice of sentences, of masks and of the sampler")
 

@@ -199,6 +199,7 @@ def _verdicts(
 ) -> list[verdicts.Verdict]:
     """The verdicts on all that was measured."""
     own, gains, references = report.conditions["true"], report.differences, report.scores["true"].references
+    training = report.settings["training"] or {}
     overlap = verdicts.overlap_metric(references)
     found = [
         verdicts.vector_verdict(
@@ -213,10 +214,11 @@ def _verdicts(
             verdicts.feedback_verdict(report.encoder_calls, config.shortlist, gains["one_shot"], overlap)
         )
     if "nearest" in gains:
-        found.append(verdicts.retrieval_verdict(own, report.conditions["nearest"], gains["nearest"]))
+        part = training["searched"], training["available"]
+        found.append(verdicts.retrieval_verdict(own, report.conditions["nearest"], gains["nearest"], *part))
     found.append(verdicts.calibration_verdict(report.likelihood.calibration))
     if report.memorisation is not None:
-        found.append(verdicts.memorisation_verdict(report.memorisation))
+        found.append(verdicts.memorisation_verdict(report.memorisation, training["trained_on"]))
     repeated = float(np.mean([repetition(text) for text in references]))
     found.append(verdicts.repetition_verdict(own, repeated))
     return [verdicts.of_sentences(verdict, report.sentences) for verdict in found if verdict is not None]
@@ -269,7 +271,7 @@ def _scoring() -> dict[str, str]:
         "calibration": "probability of the likeliest token of each masked position, given the vector and the true "
         "length, without guidance; every number of masks equally often, the full mask once; "
         f"{BINS} bins of equal width",
-        "memorisation": "token by token, by the model's tokenizer",
+        "memorisation": "token by token, by the model's tokenizer; the interval of the difference as by Newcombe 1998",
         "diversity": f"temperature {RESAMPLING_TEMPERATURE:g}, one candidate, no feedback",
         "guidance_search": "one shot; the highest mean of token F1 and cosine",
         "intervals": f"95 %, percentile bootstrap over sentences, {RESAMPLES} resamples",

@@ -13,7 +13,7 @@ from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.evaluation.bootstrap import Interval, Resampling
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.cost import encoder_calls, say_how_long, writing_part
-from sgdd_engine.evaluation.data import EvaluationSet
+from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
 from sgdd_engine.events import Listener, StageFinished, ignore
@@ -71,7 +71,7 @@ def compare_samplers(
 
     Args:
         model: A trained model.
-        data: N ≥ 2 sentences that fit it.
+        data: N ≥ 2 sentences with their vectors; those that are too long for the model are left out.
         sampling: What is not varied.
         varied: Values by fields of `SamplingConfig`.
         config: Candidates, rounds of feedback, seed.
@@ -81,8 +81,10 @@ def compare_samplers(
         In the order of `combinations`.
 
     Raises:
+        DataError: the vectors or tokens are not the model's, or fewer than two sentences fit it.
         GenerationError: guidance of a model without a trained null condition.
     """
+    data = fitted(data, model, on_event)
     ways = combinations(sampling, varied)
     say_how_long(
         "the comparison",

@@ -1,7 +1,7 @@
 """The training sentences beside an evaluation: the nearest one to each source, and which texts are copies of one.
 
-Both come from one pass over the training split, some thousand rows of one length at a time, so memory does not grow
-with the corpus.
+Both are looked for in the training split some thousand rows of one length at a time, so memory does not grow with the
+corpus. Of a large split every sentence is compared word for word, and the vectors of an even part of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.data.corpus import Corpus, CorpusSplit
-from sgdd_engine.evaluation.bootstrap import Interval, bootstrap_interval
+from sgdd_engine.evaluation.bootstrap import Floats, Interval, Resampling, share_difference, share_interval
 from sgdd_engine.evaluation.data import EvaluationSet
 from sgdd_engine.evaluation.scores import Scores, score
 from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, StageStarted, ignore
@@ -22,7 +22,7 @@ from sgdd_engine.generation import SGDD, Generation
 
 RowNumbers = npt.NDArray[np.int64]
 
-STAGE = "training sentences"
+STAGE, COPIES = "training sentences", "copies of training sentences"
 # Rows of the training split held at once.
 BLOCK = 8192
 
@@ -74,7 +74,8 @@ def compare_with_training(
         data: The sentences.
         written: What was written for them.
         corpus: The corpus whose training split is looked at.
-        limit: Training sentences looked at; of more every k-th.
+        limit: Training sentences among which the nearest is looked for, an even part of more; copies are looked for
+            among all.
         seed: Of the bootstrap.
         on_event: Told of progress, and why nothing could be looked up.
 
@@ -100,19 +101,31 @@ def compare_with_training(
     texts = enumerate(zip(model.tokenizer.decode_batch(tokens), tokens, strict=True))
     nearest = [Generation(text, tuple(ids), row, seed) for row, (text, ids) in texts]
     copied, overlap = np.split(found.known.astype(np.float64), [len(outputs)])
+    trained_on = fingerprint == model.info.facts.get("corpus", {}).get("fingerprint")
+    if not trained_on:
+        on_event(
+            Notice(
+                f"`{corpus.folder}` is not recorded as the corpus of the training: what is said about training "
+                "sentences is about its own. For those of the training: --train-corpus FOLDER"
+            )
+        )
     return TrainingComparison(
         nearest=score(model, data, nearest),
         memorisation=Memorisation(
-            *(bootstrap_interval(values, seed) for values in (copied, overlap, copied - overlap))
+            _share(copied, seed), _share(overlap, seed), share_difference(copied, overlap)
         ),
         origin={
             "path": str(corpus.folder),
             "fingerprint": fingerprint,
-            "trained_on": fingerprint == model.info.facts.get("corpus", {}).get("fingerprint"),
+            "trained_on": trained_on,
             "available": found.available,
             "searched": found.searched,
         },
     )
+
+
+def _share(found: Floats, seed: int) -> Interval:
+    return share_interval(Resampling(len(found), seed).means(found[:, None])[:, 0], len(found))
 
 
 def _incompatibility(model: SGDD, corpus: Corpus) -> str | None:
@@ -131,8 +144,8 @@ class TrainingText:
     Attributes:
         nearest: Row of the training sentence whose vector has the highest cosine with each vector [N].
         known: Whether each token row is a training sentence [M].
-        searched: Training sentences compared with.
-        available: Training sentences there are.
+        searched: Training sentences whose vectors were compared.
+        available: Training sentences there are, each compared word for word.
     """
 
     nearest: RowNumbers
@@ -156,34 +169,52 @@ def look_up(
         split: The training split, of at least one row.
         vectors: [N, D], of the encoder that made the split's.
         token_ids: M rows of the tokenizer that made the split's.
-        limit: Rows of the split looked at; of a larger one every k-th.
+        limit: Vectors of the split that are compared, evenly spread over a larger one.
         device: Where the products are computed, in float32.
         on_event: Told of each block.
     """
-    rows = np.arange(0, len(split), -(-len(split) // limit))
+    known = _known(split, token_ids, on_event)
+    searched = min(limit, len(split))
+    rows = np.arange(searched) * len(split) // searched
     queries = torch.nn.functional.normalize(vectors.float(), dim=-1).to(device)
     best, nearest = torch.full((len(queries),), -torch.inf), torch.zeros(len(queries), dtype=torch.long)
-    wanted: dict[tuple[int, ...], list[int]] = {}
-    for number, row in enumerate(token_ids):
-        wanted.setdefault(tuple(row), []).append(number)
-    lengths, known = set(map(len, wanted)), np.zeros(len(token_ids), dtype=np.bool_)
     on_event(StageStarted(STAGE, len(rows)))
     done = 0
     for block in _blocks(split, rows):
-        tokens, stored = split.batch(block)
-        cosine, place = _closest(queries, stored)
+        cosine, place = _closest(queries, split.embeddings(block))
         # Equal cosines go to the earlier row, whatever the order of the blocks.
         found = torch.from_numpy(block)[place]
         better = (cosine > best) | ((cosine == best) & (found < nearest))
         best, nearest = torch.where(better, cosine, best), torch.where(better, found, nearest)
-        if tokens.shape[1] in lengths:
-            for row in map(tuple, tokens.tolist()):
-                if numbers := wanted.get(row):
-                    known[numbers] = True
         done += len(block)
         on_event(StageProgress(STAGE, done))
     on_event(StageFinished(STAGE))
     return TrainingText(nearest.numpy(), known, len(rows), len(split))
+
+
+def _known(
+    split: CorpusSplit, token_ids: Sequence[Sequence[int]], on_event: Listener
+) -> npt.NDArray[np.bool_]:
+    """Whether each of M token rows is a row of the split [M]."""
+    wanted: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(token_ids):
+        wanted.setdefault(tuple(row), []).append(number)
+    known = np.zeros(len(token_ids), dtype=np.bool_)
+    rows = np.flatnonzero(np.isin(split.lengths, list(set(map(len, wanted)))))
+    on_event(StageStarted(COPIES, len(rows)))
+    done = 0
+    for block in _blocks(split, rows):
+        tokens = split.token_rows(block)
+        # Numbers that differ for nearly all rows leave few to be compared token by token, which is slow in Python.
+        factors = np.random.default_rng(0).integers(1 << 62, size=tokens.shape[1])
+        alike = np.array([row for row in wanted if len(row) == tokens.shape[1]])
+        for row in map(tuple, tokens[np.isin(tokens @ factors, alike @ factors)].tolist()):
+            if numbers := wanted.get(row):
+                known[numbers] = True
+        done += len(block)
+        on_event(StageProgress(COPIES, done))
+    on_event(StageFinished(COPIES))
+    return known
 
 
 def _blocks(split: CorpusSplit, rows: RowNumbers) -> Iterator[RowNumbers]:

@@ -87,19 +87,20 @@ def vector_verdict(
 ) -> Verdict:
     """Whether the overlap with the source is higher with the sentence's own vector than with another's.
 
-    It is not used where the whole interval of the gain lies below `LEAST_GAIN`.
+    It is as good as not used where the whole interval of the gain lies below `LEAST_GAIN`, above zero or not.
     """
     gain = difference[overlap]
     figures = (
         f"{METRICS[overlap].label} {_value(overlap, true[overlap].mean)} with it, "
         f"{_value(overlap, shuffled[overlap].mean)} with another sentence's{_range(overlap, gain)}"
     )
+    if gain.high is not None and gain.high < LEAST_GAIN[overlap]:
+        how = "hardly used" if gain.above_zero else "NOT used"
+        answer = f"The vector is {how}, as far as {sentences:,} sentences can tell: {figures}."
+        return Verdict("vector_used", False, answer)
     if gain.above_zero:
         return Verdict("vector_used", True, f"The vector is used: {figures}.")
-    if gain.high is None or gain.high >= LEAST_GAIN[overlap]:
-        return undecided("vector_used", figures)
-    answer = f"The vector is NOT used, as far as {sentences:,} sentences can tell: {figures}."
-    return Verdict("vector_used", False, answer)
+    return undecided("vector_used", figures)
 
 
 def posterior_verdict(latent: LatentFigures) -> Verdict | None:
@@ -123,22 +124,25 @@ def guidance_verdict(cfg: float, gain: Intervals, overlap: str = "token_f1") -> 
 def feedback_verdict(
     encoder_calls: float, shortlist: int | None, gain: Intervals, overlap: str = "token_f1"
 ) -> Verdict:
-    """Whether candidates, rounds and shortlists raise the overlap or the cosine and lower neither, against one shot.
+    """Whether candidates, rounds, shortlists and search raise the overlap, against one shot.
 
-    They are chosen by the cosine, so the overlap is the evidence that they do not only please the encoder.
+    They choose by the cosine, which can therefore only rise; the overlap is the evidence that they do not only please
+    the encoder.
     """
     what = f"against one shot, {encoder_calls:.1f} encoder calls"
     if (shortlist or 1) > 1:
         what += f" and shortlists of {shortlist}"
-    return _gain_verdict("feedback", f"{what} change", gain, overlap)
+    return _gain_verdict("feedback", f"{what} change", gain, overlap, judged_by=(overlap,))
 
 
-def _gain_verdict(name: str, what: str, gain: Intervals, overlap: str) -> Verdict:
-    both = (gain[overlap], gain["cosine"])
-    better, worse = any(part.above_zero for part in both), any(part.below_zero for part in both)
+def _gain_verdict(
+    name: str, what: str, gain: Intervals, overlap: str, judged_by: Sequence[str] | None = None
+) -> Verdict:
+    judged = [gain[metric] for metric in judged_by or (overlap, "cosine")]
+    better, worse = any(part.above_zero for part in judged), any(part.below_zero for part in judged)
     figures = (
-        f"{what} {METRICS[overlap].label} by {_change(overlap, both[0])} and the cosine by "
-        f"{_change('cosine', both[1])}"
+        f"{what} {METRICS[overlap].label} by {_change(overlap, gain[overlap])} and the cosine by "
+        f"{_change('cosine', gain['cosine'])}"
     )
     if better and not worse:
         return Verdict(name, True, f"{name.capitalize()} helps: {figures}.")
@@ -149,18 +153,23 @@ def _gain_verdict(name: str, what: str, gain: Intervals, overlap: str) -> Verdic
     return undecided(name, figures)
 
 
-def retrieval_verdict(true: Intervals, nearest: Intervals, gain: Intervals) -> Verdict:
-    """Whether writing beats the nearest training sentence on every measure."""
+def retrieval_verdict(
+    true: Intervals, nearest: Intervals, gain: Intervals, searched: int = 1, available: int = 1
+) -> Verdict:
+    """Whether writing beats the nearest training sentence on every measure; of so many that were searched."""
     figures = ", ".join(
         f"{METRICS[name].label} {_value(name, true[name].mean)} against {_value(name, nearest[name].mean)}"
         for name in MEASURES
     )
+    what = "nearest training sentence"
+    if searched < available:
+        what = f"nearest of {searched:,} training sentences (of {available:,})"
     behind = [METRICS[name].label for name in MEASURES if gain[name].below_zero]
     if all(gain[name].above_zero for name in MEASURES):
-        answer = "It beats the nearest training sentence on every measure"
+        answer = f"It beats the {what} on every measure"
         return Verdict("retrieval", True, f"{answer}: {figures}.")
     if behind:
-        answer = f"The nearest training sentence is better in {' and '.join(behind)}"
+        answer = f"The {what} is better in {' and '.join(behind)}"
         return Verdict("retrieval", False, f"{answer}: {figures}.")
     return undecided("retrieval", figures)
 
@@ -178,13 +187,20 @@ def calibration_verdict(calibration: Calibration) -> Verdict:
     )
 
 
-def memorisation_verdict(memorisation: Memorisation) -> Verdict:
-    """Whether outputs are training sentences more often than the held-out sources are, by `MOST_COPIED`."""
+def memorisation_verdict(memorisation: Memorisation, trained_on: bool = True) -> Verdict:
+    """Whether outputs are training sentences more often than the held-out sources are, by `MOST_COPIED`.
+
+    Of the training sentences of another corpus than the model's own nothing can be told.
+    """
     excess = memorisation.excess
     figures = (
         f"{_percent(memorisation.outputs.mean)} of the outputs and {_percent(memorisation.sources.mean)} of the "
         f"sources are training sentences{_percent_range(excess)}"
     )
+    if not trained_on:
+        return undecided(
+            "memorisation", f"{figures}, of a corpus that is not recorded as that of its training"
+        )
     ok = _within(excess, MOST_COPIED)
     if ok is None:
         return undecided("memorisation", figures)
