@@ -1,5 +1,7 @@
 """The head that walks over blocks equals the plain one, and never holds all logits."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,6 +97,23 @@ def test_bf16_products_keep_to_their_precision(blocks):
     assert [grad.dtype for grad in grads] == [torch.bfloat16, torch.float32, torch.float32]
     for ours, theirs in zip(grads, plain_grads, strict=True):
         assert (ours.float() - theirs).norm() < 0.01 * theirs.norm()
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.6, 0.99, 0.999])
+def test_sure_tokens_keep_their_gradient_in_bf16(blocks, probability):
+    """That of one position is small where its target is sure; subtracted afterwards, the target left rounding alone."""
+    for seed in range(5):
+        head, hidden, targets, _ = problem(seed, 1)
+        hidden, others = hidden.bfloat16(), torch.arange(V) != targets
+        with torch.no_grad():
+            logits = head.logits(hidden.float())[0]
+            head.bias[targets] += (
+                logits[others].logsumexp(0) + math.log(probability / (1 - probability)) - logits[targets]
+            )
+        case = head, hidden, targets, torch.ones(1)
+        assert plain(*case)[1].exp().reciprocal().item() == pytest.approx(probability)
+        for ours, theirs in zip(walked(*case)[3], plain(*case)[3], strict=True):
+            assert (ours.float() - theirs).norm() < 0.05 * theirs.norm()
 
 
 def test_autocast_does_not_change_the_arithmetic():

@@ -4,8 +4,13 @@ The walk goes over blocks of the vocabulary that fit a cache. Each block leaves 
 block's own peak, in the dtype of the products; once all blocks were seen, the log-normaliser is known, and one factor
 per row and block turns exponentials into probabilities inside the two products of the backward pass. So every product
 is computed once, and what is kept is bounded by `KEPT_BYTES`, whatever the batch and the vocabulary.
+
+Where the target is likelier than not, its exponential is replaced by what gives p − 1 before the products. To subtract
+the one-hot target from them afterwards would leave little but rounding where p is nearly 1: in bf16 the whole gradient
+at p = .999.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,6 +29,8 @@ MIN_COLUMNS = 256
 COLUMN_MULTIPLE = 64
 # Exponentials kept at once. With fewer of them the table's gradient is read and written more often.
 KEPT_BYTES = 1 << 29
+# A target of a lower nll is likelier than not.
+SURE_NLL = math.log(2)
 # A workspace up to this size stays allocated between training steps.
 WORKSPACE_BYTES = 1 << 27
 
@@ -137,12 +144,14 @@ def score(
         nll[part] = found.log_normaliser - found.picked
         correct[part] = found.picked >= found.best
         if gradients is not None:
-            scales = _scales(found) * weights[part]
+            scales = _scales(found)
+            _put_in_sure_targets(found, scales, targets[part])
+            scales *= weights[part]
             gradients.hidden[part] = _add_softmax(gradients, hidden[part], cast, found, scales, start == 0)
     if wants_grad:
         workspace.give_back(kept)
     if gradients is not None:
-        _subtract_targets(gradients, hidden, cast, targets, weights)
+        _subtract_targets(gradients, hidden, cast, targets, weights.where(nll >= SURE_NLL, 0.0))
     return Scored(nll, correct, gradients)
 
 
@@ -224,6 +233,20 @@ def _scales(rows: _Rows) -> Tensor:
     return (torch.stack([block.peak for block in rows.blocks]) - rows.log_normaliser).exp()
 
 
+def _put_in_sure_targets(rows: _Rows, scales: Tensor, targets: Tensor) -> None:
+    """Replace the exponentials of targets that are likelier than not: their scale makes p − 1 of them, not p."""
+    log_probability = rows.picked - rows.log_normaliser
+    sure, less_one = -log_probability < SURE_NLL, log_probability.expm1()
+    for block, scale in zip(rows.blocks, scales, strict=True):
+        width = block.exps.shape[1]
+        column = targets - block.columns.start
+        place = column.clamp(0, width - 1)[:, None]
+        here = (sure & (column >= 0) & (column < width))[:, None]
+        # The block of a sure target has its peak: the scale is at least 1/2.
+        wanted = (less_one / scale)[:, None].to(block.exps.dtype)
+        block.exps.scatter_(1, place, torch.where(here, wanted, block.exps.gather(1, place)))
+
+
 def _add_softmax(
     to: Gradients, hidden: Tensor, cast: Tensor, rows: _Rows, scales: Tensor, first: bool
 ) -> Tensor:
@@ -247,7 +270,7 @@ def _accumulate(to: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
 
 
 def _subtract_targets(to: Gradients, hidden: Tensor, cast: Tensor, targets: Tensor, weights: Tensor) -> None:
-    """The share of the one-hot targets."""
+    """The share of the one-hot targets whose weights are not 0."""
     if not len(hidden):  # no block has set them
         to.table.zero_()
         to.bias.zero_()
