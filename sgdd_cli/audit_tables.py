@@ -6,7 +6,7 @@ from sgdd_cli import formatting
 from sgdd_cli.console import emit, emit_table, emit_text, new_table
 from sgdd_engine.audit.exposure import ITEMS
 from sgdd_engine.audit.report import MEASURES
-from sgdd_engine.audit.retrieval import DEPTH
+from sgdd_engine.audit.retrieval import chance_among, depth_among
 from sgdd_engine.counted import counted
 from sgdd_engine.evaluation.metrics import METRICS
 
@@ -79,15 +79,16 @@ def _draw_defences(report: "AuditReport") -> None:
     """What each defence leaves to each attacker, beside what it leaves to retrieval."""
     calls = report.defences[0].strongest.last.calls
     emit_text(
-        f"Under defences, with {counted(calls, 'encoder call')}; recall and NDCG of the {DEPTH} nearest of "
-        f"{report.documents:,} vectors; the attacker has {counted(report.own_texts, 'text')} of their own:",
+        f"Under defences, with {counted(calls, 'encoder call')}; recall and NDCG of the "
+        f"{depth_among(report.documents)} nearest of {report.documents:,} vectors (unrelated vectors would have a "
+        f"recall of {chance_among(report.documents):.2f}); the attacker has "
+        f"{counted(report.own_texts, 'text')} of their own:",
         later="  ",
     )
     heads = ["recall", "NDCG", "token F1", f"F1, {_OTHER}", *(kind.label for kind in ITEMS.values())]
     table = new_table("defence", "attacker", *heads, numbers=heads)
-    for leak in report.leaks:
-        if leak.calls == calls:
-            table.add_row("none", "", "1.00", "1.00", *_leak_cells(leak))
+    assert report.undefended is not None, "there are defences"
+    table.add_row("none", "", "1.00", "1.00", *_leak_cells(report.undefended))
     for defence in report.defences:
         quality = defence.retrieval
         for attack in defence.attacks:

@@ -22,9 +22,18 @@ from sgdd_engine.audit.defences import (
     rotation,
     usual_strengths,
 )
-from sgdd_engine.audit.exposure import item_rules, names, numbers, recovery, written_words
-from sgdd_engine.audit.retrieval import neighbours, ranking_gain, retrieval_quality
+from sgdd_engine.audit.exposure import ITEMS, Recovery, item_rules, names, numbers, recovery, written_words
+from sgdd_engine.audit.report import Attack, DefenceFigures, Leak
+from sgdd_engine.audit.retrieval import (
+    RetrievalQuality,
+    chance_among,
+    neighbours,
+    ranking_gain,
+    retrieval_quality,
+)
+from sgdd_engine.audit.verdicts import choice_verdict, defence_verdict
 from sgdd_engine.errors import ConfigError, DataError, VectorSourceError
+from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.generation import SGDD
 from sgdd_engine.mini import CHECKPOINT, SENTENCES
 from sgdd_engine.text.tokenizer import TextTokenizer
@@ -225,6 +234,65 @@ def test_items_are_found_whatever_their_place_case_and_possessive():
     assert recovery([[], []], ["a", "b"], ["b", "a"], 0).own is None
 
 
+def leak(f1, other, *, names=(0.0, 0.0), width=0.01, calls=8) -> Leak:
+    """Figures of one attack on 40 texts; `names`: the shares written from the own and from another row's vector."""
+
+    def near(mean):
+        return Interval(mean, mean - width, mean + width)
+
+    figures = {"token_f1": near(f1)}
+    nothing = Recovery(0, 0, None, None, None)
+    items = dict.fromkeys(ITEMS, nothing) | {
+        "names": Recovery(50, 40, near(names[0]), near(names[1]), near(names[0] - names[1]))
+    }
+    return Leak(calls, calls, figures, {"token_f1": near(other)}, {"token_f1": near(f1 - other)}, items, [])
+
+
+def defended(name, recall, **attacks) -> DefenceFigures:
+    found = [Attack(label, label, Interval(0.5), [figures]) for label, figures in attacks.items()]
+    return DefenceFigures(name, name, "", RetrievalQuality(Interval(recall), Interval(recall)), found)
+
+
+def test_a_defence_is_judged_by_the_attacker_who_is_furthest_above_the_control():
+    # The estimates of one attacker bring common words, whichever row they are of.
+    found = defended("noise:1", 0.9, blunt=leak(0.20, 0.195), sharp=leak(0.19, 0.13))
+    assert found.strongest.name == "sharp"
+    verdict = defence_verdict(found, 40, 1000)
+    assert verdict.ok is False
+    assert "no wording" not in verdict.sentence
+    nothing = defence_verdict(defended("noise:1", 0.9, blunt=leak(0.20, 0.195)), 40, 1000)
+    assert nothing.ok is None
+    assert "no wording is given away to these attackers" in nothing.sentence
+
+
+def test_names_that_one_attacker_alone_writes_are_given_away():
+    found = defended("noise:1", 0.9, blunt=leak(0.2, 0.198), other=leak(0.2, 0.199, names=(0.3, 0.0)))
+    assert found.strongest.name == "blunt"
+    verdict = defence_verdict(found, 40, 1000)
+    assert verdict.ok is False
+    assert "The attacker “other” writes 30 % (29 to 31 %) of the names." in verdict.sentence
+
+
+def test_of_two_defences_the_one_that_leaves_less_above_the_control_is_named():
+    low = defended("noise:1", 0.95, one=leak(0.25, 0.24))
+    high = defended("noise:2", 0.95, one=leak(0.22, 0.10))
+    assert "Of these “noise:1” leaves the least wording" in choice_verdict([low, high], 40, 1000).sentence
+
+
+def test_neighbours_among_few_vectors_are_found_by_chance():
+    random = np.random.default_rng(0)
+    for count in (8, 11, 40):
+        rows, others = random.standard_normal((2, count, DIM))
+        recall = retrieval_quality(rows, others, others, seed=0).recall.mean
+        assert recall == pytest.approx(chance_among(count), abs=0.1)
+    assert chance_among(11) == 1
+    found = defended("noise:1", 0.95, one=leak(0.25, 0.24))
+    assert "unrelated ones would find 26 %" in defence_verdict(found, 40, 40).sentence
+    assert "unrelated" not in defence_verdict(found, 40, 1000).sentence
+    choice = choice_verdict([found], 40, 40)
+    assert "cannot be told among 40 vectors" in choice.sentence
+
+
 # --- the command ----------------------------------------------------------------------------------------
 
 QUICK = ("--checkpoint", "mini", "--device", "cpu", "--calls", "1,8", "--defence-calls", 1)
@@ -277,6 +345,9 @@ def test_an_audit_end_to_end(audited):
     assert scores == sorted(scores, reverse=True)
     assert [len(attack["texts"]) for attack in noisy["attacks"]] == [6, 6]
     assert "Report:" in err
+    # Held against plain vectors that are searched for with as many calls as the defended ones, of which there is one.
+    assert found["undefended"]["calls"] == 1
+    assert found["undefended"]["own"] == one["own"]
 
 
 @pytest.mark.offline_encoder

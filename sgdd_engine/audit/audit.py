@@ -101,18 +101,24 @@ def audit(
             )
         )
     run = _Run(model, data, config, sampling, on_event)
-    run.announce(sum(len(attackers) for _, attackers in planned))
+    # What defended vectors are held against is written with as many calls as theirs, unless that is the same search.
+    again = bool(planned) and config.calls != config.defence_calls
+    run.announce(sum(len(attackers) for _, attackers in planned) + again)
     leaks, scores = run.attack("plain vectors", plain, config.calls)
+    undefended = leaks[-1] if planned else None
+    if again:
+        undefended = run.attack("plain vectors, as defended ones", plain, config.defence_calls)[0][-1]
     found = [run.defend(defence, attackers, everything) for defence, attackers in planned]
     true, shuffled = scores
     return AuditReport(
         leaks=leaks,
+        undefended=undefended,
         by_length=scores_by_length(true, shuffled, [len(row) for row in data.token_ids], config.seed),
         defences=found,
         rows=_ranked(data, true, run.items, named),
         documents=len(everything),
         own_texts=len(known.vectors),
-        verdicts=verdicts_on(leaks, found, len(data)),
+        verdicts=verdicts_on(leaks, found, len(data), len(everything)),
         settings=_settings(model, data, own, config, sampling, defences),
     )
 

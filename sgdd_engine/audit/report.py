@@ -97,8 +97,17 @@ class DefenceFigures:
 
     @property
     def strongest(self) -> Attack:
-        """The attack with the highest token F1 at the most calls: what the defence has to be judged by."""
-        return max(self.attacks, key=lambda attack: attack.last.own["token_f1"].mean)
+        """The attack that a defence has to be judged by.
+
+        That whose token F1, with the most calls, lies furthest above that of another row's vector, by the lower end of
+        the interval: the estimates of some attackers write common words more often than those of others.
+        """
+
+        def certain_gain(attack: Attack) -> float:
+            gain = attack.last.gain["token_f1"]
+            return gain.mean if gain.low is None else gain.low
+
+        return max(self.attacks, key=certain_gain)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, with what each attacker wrote at the most calls."""
@@ -162,7 +171,10 @@ class AuditReport:
     """The outcome of `audit`.
 
     Attributes:
-        leaks: What was written from the plain vectors, by number of encoder calls, rising.
+        leaks: What was written from the plain vectors, by number of encoder calls, rising: each is what a search with
+            the most calls had found by then.
+        undefended: What was written from the plain vectors by a search with as many calls as the defended ones were
+            searched with, which begins with fewer texts; None without defences.
         by_length: Figures by tokens of the source, with the most calls.
         defences: The same attacks on defended vectors, beside what retrieval still finds.
         rows: Every row, the most exposed first: by token F1, then by cosine.
@@ -173,6 +185,7 @@ class AuditReport:
     """
 
     leaks: Sequence[Leak]
+    undefended: Leak | None
     by_length: Sequence[LengthBucket]
     defences: Sequence[DefenceFigures]
     rows: Sequence[ExposedRow]
@@ -197,7 +210,8 @@ class AuditReport:
         A figure is `{"mean", "low", "high"}` with its 95 % interval. Keys: `texts`, `documents`, `own_texts`;
         `verdicts` (`name`, `ok`, `sentence`; `ok` is false where something is given away); `items` (label and rule of
         each kind); `leaks` (`calls`, `spent`, `own`, `shuffled`, `gain`, and `items` by kind: `items`, `texts`, and the
-        shares `own`, `shuffled`, `gain`, null without an item); `by_length`; `defences` (`retrieval`, `strongest`, and
+        shares `own`, `shuffled`, `gain`, null without an item); `undefended` (such a leak, to hold `defences` against;
+        null without them); `by_length`; `defences` (`retrieval`, `strongest`, and
         `attacks` with `leaks` and the `texts` written of each row); `rows` (the most exposed first); `settings`.
         """
         return {
@@ -210,6 +224,7 @@ class AuditReport:
             ],
             "items": {name: asdict(kind) for name, kind in ITEMS.items()},
             "leaks": [leak.to_dict() for leak in self.leaks],
+            "undefended": None if self.undefended is None else self.undefended.to_dict(),
             "by_length": [bucket.to_dict() for bucket in self.by_length],
             "defences": [defence.to_dict() for defence in self.defences],
             "rows": [asdict(row) for row in self.rows],

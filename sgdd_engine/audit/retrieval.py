@@ -50,6 +50,16 @@ def neighbours(queries: Floats, documents: Floats, depth: int) -> Indices:
     return np.concatenate(found)
 
 
+def depth_among(documents: int) -> int:
+    """How many neighbours count: `DEPTH`, or all others where there are fewer."""
+    return min(DEPTH, documents - 1)
+
+
+def chance_among(documents: int) -> float:
+    """The recall of vectors that have nothing to do with the plain ones: 1 where all others count."""
+    return depth_among(documents) / (documents - 1)
+
+
 def ranking_gain(wanted: Indices, found: Indices) -> Floats:
     """NDCG of found documents [N, K], of which the wanted ones [N, K] are worth K, K − 1 … 1 by their order: [N].
 
@@ -64,9 +74,7 @@ def ranking_gain(wanted: Indices, found: Indices) -> Floats:
     return result
 
 
-def retrieval_quality(
-    plain: Floats, queries: Floats, documents: Floats, seed: int, depth: int = DEPTH
-) -> RetrievalQuality:
+def retrieval_quality(plain: Floats, queries: Floats, documents: Floats, seed: int) -> RetrievalQuality:
     """Compare the nearest documents under a defence with those of plain vectors.
 
     Args:
@@ -74,9 +82,8 @@ def retrieval_quality(
         queries: The queries [N, k] as they are compared with what is stored.
         documents: What is stored of all [M, k].
         seed: Of the intervals, which are over queries.
-        depth: Neighbours of each query; fewer where there are fewer others.
     """
-    depth = min(depth, len(plain) - 1)
+    depth = depth_among(len(plain))
     wanted = neighbours(plain[: len(queries)], plain, depth)
     found = neighbours(queries, documents, depth)
     recall = (found[:, :, None] == wanted[:, None, :]).any(axis=2).mean(axis=1)

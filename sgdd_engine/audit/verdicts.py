@@ -5,8 +5,9 @@ A sentence says no more than its figures: what was written by one attacker is a 
 
 from collections.abc import Sequence
 
-from sgdd_engine.audit.exposure import ITEMS
+from sgdd_engine.audit.exposure import ITEMS, Recovery
 from sgdd_engine.audit.report import DefenceFigures, Leak
+from sgdd_engine.audit.retrieval import chance_among
 from sgdd_engine.counted import counted
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.verdicts import FEWEST_SENTENCES, Verdict
@@ -15,18 +16,29 @@ from sgdd_engine.evaluation.verdicts import FEWEST_SENTENCES, Verdict
 FEWEST_TEXTS = FEWEST_SENTENCES
 # A defence that loses more of the neighbours is hardly used for retrieval; a choice, not a measurement.
 KEPT_NEIGHBOURS = 0.9
+# Among fewer vectors more than 5 % of the nearest are found by chance.
+FEWEST_DOCUMENTS = 200
 
 
-def verdicts_on(leaks: Sequence[Leak], defences: Sequence[DefenceFigures], texts: int) -> list[Verdict]:
-    """What the figures of an audit say, a sentence or two each; `ok` is False where something is given away."""
+def verdicts_on(
+    leaks: Sequence[Leak], defences: Sequence[DefenceFigures], texts: int, documents: int
+) -> list[Verdict]:
+    """What the figures of an audit say, a sentence or two each; `ok` is False where something is given away.
+
+    Args:
+        leaks: From plain vectors, by number of calls.
+        defences: The figures of each.
+        texts: How many were attacked.
+        documents: Vectors among which neighbours were looked for.
+    """
     last = leaks[-1]
     found = [exact_verdict(last, texts), wording_verdict(last, texts)]
     found += [item_verdict(name, last) for name in ITEMS]
     if len(leaks) > 1:
         found.append(_calls_verdict(leaks[0], last))
-    found += [defence_verdict(defence, texts) for defence in defences]
+    found += [defence_verdict(defence, texts, documents) for defence in defences]
     if defences:
-        found.append(choice_verdict(defences, texts))
+        found.append(choice_verdict(defences, texts, documents))
     found.append(
         Verdict(
             "lower_bound",
@@ -110,12 +122,13 @@ def _calls_verdict(one: Leak, last: Leak) -> Verdict:
     )
 
 
-def defence_verdict(defence: DefenceFigures, texts: int) -> Verdict:
+def defence_verdict(defence: DefenceFigures, texts: int, documents: int) -> Verdict:
     """What one defence keeps of retrieval, and what its strongest attacker still writes."""
     attack = defence.strongest
     leak = attack.last
     others = [other for other in defence.attacks if other is not attack]
-    kept = f"{_capital(defence.label)}: {_share(defence.retrieval.recall)} of the nearest neighbours are still found."
+    kept = f"{_capital(defence.label)}: {_share(defence.retrieval.recall)} of the nearest neighbours are still found"
+    kept += f", {_by_chance(documents)}." if documents < FEWEST_DOCUMENTS else "."
     if texts < FEWEST_TEXTS:
         return Verdict(
             defence.name, None, f"{kept} {counted(texts, 'text')} are too few to say what it protects."
@@ -137,7 +150,20 @@ def defence_verdict(defence: DefenceFigures, texts: int) -> Verdict:
         sentence += (
             f" The attacker “{weakest.label}” reaches a token F1 of {weakest.last.own['token_f1'].mean:.2f}."
         )
-    clear = leak.gain["token_f1"].above_zero
+    # Of some attacker more items than of the strongest one, who writes the most words.
+    sentence += "".join(
+        f" The attacker “{other.label}” writes {_percent(theirs.own)} of the {kind.label}."
+        for name, kind in ITEMS.items()
+        for other in others
+        if _gives_away(theirs := other.last.items[name])
+        and theirs.own is not None
+        and (found := leak.items[name]).own is not None
+        and theirs.own.mean > found.own.mean
+    )
+    clear = any(
+        one.last.gain["token_f1"].above_zero or any(map(_gives_away, one.last.items.values()))
+        for one in defence.attacks
+    )
     if not clear:
         sentence += (
             f" As far as {counted(texts, 'text')} can tell, no wording is given away to these attackers."
@@ -145,15 +171,33 @@ def defence_verdict(defence: DefenceFigures, texts: int) -> Verdict:
     return Verdict(defence.name, False if clear else None, sentence)
 
 
-def choice_verdict(defences: Sequence[DefenceFigures], texts: int) -> Verdict:
-    """Which of the defences that keep most neighbours leaves the least wording."""
+def _gives_away(found: Recovery) -> bool:
+    """Whether clearly more of the items of one kind were written than from another row's vector."""
+    return found.texts >= FEWEST_TEXTS and found.gain is not None and found.gain.above_zero
+
+
+def _by_chance(documents: int) -> str:
+    return (
+        f"among {documents:,} vectors, where unrelated ones would find {100 * chance_among(documents):.0f} %"
+    )
+
+
+def choice_verdict(defences: Sequence[DefenceFigures], texts: int, documents: int) -> Verdict:
+    """Which of the defences that keep most neighbours leaves the least wording, beside another row's vector."""
     kept = [defence for defence in defences if defence.retrieval.recall.mean >= KEPT_NEIGHBOURS]
     limit = f"{KEPT_NEIGHBOURS:.0%}".replace("%", " %")
     if texts < FEWEST_TEXTS:
         return Verdict("choice", None, "So few texts do not tell which defence is the better one.")
+    if documents < FEWEST_DOCUMENTS:
+        return Verdict(
+            "choice",
+            None,
+            f"Which defences keep the nearest neighbours cannot be told among {counted(documents, 'vector')}: "
+            f"unrelated ones would find {100 * chance_among(documents):.0f} %. More texts: --attacker-texts FILE",
+        )
     if not kept:
         return Verdict("choice", None, f"None of the defences keeps {limit} of the nearest neighbours.")
-    best = min(kept, key=lambda defence: defence.strongest.last.own["token_f1"].mean)
+    best = min(kept, key=lambda defence: defence.strongest.last.gain["token_f1"].mean)
     attack, leak = best.strongest, best.strongest.last
     return Verdict(
         "choice",

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from sgdd_engine.atomic_files import write_bytes
 from sgdd_engine.audit.exposure import ITEMS
 from sgdd_engine.audit.report import MEASURES, AuditReport, DefenceFigures, Leak
+from sgdd_engine.audit.retrieval import chance_among, depth_among
 from sgdd_engine.audit.verdicts import FEWEST_TEXTS
 from sgdd_engine.evaluation.bootstrap import Interval
 from sgdd_engine.evaluation.metrics import METRICS
@@ -52,6 +53,8 @@ def render(report: AuditReport, checkpoint: str) -> str:
         of_defences=[verdict for verdict in report.verdicts if verdict.name in named],
         fewest=FEWEST_TEXTS,
         short=_short,
+        depth=depth_among(report.documents),
+        chance=chance_among(report.documents),
         items=ITEMS,
         measures=MEASURES,
         by_calls=by_calls,
@@ -125,9 +128,8 @@ def against_retrieval(report: AuditReport, name: str) -> Markup:
             return leak.own[name]
         return _percent(leak.items[name].own) if leak.items[name].texts >= FEWEST_TEXTS else None
 
-    calls = report.defences[0].strongest.last.calls
     found = [(_short(one), one.retrieval.recall.mean, given(one.strongest.last)) for one in report.defences]
-    found += [("no defence", 1.0, given(leak)) for leak in report.leaks if leak.calls == calls]
+    found += [("no defence", 1.0, given(leak)) for leak in (report.undefended,) if leak is not None]
     points = [(label, recall, value) for label, recall, value in found if value is not None]
     if not points:
         return EMPTY
@@ -140,7 +142,7 @@ def against_retrieval(report: AuditReport, name: str) -> Markup:
         f"retrieval-{name}",
         f"{title} and retrieval",
         spots,
-        axis="nearest neighbours that are still found (recall@10)",
+        axis=f"nearest neighbours that are still found (recall@{depth_among(report.documents)})",
         decimals=0 if name in ITEMS else 2,
         x_decimals=2,
     )
