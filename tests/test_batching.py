@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,3 +73,29 @@ def test_python_walks_over_batches_once_and_never_over_rows(python_steps):
     assert len(large) > 900 * len(small)
     small.batch(0)  # what is done once, as numpy's first use of its random numbers
     assert python_steps(lambda: small.batch(len(small))) == python_steps(lambda: large.batch(len(large)))
+
+
+def test_the_order_is_a_stable_sort_of_a_permutation():
+    lengths = np.random.default_rng(1).integers(1, 40, 5000)
+    random = np.random.default_rng([7, 3])
+    rows = random.permutation(len(lengths))
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    batches = ExactLengthBatches(lengths, batch_tokens=500, seed=7)
+    found = [batches.batch(3 * len(batches) + number) for number in range(len(batches))]
+    assert found[0].dtype == np.int64
+    order = random.permutation(len(batches))
+    assert np.array_equal(np.concatenate([found[place] for place in np.argsort(order)]), rows)
+
+
+def test_the_next_epoch_takes_little_more_memory_than_its_order():
+    lengths = np.random.default_rng(1).integers(1, 40, 300_000).astype(np.uint16)
+    batches = ExactLengthBatches(lengths, batch_tokens=4096, seed=7)
+    batches.batch(0)
+    tracemalloc.start()
+    try:
+        batches.batch(len(batches))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # 4 bytes a row for the order, twice while it is made, and its lengths; a sort took 32.
+    assert peak / len(lengths) < 15
