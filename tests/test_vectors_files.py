@@ -390,6 +390,107 @@ def test_groups_are_read_as_text(tmp_path):
     assert everything(write_csv(tmp_path), group_column="text").groups == TEXTS
 
 
+# --- folders of Parquet files ---------------------------------------------------------------------------
+
+
+def write_part(path: Path, start: int, stop: int, without=(), **more) -> None:
+    """Some of the rows as one file; the folders above it are made."""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = arrow_table().slice(start, stop - start).drop(list(without))
+    for name, values in more.items():
+        table = table.append_column(name, [values])
+    pq.write_table(table, path)
+
+
+@pytest.mark.parametrize("name", ["all.parquet", "all"])
+def test_a_folder_of_partitions_is_read_in_the_order_of_its_names(tmp_path, name):
+    folder = tmp_path / name
+    write_part(folder / "year=2021" / "month=1" / "p.parquet", 4, 7)
+    write_part(folder / "year=2020" / "month=2" / "p-1.parquet", 2, 4)
+    write_part(folder / "year=2020" / "month=2" / "p-0.parquet", 0, 2)
+    for hidden in ("_SUCCESS", "_metadata.parquet", "year=2020/.p.parquet.crc", "year=2020/.p.parquet"):
+        (folder / hidden).write_bytes(b"not Parquet")
+    write_part(folder / "_temporary" / "p.parquet", 0, 7)
+    found = everything(folder)
+    assert (found.ids, found.texts) == (IDS, TEXTS)
+    np.testing.assert_array_equal(found.vectors, VECTORS)
+    assert open_vectors(str(folder)).rows == 7
+    for pattern in ("all*", "all*/**/[ym]*"):  # a folder, and several of which some lie in others
+        assert everything(f"parquet:{tmp_path / pattern}").ids == IDS
+
+
+def test_a_folder_without_parquet_files_is_one_sentence(tmp_path):
+    folder = tmp_path / "v.parquet"
+    folder.mkdir()
+    with pytest.raises(VectorSourceError, match=r"The folder `.*v\.parquet` holds no Parquet files\."):
+        open_vectors(str(folder))
+    write_part(tmp_path / "deep" / "other" / "p.parquet", 0, 7)
+    with pytest.raises(VectorSourceError, match="not a source of vectors that sgdd knows"):
+        open_vectors(str(tmp_path / "deep"))  # only partitions are looked into for what a folder is
+    assert everything(f"parquet:{tmp_path / 'deep'}").ids == IDS
+
+
+def test_a_column_that_one_file_lacks_is_told_before_a_row_is_read(tmp_path):
+    write_part(tmp_path / "a.parquet", 0, 4)
+    write_part(tmp_path / "b.parquet", 4, 7, without=["text", "year"], year=["soon"] * 3)
+    for options in ({"text_column": "text"}, {"id_column": "text"}, {"group_column": "text"}):
+        with pytest.raises(VectorSourceError, match=r"`.*b\.parquet` has no column `text`, which .*a\.parq"):
+            open_vectors(str(tmp_path), ReadOptions(**options))
+    for options in ({"where": "year > 2001"}, {"id_column": "year"}):
+        with pytest.raises(
+            VectorSourceError, match=r"`year` is of type string in .*b\.parquet`, and int64 in .*a\.parquet`"
+        ):
+            open_vectors(str(tmp_path), ReadOptions(**options))
+    opened = open_vectors(str(tmp_path))
+    assert re.search(r"The column `text` is not read: .*b\.parquet` has no", opened.notes[0])
+    found = join(list(opened.batches))
+    assert (found.ids, found.texts) == (IDS, None)
+
+
+def test_a_column_that_the_first_file_lacks_is_told_too(tmp_path):
+    write_part(tmp_path / "a.parquet", 0, 4, without=["id", "text"])
+    write_part(tmp_path / "b.parquet", 4, 7)
+    with pytest.raises(VectorSourceError, match=r"`.*a\.parquet` has no column `text`, which .*b\.parquet"):
+        open_vectors(str(tmp_path), ReadOptions(text_column="text"))
+    opened = open_vectors(str(tmp_path))
+    assert [re.findall(r"column `(\w+)` is not read", note) for note in opened.notes] == [["text"], ["id"]]
+    assert join(list(opened.batches)).ids == [str(number) for number in range(7)]
+
+
+def test_vectors_that_one_file_lacks_are_told_before_a_row_is_read(tmp_path):
+    write_part(tmp_path / "a.parquet", 0, 4)
+    write_part(tmp_path / "b.parquet", 4, 7, without=["emb"], emb=["[0.1, 0.2]"] * 3)
+    for options in ({}, {"column": "emb"}):
+        with pytest.raises(VectorSourceError, match=r"`emb` is of type string in .* and list"):
+            open_vectors(str(tmp_path), ReadOptions(**options))
+    write_part(tmp_path / "b.parquet", 4, 7, title=[[1.0, 2.0]] * 3)
+    with pytest.raises(VectorSourceError, match=r"2 columns of vectors: emb \(5 numbers\), title"):
+        open_vectors(str(tmp_path))
+    with pytest.raises(VectorSourceError, match=r"`.*a\.parquet` has no column `title`"):
+        open_vectors(str(tmp_path), ReadOptions(column="title"))
+    assert everything(tmp_path, column="emb").ids == IDS
+    write_part(tmp_path / "b.parquet", 4, 7, without=["emb", "id"])
+    with pytest.raises(VectorSourceError, match=r"`.*b\.parquet` has no column `emb`"):
+        open_vectors(str(tmp_path))
+
+
+def test_files_of_one_folder_may_keep_a_column_in_different_ways(tmp_path):
+    import pyarrow as pa
+
+    write_part(tmp_path / "a.parquet", 0, 2, without=["text"], text=pa.nulls(2))  # none of them has a text
+    write_part(tmp_path / "b.parquet", 2, 4, without=["text"], text=pa.array(TEXTS[2:4]).dictionary_encode())
+    fixed = pa.FixedSizeListArray.from_arrays(pa.array(VECTORS[4:6].astype(np.float64).ravel()), WIDTH)
+    write_part(tmp_path / "c.parquet", 4, 6, without=["emb", "year"], emb=fixed, year=[2004.0, 2005.0])
+    write_part(tmp_path / "d.parquet", 6, 7, without=["emb", "year"], emb=pa.nulls(1), year=pa.nulls(1))
+    found = everything(tmp_path)
+    assert (found.ids, found.left_out) == (IDS[:6], ("k6",))
+    assert found.texts == [None, None, *TEXTS[2:6]]
+    np.testing.assert_array_equal(found.vectors, VECTORS[:6])
+    assert everything(tmp_path, where="year >= 2003").ids == IDS[3:6]
+
+
 # --- rows that cannot be read ---------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """Vectors in Arrow tables, however they are stored: lists of numbers, also of fixed size, also inside a struct."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgdd_engine.errors import VectorSourceError
-from sgdd_engine.vectors.columns import Columns, choose_columns, describe
+from sgdd_engine.vectors.columns import ID_NAMES, TEXT_NAMES, Columns, choose_columns, describe
 from sgdd_engine.vectors.rows import as_float32, same_width
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors, refuse_options
 
@@ -35,34 +35,87 @@ def open_tables(
     rows: int | None,
     options: ReadOptions,
     notes: tuple[str, ...] = (),
+    *,
+    files: Mapping[str, "pa.Schema"] | None = None,
 ) -> OpenSource:
-    """Open Arrow tables of one schema as a source of vectors.
+    """Open Arrow tables as a source of vectors.
 
     Args:
         name: What is read, for messages.
-        schema: Of the tables.
+        schema: Of the tables; of the first file where there are several.
         read: Gives tables of some top-level columns, from the first row; called again for each reading.
         rows: How many rows there are, where it is known.
         options: Columns and conditions; `where` is `column op value`, several joined by `and`.
         notes: What a reader should know.
+        files: The schema of each file by its name, where the tables lie in several.
 
     Raises:
-        VectorSourceError: no such column, or several that may be meant.
+        VectorSourceError: no such column, or several that may be meant; or a file lacks a column that is read.
     """
     refuse_options(options, name, "table")
-    types = dict(_fields(schema))
+    types, lacking = _columns_of(files or {name: schema})
+    named = (options.column, options.text_column, options.id_column, options.group_column)
+    _refuse_lacking(named, lacking, name)
     lists = {column: _width(kind) for column, kind in types.items() if _is_vector(kind)}
-    if options.column is None and len(lists) > 1 and None in lists.values():
-        lists |= _widths_of_first(read, [column for column, width in lists.items() if width is None])
-    texts = [column for column, kind in types.items() if _is_text(kind)]
-    others = [column for column in types if column not in lists and column not in texts]
+    unknown = [column for column, kind in _fields(schema) if column in lists and lists[column] is None]
+    if options.column is None and len(lists) > 1 and unknown:
+        lists |= _widths_of_first(read, unknown)
+    texts = [column for column, kind in types.items() if _is_text(kind) and column not in lacking]
+    others = [column for column in types if column not in (*lists, *texts, *lacking)]
     columns = choose_columns(lists, texts, others, options, name)
     conditions = _parse(options.where, types, name, describe(lists, texts, others))
     wanted = [*columns.names, *(condition.column for condition in conditions)]
+    _refuse_lacking(wanted, lacking, name)
+    usual = (TEXT_NAMES if options.text_column is None else ()) + (
+        ID_NAMES if options.id_column is None else ()
+    )
+    notes += tuple(
+        f"The column `{column}` is not read: {lacking[column]}." for column in usual if column in lacking
+    )
     top = list(dict.fromkeys(column if column in schema.names else column.split(".")[0] for column in wanted))
     name = f"{name}, column {columns.vector}"
     batches = _batches(read(top), columns, conditions, name, options.batch_rows)
     return OpenSource(name, None if conditions else rows, notes, batches)
+
+
+def _columns_of(files: Mapping[str, "pa.Schema"]) -> tuple[dict[str, "pa.DataType"], dict[str, str]]:
+    """The columns of all files by type; and what is wrong with those that a file lacks, or has of another kind."""
+    known: dict[str, tuple[str, pa.DataType]] = {}
+    for file, schema in files.items():
+        for column, kind in _fields(schema):
+            if column not in known or pa.types.is_null(known[column][1]):
+                known[column] = file, kind
+    lacking: dict[str, str] = {}
+    for file, schema in files.items():
+        own = dict(_fields(schema))
+        for column, (other, kind) in known.items():
+            if column not in own:
+                lacking.setdefault(column, f"`{file}` has no column `{column}`, which `{other}` has")
+            # In a file where it has no value at all, a column is often of the type `null`.
+            elif not pa.types.is_null(own[column]) and _kind(own[column]) != _kind(kind):
+                lacking.setdefault(
+                    column, f"`{column}` is of type {own[column]} in `{file}`, and {kind} in `{other}`"
+                )
+    return {column: kind for column, (_, kind) in known.items()}, lacking
+
+
+def _kind(kind: "pa.DataType") -> str:
+    """What the values of a column are, however they are stored."""
+    if _is_vector(kind):
+        return "vectors"
+    if _is_text(kind):
+        return "text"
+    return "numbers" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else str(kind)
+
+
+def _refuse_lacking(columns: Iterable[str | None], lacking: Mapping[str, str], name: str) -> None:
+    for column in columns:
+        if column is not None and column in lacking:
+            raise VectorSourceError(
+                f"{name}: {lacking[column]}.",
+                "Name columns that all files have with --column, --text-column and --ids, or read the files one "
+                "by one.",
+            )
 
 
 def _fields(fields: Any, prefix: str = "") -> Iterator[tuple[str, "pa.DataType"]]:  # noqa: ANN401 - a schema or a struct
@@ -155,6 +208,8 @@ def _batch(
     """The rows up to the first one that cannot be read, and what is wrong with that one."""
     ids = _strings(part, columns.id) or [str(place) for place in places]
     values = _values(part, columns.vector)
+    if pa.types.is_null(values.type):  # one of several files has no vector at all
+        values = values.cast(pa.list_(pa.float32()))
     fault = None
     lengths = pc.list_value_length(values).fill_null(-1).to_numpy(zero_copy_only=False)
     given = lengths >= 0
