@@ -10,6 +10,7 @@ import socket
 import sys
 import tomllib
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,96 @@ def test_an_npy_file_of_something_else_is_refused_in_a_sentence(tmp_path, array,
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(VectorSourceError, match=said):
         open_vectors(str(tmp_path / "a.npy"))
+
+
+def test_ids_and_texts_may_be_stored_as_bytes(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ids, texts = ["ä", "b", "\\xff"], ["Grüße.", "Zwei.", "Drei."]
+    stored = [b"\xc3\xa4", b"b", b"\xff"], [text.encode() for text in texts]
+    np.savez(tmp_path / "v.npz", emb=VECTORS[:3], id=np.array(stored[0]), text=np.array(stored[1]))
+    binary = [pa.array(values, pa.binary()) for values in stored]
+    table = pa.table([pa.array(list(VECTORS[:3])), *binary], names=["emb", "id", "text"])
+    pq.write_table(table, tmp_path / "v.parquet")
+    for name, group in (("v.npz", "text"), ("v.parquet", "text")):
+        found = everything(tmp_path / name, group_column=group)
+        assert (found.ids, found.groups) == (ids, texts)
+    assert everything(tmp_path / "v.npz").texts == texts
+
+
+def test_arrays_of_objects_beside_the_vectors_are_not_read(tmp_path):
+    objects = np.array(["a", "b", 3, None], dtype=object)
+    np.savez(tmp_path / "v.npz", emb=VECTORS[:4], id=objects, text=objects, rows=objects[:, None])
+    opened = open_vectors(str(tmp_path / "v.npz"))
+    assert [re.findall(r"array `(\w+)` is not read", note) for note in opened.notes] == [["text"], ["id"]]
+    found = join(list(opened.batches))
+    assert (found.ids, found.texts) == (["0", "1", "2", "3"], None)
+    for options in ({"id_column": "id"}, {"text_column": "text"}, {"column": "rows"}, {"group_column": "id"}):
+        with pytest.raises(VectorSourceError, match="holds Python objects") as caught:
+            open_vectors(str(tmp_path / "v.npz"), ReadOptions(**options))
+        assert "dtype=str" in (caught.value.hint or "")
+
+
+def test_dates_may_be_ids_and_a_missing_one_has_the_number_of_its_row(tmp_path):
+    days = np.array(["2020-01-01", "NaT", "2020-01-03"], "datetime64[D]")
+    np.savez(tmp_path / "v.npz", emb=VECTORS[:3], day=days)
+    assert everything(tmp_path / "v.npz", id_column="day", batch_rows=1).ids == [
+        "2020-01-01",
+        "1",
+        "2020-01-03",
+    ]
+
+
+def damaged_archives(folder: Path):
+    """Archives whose entries cannot be read: damaged, encrypted, compressed in a way that zipfile does not know."""
+    np.savez_compressed(folder / "whole.npz", emb=VECTORS)
+    whole = (folder / "whole.npz").read_bytes()
+    with zipfile.ZipFile(folder / "whole.npz") as archive:
+        entry = archive.getinfo("emb.npy")
+    data = entry.header_offset + 30 + int.from_bytes(whole[28:30], "little") + len(entry.filename)
+    directory = whole.index(b"PK\x01\x02")
+
+    def changed(*places: tuple[int, bytes]) -> bytes:
+        made = bytearray(whole)
+        for place, value in places:
+            made[place : place + len(value)] = value
+        return bytes(made)
+
+    yield "damaged at its beginning", changed((data, b"\xff" * 8))
+    yield "damaged at its end", changed((data + entry.compress_size - 8, b"\xff" * 8))
+    yield "encrypted", changed((6, b"\x01\x00"), (directory + 8, b"\x01\x00"))
+    yield "compressed by another method", changed((8, b"\x63\x00"), (directory + 10, b"\x63\x00"))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_archive_whose_entries_cannot_be_read_is_one_sentence(tmp_path, number):
+    why, content = list(damaged_archives(tmp_path))[number]
+    (tmp_path / "v.npz").write_bytes(content)
+    with pytest.raises(VectorSourceError, match=r"v\.npz`.* cannot be read: .*\S\.$") as caught:
+        list(read_vectors(str(tmp_path / "v.npz")))
+    assert "\n" not in caught.value.message, why
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, r"holds an archive of arrays"),
+        (b"PK\x03\x04 and no more of it", "holds an archive of arrays"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',", "cannot be read: "),
+        (b"\x93NUMPY\x01\x00\x10\x00{{}: 1}        \n", "cannot be read: "),
+        (b"\x93NUMPY\x01\x00\x10\x00\n  a\n b         ", "cannot be read: "),
+    ],
+)
+def test_a_file_that_is_named_like_an_array_and_is_none_is_one_sentence(tmp_path, content, said):
+    np.savez(tmp_path / "v.npz", emb=VECTORS)
+    path = tmp_path / "v.npy"
+    path.write_bytes((tmp_path / "v.npz").read_bytes() if content is None else content)
+    with pytest.raises(VectorSourceError, match=said) as caught:
+        open_vectors(str(path))
+    assert "\n" not in caught.value.message
+    if content is None:
+        assert everything(f"npz:{path}").ids == [str(number) for number in range(7)]
 
 
 # --- which column ---------------------------------------------------------------------------------------

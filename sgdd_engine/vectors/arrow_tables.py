@@ -13,6 +13,7 @@ from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.columns import ID_NAMES, TEXT_NAMES, Columns, choose_columns, describe
 from sgdd_engine.vectors.rows import as_float32, same_width
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors, refuse_options
+from sgdd_engine.vectors.stores import as_text
 
 Tables = Iterable["pa.RecordBatch | pa.Table"]
 
@@ -252,7 +253,7 @@ def _strings(
     """A column's values as strings, `null` for those that are null."""
     if column is None:
         return None
-    return [null if value is None else str(value) for value in _values(part, column).to_pylist()]
+    return [null if value is None else as_text(value) for value in _values(part, column).to_pylist()]
 
 
 @dataclass(frozen=True)

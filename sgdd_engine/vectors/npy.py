@@ -94,10 +94,16 @@ def _batches(name: str, where: str, rows: int, batch_rows: int) -> Iterator[Vect
 
 def _load(name: str, where: str) -> Any:  # noqa: ANN401 - an array of any number type
     try:
+        with Path(where).open("rb") as file:
+            is_archive = file.read(2) == b"PK"  # numpy would read its arrays, and leaves a damaged one open
         # A pickle can run any code, so arrays of objects are refused.
-        array = np.load(where, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        array = None if is_archive else np.load(where, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # those of a damaged header have no common class
         raise unreadable_array(name, where, error) from error
+    if array is None:
+        raise VectorSourceError(
+            f"{name} holds an archive of arrays.", f"Give it the ending .npz, or read it as npz:{where}"
+        )
     check_table(array.dtype, array.shape, name)
     return array[None] if array.ndim == 1 else array
 
@@ -106,13 +112,18 @@ def unreadable_array(name: str, where: str, error: Exception) -> VectorSourceErr
     """The error for an array that numpy cannot load."""
     if not Path(where).exists():
         return VectorSourceError(f"There is no file `{where}`.", "Check the name.")
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if "allow_pickle" in reason:
-        return VectorSourceError(
-            f"{name} holds Python objects, which can run any code and are not loaded.",
-            "Save the numbers alone: np.save(file, np.asarray(vectors, dtype=np.float32))",
-        )
+        return python_objects(name)
     return VectorSourceError(f"{name} cannot be read: {reason}.", "Copy it again, or save it again.")
+
+
+def python_objects(name: str) -> VectorSourceError:
+    """The error for an array of Python objects."""
+    return VectorSourceError(
+        f"{name} holds Python objects, which can run any code and are not loaded.",
+        "Save numbers or texts alone: np.asarray(vectors, dtype=np.float32), np.asarray(texts, dtype=str)",
+    )
 
 
 def check_table(dtype: "np.dtype[Any]", shape: tuple[int, ...], name: str) -> None:

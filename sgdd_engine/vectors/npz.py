@@ -1,7 +1,6 @@
 """NumPy archives (`.npz`): one array holds the vectors, others may hold texts and ids; read piece by piece."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -11,10 +10,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from sgdd_engine.errors import VectorSourceError
-from sgdd_engine.vectors.columns import choose_columns
-from sgdd_engine.vectors.npy import check_table, unreadable_array
+from sgdd_engine.vectors.columns import ID_NAMES, TEXT_NAMES, choose_columns
+from sgdd_engine.vectors.npy import check_table, python_objects, unreadable_array
 from sgdd_engine.vectors.rows import as_float32, numbered
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, refuse_options
+from sgdd_engine.vectors.stores import as_text
 
 # A row of more bytes is no vector and no text. Arrays stored by columns are read whole, which a small archive of zeros
 # could make gigabytes: numbers that are worth reading never shrink so far.
@@ -54,19 +54,30 @@ def open(where: str, options: ReadOptions) -> OpenSource:
         with zipfile.ZipFile(where) as archive:
             keys = [key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy")]
             arrays = {key: _header(archive, key) for key in keys}
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+    except Exception as error:  # those of a damaged archive or header have no common class
         raise unreadable_array(name, where, error) from error
+    objects = [key for key, array in arrays.items() if array.dtype.hasobject]
+    for key in (options.column, options.text_column, options.id_column, options.group_column):
+        if key in objects:
+            raise python_objects(f"{name}: the array `{key}`")
+    plain = {key: array for key, array in arrays.items() if key not in objects}
+    vectors = [key for key, array in plain.items() if len(array.shape) == 2 and array.dtype.kind in "fiu"]
+    texts = [key for key, array in plain.items() if len(array.shape) == 1 and array.dtype.kind in "US"]
     columns = choose_columns(
-        {
-            key: array.shape[-1]
-            for key, array in arrays.items()
-            if len(array.shape) == 2 and array.dtype.kind in "fiu"
-        },
-        [key for key, array in arrays.items() if len(array.shape) == 1 and array.dtype.kind == "U"],
-        [key for key, array in arrays.items() if len(array.shape) != 2 and array.dtype.kind != "U"],
+        {key: plain[key].shape[-1] for key in vectors},
+        texts,
+        [key for key, array in plain.items() if len(array.shape) != 2 and key not in texts],
         options,
         name,
         "array",
+    )
+    usual = (TEXT_NAMES if options.text_column is None else ()) + (
+        ID_NAMES if options.id_column is None else ()
+    )
+    notes = tuple(
+        f"The array `{key}` is not read, because it holds Python objects; np.asarray(…, dtype=str) makes it texts."
+        for key in usual
+        if key in objects
     )
     name = f"{name}, array {columns.vector}"
     rows = arrays[columns.vector].shape[0]
@@ -89,18 +100,23 @@ def open(where: str, options: ReadOptions) -> OpenSource:
                 for start in range(0, rows, options.batch_rows):
                     vectors, texts, ids, groups = (None if p is None else next(p) for p in pieces)
                     assert vectors is not None, "the columns name the vectors"
+                    numbers = numbered(start, len(vectors))
+                    keys = numbers if ids is None else _texts(ids)
                     yield VectorBatch(
-                        numbered(start, len(vectors))
-                        if ids is None
-                        else [str(item) for item in ids.tolist()],
+                        # A date may be missing (NaT).
+                        [number if key is None else key for key, number in zip(keys, numbers, strict=True)],
                         as_float32(vectors),
-                        None if texts is None else [str(item) for item in texts.tolist()],
-                        None if groups is None else [str(item) for item in groups.tolist()],
+                        None if texts is None else _texts(texts),
+                        None if groups is None else [group or "" for group in _texts(groups)],
                     )
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # as above
             raise unreadable_array(name, where, error) from error
 
-    return OpenSource(name, rows, (), batches())
+    return OpenSource(name, rows, notes, batches())
+
+
+def _texts(items: "np.ndarray[Any, Any]") -> list[str | None]:
+    return [as_text(item) for item in items.tolist()]
 
 
 def _header(archive: zipfile.ZipFile, key: str) -> _Array:

@@ -117,7 +117,9 @@ def check_keys(name: str, found: Sequence[str], wanted: Mapping[str, str | None]
 
 
 def as_text(value: object) -> str | None:
-    """A stored value as text; None stays None."""
+    """A stored value as text; bytes are UTF-8, and shown as `\\xff` where they are not; None stays None."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     return None if value is None else str(value)
 
 
