@@ -20,6 +20,7 @@ import torch
 from sgdd_cli.plugin_check import installed_plugins
 from sgdd_engine.errors import DataError, SgddError, VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
+from sgdd_engine.vectors.json_lines import open_lines
 from sgdd_engine.vectors.selection import first_rows, join, rebatched, sample_rows
 
 ROOT = Path(__file__).parents[1]
@@ -380,6 +381,56 @@ def test_a_line_of_numbers_may_begin_with_nan(tmp_path):
     assert list(found.left_out) == ["1"]
 
 
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_keys_that_the_first_row_lacks_are_found(tmp_path, rows):
+    lines = [
+        {"emb": [1, 2], "text": None, "content": None, "title": 7, "meta": None},
+        {"emb": None, "id": "b"},
+        {"emb": [3, 4], "text": "Two.", "title": "A title.", "meta": {"source": "a.pdf"}},
+        {"emb": [5, 6], "id": 3, "content": "Three."},
+    ]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = everything(tmp_path / "v.jsonl", batch_rows=rows)
+    assert (found.ids, found.left_out, found.texts) == (["0", "2", "3"], ("b",), [None, "Two.", None])
+    assert everything(tmp_path / "v.jsonl", text_column="title").texts == [None, "A title.", None]
+    assert everything(tmp_path / "v.jsonl", group_column="meta.source").groups == ["", "a.pdf", ""]
+    with pytest.raises(VectorSourceError, match=r"`nope` is not there; there are emb \(2 numbers\), text"):
+        open_vectors(str(tmp_path / "v.jsonl"), ReadOptions(text_column="nope"))
+
+
+def test_a_text_that_no_row_has_so_far_may_be_named(tmp_path):
+    import pyarrow as pa
+    import pyarrow.feather as feather
+
+    texts = [""] * 200 + ["The first text."]
+    (tmp_path / "v.csv").write_text("emb,text\n" + "".join(f'"[1, 2]",{text}\n' for text in texts))
+    lines = [{"emb": [1, 2], "text": text or None} for text in texts]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for name in ("v.csv", "v.jsonl"):
+        for options in ({}, {"text_column": "text"}):
+            assert everything(tmp_path / name, **options).texts == [None] * 200 + ["The first text."]
+    feather.write_feather(pa.table({"emb": [[1.0, 2.0]], "text": pa.nulls(1)}), tmp_path / "v.feather")
+    assert everything(tmp_path / "v.feather", text_column="text").texts == [None]
+    # One that has texts is preferred.
+    (tmp_path / "w.csv").write_text('emb,text,content\n"[1, 2]",,One.\n')
+    assert everything(tmp_path / "w.csv").texts == ["One."]
+
+
+def test_no_more_rows_are_held_than_their_keys_need():
+    taken = []
+
+    def lines(text):
+        for number in range(1, 1000):
+            taken.append(number)
+            yield number, json.dumps({"emb": [1, 2], "text": text})
+
+    for text, most in (("short", 100), ("long" * 300_000, 4)):
+        taken.clear()
+        opened = open_lines("Lines", lines(text), ReadOptions(batch_rows=3), sampled=100)
+        assert len(taken) == most
+        assert next(opened.batches).texts[:3] == [text] * 3
+
+
 def test_the_texts_of_langchain_are_found(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"embedding": [1, 2], "page_content": "A text.", "source": "a.pdf"}\n')
     assert everything(tmp_path / "v.jsonl").texts == ["A text."]
@@ -690,6 +741,43 @@ def test_binary_standard_input_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x93NUMPY\x00\x01")))
     with pytest.raises(DataError):
         open_vectors("-")
+
+
+@pytest.mark.parametrize("rows", [1, 5, 32])
+def test_rows_of_a_pipe_are_given_while_it_is_still_open(monkeypatch, rows):
+    class Pipe(io.RawIOBase):
+        """Gives a line at a time; more lines than those that are asked for never come."""
+
+        given = 0
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            assert self.given < rows, "waits for a line that does not come"
+            self.given += 1
+            line = json.dumps({"emb": [self.given, 0], "text": "One." if self.given > 1 else None}) + "\n"
+            buffer[: len(line)] = line.encode()
+            return len(line)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Pipe())))
+    found = next(read_vectors("-", batch_rows=rows))
+    assert found.vectors[:, 0].tolist() == list(range(1, rows + 1))
+    assert found.texts == [None] + ["One."] * (rows - 1)
+
+
+def test_a_key_that_the_first_rows_of_a_pipe_lack_may_be_named(monkeypatch):
+    def pipe(*lines):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+
+    named = ReadOptions(text_column="note")
+    pipe(*['{"emb": [1, 2]}'] * 32, '{"emb": [3, 4], "note": "One."}')
+    opened = open_vectors("-", named)
+    assert opened.warnings == ("None of the first 32 rows of Standard input has `note`.",)
+    assert join(list(opened.batches)).texts == [None] * 32 + ["One."]
+    pipe(*['{"emb": [1, 2]}'] * 31)  # all that there is
+    with pytest.raises(VectorSourceError, match="the key `note` is not there; there are emb"):
+        open_vectors("-", named)
 
 
 # --- kinds of sources -----------------------------------------------------------------------------------

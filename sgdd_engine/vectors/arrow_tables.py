@@ -62,9 +62,10 @@ def open_tables(
     if options.column is None and len(lists) > 1 and unknown:
         lists |= _widths_of_first(read, unknown)
     texts = [column for column, kind in types.items() if _is_text(kind) and column not in lacking]
-    others = [column for column in types if column not in (*lists, *texts, *lacking)]
-    columns = choose_columns(lists, texts, others, options, name)
-    conditions = _parse(options.where, types, name, describe(lists, texts, others))
+    empty = [column for column, kind in types.items() if pa.types.is_null(kind) and column not in lacking]
+    others = [column for column in types if column not in (*lists, *texts, *empty, *lacking)]
+    columns = choose_columns(lists, texts, others, options, name, empty=empty)
+    conditions = _parse(options.where, types, name, describe(lists, texts, [*others, *empty]))
     wanted = [*columns.names, *(condition.column for condition in conditions)]
     _refuse_lacking(wanted, lacking, name)
     usual = (TEXT_NAMES if options.text_column is None else ()) + (

@@ -37,6 +37,7 @@ def choose_columns(
     options: ReadOptions,
     name: str,
     what: str = "column",
+    empty: Sequence[str] = (),
 ) -> Columns:
     """The columns to read.
 
@@ -47,27 +48,33 @@ def choose_columns(
         options: What was named, and the width that the model reads.
         name: What is read, for messages.
         what: What a column is called there: "column", "key", "array".
+        empty: Columns without a value in the rows that were looked at; they may hold texts, ids or groups.
 
     Raises:
         VectorSourceError: a named column is not there or of another type; none holds vectors, or several do.
     """
-    every = [*widths, *texts, *others]
+    filled = [*widths, *texts, *others]
+    every = [*filled, *empty]
 
     def named(column: str | None, allowed: Sequence[str], holds: str, flag: str) -> str | None:
         if column is None or column in allowed:
             return column
         problem = f"holds no {holds}" if column in every else "is not there"
         raise VectorSourceError(
-            f"{name}: the {what} `{column}` {problem}; there are {describe(widths, texts, others)}.",
+            f"{name}: the {what} `{column}` {problem}; there are {describe(widths, texts, [*others, *empty])}.",
             f"Name another one with {flag}.",
         )
 
     return Columns(
         named(options.column, list(widths), "vectors", "--column")
-        or _find_vectors(widths, texts, others, options.width, name, what),
-        named(options.text_column, texts, "text", "--text-column") or _first(TEXT_NAMES, texts),
-        named(options.id_column, [*texts, *others], "ids", "--ids") or _first(ID_NAMES, every),
-        named(options.group_column, [*texts, *others], "groups", "--mean-by"),
+        or _find_vectors(widths, texts, [*others, *empty], options.width, name, what),
+        named(options.text_column, [*texts, *empty], "text", "--text-column")
+        or _first(TEXT_NAMES, texts)
+        or _first(TEXT_NAMES, empty),
+        named(options.id_column, [*texts, *others, *empty], "ids", "--ids")
+        or _first(ID_NAMES, filled)
+        or _first(ID_NAMES, empty),
+        named(options.group_column, [*texts, *others, *empty], "groups", "--mean-by"),
     )
 
 

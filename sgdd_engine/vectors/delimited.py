@@ -47,9 +47,11 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     texts = [
         c for c, cells in layout.cells.items() if not all(is_number(x) or looks_like_vector(x) for x in cells)
     ]
+    empty = [column for column, cells in layout.cells.items() if not cells]
     lists = [column for column, found in vectors.items() if found.is_list]
-    others = [column for column in layout.cells if column not in texts and column not in lists]
-    columns = choose_columns({c: found.width for c, found in vectors.items()}, texts, others, options, name)
+    others = [column for column in layout.cells if column not in (*texts, *empty, *lists)]
+    widths = {column: found.width for column, found in vectors.items()}
+    columns = choose_columns(widths, texts, others, options, name, empty=empty)
     chosen = vectors[columns.vector]
     name += f", column {columns.vector}" if chosen.is_list else f", {chosen.width:,} columns of numbers"
     reader = csv.reader(

@@ -1,21 +1,32 @@
 """Vectors in JSON Lines: on each line an object with the vector under a key, or a list of numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sgdd_engine.bounded_files import UnreadableError, parse_json
 from sgdd_engine.data.formats import MAX_ROW, ending, leaves, nested
 from sgdd_engine.data.lines import read_lines
-from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.errors import SgddError, VectorSourceError
 from sgdd_engine.vectors.columns import Columns, choose_columns, describe
 from sgdd_engine.vectors.numbers import parse_vector
 from sgdd_engine.vectors.rows import Row, batches_of, shorten
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, refuse_options
 
+# Rows by whose keys the columns are told, fewer where their lines have more characters in all.
+_SAMPLED = 100
+_HEAD_CHARACTERS = 1 << 22
 # Rows without any vector that may stand at the beginning; they are kept until the first one with a vector comes.
 _WAIT_ROWS = 1000
+
+
+class _Line(NamedTuple):
+    """A line that is not blank: its number, its value, and how many characters it has."""
+
+    number: int
+    value: Any
+    size: int
 
 
 def matches(where: str) -> bool:
@@ -32,54 +43,68 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     if not Path(where).exists():
         raise VectorSourceError(f"There is no file `{where}`.", "Check the name.")
     name = f"JSON Lines file `{where}`"
-    return open_lines(name, read_lines(Path(where), name, MAX_ROW), options)
+    sampled = None if Path(where).is_fifo() else _SAMPLED
+    return open_lines(name, read_lines(Path(where), name, MAX_ROW), options, sampled)
 
 
-def open_lines(name: str, lines: Iterable[tuple[int, str]], options: ReadOptions) -> OpenSource:
+def open_lines(
+    name: str, lines: Iterable[tuple[int, str]], options: ReadOptions, sampled: int | None = None
+) -> OpenSource:
     """Open numbered lines, each a JSON object, a JSON list, or numbers between spaces or commas.
 
     Args:
         name: What is read, for messages.
         lines: Numbers from 1 and lines; blank ones are left out.
         options: Which keys of objects are read.
+        sampled: Rows whose keys are looked at before the first ones are given; by default no more than are given at
+            once, as the lines of a pipe may come one by one.
 
     Raises:
         VectorSourceError: the first rows hold no vector under such a key.
     """
     refuse_options(options, name, "where", "table")
+    sampled = sampled or min(_SAMPLED, options.batch_rows)
     rows = _parse(name, lines)
-    head: list[tuple[int, Any]] = []
-    found: dict[str, Any] | None = None
-    for number, value in islice(rows, _WAIT_ROWS):
-        head.append((number, value))
-        if not isinstance(value, dict):
-            found = {}
-            break
-        keys = dict(leaves(value))
-        if any(_is_vector(item) for item in keys.values()):
-            found = keys
-            break
+    head: list[_Line] = []
+    fault: SgddError | None = None
+    try:
+        head.extend(_head(rows, sampled))
+    except SgddError as error:  # raised after the rows before it were given
+        fault = error
+    found = _kinds(row.value for row in head if isinstance(row.value, dict))
+    vectors = {key: len(value) for key, value in found.items() if _is_vector(value)}
     columns: Columns | None = None
-    if found:
+    warnings: tuple[str, ...] = ()
+    if vectors:
+        unseen: list[str] = []
+        if len(head) == sampled < _SAMPLED:  # too few to tell that a name is wrong
+            named = (options.text_column, options.id_column, options.group_column)
+            unseen = [key for key in dict.fromkeys(named) if key is not None and key not in found]
+        texts = [key for key, value in found.items() if isinstance(value, str)]
+        empty = [key for key, value in found.items() if value is None]
         columns = choose_columns(
-            {key: len(value) for key, value in found.items() if _is_vector(value)},
-            [key for key, value in found.items() if isinstance(value, str)],
-            [key for key, value in found.items() if not _is_vector(value) and not isinstance(value, str)],
+            vectors,
+            texts,
+            [key for key in found if key not in (*vectors, *texts, *empty)],
             options,
             name,
             "key",
+            empty=[*empty, *unseen],
         )
+        warnings = tuple(f"None of the first {len(head):,} rows of {name} has `{key}`." for key in unseen)
         name = f"{name}, key {columns.vector}"
-    elif found is None and head:
-        first = dict(leaves(head[0][1]))
+    elif fault is not None:
+        raise fault
+    elif head and isinstance(head[-1].value, dict):
         raise VectorSourceError(
-            f"{name} has no key of vectors in its first {len(head):,} rows; there are {describe({}, list(first))}.",
+            f"{name} has no key of vectors in its first {len(head):,} rows; there are {describe({}, list(found))}.",
             'Each row is an object such as {"embedding": [0.1, -0.2]}, or a list of numbers.',
         )
     if columns is None:
         refuse_options(options, name, "column", "text_column", "id_column", "group_column")
     made = (
-        _row(index, number, value, columns, name) for index, (number, value) in enumerate(chain(head, rows))
+        _row(index, line.number, line.value, columns, name)
+        for index, line in enumerate(chain(head, _rest(fault, rows)))
     )
     batches = batches_of(
         made,
@@ -88,22 +113,55 @@ def open_lines(name: str, lines: Iterable[tuple[int, str]], options: ReadOptions
         texts=columns is not None and columns.text is not None,
         groups=columns is not None and columns.group is not None,
     )
-    return OpenSource(name, None, (), batches)
+    return OpenSource(name, None, (), batches, warnings=warnings)
 
 
-def _parse(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
+def _head(rows: Iterator[_Line], sampled: int) -> Iterator[_Line]:
+    """The first rows, of which one has a vector if there is any; lists of numbers have no keys to look for."""
+    size, has_vector = 0, False
+    for count, row in enumerate(rows, 1):
+        yield row
+        if not isinstance(row.value, dict) or count == _WAIT_ROWS:
+            return
+        size += row.size
+        has_vector = has_vector or any(_is_vector(value) for _, value in leaves(row.value))
+        if has_vector and (count >= sampled or size > _HEAD_CHARACTERS):
+            return
+
+
+def _rest(fault: SgddError | None, rows: Iterator[_Line]) -> Iterator[_Line]:
+    if fault is not None:
+        raise fault
+    yield from rows
+
+
+def _kinds(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The keys of some rows, each with the value that says most: its first vector, else text, else any but null."""
+
+    def says(value: object) -> int:
+        return 3 if _is_vector(value) else 2 if isinstance(value, str) else int(value is not None)
+
+    found: dict[str, Any] = {}
+    for row in rows:
+        for key, value in leaves(row):
+            if key not in found or says(value) > says(found[key]):
+                found[key] = value
+    return found
+
+
+def _parse(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[_Line]:
     """The value of each line that is not blank."""
     for number, line in lines:
         if not line.strip():
             continue
         if line.lstrip()[0] not in "[{" and line.strip() != "null":
-            yield number, parse_vector(line, name, f"line {number:,}")
+            yield _Line(number, parse_vector(line, name, f"line {number:,}"), len(line))
             continue
         try:
-            yield number, parse_json(line, f"{name}: line {number:,}")
+            yield _Line(number, parse_json(line, f"{name}: line {number:,}"), len(line))
         except UnreadableError as error:
             if line.lstrip()[0] == "[":  # as numpy prints them: without commas
-                yield number, parse_vector(line, name, f"line {number:,}")
+                yield _Line(number, parse_vector(line, name, f"line {number:,}"), len(line))
                 continue
             raise VectorSourceError(
                 f"{name}: line {number:,} is not JSON: {shorten(line)}.",
