@@ -445,6 +445,20 @@ def test_columns_of_numbers_are_told_from_other_numbers(tmp_path):
     assert everything(path, column="a").vectors.tolist() == [[7, 8, 9]] * 7
 
 
+@pytest.mark.parametrize("form", ["e{}", "dim_{:03}", "{}", "3d-{}"])
+def test_columns_of_numbers_are_put_in_the_order_of_their_numbers(tmp_path, form):
+    names = [form.format(number) for number in range(12)]
+    order = np.random.default_rng(0).permutation(12)
+    text = ",".join(["text", *(names[i] for i in order)])
+    (tmp_path / "v.csv").write_text(text + "\n" + ",".join(["One.", *map(str, order)]) + "\n")
+    assert everything(tmp_path / "v.csv").vectors.tolist() == [list(range(12))]
+
+
+def test_columns_of_one_number_stay_as_they_stand(tmp_path):
+    (tmp_path / "v.csv").write_text("e2,e1,e01\n7,8,9\n")
+    assert everything(tmp_path / "v.csv").vectors.tolist() == [[7, 8, 9]]
+
+
 def test_quotes_and_commas_of_a_table_are_read_as_they_are_meant(tmp_path):
     (tmp_path / "v.tsv").write_text('text\temb\n"No," she said.\t[1, 2]\nYes.\t[3, 4]\n')
     found = everything(tmp_path / "v.tsv")

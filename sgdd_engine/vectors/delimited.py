@@ -123,18 +123,27 @@ class _Layout:
         return groups if options.column in groups or not lists else lists
 
     def _numbers(self, options: ReadOptions) -> dict[str, list[str]]:
-        """Columns of one number each that make a vector together, by the beginning that their names share."""
+        """Columns of one number each that make a vector together, by the beginning that their names share.
+
+        They are put in the order of the numbers at the end of their names: tools that sort names as text write e10
+        before e2. Where two names have the same number, they stay as they stand.
+        """
         taken = {options.text_column, options.id_column, options.group_column}
         numeric = [
             c for c, cells in self.cells.items() if cells and all(map(is_number, cells)) and c not in taken
         ]
         if not self.header:
             return {numeric[0]: numeric} if numeric else {}
-        groups: dict[str, list[str]] = {}
+        numbers: dict[str, dict[str, int]] = {}
         for column in numeric:
-            if match := re.fullmatch(r"(.*?)\d+", column):
-                groups.setdefault(match[1], []).append(column)
-        groups = {group or columns[0]: columns for group, columns in groups.items() if len(columns) > 1}
+            if match := re.fullmatch(r"(.*?)(\d+)", column):
+                numbers.setdefault(match[1], {})[column] = int(match[2])
+        groups: dict[str, list[str]] = {}
+        for group, found in numbers.items():
+            distinct = len(set(found.values())) == len(found)
+            columns = sorted(found, key=found.__getitem__) if distinct else list(found)
+            if len(columns) > 1:
+                groups[group or columns[0]] = columns
         rest = [column for column in numeric if column not in ID_NAMES]
         return groups or ({rest[0]: rest} if len(rest) > 1 else {})
 
