@@ -541,6 +541,37 @@ def test_every_layout_of_lists_is_read(tmp_path, number, rows):
     assert (found.ids, found.left_out) == (["0", "1", "3", "4"], ("2",))
 
 
+def test_a_row_without_an_id_has_its_number(tmp_path):
+    import pyarrow as pa
+    import pyarrow.feather as feather
+
+    keys = ["a", None, "c", None, ""]
+    table = pa.table(
+        {
+            "emb": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], None, [7.0, 8.0]],
+            "id": keys,
+            "meta": [{"key": "a"}, {"key": None}, None, None, {"key": ""}],
+            "n": [4, None, 6, 7, 8],
+        }
+    )
+    feather.write_feather(table, tmp_path / "v.feather")
+    rows = [
+        {"emb": row["emb"]} | {key: row[key] for key in ("id", "n") if row[key] is not None}
+        for row in table.to_pylist()
+    ]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name in ("v.feather", "v.jsonl"):
+        for rows_at_once in (1, 3, 64):
+            found = everything(tmp_path / name, batch_rows=rows_at_once)
+            assert (found.ids, found.left_out) == (["a", "1", "c", ""], ("3",))
+        assert everything(tmp_path / name, id_column="n").ids == ["4", "1", "6", "8"]
+    assert everything(tmp_path / "v.feather", id_column="meta.key").ids == ["a", "1", "2", ""]
+    assert everything(tmp_path / "v.feather", where="n > 4").ids == ["c", ""]
+    lines = "".join(f"{key or ''},1 2\n" for key in keys)
+    (tmp_path / "v.csv").write_text(f"id,emb\n{lines}".replace("1 2", "[1 2]"))
+    assert everything(tmp_path / "v.csv").ids == ["a", "1", "c", "3", "4"]
+
+
 def test_groups_are_read_as_text(tmp_path):
     assert everything(write_parquet(tmp_path), group_column="year").groups == [str(year) for year in YEARS]
     assert everything(write_csv(tmp_path), group_column="text").groups == TEXTS

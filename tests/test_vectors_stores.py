@@ -310,6 +310,45 @@ def test_named_vectors_and_nested_keys_of_qdrant(tmp_path):
     assert everything(source, column="title", where="document.raw = text 2").ids == ["2"]
 
 
+def test_a_row_without_the_named_id_has_the_key_of_the_store_or_its_number(tmp_path, postgres):
+    import chromadb
+    import lancedb
+    import pyarrow as pa
+    from chromadb.config import Settings
+    from qdrant_client import QdrantClient, models
+
+    with chromadb.PersistentClient(str(tmp_path / "c"), Settings(anonymized_telemetry=False)) as client:
+        collection = client.create_collection("docs", embedding_function=None)
+        own = [{"own": "x"}, {"other": 1}, None]
+        collection.add(["a", "b", "c"], embeddings=[[1.0, 2.0]] * 3, metadatas=own)
+    assert everything(tmp_path / "c", id_column="own").ids == ["x", "b", "c"]
+
+    client = QdrantClient(path=str(tmp_path / "q"))
+    client.create_collection("docs", models.VectorParams(size=2, distance=models.Distance.DOT))
+    for number, payload in enumerate([{"own": "x"}, {"own": None}, {}], 7):
+        client.upsert("docs", [models.PointStruct(id=number, vector=[1.0, 2.0], payload=payload)])
+    client.close()
+    assert everything(tmp_path / "q", id_column="own").ids == ["x", "8", "9"]
+
+    vectors = pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32(), 2))
+    rows = pa.table({"v": vectors, "id": ["x", None, None]})
+    lancedb.connect(tmp_path / "l").create_table("docs", rows)
+    assert everything(tmp_path / "l").ids == ["x", "1", "2"]
+
+    stores.run_sql(
+        postgres,
+        "DROP TABLE IF EXISTS nulls",
+        "CREATE TABLE nulls (k int PRIMARY KEY, id text, e vector(2))",
+        "INSERT INTO nulls VALUES (5, 'x', '[1,2]'), (6, NULL, '[1,2]'), (7, NULL, NULL), (8, 'y', '[1,2]')",
+        "DROP VIEW IF EXISTS nulls_seen",
+        "CREATE VIEW nulls_seen AS SELECT id, e FROM nulls ORDER BY k",
+    )
+    for options in ({"table": "nulls", "id_column": "id"}, {"table": "nulls_seen"}):
+        found = everything(postgres, **options)
+        assert (found.ids, found.left_out) == (["x", "1", "y"], ("2",))
+    stores.run_sql(postgres, "DROP VIEW nulls_seen", "DROP TABLE nulls")
+
+
 # --- PostgreSQL -----------------------------------------------------------------------------------------
 
 

@@ -208,7 +208,8 @@ def _batch(
     name: str,
 ) -> tuple[VectorBatch, VectorSourceError | None]:
     """The rows up to the first one that cannot be read, and what is wrong with that one."""
-    ids = _strings(part, columns.id) or [str(place) for place in places]
+    keys = _strings(part, columns.id, None) or [None] * part.num_rows
+    ids = [str(place) if key is None else key for key, place in zip(keys, places, strict=True)]
     values = _values(part, columns.vector)
     if pa.types.is_null(values.type):  # one of several files has no vector at all
         values = values.cast(pa.list_(pa.float32()))

@@ -151,9 +151,9 @@ def _rows(
             for key, vector, document, metadata in zip(
                 page["ids"], page["embeddings"], page["documents"], page["metadatas"], strict=True
             ):
-                own = lookup(metadata, options.id_column) if options.id_column else key
+                own = lookup(metadata, options.id_column) if options.id_column else None
                 text = lookup(metadata, texts) if texts else document
                 group = lookup(metadata, options.group_column) if options.group_column else None
-                yield Row(str(own), vector, as_text(text), as_text(group))
+                yield Row(str(key if own is None else own), vector, as_text(text), as_text(group))
             if len(page["ids"]) < options.batch_rows:
                 return

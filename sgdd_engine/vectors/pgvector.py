@@ -79,7 +79,7 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     name = f"{name}, column {columns.vector}"
     query = _select(psycopg.sql, columns, key) + source + _order(psycopg.sql, table.key)
     batches = batches_of(
-        _rows(psycopg, where, query, name, options.batch_rows, numbered=not key),
+        _rows(psycopg, where, query, name, options.batch_rows),
         name,
         options.batch_rows,
         texts=columns.text is not None,
@@ -193,9 +193,9 @@ def _order(sql: Any, key: Sequence[str]) -> Any:  # noqa: ANN401 - as above
     return sql.SQL(" ORDER BY ") + sql.SQL(", ").join(map(sql.Identifier, key)) if key else sql.SQL("")
 
 
-def _rows(psycopg: Any, where: str, query: Any, name: str, batch_rows: int, numbered: bool) -> Iterator[Row]:  # noqa: ANN401 - as above
+def _rows(psycopg: Any, where: str, query: Any, name: str, batch_rows: int) -> Iterator[Row]:  # noqa: ANN401 - as above
     with _connection(psycopg, where, name) as connection, connection.cursor("sgdd") as cursor:
         cursor.itersize = batch_rows
         cursor.execute(query, binary=True)
         for number, (key, vector, text, group) in enumerate(cursor):
-            yield Row(str(number) if numbered else str(key), vector, text, group)
+            yield Row(str(number) if key is None else key, vector, text, group)
