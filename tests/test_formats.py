@@ -6,7 +6,9 @@ import gzip
 import io
 import json
 import lzma
+import os
 import tracemalloc
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.feather
@@ -21,6 +23,7 @@ from sgdd_engine.data.lines import MAX_LINE, decode_lines, likely_encodings
 from sgdd_engine.data.sources import open_source
 from sgdd_engine.data.table_layout import HEAD_LINES
 from sgdd_engine.errors import DataError
+from sgdd_engine.vectors import open_vectors
 
 ROWS = ["The cat sat.", 'A dog, and a "bird".', "Ünïcode – naïve café."]
 COLUMNS = {"id": [1, 2, 3], "text": ROWS, "meta": [{"text": f"{row}!", "n": {"t": row}} for row in ROWS]}
@@ -447,3 +450,13 @@ def test_json_is_an_array_or_values_one_after_another(tmp_path):
 def test_a_line_of_json_may_be_a_string_and_a_missing_text_is_an_empty_line(tmp_path):
     (tmp_path / "a.jsonl").write_text('"A sentence."\n\n{"text": null}\n')
     assert read(tmp_path / "a.jsonl") == ["A sentence.", ""]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_with_a_colon_is_no_address(tmp_path, monkeypatch):
+    """pyarrow takes it for one, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with Path("notes:2020.parquet").open("wb") as file:
+        pq.write_table(pa.table({"text": ["It rains."], "emb": [[1.0, 2.0]]}), file)
+    assert read("notes:2020.parquet") == ["It rains."]
+    assert open_vectors("notes:2020.parquet").rows == 1

@@ -273,7 +273,8 @@ def _parquet(file: TextFile) -> Any:  # noqa: ANN401 - pyarrow has no types
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        return pq.ParquetFile(file.path, **PARQUET_READING)
+        # pyarrow takes `notes:2020.parquet` for an address, an absolute path never.
+        return pq.ParquetFile(file.path.absolute(), **PARQUET_READING)
     except pa.ArrowException as error:
         raise DataError(
             f"{file.name} is not a Parquet file: {error}.", "Copy or download it again."

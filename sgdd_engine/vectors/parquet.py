@@ -98,7 +98,8 @@ def _open_file(path: Path) -> Any:  # noqa: ANN401 - pyarrow has no types
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        return pq.ParquetFile(path, **PARQUET_READING)
+        # pyarrow takes `notes:2020.parquet` for an address, an absolute path never.
+        return pq.ParquetFile(path.absolute(), **PARQUET_READING)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise VectorSourceError(
