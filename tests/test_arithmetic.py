@@ -39,6 +39,8 @@ def test_weights_count_relative_to_each_other_and_a_negative_one_subtracts():
     np.testing.assert_allclose(weighted_sum(e, [0.2, 0.6]), weighted_sum(e, [1, 3]), atol=1e-7)
     np.testing.assert_allclose(weighted_sum(e, [0, -2]), -e[1], atol=1e-7)
     assert cosine(weighted_sum(e, [1, -0.5]), e[1]) < cosine(e[0], e[1])
+    for scale in (1e160, 1e-200, 5e-324):
+        np.testing.assert_allclose(weighted_sum(e, [scale, 2 * scale]), weighted_sum(e, [1, 2]), atol=1e-7)
 
 
 @pytest.mark.parametrize("weights", [[0, 0], [1, -1]])

@@ -38,6 +38,8 @@ def weighted_sum(vectors: Vectors, weights: Sequence[float]) -> Vectors:
         raise GenerationError("All weights are 0, so there is nothing to add.", "Give one text a weight.")
     if len(used) == 1 and w[used[0]] > 0:
         return np.array(vectors[used[0]], dtype=np.float32)
+    # Only their ratios count, and the squares of very large or small sums leave the range of float64.
+    w /= np.abs(w).max()
     terms = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(terms, axis=1)
     return _of_length(w @ terms, float(np.abs(w) @ lengths), float(np.abs(w).sum()))
