@@ -269,7 +269,7 @@ def test_other_methods_kinds_and_sizes_of_bodies_are_refused(client, url):
 
 def test_only_this_machine_may_ask_and_no_page_of_another_site(client):
     assert client.get("/model").status_code == 200
-    for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}):
+    for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://[x"}):
         response = client.get("/model", headers=headers)
         assert response.status_code == 403, headers
         assert "error" in response.json()

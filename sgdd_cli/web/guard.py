@@ -65,7 +65,7 @@ class Guard:
                 403, f"This server does not answer to the name `{host}`.", "Ask for localhost or 127.0.0.1."
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place_of(origin) != host:
             return failure(
                 403, f"Requests of pages from `{origin}` are refused.", "Open the page of this server."
             )
@@ -80,6 +80,14 @@ class Guard:
                     "Send the header: Authorization: Bearer TOKEN",
                     {"www-authenticate": "Bearer"},
                 )
+        return None
+
+
+def _place_of(origin: str) -> str | None:
+    """The name and port in an Origin header; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
         return None
 
 
