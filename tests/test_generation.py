@@ -1,5 +1,6 @@
 """The door for Python: what goes in, in which forms, and what comes out."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from tiny_sgdd import build
 from sgdd_engine import SGDD
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, EncoderError, GenerationError
-from sgdd_engine.events import CanvasChanged
+from sgdd_engine.events import CanvasChanged, Notice
 from sgdd_engine.generation import Generation, complete_sampling
+from sgdd_engine.text.config import EncoderConfig
+from sgdd_engine.text.encoder import load_encoder
 
 PLAIN = SamplingConfig(cfg=1.0)
 
@@ -336,6 +339,57 @@ def test_the_vector_that_is_not_finite_is_named(model, few):
     vectors[2, 1] = torch.nan
     with pytest.raises(GenerationError, match="Vector 2 holds NaN"):
         model.generate(vectors)
+
+
+def test_vectors_of_another_length_than_the_encoders_are_scaled(model, few):
+    vectors = model.encode(few[:2])
+    expected = model.generate(vectors, explain=True)
+    for scale in (0.5, 1e10, 1e38):
+        events = []
+        written = model.generate(
+            torch.cat([vectors[:1] * scale, vectors[1:]]), explain=True, on_event=events.append
+        )
+        assert [item.text for item in written] == [item.text for item in expected]
+        assert all(0 <= token.probability <= 1 for item in written for token in item.details)
+        (note,) = (event.message for event in events if isinstance(event, Notice))
+        assert "Vector 0" in note
+    quiet = []
+    model.generate(vectors, on_event=quiet.append)
+    assert not any(isinstance(event, Notice) for event in quiet)
+
+
+def test_an_encoder_that_drops_coordinates_makes_shorter_vectors_which_stay_as_they_are(
+    tiny_encoder_folder, few, tmp_path
+):
+    folder = tmp_path / "short"
+    shutil.copytree(tiny_encoder_folder, folder)
+    (folder / "config_sentence_transformers.json").write_text('{"truncate_dim": 8}')
+    model = build(load_encoder(EncoderConfig(name=str(folder))), few)
+    vectors = model.encode(few)
+    assert float(vectors.norm(dim=1).max()) < 0.9
+    assert torch.equal(model.check_vectors(vectors), vectors)
+
+
+def test_vectors_and_latents_that_are_too_large_are_refused(tiny_encoder, few):
+    model = build(tiny_encoder, few)
+    vectors = model.encode(few)
+    far = model.model.latent(vectors).z.detach() * 1e20
+    with pytest.raises(GenerationError, match="too far"):
+        model.generate(vectors, latents=far)
+    object.__setattr__(model.info, "encoder", replace(model.info.encoder, normalize=False))
+    vectors[3] *= 1e20
+    with pytest.raises(GenerationError, match="Vector 3 is too far"):
+        model.generate(vectors)
+    with pytest.raises(GenerationError, match="too far"):
+        model.fill("A [MASK].", vectors=vectors[3])
+    with pytest.raises(GenerationError, match="too far"):
+        model.words(vectors[3])
+
+
+@pytest.mark.parametrize("name", ["cfg", "temperature", "position_noise"])
+def test_a_number_of_the_sampling_that_is_infinite_is_refused(model, few, name):
+    with pytest.raises(GenerationError, match=f"sample.{name} is inf"):
+        model.reconstruct(few, sampling=SamplingConfig(**{name: float("inf")}))
 
 
 def test_texts_are_taken_from_any_iterable_and_a_lone_text_is_one(model, few):

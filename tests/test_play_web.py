@@ -195,6 +195,17 @@ def test_a_text_that_is_longer_than_the_model_writes_is_said_to_be(client, writi
     assert f"writes at most {writing.model.info.model.max_tokens}" in note
 
 
+def test_vectors_of_another_length_are_scaled_with_a_note(client, writing, sentences):
+    vectors = writing.model.encode(sentences[:2])
+    expected = post(client, "/generate", vectors=vectors.tolist(), explain=True).json()
+    assert expected["notes"] == []
+    for scale in (1e10, 1e38):
+        found = post(client, "/generate", vectors=(vectors * scale).tolist(), explain=True).json()
+        assert [item["text"] for item in found["results"]] == [item["text"] for item in expected["results"]]
+        (note,) = found["notes"]
+        assert "scaled" in note
+
+
 # --- what it refuses --------------------------------------------------------------------------------------
 
 
@@ -269,7 +280,12 @@ def test_other_methods_kinds_and_sizes_of_bodies_are_refused(client, url):
 
 def test_only_this_machine_may_ask_and_no_page_of_another_site(client):
     assert client.get("/model").status_code == 200
-    for headers in ({"host": "evil.example"}, {"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://[x"}):
+    for headers in (
+        {"host": "evil.example"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://[x"},
+    ):
         response = client.get("/model", headers=headers)
         assert response.status_code == 403, headers
         assert "error" in response.json()

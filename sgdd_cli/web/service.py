@@ -35,6 +35,7 @@ from sgdd_engine import __version__
 from sgdd_engine.bounded_files import UnreadableError, parse_json
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.errors import DataError, GenerationError, VectorSourceError
+from sgdd_engine.events import Event, Notice
 from sgdd_engine.generation import (
     CheckedVectors,
     FilledText,
@@ -48,7 +49,6 @@ from sgdd_engine.generation import (
     validate_search,
     validate_shortlist,
     validate_texts,
-    validate_vectors,
     validate_weights,
 )
 from sgdd_engine.generation.config import LengthRange
@@ -305,10 +305,11 @@ class Service:
             raise GenerationError("Give either texts or vectors, and not both.")
         if vectors is not None:
             self._check_count(len(vectors))
-            e = validate_vectors(vectors, self._info)
+            events: list[Event] = []
+            e = self._model.check_vectors(vectors, events.append)
             if not e.any(dim=1).all():
                 raise GenerationError("A vector of zeros has no meaning.", "Give the vector of a text.")
-            return e, []
+            return e, _messages(events)
         cleaned, notes = await self._texts(texts or ())
         return torch.stack(await self._batcher.compute(Encode(), cleaned)), notes
 
@@ -359,6 +360,11 @@ class Service:
             item.model_copy(update={"cosines": to_parts})
             for item, to_parts in zip(results, cosines, strict=True)
         ]
+
+
+def _messages(events: Iterable[Event]) -> list[str]:
+    """What the engine noted."""
+    return [event.message for event in events if isinstance(event, Notice)]
 
 
 def _tokens(details: Iterable[WrittenToken]) -> list[Token] | None:

@@ -16,6 +16,7 @@ from sgdd_engine.generation.arguments import (
     LengthsLike,
     TextsLike,
     VectorsLike,
+    check_latents,
     complete_sampling,
     texts_or_vectors,
     validate_count,
@@ -27,7 +28,6 @@ from sgdd_engine.generation.arguments import (
     validate_shortlist,
     validate_strength,
     validate_texts,
-    validate_vectors,
     validate_weights,
 )
 from sgdd_engine.generation.decode import Decoder
@@ -106,7 +106,8 @@ class SGDD(PretrainedModel):
         """Write sentences from vectors, starting from an all-mask canvas.
 
         Args:
-            vectors: [N, D] made by the model's own encoder, or one [D]; a tensor, an array or nested sequences.
+            vectors: [N, D] made by the model's own encoder, or one [D]; a tensor, an array or nested sequences. Where
+                the encoder makes vectors of length 1, others are scaled to it.
             sampling: Steps, guidance, position rule, temperature; by default as the checkpoint recommends.
             lengths: Tokens to write, a number or a range such as "6-9" of which the length head chooses, once or for
                 each vector; by default it chooses among all lengths. At a temperature the length of one sentence is
@@ -143,18 +144,19 @@ class SGDD(PretrainedModel):
             latents: [N, latent_dim] to write from in the place of those of the vectors; cosines stay those with the
                 vectors, and refining goes towards them.
             distinct: Replace samples that repeat another; without it they are independent draws.
-            on_event: Told of each denoising step (`CanvasChanged`) and of the rounds (`StageProgress`).
+            on_event: Told of each denoising step (`CanvasChanged`), of the rounds (`StageProgress`), and where vectors
+                were scaled (`Notice`).
 
         Returns:
             N · num_samples generations, all samples of the first vector first.
 
         Raises:
-            GenerationError: vectors of another size or not finite, lengths out of range, one length given together
-                with candidates, a seed out of range, guidance without a trained null condition, refining or searching
-                without a condition.
+            GenerationError: vectors of another size, not finite or too large, lengths out of range, one length given
+                together with candidates, a seed out of range, a number of the sampling that is infinite, guidance
+                without a trained null condition, refining or searching without a condition.
             ConfigError: no such kind of proposal.
         """
-        e = validate_vectors(vectors, self.info)
+        e = self.check_vectors(vectors, on_event)
         candidates = validate_count(candidates, "candidates", 1)
         num_samples = validate_count(num_samples, "num_samples", 1)
         sampling = sampling or complete_sampling({}, self.info, num_samples=num_samples)
@@ -240,7 +242,7 @@ class SGDD(PretrainedModel):
                 candidates or a score without a meaning; what `generate` refuses.
         """
         templates = [parse_blanks(text) for text in validate_texts(texts)]
-        e = self._meanings(meanings, vectors, len(templates))
+        e = self._meanings(meanings, vectors, len(templates), on_event)
         candidates = validate_count(candidates, "candidates", 1)
         num_samples = validate_count(num_samples, "num_samples", 1)
         sampling = sampling or complete_sampling({}, self.info, num_samples=num_samples)
@@ -259,7 +261,7 @@ class SGDD(PretrainedModel):
         # be read anew beside what was written.
         sampling = replace(sampling, vocabulary=0, kv_cache=False)
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
-        z = self.model.null_latent(len(templates)) if e is None else decoder.latents(e)
+        z = self.model.null_latent(len(templates)) if e is None else check_latents(decoder.latents(e))
         requests = [
             FillRequest(row, template, seed + k, allowed[row])
             for row, template in enumerate(templates)
@@ -271,14 +273,16 @@ class SGDD(PretrainedModel):
             return [texts[0] for texts in ranked]
         return closest(self.encoder, e, ranked)
 
-    def _meanings(self, meanings: TextsLike | None, vectors: VectorsLike | None, rows: int) -> Tensor | None:
+    def _meanings(
+        self, meanings: TextsLike | None, vectors: VectorsLike | None, rows: int, on_event: Listener
+    ) -> Tensor | None:
         """The vectors of what so many texts shall say [rows, D], one for all or one for each; None where none is."""
         if meanings is not None and vectors is not None:
             raise GenerationError("Meanings were given as texts and as vectors.", "Leave out one of the two.")
         if meanings is not None:
             e = self.encode(meanings)
         elif vectors is not None:
-            e = validate_vectors(vectors, self.info)
+            e = self.check_vectors(vectors, on_event)
         else:
             return None
         if len(e) == 1:
@@ -298,8 +302,8 @@ class SGDD(PretrainedModel):
     ) -> list[Generation]:
         """Write what a weighted sum of texts or vectors says; a negative weight subtracts.
 
-        The sum's direction counts; it is given the mean length of what went in. One part alone is written as
-        `reconstruct` writes it.
+        The sum's direction counts; it is given the mean length of what went in, which is read as `generate`
+        reads it. One part alone is written as `reconstruct` writes it.
 
         Args:
             parts: N texts or vectors [N, D].
@@ -388,7 +392,7 @@ class SGDD(PretrainedModel):
     def _vectors(self, given: TextsLike | VectorsLike) -> Tensor:
         """Vectors [N, D] as they are, and those of texts."""
         given, texts = texts_or_vectors(given)
-        return self.encode(given) if texts else validate_vectors(given, self.info)
+        return self.encode(given) if texts else self.check_vectors(given)
 
     def _one_vector(self, given: str | VectorsLike) -> Tensor:
         e = self._vectors(given)

@@ -27,12 +27,22 @@ from sgdd_engine.checkpoint import (
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.events import Listener, ignore
-from sgdd_engine.generation.arguments import TextsLike, complete_sampling, validate_texts
+from sgdd_engine.generation.arguments import (
+    TextsLike,
+    VectorsLike,
+    complete_sampling,
+    scale_to_unit,
+    validate_texts,
+    validate_vectors,
+)
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import LATER_FIELDS, EncoderReference
 from sgdd_engine.text.tokenizer import TextTokenizer
 from sgdd_engine.text.vocabulary_fit import VocabularyFit
+
+# Least mean squared length of the training vectors where all have length 1: what was measured of them is rounded.
+_LEAST_UNIT = 0.98
 
 
 class PretrainedModel:
@@ -201,6 +211,30 @@ class PretrainedModel:
         if self._encoder is None:
             self._encoder = load_encoder_like(self.info.encoder, self.device, self.encoder_batch_tokens)
         return self._encoder
+
+    @property
+    def unit_vectors(self) -> bool:
+        """Whether the vectors that this model reads have length 1.
+
+        An encoder that normalises may keep some of the coordinates only; vectors are then shorter, as the model's
+        statistics of them tell.
+        """
+        statistics = self.model.standardize
+        mean_square = statistics.mean.double().square().sum() + statistics.std.double().square().sum()
+        return self.info.encoder.normalize and float(mean_square) >= _LEAST_UNIT
+
+    def check_vectors(self, vectors: VectorsLike, on_event: Listener = ignore) -> Tensor:
+        """Vectors as a table [N, D] in float32 on the CPU, of length 1 where the encoder makes such.
+
+        Args:
+            vectors: [N, D] or one [D].
+            on_event: Told if vectors had another length and were scaled.
+
+        Raises:
+            GenerationError: they are no such table, of another size than the model's encoder makes, or not finite.
+        """
+        e = validate_vectors(vectors, self.info)
+        return scale_to_unit(e, on_event) if self.unit_vectors else e
 
     def vocabulary_fit(self) -> VocabularyFit:
         """A count of what this model's vocabulary and length leave of texts; it holds none yet."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from sgdd_engine.data.cleaning import clean
 from sgdd_engine.errors import EncoderError, SgddError, VectorSourceError
 from sgdd_engine.events import Listener, Notice, ignore
+from sgdd_engine.generation.arguments import LENGTH_TOLERANCE
 from sgdd_engine.generation.pipeline import SGDD
 from sgdd_engine.models.bottleneck import Whitening
 from sgdd_engine.models.model import SemanticDecoder
@@ -25,8 +26,6 @@ HEAD_ROWS = 32
 SAME_COSINE = 0.99
 # Two of these sentences have a mean cosine of .14, each with its first half .71.
 OTHER_COSINE = 0.4
-# Rounding to bfloat16 changes their lengths by at most 0.04 %.
-LENGTH_TOLERANCE = 0.01
 # Mean of the squared whitened coordinates over 32 rows, by `python examples/vector_distance.py`: MiniLM vectors of
 # fiction, a README, code, other languages, single words and numbers .8 to 2.2; the same vectors in other coordinates
 # (rotated, permuted) and random ones 4.4 and above.
@@ -50,7 +49,7 @@ _ALIGN = (
 class CheckedVectors:
     """The rows of a source that a model can read, as its encoder would have made them.
 
-    Vectors of a length other than 1 are scaled where the encoder normalises. Rows without a vector, with NaN or
+    Vectors of a length other than 1 are scaled where the encoder makes such. Rows without a vector, with NaN or
     infinite numbers, and of length 0 are left out and named at the end. The first rows tell whether the encoder is
     the model's at all. Vectors of another encoder are mapped to it, if there is a map.
 
@@ -132,7 +131,7 @@ class CheckedVectors:
             self.faulty += int(bad.sum())
             kept = np.flatnonzero(~bad)
             batch, lengths = take(batch, kept.tolist()), lengths[kept]
-        unit = self._model.info.encoder.normalize if self._map is None else self._map.unit_inputs
+        unit = self._model.unit_vectors if self._map is None else self._map.unit_inputs
         if unit and (np.abs(lengths - 1) > LENGTH_TOLERANCE).any():
             self._say_scaled(batch, lengths)
             batch = replace(batch, vectors=(batch.vectors / lengths[:, None]).astype(np.float32))

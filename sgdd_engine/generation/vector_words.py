@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sgdd_engine.errors import GenerationError
+from sgdd_engine.generation.arguments import check_latents
 from sgdd_engine.generation.decode import Decoder
 from sgdd_engine.text.tokenizer import TextTokenizer
 
@@ -59,7 +60,7 @@ class WordFinder:
     @torch.inference_mode()
     def words(self, e: Tensor, count: int) -> list[Word]:
         """The words of one vector [D] with the highest scores, at most `count`, the highest first."""
-        z = self._decoder.latents(e[None])
+        z = check_latents(self._decoder.latents(e[None]))
         length = int(self._model.length_logits(z).argmax()) + 1
         probabilities = self._on_empty_canvas(z, length)
         if length not in self._null_counts:

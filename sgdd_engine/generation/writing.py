@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.events import Listener
-from sgdd_engine.generation.arguments import validate_latents
+from sgdd_engine.generation.arguments import check_latents, validate_latents
 from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import Decoder, DecodeRequest
@@ -99,8 +99,10 @@ def write_texts(
     decoder = Decoder(sgdd.model, sgdd.schedule, sgdd.tokenizer.special_ids, asked.sampling)
     if asked.latents is not None:
         z = validate_latents(asked.latents, sgdd.model.null_latent(len(e)), asked.unconditional)
+    elif asked.unconditional:
+        z = sgdd.model.null_latent(len(e))
     else:
-        z = sgdd.model.null_latent(len(e)) if asked.unconditional else decoder.latents(e)
+        z = check_latents(decoder.latents(e))
     chosen_from = asked.drafts * asked.shortlist
     if asked.search and asked.drafts > 1 and sgdd.model.surrogate is not None:
         # All lengths are written, and the surrogate chooses which are encoded beside the likeliest; that one is what is
