@@ -94,6 +94,17 @@ def test_a_result_does_not_depend_on_its_batch(model, vectors):
     assert [item.encoder_calls for item in alone] == [item.encoder_calls for item in together]
 
 
+def test_a_sample_does_not_depend_on_those_beside_it(model, vectors):
+    asked = {"sampling": GUIDED, "search": 16, "distinct": False}
+    # At temperature 0 both samples begin with the same texts, and ask for replacements in them.
+    samples = model.generate(vectors, num_samples=2, seed=3, **asked)
+    alone = [*model.generate(vectors, seed=3, **asked), *model.generate(vectors, seed=4, **asked)]
+    alone.sort(key=lambda item: (item.row, item.seed))
+    assert [(item.text, item.encoder_calls) for item in samples] == [
+        (item.text, item.encoder_calls) for item in alone
+    ]
+
+
 def test_a_search_tells_at_its_stops_what_a_shorter_one_would_have_found(model, vectors):
     found = model.generate(vectors, sampling=GUIDED, search=14, candidates=3, stops=(1, 2, 10))
     first = model.generate(vectors, sampling=GUIDED, score=True)

@@ -227,6 +227,7 @@ class Replace:
     A token v at a position is scored by `log p(v | the other tokens, z) + τ g · (W_v − W_u)`: u is the token that
     stands there, W_v the mean of the encoder's word embeddings that spell v, and g the gradient of the text's cosine
     at the word embeddings of that position. One gradient a text; the best replacements are proposed in their order.
+    Each sample that holds a text pays for its gradient, which is computed once, so that none depends on the others.
     The first-order search of HotFlip (arXiv 1712.06751 §3) under the decoder's own prior.
     """
 
@@ -234,6 +235,8 @@ class Replace:
         self._context = context
         self._decoder = context.proposals.decoder.unguided()
         self._ranked: dict[tuple[int, Tokens], list[Tokens]] = {}
+        # How many of them were proposed, by the seed too: what one sample has had is new to another.
+        self._proposed: dict[tuple[int, int, Tokens], int] = {}
 
     def __call__(
         self,
@@ -242,16 +245,18 @@ class Replace:
         generators: Sequence[torch.Generator],  # noqa: ARG002 - of the protocol
     ) -> list[Proposed]:
         """Of each candidate at most so many changed texts; nothing is drawn."""
-        keys = [(candidate.row, candidate.tokens) for candidate in candidates]
-        new = {
-            key: candidate for key, candidate in zip(keys, candidates, strict=True) if key not in self._ranked
-        }
-        self._ranked.update(zip(new, self._rank(list(new.values())), strict=True))
+        texts = {(candidate.row, candidate.tokens): candidate for candidate in candidates}
+        new = [candidate for text, candidate in texts.items() if text not in self._ranked]
+        self._ranked.update(
+            zip([(one.row, one.tokens) for one in new], self._rank(new), strict=True),
+        )
         proposed = []
-        for key, count in zip(keys, counts, strict=True):
-            ranked = self._ranked[key]
-            proposed.append(Proposed(ranked[:count], int(new.pop(key, None) is not None)))
-            del ranked[:count]
+        for candidate, count in zip(candidates, counts, strict=True):
+            key = candidate.row, candidate.seed, candidate.tokens
+            first = self._proposed.get(key, 0)
+            ranked = self._ranked[candidate.row, candidate.tokens]
+            proposed.append(Proposed(ranked[first : first + count], int(key not in self._proposed)))
+            self._proposed[key] = first + count
         return proposed
 
     @cached_property
