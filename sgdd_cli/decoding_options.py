@@ -32,7 +32,7 @@ from sgdd_engine.events import Listener, ignore
 from sgdd_engine.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from sgdd_engine.generation import SGDD, Generation
+    from sgdd_engine.generation import SGDD, FilledText, Generation
 
 
 # Texts for which one waits: so many are searched for by default, or the search is named; a stream is written at once.
@@ -46,16 +46,35 @@ class Writing:
     Attributes:
         model: The model.
         folder: Of its checkpoint.
-        sampling: What was asked for, completed by what the checkpoint records.
+        chosen: What was asked for, completed by what the checkpoint records.
         config: Candidates, rounds, lengths, samples, seed.
         watch: Whether the canvas is shown.
+        draws: Whether several texts of a vector are drawn where nothing else makes them differ: nobody gave a
+            temperature.
     """
 
     model: "SGDD"
     folder: Path
-    sampling: SamplingConfig
+    chosen: SamplingConfig
     config: GenerationConfig
     watch: bool
+    draws: bool = True
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How `config.num_samples` texts of a vector are written."""
+        from sgdd_engine.generation import draw_samples  # noqa: PLC0415 - loads torch
+
+        return draw_samples(self.chosen, self.config.num_samples) if self.draws else self.chosen
+
+    def with_sampling(self, **given: Any) -> "Writing":  # noqa: ANN401 - as the fields are
+        """The same with other fields of `SamplingConfig`; a temperature that is given holds for several texts too.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        draws = self.draws and "temperature" not in given
+        return replace(self, chosen=replace(self.chosen, **given), draws=draws)
 
     def options(self, display: Listener) -> dict[str, Any]:
         """The arguments of `SGDD.generate`; `display` is told of steps where they are shown."""
@@ -113,8 +132,8 @@ class Writing:
                 "leave out --temperature"
             )
 
-    def repeating(self, written: Iterable["Generation"]) -> int:
-        """Of how many vectors samples are alike although they were drawn."""
+    def repeating(self, written: "Iterable[Generation | FilledText]") -> int:
+        """Of how many vectors or texts samples are alike although they were drawn."""
         if self.config.num_samples == 1 or not self.sampling.stochastic:
             return 0
         texts: dict[int, list[str]] = {}
@@ -198,10 +217,9 @@ class DecodingOptions:
             config = resolved.settings.generation
             if "num_samples" not in resolved.given("generation"):
                 config = replace(config, num_samples=num_samples)
-            sampling = complete_sampling(
-                resolved.given("sample"), model.info, num_samples=config.num_samples if drawn else 1
-            )
-            return Writing(model, folder, sampling, config, self.watch)
+            given = resolved.given("sample")
+            draws = drawn and "temperature" not in {**model.info.sampling, **given}
+            return Writing(model, folder, complete_sampling(given, model.info), config, self.watch, draws)
 
         return load
 

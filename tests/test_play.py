@@ -56,6 +56,25 @@ def test_why_explains_the_last_text():
     assert out == call("sample", TEXT, *MINI, "--explain")[0].splitlines()
 
 
+def test_why_explains_the_text_that_was_shown_whatever_was_set_since():
+    shown, explained = play(TEXT, ":cfg 1", ":steps 2", ":why")[0], play(TEXT, ":why")[0]
+    assert shown == explained
+    assert play(f':blend "{TEXT}"', ":cfg 1", ":why")[0] == explained
+
+
+def test_several_samples_are_drawn_and_one_is_as_it_was():
+    out, _ = play(TEXT, ":num_samples 3", TEXT, ":settings", ":num_samples 1", TEXT, ":settings")
+    assert out[0] == out[6]
+    assert len(set(out[1:4])) == 3
+    assert ["temperature 0.7" in out[5], "temperature 0," in out[8]] == [True, True]
+
+
+def test_a_temperature_that_was_given_holds_for_several_samples():
+    given = call("play", *MINI, "--temperature", 0, stdin=f":num_samples 2\n{TEXT}\n".encode())[0]
+    out, _ = play(":num_samples 2", ":temperature 0", TEXT)
+    assert given.splitlines() == out == sample(TEXT) * 2
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

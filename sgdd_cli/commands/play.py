@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -179,15 +179,15 @@ class Prompt:
 
     def _write(self, text: str) -> None:
         vector = self._writing.model.encode(text)
-        self._show(lambda **asked: self._writing.model.generate(vector, **{**self._options(), **asked}))
+        options = self._options()  # what is set later changes no text that was shown
+        self._show(lambda **asked: self._writing.model.generate(vector, **{**options, **asked}))
 
     def _blend(self, rest: str) -> None:
         terms = [parse_term(part) for part in _parts(rest, ':blend "A text.:0.7" "B text.:0.3"')]
         vectors = self._writing.model.encode([term.text for term in terms])
         weights = [term.weight for term in terms]
-        self._show(
-            lambda **asked: self._writing.model.blend(vectors, weights, **{**self._options(), **asked})
-        )
+        options = self._options()
+        self._show(lambda **asked: self._writing.model.blend(vectors, weights, **{**options, **asked}))
 
     def _show(self, write: "Callable[..., Sequence[Generation]]") -> None:
         """Write and show; `:why` writes the same again."""
@@ -254,32 +254,23 @@ class Prompt:
         option = OPTIONS[key]
         found = option.of(option_settings)
         if option.part == "sample":
-            sampling = replace(self._writing.sampling, **{option.name: found})
-            self._writing = replace(self._writing, sampling=sampling)
+            self._writing = self._writing.with_sampling(**{option.name: found})
         else:
             self._writing = replace(
                 self._writing, config=replace(self._writing.config, **{option.name: found})
             )
         self._changed[name] = found
-        if name == "num_samples" and "temperature" not in self._changed:
-            self._draw_samples()
-
-    def _draw_samples(self) -> None:
-        """Several samples differ, as with -n: they are drawn where nothing else makes them differ."""
-        from sgdd_engine.generation import RESAMPLING_TEMPERATURE  # noqa: PLC0415 - loads torch
-
-        sampling = self._writing.sampling
-        if self._writing.config.num_samples > 1 and not sampling.stochastic:
-            sampling = replace(sampling, temperature=RESAMPLING_TEMPERATURE)
-            self._writing = replace(self._writing, sampling=sampling)
 
     def _options(self) -> dict[str, Any]:
         return self._writing.options(ignore)
 
     def _show_settings(self, _: str) -> None:
         emit_lines([f":{name} {value}" for name, value in self._changed.items()] or ["Nothing was set here."])
-        sampling = asdict(self._writing.sampling)
-        emit(f"steps {sampling['steps']}, cfg {sampling['cfg']:g}, {sampling['position_rule']}")
+        sampling = self._writing.sampling
+        emit(
+            f"steps {sampling.steps}, cfg {sampling.cfg:g}, temperature {sampling.temperature:g}, "
+            f"{sampling.position_rule}"
+        )
 
     def _show_history(self, _: str) -> None:
         emit_lines(

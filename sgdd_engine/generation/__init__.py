@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgdd_engine.generation.arguments import complete_sampling as complete_sampling
+    from sgdd_engine.generation.arguments import draw_samples as draw_samples
     from sgdd_engine.generation.arguments import validate_lengths as validate_lengths
     from sgdd_engine.generation.arguments import validate_search as validate_search
     from sgdd_engine.generation.arguments import validate_shortlist as validate_shortlist
@@ -56,6 +57,7 @@ _MODULES = {
     "complete_sampling": "arguments",
     "cosines_with": "semantics",
     "default_strength": "semantics",
+    "draw_samples": "arguments",
     "encode_written": "refinement",
     "validate_lengths": "arguments",
     "interpolate_vectors": "semantics",
@@ -88,6 +90,7 @@ __all__ = [
     "complete_sampling",
     "cosines_with",
     "default_strength",
+    "draw_samples",
     "encode_written",
     "interpolate_vectors",
     "interpolation_shares",

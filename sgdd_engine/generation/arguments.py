@@ -385,7 +385,12 @@ def complete_sampling(
     if given.get("remask"):  # who masks tokens again has said that they are to be read again
         chosen["kv_cache"] = given.get("kv_cache", False)
     sampling = SamplingConfig(**chosen)
-    if num_samples > 1 and not sampling.stochastic and "temperature" not in chosen:
+    return sampling if "temperature" in chosen else draw_samples(sampling, num_samples)
+
+
+def draw_samples(sampling: SamplingConfig, num_samples: int) -> SamplingConfig:
+    """The sampling of so many texts of a vector where nobody gave a temperature: several are made to differ."""
+    if num_samples > 1 and not sampling.stochastic:
         return replace(sampling, temperature=RESAMPLING_TEMPERATURE)
     return sampling
 
