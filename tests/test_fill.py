@@ -219,6 +219,23 @@ def test_a_text_does_not_depend_on_those_beside_it(model, sentences):
 
 
 @pytest.mark.slow
+def test_several_texts_differ_and_repetitions_are_replaced(model, sentences):
+    blank = ["The [MASK:1] found a letter.", "Tom sold [MASK:2] at night."]
+    warm = SamplingConfig(cfg=1.0, temperature=0.5)
+    first = model.fill(blank, sampling=warm, num_samples=1)
+    filled = model.fill(blank, sampling=warm, num_samples=5, seed=3)
+    for row in range(2):
+        texts = [item.text for item in filled if item.row == row]
+        assert len(set(texts)) == len(texts) == 5
+        assert [item.text for item in model.fill(blank[row], sampling=warm, num_samples=5, seed=3)] == texts
+    assert first == model.fill(blank, sampling=warm)
+    # At temperature 0 nothing is drawn.
+    assert (
+        len({item.text for item in model.fill(blank[0], sampling=SamplingConfig(cfg=1.0), num_samples=3)})
+        == 1
+    )
+
+
 def test_one_blank_and_nothing_else_is_a_sentence_from_its_vector(mini):
     vector = mini.encode(["The old man opened the door and looked out."])
     # Filling takes any token and keeps nothing of what it has read.
@@ -283,6 +300,15 @@ def test_the_command_writes_lines_or_json():
     assert all(-1 <= row["cosine"] <= 1 for row in rows)
     (alone,) = [json.loads(line) for line in call(texts[1], "--json").stdout.splitlines()]
     assert alone["cosine"] is None
+
+
+def test_samples_that_could_not_differ_are_told():
+    done = call("She closed the [MASK:1] of the house.", "-n", "3", "--temperature", "0.01")
+    assert len(set(done.stdout.splitlines())) < 3
+    assert "some of the 3 samples are alike" in done.stderr
+    done = call("She closed the [MASK:4] of the house.", "-n", "3")
+    assert len(set(done.stdout.splitlines())) == 3
+    assert "alike" not in done.stderr
 
 
 def test_the_canvas_is_shown_with_what_was_given():

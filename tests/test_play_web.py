@@ -127,6 +127,28 @@ def test_meanings_are_blended_walked_between_and_blanks_filled(client, writing, 
         assert len(filled["blanks"]) == 1
 
 
+def test_several_samples_differ_unless_a_temperature_is_given(client, writing, sentences):
+    text, blank = sentences[100], "The [MASK:2] found [MASK:3]."
+    for path, texts in (("/generate", [text]), ("/fill", [blank])):
+        found = post(client, path, texts=texts, num_samples=4).json()["results"]
+        assert len({item["text"] for item in found}) == 4
+        found = post(client, path, texts=texts, num_samples=4, temperature=0).json()["results"]
+        assert len({item["text"] for item in found}) == 1
+        found = post(client, path, texts=texts).json()["results"]
+        assert len(found) == 1
+    drawn = post(client, "/generate", texts=[text], num_samples=4).json()["results"]
+    sampling = replace(SAMPLING, temperature=0.7)
+    expected = writing.model.reconstruct([text], sampling=sampling, num_samples=4)
+    assert [item["text"] for item in drawn] == [item.text for item in expected]
+
+
+def test_a_temperature_of_the_start_holds_where_a_request_gives_none(writing, sentences):
+    cold = writing.with_sampling(temperature=0.0)
+    with serving(cold) as url, httpx.Client(base_url=url, timeout=60) as client:
+        found = post(client, "/generate", texts=sentences[:1], num_samples=3).json()["results"]
+    assert len({item["text"] for item in found}) == 1
+
+
 def npy(vectors):
     file = io.BytesIO()
     np.save(file, vectors)

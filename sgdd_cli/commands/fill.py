@@ -58,7 +58,7 @@ def fill(
     vector = None if meaning is None else model.encode(meaning)
     _warn_of_unused(writing)
     writing.warn_of_equal_samples("text")
-    calls = 0
+    calls = repeating = 0
     try:
         for batch in batches(found, BATCH):
             with ProgressDisplay(watch=writing.watch) as display:
@@ -76,7 +76,9 @@ def fill(
             for item in filled:
                 _show(item, batch[item.row], as_json)
             calls += sum(item.encoder_calls for item in filled)
+            repeating += writing.repeating(filled)
     finally:
+        writing.warn_of_repetitions(repeating, "text")
         if calls and config.candidates > 1:
             say(f"Encoder calls: {calls:,}.")
 

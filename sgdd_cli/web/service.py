@@ -190,7 +190,7 @@ class Service:
             replace(self._sampling(body), **({} if meant else {"cfg": 1.0})),
             meant,
             candidates,
-            body.num_samples or config.num_samples,
+            self._num_samples(body),
             config.seed if body.seed is None else body.seed,
             body.explain,
         )
@@ -315,12 +315,17 @@ class Service:
 
     def _sampling(self, options: Options) -> Any:  # noqa: ANN401 - SamplingConfig
         given = {name: getattr(options, name) for name in ("cfg", "steps", "temperature")}
-        sampling = replace(self._writing.sampling, **{k: v for k, v in given.items() if v is not None})
+        config = replace(self._writing.config, num_samples=self._num_samples(options))
+        writing = replace(self._writing, config=config)
+        sampling = writing.with_sampling(**{k: v for k, v in given.items() if v is not None}).sampling
         if sampling.cfg != 1 and not self._info.trained_null:
             raise GenerationError(
                 "This model was trained without a null condition; it has no guidance.", "cfg: 1"
             )
         return sampling
+
+    def _num_samples(self, options: Options) -> int:
+        return options.num_samples or self._writing.config.num_samples
 
     def _lengths(self, options: Options) -> int | str:
         given = self._writing.config.length if options.length is None else options.length
@@ -345,7 +350,7 @@ class Service:
             refine,
             1 if search else validate_shortlist(shortlist, self._info, candidates > 1 or refine > 0),
             search,
-            options.num_samples or config.num_samples,
+            self._num_samples(options),
             config.seed if options.seed is None else options.seed,
             options.explain,
         )

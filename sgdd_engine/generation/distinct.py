@@ -1,22 +1,25 @@
-"""Several samples of one vector that differ: texts that repeat are replaced by those of further seeds."""
+"""Several samples of a vector, or of a text with blanks, that differ: for a text that repeats come further seeds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from sgdd_engine.events import CanvasChanged, Event, Listener, ignore
+from sgdd_engine.generation.fill import FilledText
 from sgdd_engine.generation.written import Generation
 
 # Texts written for each one wanted at most. At temperature 0.7 `mini` writes 5.9 different texts of six; what is still
 # missing after four times as many is of sentences that it knows only one way to write.
 DRAWS = 4
 
-WriteRows = Callable[[Sequence[int], int, Listener], list[Generation]]
+Sample = TypeVar("Sample", bound=Generation | FilledText)
+WriteRows = Callable[[Sequence[int], int, Listener], list[Sample]]
 """`(rows, first seed, listener)` → the samples of these rows, all of the first row first; `row` counts these rows."""
 
 
 def distinct_samples(
-    write: WriteRows, rows: int, count: int, seed: int, on_event: Listener = ignore
-) -> list[Generation]:
+    write: WriteRows[Sample], rows: int, count: int, seed: int, on_event: Listener = ignore
+) -> list[Sample]:
     """`count` samples of each row, different where so many are found.
 
     Which further seeds a row takes depends on its own texts alone, so that samples do not depend on the batch.
@@ -31,8 +34,8 @@ def distinct_samples(
     Returns:
         The samples of each row in the order of their seeds; where too few differ, the first repetitions fill up.
     """
-    distinct: list[dict[str, Generation]] = [{} for _ in range(rows)]
-    repeated: list[list[Generation]] = [[] for _ in range(rows)]
+    distinct: list[dict[str, Sample]] = [{} for _ in range(rows)]
+    repeated: list[list[Sample]] = [[] for _ in range(rows)]
     wanting = list(range(rows))
     for first in range(0, DRAWS * count, count):
         for item in write(wanting, seed + first, _of_rows(wanting, on_event)):

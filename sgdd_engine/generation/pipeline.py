@@ -228,7 +228,7 @@ class SGDD(PretrainedModel):
             lengths: Tokens of the whole text, a number or a range such as "9-12", once or for each text.
             candidates: Of the texts of so many lengths and draws that the decoder finds likeliest, the one whose vector
                 is closest to the meaning's is kept. Costs one encoder call each. 1 keeps the likeliest.
-            num_samples: Texts for each; sample k uses seed `seed + k`.
+            num_samples: Texts for each, different where so many are found, as for `generate`.
             seed: A text depends on its blanks, its meaning, the settings and its seed, not on its batch.
             score: Encode what was written and report the cosine with the meaning.
             explain: Report how sure each token was (`FilledText.details`).
@@ -247,7 +247,8 @@ class SGDD(PretrainedModel):
         num_samples = validate_count(num_samples, "num_samples", 1)
         sampling = sampling or complete_sampling({}, self.info, num_samples=num_samples)
         sampling = validate_sampling(sampling, e is None, self.info)
-        seed = validate_seed(seed, num_samples)
+        distinct = num_samples > 1 and sampling.stochastic
+        seed = validate_seed(seed, num_samples * (DRAWS if distinct else 1))
         if e is None and (candidates > 1 or score):
             raise GenerationError(
                 "Candidates and scores compare with a meaning, and none was given.",
@@ -262,16 +263,25 @@ class SGDD(PretrainedModel):
         sampling = replace(sampling, vocabulary=0, kv_cache=False)
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
         z = self.model.null_latent(len(templates)) if e is None else check_latents(decoder.latents(e))
-        requests = [
-            FillRequest(row, template, seed + k, allowed[row])
-            for row, template in enumerate(templates)
-            for k in range(num_samples)
-        ]
-        listen = canvas_listener(self.tokenizer, on_event)
-        ranked = fill_blanks(decoder, self.tokenizer, z, requests, candidates, listen, explain=explain)
-        if e is None or (candidates == 1 and not score):
-            return [texts[0] for texts in ranked]
-        return closest(self.encoder, e, ranked)
+
+        def write(rows: Sequence[int], first: int, listener: Listener) -> list[FilledText]:
+            requests = [
+                FillRequest(number, templates[row], first + k, allowed[row])
+                for number, row in enumerate(rows)
+                for k in range(num_samples)
+            ]
+            listen = canvas_listener(self.tokenizer, listener)
+            ranked = fill_blanks(
+                decoder, self.tokenizer, z[list(rows)], requests, candidates, listen, explain=explain
+            )
+            if e is None or (candidates == 1 and not score):
+                return [texts[0] for texts in ranked]
+            return closest(self.encoder, e[list(rows)], ranked)
+
+        rows = range(len(templates))
+        if distinct:
+            return distinct_samples(write, len(rows), num_samples, seed, on_event)
+        return write(rows, seed, on_event)
 
     def _meanings(
         self, meanings: TextsLike | None, vectors: VectorsLike | None, rows: int, on_event: Listener
