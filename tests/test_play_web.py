@@ -176,6 +176,37 @@ def test_a_file_of_vectors_or_of_texts_is_read(client, writing, sentences):
     assert len(one["results"]) == 1
 
 
+def test_rows_of_a_file_that_cannot_be_read_are_named_and_the_others_keep_their_numbers(
+    client, writing, sentences
+):
+    vectors = writing.model.encode(sentences[:4]).numpy()
+    expected = [item.text for item in writing.model.generate(vectors, sampling=SAMPLING)]
+    vectors[1], vectors[2, 3] = 0, np.nan
+    vectors[3] *= 2
+    rows = [{"id": f"key {number}", "embedding": row.tolist()} for number, row in enumerate(vectors)]
+    rows[2]["embedding"] = None
+    for name, content, left_out in (
+        ("four.npy", npy(vectors), "NaN or infinite numbers"),
+        ("four.json", json.dumps(rows), "no vector"),
+    ):
+        answer = client.post("/read", params={"name": name}, content=content).json()
+        assert [item["row"] for item in answer["results"]] == [0, 3]
+        assert [item["text"] for item in answer["results"]] == [expected[0], expected[3]]
+        assert [item["id"] for item in answer["results"]] == (
+            ["0", "3"] if name == "four.npy" else ["key 0", "key 3"]
+        )
+        said = " ".join(answer["notes"])
+        assert "1 row has zeros only and is left out: 1." in said
+        assert f"1 row has {left_out} and is left out: 2." in said
+        assert f"{name}`" in said
+        assert "row 3 has 2" in said
+        assert "uploaded" not in said
+    streamed = client.post("/read", params={"name": "x.npy", "stream": True}, content=npy(vectors[1:]))
+    assert {data["row"] for kind, data in events(streamed) if kind == "canvas"} == {2}
+    nothing = client.post("/read", params={"name": "x.npy"}, content=npy(vectors[1:2]))
+    assert (nothing.status_code, "zeros only" in nothing.json()["hint"]) == (422, True)
+
+
 def test_the_canvas_is_streamed_while_it_fills_and_the_result_follows(client, sentences):
     searched = post(client, "/generate", texts=sentences[:1], search=6).json()["results"][0]
     assert 1 <= searched["encoder_calls"] <= 6

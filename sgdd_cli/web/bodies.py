@@ -142,7 +142,10 @@ class Alternative(BaseModel):
 class Written(BaseModel):
     """One written text."""
 
-    row: int = Field(description="Index of the text, vector or point that it belongs to, from 0.")
+    row: int = Field(
+        description="Index of the text, vector or point that it belongs to, from 0; of a file the number of the row, "
+        "lines without text not counted."
+    )
     text: str
     cosine: Share | None = Field(
         default=None,

@@ -1,8 +1,8 @@
 """What the HTTP API does, without HTTP: checks a body, has its rows computed, and makes the answer."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from sgdd_cli.certainty import FAIR, SURE
 from sgdd_cli.decoding_options import Writing
 from sgdd_cli.models import checkpoint_name
-from sgdd_cli.web.batching import Batcher, Encode, Fill, OnRow, Write
+from sgdd_cli.web.batching import Batcher, Encode, Fill, OnRow, RowEvent, Write
 from sgdd_cli.web.bodies import (
     Alternative,
     BlendBody,
@@ -52,7 +52,7 @@ from sgdd_engine.generation import (
     validate_weights,
 )
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.vectors import OpenSource, ReadOptions, open_vectors
+from sgdd_engine.vectors import OpenSource, ReadOptions, VectorBatch, open_vectors
 
 # No token of any vocabulary here is longer on average, not even in a language of long words; longer texts are refused
 # before they are cut into tokens, which takes time.
@@ -78,6 +78,23 @@ class Limits:
     seconds: float = 60.0
     waiting: int = 64
     send_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a file holds.
+
+    Attributes:
+        ids: Of the rows that can be read.
+        numbers: Which rows of the file these are, from 0.
+        sources: Their vectors [N, D], or their texts.
+        notes: What was left out or changed, in sentences.
+    """
+
+    ids: Sequence[str]
+    numbers: Sequence[int]
+    sources: Tensor | list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 class Service:
@@ -208,25 +225,35 @@ class Service:
         Raises:
             SgddError: the file is of no kind that is read here, damaged, too long, or holds other vectors.
         """
-        ids, vectors, texts = await to_thread.run_sync(self._open, name, content)
-        sources: Iterable[Tensor | str]
-        sources, notes = (vectors, []) if vectors is not None else await self._texts(texts or ())
-        results = await self._write(sources, options, on_row)
+        found = await to_thread.run_sync(self._open, name, content)
+        sources, notes = found.sources, found.notes
+        if isinstance(sources, list):
+            sources, notes = await self._texts(sources)
+
+        def of_file(row: int, event: RowEvent) -> None:
+            assert on_row is not None
+            on_row(found.numbers[row], event)
+
+        results = await self._write(sources, options, None if on_row is None else of_file)
         return WrittenAnswer(
-            results=[item.model_copy(update={"id": ids[item.row]}) for item in results], notes=notes
+            results=[
+                item.model_copy(update={"row": found.numbers[item.row], "id": found.ids[item.row]})
+                for item in results
+            ],
+            notes=notes,
         )
 
     # --- what a file holds ------------------------------------------------------------------------------
 
-    def _open(self, name: str, content: bytes) -> tuple[list[str], Tensor | None, list[str] | None]:
-        """Ids and vectors of a file, or its texts, which are their own ids."""
+    def _open(self, name: str, content: bytes) -> "_Rows":
+        """The vectors of a file, or its texts, which are their own ids."""
         ending = Path(name).suffix.lower()
         if ending in ("", ".txt", ".json", ".jsonl"):
             text = _decoded(content)
             rows = _json_rows(text) or [line for line in text.splitlines() if clean(line)]
             if all(isinstance(row, str) and not _is_vector(row) for row in rows):
                 self._check_count(len(rows))
-                return rows, None, rows
+                return _Rows(rows, range(len(rows)), rows)
             content = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows).encode()
             ending = ".jsonl"
         if ending not in (".npy", ".jsonl", ".csv"):
@@ -237,23 +264,39 @@ class Service:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"uploaded{ending}"
             path.write_bytes(content)
+            # One row to a batch, so that it is known which row was left out.
+            options = ReadOptions(width=self._info.model.embedding_dim, batch_rows=1)
             try:
-                return self._rows(open_vectors(str(path), ReadOptions(width=self._info.model.embedding_dim)))
+                found = self._rows(open_vectors(str(path), options))
             except VectorSourceError as error:
                 error.message = error.message.replace(str(path), name or "text")
                 raise
+            notes = [note.replace(str(path), name or "text") for note in found.notes]
+            return replace(found, notes=notes)
 
-    def _rows(self, opened: OpenSource) -> tuple[list[str], Tensor | None, None]:
-        ids: list[str] = []
+    def _rows(self, opened: OpenSource) -> "_Rows":
+        ids: list[str] = []  # of all rows, by number
+        numbers: list[int] = []
         vectors: list[Tensor] = []
+        events: list[Event] = []
+
+        def numbered() -> Iterator[VectorBatch]:
+            """The rows under their numbers, by which notes name them too."""
+            for batch in opened.batches:
+                number = [str(len(ids))]
+                ids.extend(batch.ids or batch.left_out)
+                self._check_count(len(ids))
+                yield replace(batch, ids=number) if batch.ids else replace(batch, left_out=number)
+
         # The worker alone uses the encoder, so nothing is encoded here to compare with.
-        for batch in CheckedVectors(self._model, opened, assume_same=True):
-            ids += batch.ids
+        source = replace(opened, batches=numbered())
+        for batch in CheckedVectors(self._model, source, assume_same=True, on_event=events.append):
+            numbers += map(int, batch.ids)
             vectors.append(torch.from_numpy(batch.vectors))
-            self._check_count(len(ids))
-        if not ids:
-            raise VectorSourceError("The file holds no vector that can be read.")
-        return ids, torch.cat(vectors), None
+        notes = _messages(events)
+        if not numbers:
+            raise VectorSourceError("The file holds no vector that can be read.", " ".join(notes) or None)
+        return _Rows([ids[number] for number in numbers], numbers, torch.cat(vectors), notes)
 
     # --- what is asked ----------------------------------------------------------------------------------
 
