@@ -26,12 +26,14 @@ from tiny_sgdd import build
 
 from sgdd_cli.decoding_options import Writing
 from sgdd_cli.web.app import create_app
-from sgdd_cli.web.batching import Batcher, Encode, QueueFull
+from sgdd_cli.web.batching import Batcher, Encode, QueueFull, Write
 from sgdd_cli.web.openapi import CALLS, document
 from sgdd_cli.web.service import Limits
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError, SgddError
 from sgdd_engine.generation.config import GenerationConfig
+from sgdd_engine.text.config import EncoderConfig
+from sgdd_engine.text.encoder import load_encoder
 
 TOKEN = "a-token-of-enough-length"
 SAMPLING = SamplingConfig(cfg=1.5, steps=8)
@@ -426,7 +428,7 @@ class Recorder(Encode):
     def cost(self, row):
         return 1.0
 
-    def run(self, model, rows, on_event):
+    def run(self, model, rows, on_event, check):
         self.log.append((self.name, list(rows)))
         started, go_on = self.gate
         if started is not None:
@@ -491,6 +493,63 @@ def test_one_bad_request_spoils_no_other():
 def test_no_more_requests_wait_than_may():
     _, results = run_batches([("one", ["a"])] * 4, max_waiting=2)
     assert sum(isinstance(result, QueueFull) for result in results) == 2
+
+
+def calls_until_given_up(model, network, work, rows, *, at, close=False):
+    """How often a network runs for work that is given up in its `at`-th run: by its caller, or by closing."""
+
+    async def main():
+        batcher = Batcher(model)
+        loop, calls, given_up = asyncio.get_running_loop(), 0, threading.Event()
+        asked = asyncio.create_task(batcher.compute(work, rows))
+
+        def count(*_):
+            nonlocal calls
+            calls += 1
+            if calls != at:
+                return
+            if close:
+                loop.run_in_executor(None, batcher.close)
+                while not batcher._closed:
+                    given_up.wait(0.001)
+            else:
+                loop.call_soon_threadsafe(asked.cancel)
+                given_up.wait()
+
+        hook = network.register_forward_hook(count)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asked
+            given_up.set()
+            assert asked.cancelled()
+            if not close:  # done when the worker is free again
+                await batcher.compute(Recorder("next", []), ["x"])
+            await asyncio.to_thread(batcher.close)
+        finally:
+            hook.remove()
+        return calls
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_work_that_is_given_up_ends_at_the_next_step_also_within_a_round_of_a_search(
+    writing, sentences, close
+):
+    # All texts of one length, and without guidance: the network runs once in a step, and in a pass that scores texts.
+    work = Write(replace(SAMPLING, cfg=1.0), search=64, num_samples=2)
+    rows, network = [(sentences[100], "6-6")], writing.model.model.denoiser
+    for at in (3, 40, 55):
+        assert at <= calls_until_given_up(writing.model, network, work, rows, at=at, close=close) <= at + 1
+
+
+def test_work_that_is_given_up_ends_at_the_next_batch_of_the_encoder(tiny_encoder_folder, sentences):
+    encoder = load_encoder(EncoderConfig(name=str(tiny_encoder_folder), batch_tokens=64))
+    model = build(encoder, sentences[:6])
+    network = encoder._network
+    assert calls_until_given_up(model, network, Encode(), sentences[:100], at=4) == 4
+    drafts = Write(SAMPLING, candidates=8, num_samples=4)
+    assert calls_until_given_up(model, network, drafts, [(sentences[0], "1-24")], at=3) == 3
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(url, sentences):

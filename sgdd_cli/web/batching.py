@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.events import CanvasChanged, Event, Listener, StageProgress
-from sgdd_engine.generation import SGDD, FilledText, Generation
+from sgdd_engine.generation import SGDD, Check, FilledText, Generation
 
 # Canvases of a batch. With `mini` a sentence costs 231 ms alone, 131 in a batch of 16 and 95 in one of 32 (one thread
 # of a busy machine); twice the batch would let a short request wait twice as long for the one before it.
@@ -43,8 +43,8 @@ class Work(Protocol):
         """What a row costs, in canvases."""
         ...
 
-    def run(self, model: SGDD, rows: Sequence[Any], on_event: Listener) -> Sequence[Any]:
-        """A result for each row."""
+    def run(self, model: SGDD, rows: Sequence[Any], on_event: Listener, check: Check) -> Sequence[Any]:
+        """A result for each row; `check` is called often, and what it raises ends the work."""
         ...
 
 
@@ -56,9 +56,15 @@ class Encode:
         """By the length of the text."""
         return LEAST_COST + len(row) / CHARACTERS_PER_CANVAS
 
-    def run(self, model: SGDD, rows: Sequence[str], on_event: Listener) -> Sequence[Tensor]:  # noqa: ARG002
+    def run(
+        self,
+        model: SGDD,
+        rows: Sequence[str],
+        on_event: Listener,  # noqa: ARG002 - as above
+        check: Check,
+    ) -> Sequence[Tensor]:
         """The vector of each text."""
-        return list(model.encode(rows))
+        return list(model.encode(rows, check))
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,12 @@ class Write:
         return to_encode + self.num_samples * self.shortlist * (self.candidates + self.refine + self.search)
 
     def run(
-        self, model: SGDD, rows: Sequence[tuple[Tensor | str, str]], on_event: Listener
+        self, model: SGDD, rows: Sequence[tuple[Tensor | str, str]], on_event: Listener, check: Check
     ) -> Sequence[list[Generation]]:
         """The texts of each vector."""
         # In the same turn: a request that had to wait for two would wait for two batches of others.
         texts = [source for source, _ in rows if isinstance(source, str)]
-        encoded = iter(model.encode(texts) if texts else ())
+        encoded = iter(model.encode(texts, check) if texts else ())
         written = model.generate(
             [next(encoded) if isinstance(source, str) else source for source, _ in rows],
             sampling=self.sampling,
@@ -102,6 +108,7 @@ class Write:
             score=True,
             explain=self.explain,
             on_event=on_event,
+            check=check,
         )
         return [[item for item in written if item.row == row] for row in range(len(rows))]
 
@@ -125,7 +132,7 @@ class Fill:
         return self.num_samples * max(self.candidates, 4)
 
     def run(
-        self, model: SGDD, rows: Sequence[tuple[str, Tensor | None, str]], on_event: Listener
+        self, model: SGDD, rows: Sequence[tuple[str, Tensor | None, str]], on_event: Listener, check: Check
     ) -> Sequence[list[FilledText]]:
         """The whole texts of each."""
         filled = model.fill(
@@ -139,6 +146,7 @@ class Fill:
             score=self.meant,
             explain=self.explain,
             on_event=on_event,
+            check=check,
         )
         return [[item for item in filled if item.row == row] for row in range(len(rows))]
 
@@ -156,7 +164,7 @@ class QueueFull(Exception):  # noqa: N818 - it is no error of the program
 
 
 class _Abandoned(Exception):  # noqa: N818 - as above
-    """Nobody waits for any row of the batch any more."""
+    """Nobody waits for any row of the batch any more, or the worker is to end."""
 
 
 @dataclass(eq=False)
@@ -252,7 +260,7 @@ class Batcher:
             request.future.cancel()
 
     def close(self) -> None:
-        """End the worker after its batch; what waits is dropped."""
+        """End the worker after the step that it computes; what it computes and what waits is dropped."""
         with self._changed:
             self._closed = True
             for request in self._waiting:
@@ -312,7 +320,8 @@ class Batcher:
         try:
             self._run(work, batch)
         except _Abandoned:
-            return
+            for request, _ in batch:
+                request.future.cancel()
         except Exception as error:
             requests = list(dict.fromkeys(request for request, _ in batch))
             if len(requests) > 1:
@@ -327,9 +336,12 @@ class Batcher:
             self._seconds_per_canvas += 0.2 * (seconds - self._seconds_per_canvas)
 
     def _run(self, work: Work, batch: list[tuple[_Request, int]]) -> None:
-        def on_event(event: Event) -> None:
-            if all(request.future.cancelled() for request, _ in batch):
+        def check() -> None:
+            if self._closed or all(request.future.cancelled() for request, _ in batch):
                 raise _Abandoned
+
+        def on_event(event: Event) -> None:
+            check()
             if isinstance(event, CanvasChanged):
                 _tell_rows(batch, event)
             elif isinstance(event, StageProgress):
@@ -338,7 +350,7 @@ class Batcher:
                         request.on_row(row, event)
 
         rows = [request.rows[row] for request, row in batch]
-        for (request, row), result in zip(batch, work.run(self._model, rows, on_event), strict=True):
+        for (request, row), result in zip(batch, work.run(self._model, rows, on_event, check), strict=True):
             request.finish(row, result)
 
 

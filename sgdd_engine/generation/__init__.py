@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.centroids import NamedGroup as NamedGroup
     from sgdd_engine.generation.centroids import name_groups as name_groups
     from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE as RESAMPLING_TEMPERATURE
+    from sgdd_engine.generation.decode import Check as Check
     from sgdd_engine.generation.decode import Decoder as Decoder
     from sgdd_engine.generation.decode import DecodeRequest as DecodeRequest
     from sgdd_engine.generation.fill import FilledText as FilledText
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.written import WrittenToken as WrittenToken
 
 _MODULES = {
+    "Check": "decode",
     "CheckedVectors": "vector_check",
     "DEFAULT_POINTS": "semantics",
     "DEFAULT_VARIATIONS": "semantics",
@@ -77,6 +79,7 @@ __all__ = [
     "PROPOSERS",
     "RESAMPLING_TEMPERATURE",
     "SGDD",
+    "Check",
     "CheckedVectors",
     "DecodeRequest",
     "Decoder",

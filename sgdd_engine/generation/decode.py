@@ -27,10 +27,16 @@ RESAMPLING_TEMPERATURE = 0.7
 # `token_log_probs` masks every third token at a time, so that a token is scored with its neighbours given.
 STRIDE = 3
 
+Check = Callable[[], None]
+"""Called often while something is computed; what it raises ends the computation."""
 OnStep = Callable[[int, Sequence[int], Sequence[list[int]], Sequence[TokenTrace] | None], None]
 """Called with (steps done, indices of the batch's canvases, their tokens, their traces so far if traces are kept)."""
 OnTrace = Callable[[int, TokenTrace], None]
 """Called with (index of a canvas, how sure each of its n tokens was when it was written: tensors [n])."""
+
+
+def unchecked() -> None:
+    """The check of callers who let everything be computed to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,14 @@ class Decoder:
         schedule: The masking schedule it was trained under.
         forbidden: Token ids that are never written (the special ones).
         sampling: Steps, guidance, position rule, temperature.
+        check: Called after each denoising step, and between passes that score texts.
     """
 
     model: SemanticDecoder
     schedule: MaskingSchedule
     forbidden: Sequence[int]
     sampling: SamplingConfig
+    check: Check = unchecked
 
     @property
     def mask_id(self) -> int:
@@ -174,7 +182,7 @@ class Decoder:
                 generators=[canvas.generator for canvas in batch],
                 lengths=lengths,
                 trace=on_trace is not None,
-                on_step=None if on_step is None else _on_table(on_step, indices, lengths),
+                on_step=_on_table(self.check, on_step, indices, lengths),
             )
             for i, row in zip(indices, _unpadded(sampled.tokens, lengths), strict=True):
                 results[i] = row
@@ -225,6 +233,7 @@ class Decoder:
             denoiser = self._denoiser(z[[rows[i] for i in indices]], lengths, in_sequence=False)
             inside = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
             for first in range(STRIDE):
+                self.check()
                 masked = torch.zeros_like(tokens, dtype=torch.bool)
                 masked[:, first::STRIDE] = True
                 masked &= inside
@@ -305,9 +314,12 @@ def _unpadded(table: Tensor, lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _on_table(
-    on_step: OnStep, indices: Sequence[int], lengths: Sequence[int]
+    check: Check, on_step: OnStep | None, indices: Sequence[int], lengths: Sequence[int]
 ) -> Callable[[int, Tensor, TokenTrace | None], None]:
     def of_rows(step: int, table: Tensor, trace: TokenTrace | None) -> None:
+        check()
+        if on_step is None:
+            return
         traces = None if trace is None else [trace.of_row(row, length) for row, length in enumerate(lengths)]
         on_step(step, indices, _unpadded(table, lengths), traces)
 

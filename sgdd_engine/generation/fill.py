@@ -18,7 +18,7 @@ from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Canvas, Decoder, stream_generator
+from sgdd_engine.generation.decode import Canvas, Check, Decoder, stream_generator, unchecked
 from sgdd_engine.generation.first_drafts import StepListener
 from sgdd_engine.generation.refinement import encode_written
 from sgdd_engine.generation.written import WrittenToken, traced_tokens
@@ -226,16 +226,19 @@ def fill_blanks(
     return [list(texts.values())[:candidates] for texts in found]
 
 
-def closest(encoder: SentenceEncoder, e: Tensor, ranked: Sequence[Sequence[FilledText]]) -> list[FilledText]:
+def closest(
+    encoder: SentenceEncoder, e: Tensor, ranked: Sequence[Sequence[FilledText]], check: Check = unchecked
+) -> list[FilledText]:
     """Of each list the text whose vector is closest to its meaning's, the first among equals.
 
     Args:
         encoder: The frozen encoder; one call for each text.
         e: Vectors of the meanings [N, D].
         ranked: What `fill_blanks` gave.
+        check: Called after each batch of the encoder.
     """
     items = list(chain.from_iterable(ranked))
-    vectors = encode_written(encoder, [item.text for item in items])
+    vectors = encode_written(encoder, [item.text for item in items], check)
     cosines = iter(torch.cosine_similarity(vectors, e[[item.row for item in items]], dim=-1).tolist())
     scored = [
         [replace(item, cosine=next(cosines), encoder_calls=len(texts)) for item in texts] for texts in ranked

@@ -30,7 +30,7 @@ from sgdd_engine.generation.arguments import (
     validate_texts,
     validate_weights,
 )
-from sgdd_engine.generation.decode import Decoder
+from sgdd_engine.generation.decode import Check, Decoder, unchecked
 from sgdd_engine.generation.distinct import DRAWS, distinct_samples
 from sgdd_engine.generation.fill import FilledText, FillRequest, closest, fill_blanks, parse_blanks
 from sgdd_engine.generation.first_drafts import (
@@ -77,7 +77,8 @@ class SGDD(PretrainedModel):
         sentences = validate_texts(texts)
         if not sentences:
             return []
-        return self.generate(self.encoder.encode(sentences), **{"score": True, **options})
+        vectors = self.encode(sentences, options.get("check", unchecked))
+        return self.generate(vectors, **{"score": True, **options})
 
     @torch.inference_mode()
     def generate(
@@ -102,6 +103,7 @@ class SGDD(PretrainedModel):
         latents: Tensor | None = None,
         distinct: bool = True,
         on_event: Listener = ignore,
+        check: Check = unchecked,
     ) -> list[Generation]:
         """Write sentences from vectors, starting from an all-mask canvas.
 
@@ -146,6 +148,8 @@ class SGDD(PretrainedModel):
             distinct: Replace samples that repeat another; without it they are independent draws.
             on_event: Told of each denoising step (`CanvasChanged`), of the rounds (`StageProgress`), and where vectors
                 were scaled (`Notice`).
+            check: Called after each denoising step, those of changes that a search tries too, and after each batch of
+                the encoder; what it raises ends the call.
 
         Returns:
             N · num_samples generations, all samples of the first vector first.
@@ -193,14 +197,14 @@ class SGDD(PretrainedModel):
         if distinct:
             return distinct_samples(
                 lambda rows, first, listener: write_texts(
-                    self, e[list(rows)], asked.of(rows, first), listener
+                    self, e[list(rows)], asked.of(rows, first), listener, check
                 ),
                 len(e),
                 num_samples,
                 seed,
                 on_event,
             )
-        return write_texts(self, e, asked, on_event)
+        return write_texts(self, e, asked, on_event, check)
 
     @torch.inference_mode()
     def fill(
@@ -217,6 +221,7 @@ class SGDD(PretrainedModel):
         score: bool = False,
         explain: bool = False,
         on_event: Listener = ignore,
+        check: Check = unchecked,
     ) -> list[FilledText]:
         """Write the blanks of texts under meanings, or under none (the null condition); what is given stays.
 
@@ -233,6 +238,7 @@ class SGDD(PretrainedModel):
             score: Encode what was written and report the cosine with the meaning.
             explain: Report how sure each token was (`FilledText.details`).
             on_event: Told of each denoising step (`CanvasChanged`).
+            check: As for `generate`.
 
         Returns:
             N · num_samples texts, all samples of the first first.
@@ -242,7 +248,7 @@ class SGDD(PretrainedModel):
                 candidates or a score without a meaning; what `generate` refuses.
         """
         templates = [parse_blanks(text) for text in validate_texts(texts)]
-        e = self._meanings(meanings, vectors, len(templates), on_event)
+        e = self._meanings(meanings, vectors, len(templates), on_event, check)
         candidates = validate_count(candidates, "candidates", 1)
         num_samples = validate_count(num_samples, "num_samples", 1)
         sampling = sampling or complete_sampling({}, self.info, num_samples=num_samples)
@@ -261,7 +267,7 @@ class SGDD(PretrainedModel):
         # What fits a blank may be none of the tokens that the whole text would be written with, and what is given is to
         # be read anew beside what was written.
         sampling = replace(sampling, vocabulary=0, kv_cache=False)
-        decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling)
+        decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling, check)
         z = self.model.null_latent(len(templates)) if e is None else check_latents(decoder.latents(e))
 
         def write(rows: Sequence[int], first: int, listener: Listener) -> list[FilledText]:
@@ -276,7 +282,7 @@ class SGDD(PretrainedModel):
             )
             if e is None or (candidates == 1 and not score):
                 return [texts[0] for texts in ranked]
-            return closest(self.encoder, e[list(rows)], ranked)
+            return closest(self.encoder, e[list(rows)], ranked, check)
 
         rows = range(len(templates))
         if distinct:
@@ -284,13 +290,18 @@ class SGDD(PretrainedModel):
         return write(rows, seed, on_event)
 
     def _meanings(
-        self, meanings: TextsLike | None, vectors: VectorsLike | None, rows: int, on_event: Listener
+        self,
+        meanings: TextsLike | None,
+        vectors: VectorsLike | None,
+        rows: int,
+        on_event: Listener,
+        check: Check,
     ) -> Tensor | None:
         """The vectors of what so many texts shall say [rows, D], one for all or one for each; None where none is."""
         if meanings is not None and vectors is not None:
             raise GenerationError("Meanings were given as texts and as vectors.", "Leave out one of the two.")
         if meanings is not None:
-            e = self.encode(meanings)
+            e = self.encode(meanings, check)
         elif vectors is not None:
             e = self.check_vectors(vectors, on_event)
         else:

@@ -35,6 +35,7 @@ from sgdd_engine.generation.arguments import (
     validate_texts,
     validate_vectors,
 )
+from sgdd_engine.generation.decode import Check, unchecked
 from sgdd_engine.models.device import resolve_device
 from sgdd_engine.text.encoder import SentenceEncoder, load_encoder_like
 from sgdd_engine.text.reference import LATER_FIELDS, EncoderReference
@@ -240,11 +241,12 @@ class PretrainedModel:
         """A count of what this model's vocabulary and length leave of texts; it holds none yet."""
         return VocabularyFit(self.info.model.max_tokens, self.tokenizer.unk_id)
 
-    def encode(self, texts: TextsLike) -> Tensor:
+    def encode(self, texts: TextsLike, check: Check = unchecked) -> Tensor:
         """Sentence vectors of texts, as the frozen encoder gives them.
 
         Args:
             texts: One text, or any iterable of them.
+            check: Called after each batch of the encoder; what it raises ends the call.
 
         Returns:
             [N, D] float32 on the CPU, of unit length where the encoder normalises.
@@ -252,4 +254,4 @@ class PretrainedModel:
         Raises:
             GenerationError: an item is not a text, or holds nothing.
         """
-        return self.encoder.encode(validate_texts(texts))
+        return self.encoder.encode(validate_texts(texts), lambda _: check())

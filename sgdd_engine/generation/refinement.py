@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Canvas, Decoder, OnStep, stream_generator
+from sgdd_engine.generation.decode import Canvas, Check, Decoder, OnStep, stream_generator, unchecked
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.registry import Registry
 from sgdd_engine.text.encoder import SentenceEncoder
@@ -68,12 +68,17 @@ class Candidate:
     earlier: tuple["Candidate", ...] = ()
 
 
-def encode_written(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
+def encode_written(encoder: SentenceEncoder, texts: Sequence[str], check: Check = unchecked) -> Tensor:
     """Vectors [M, D] of texts that a model wrote; one encoder call per text.
 
     A model can write an empty text, which has no vector; a full stop is encoded in its place.
+
+    Args:
+        encoder: The frozen encoder.
+        texts: M texts.
+        check: Called after each batch.
     """
-    return encoder.encode([text or "." for text in texts])
+    return encoder.encode([text or "." for text in texts], lambda _: check())
 
 
 class EncoderScorer:
@@ -83,10 +88,13 @@ class EncoderScorer:
         encoder: The frozen encoder.
         tokenizer: The decoder's vocabulary.
         e: The target vectors [N, D], on the CPU.
+        check: Called after each batch of the encoder.
     """
 
-    def __init__(self, encoder: SentenceEncoder, tokenizer: TextTokenizer, e: Tensor) -> None:
-        self._encoder, self._tokenizer, self._e = encoder, tokenizer, e
+    def __init__(
+        self, encoder: SentenceEncoder, tokenizer: TextTokenizer, e: Tensor, check: Check = unchecked
+    ) -> None:
+        self._encoder, self._tokenizer, self._e, self._check = encoder, tokenizer, e, check
 
     def text(self, tokens: Sequence[Sequence[int]]) -> list[str]:
         """The texts of token ids."""
@@ -94,7 +102,7 @@ class EncoderScorer:
 
     def score(self, rows: Sequence[int], texts: Sequence[str]) -> tuple[Tensor, list[float]]:
         """Vectors of texts [M, D], and their cosines with the vectors of these rows; one encoder call per text."""
-        vectors = encode_written(self._encoder, texts)
+        vectors = encode_written(self._encoder, texts, self._check)
         targets = self._e[torch.tensor(rows, dtype=torch.long)]
         return vectors, torch.cosine_similarity(vectors, targets, dim=-1).tolist()
 

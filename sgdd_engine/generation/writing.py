@@ -10,7 +10,7 @@ from sgdd_engine.events import Listener
 from sgdd_engine.generation.arguments import check_latents, validate_latents
 from sgdd_engine.generation.confidence import ConfidenceFit, recorded_fits, way_of, with_confidence
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Decoder, DecodeRequest
+from sgdd_engine.generation.decode import Check, Decoder, DecodeRequest
 from sgdd_engine.generation.first_drafts import (
     DISTINCT_LENGTHS,
     canvas_listener,
@@ -93,10 +93,10 @@ class GenerationRequest:
 
 
 def write_texts(
-    sgdd: PretrainedModel, e: Tensor, asked: GenerationRequest, on_event: Listener
+    sgdd: PretrainedModel, e: Tensor, asked: GenerationRequest, on_event: Listener, check: Check
 ) -> list[Generation]:
     """Write texts for vectors [N ≥ 1, D], all samples of the first vector first."""
-    decoder = Decoder(sgdd.model, sgdd.schedule, sgdd.tokenizer.special_ids, asked.sampling)
+    decoder = Decoder(sgdd.model, sgdd.schedule, sgdd.tokenizer.special_ids, asked.sampling, check)
     if asked.latents is not None:
         z = validate_latents(asked.latents, sgdd.model.null_latent(len(e)), asked.unconditional)
     elif asked.unconditional:
@@ -151,7 +151,7 @@ def _closest(
     on_event: Listener,
 ) -> list[Candidate]:
     """Encode drafts and keep the closest, of each vector and sample, after the search or the rounds asked for."""
-    scorer = EncoderScorer(sgdd.encoder, sgdd.tokenizer, context.e)
+    scorer = EncoderScorer(sgdd.encoder, sgdd.tokenizer, context.e, context.decoder.check)
     drafts = encode_distinct(
         scorer, [request.row for request in requests], [request.seed for request in requests], ids
     )
