@@ -7,6 +7,7 @@ from tiny_sgdd import build
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, GenerationError
 from sgdd_engine.events import StageFinished
+from sgdd_engine.generation import decode
 from sgdd_engine.generation import search as searching
 from sgdd_engine.generation.config import GenerationConfig
 from sgdd_engine.generation.decode import Decoder, stream_generator
@@ -92,6 +93,17 @@ def test_a_result_does_not_depend_on_its_batch(model, vectors):
     alone = [model.generate(vector, sampling=GUIDED, search=20, seed=3)[0] for vector in vectors]
     assert [item.text for item in alone] == [item.text for item in together]
     assert [item.encoder_calls for item in alone] == [item.encoder_calls for item in together]
+
+
+@pytest.mark.parametrize("kind", ["remask", "insert"])
+def test_changes_do_not_depend_on_how_canvases_are_batched(context, drafts, monkeypatch, kind):
+    def proposed():
+        generators = [stream_generator(0, row) for row in range(len(drafts))]
+        return MOVES.build(kind)(context)(drafts, [6] * len(drafts), generators)
+
+    together = proposed()
+    monkeypatch.setattr(decode, "BATCH_TOKENS", 20)
+    assert proposed() == together
 
 
 def test_a_sample_does_not_depend_on_those_beside_it(model, vectors):

@@ -163,7 +163,14 @@ class Decoder:
         # Each text's own rows of the token table are held at once.
         elements = self.sampling.vocabulary * self.model.head.width
         most = max(1, CHUNK_ELEMENTS // elements) if elements else len(canvases)
-        for indices in self._batches([len(canvas.tokens) for canvas in canvases], most):
+        # Canvases that share random numbers stay together: what one draws depends on what the others have drawn, and
+        # must not depend on which others of the call fall into a batch.
+        sharing: dict[int, list[int]] = {}
+        for i, canvas in enumerate(canvases):
+            sharing.setdefault(id(canvas.generator), []).append(i)
+        for indices in self._batches(
+            [len(canvas.tokens) for canvas in canvases], most, list(sharing.values())
+        ):
             batch = [canvases[i] for i in indices]
             lengths = [len(canvas.tokens) for canvas in batch]
             drafts = [canvas.draft for canvas in batch if canvas.draft is not None]
@@ -226,7 +233,9 @@ class Decoder:
             For M tokens at a time the text [M] and the position [M] of each, and logits [M, V]: not normalised where
             they are guided, −inf for the mask, and overwritten by the next ones.
         """
-        for indices in self._batches([len(tokens) for tokens in texts], len(texts)):
+        for indices in self._batches(
+            [len(tokens) for tokens in texts], len(texts), [[i] for i in range(len(texts))]
+        ):
             lengths = [len(texts[i]) for i in indices]
             tokens = self.pad_rows([texts[i] for i in indices])
             # Its calls are not the steps of one sentence: self-conditioning would show it another canvas.
@@ -257,10 +266,12 @@ class Decoder:
             row[: len(tokens)] = torch.tensor(tokens)
         return table
 
-    def _batches(self, lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-        """Indices of sentences of these lengths, the shortest first, in batches that are computed together."""
+    def _batches(
+        self, lengths: Sequence[int], most: int, groups: Sequence[Sequence[int]]
+    ) -> Iterator[list[int]]:
+        """Indices of sentences of these lengths, by groups, in batches that are computed together."""
         on_cpu = self.model.null.device.type == "cpu"
-        return _batches(lengths, most, BATCH_TOKENS if on_cpu else BATCH_TOKENS_ON_GPU)
+        return _batches(lengths, most, BATCH_TOKENS if on_cpu else BATCH_TOKENS_ON_GPU, groups)
 
     def _denoiser(
         self,
@@ -295,18 +306,24 @@ def _forbidding(denoiser: Denoiser, forbidden: Sequence[Mapping[int, Tensor]]) -
     return limited
 
 
-def _batches(lengths: Sequence[int], most: int, tokens: int) -> Iterator[list[int]]:
-    """Indices of sentences, the shortest first, at most `most` at a time, with about so many tokens."""
+def _batches(
+    lengths: Sequence[int], most: int, tokens: int, groups: Sequence[Sequence[int]]
+) -> Iterator[list[int]]:
+    """Indices of sentences in batches of about so many tokens, at most `most` sentences each; no group is parted.
+
+    The groups of the shortest sentences come first, and in a batch the shortest sentences.
+    """
     batch: list[int] = []
     room = tokens
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        room -= lengths[index]
-        if batch and (room < 0 or len(batch) == most):
-            yield batch
-            batch, room = [], tokens - lengths[index]
-        batch.append(index)
+    for group in sorted(groups, key=lambda group: max(lengths[i] for i in group)):
+        size = sum(lengths[i] for i in group)
+        room -= size
+        if batch and (room < 0 or len(batch) + len(group) > most):
+            yield sorted(batch, key=lengths.__getitem__)
+            batch, room = [], tokens - size
+        batch.extend(group)
     if batch:
-        yield batch
+        yield sorted(batch, key=lengths.__getitem__)
 
 
 def _unpadded(table: Tensor, lengths: Sequence[int]) -> list[list[int]]:
