@@ -387,9 +387,10 @@ def test_vectors_and_latents_that_are_too_large_are_refused(tiny_encoder, few):
 
 
 @pytest.mark.parametrize("name", ["cfg", "temperature", "position_noise"])
-def test_a_number_of_the_sampling_that_is_infinite_is_refused(model, few, name):
-    with pytest.raises(GenerationError, match=f"sample.{name} is inf"):
-        model.reconstruct(few, sampling=SamplingConfig(**{name: float("inf")}))
+def test_a_number_of_the_sampling_that_is_infinite_is_refused(name):
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=f"sample.{name} is {value}"):
+            SamplingConfig(**{name: value})
 
 
 def test_texts_are_taken_from_any_iterable_and_a_lone_text_is_one(model, few):

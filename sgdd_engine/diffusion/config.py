@@ -1,5 +1,6 @@
 """The noise process and the sampler. No torch here: settings are shown without loading it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,6 +123,9 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "sample")
+        for name in ("cfg", "temperature", "position_noise"):
+            value = getattr(self, name)
+            require(math.isfinite(value), f"sample.{name} is {value}; it must be a finite number.")
         require(self.steps >= 1, f"sample.steps is {self.steps}; it must be at least 1.")
         require(self.cfg >= 0, f"sample.cfg is {self.cfg}; it must not be negative.")
         require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")

@@ -399,11 +399,8 @@ def validate_sampling(sampling: SamplingConfig, unconditional: bool, info: Check
     """The sampling as the model can do it.
 
     Raises:
-        GenerationError: a number is infinite, or guidance is asked of a model without a trained null condition.
+        GenerationError: guidance is asked of a model without a trained null condition.
     """
-    for name in ("cfg", "temperature", "position_noise"):
-        if not math.isfinite(value := getattr(sampling, name)):
-            raise GenerationError(f"sample.{name} is {value}; it must be a finite number.")
     if unconditional:
         # The null branch guided by itself is itself.
         return replace(sampling, cfg=1.0)
