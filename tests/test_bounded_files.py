@@ -1,5 +1,6 @@
 """Files of JSON, TOML and YAML that starve, crash or mislead whoever reads them whole."""
 
+import json
 import os
 import socket
 import time
@@ -163,6 +164,24 @@ def test_a_file_at_each_limit_is_read(tmp_path):
     with pytest.raises(UnreadableError, match="larger than 1 bytes"):
         read_bytes(path, 1)
     assert parse_json('{"a": {"a": 1}, "b": {"a": 1}}', "it") == {"a": {"a": 1}, "b": {"a": 1}}
+
+
+@pytest.mark.parametrize("text", ["1,", "[{", '\\"],'])
+def test_commas_and_brackets_of_a_text_are_no_values(text):
+    values = ["x", text * MOST_VALUES, "y"]
+    assert parse_json(json.dumps(values), "A row") == values
+    most = [text * MOST_VALUES, *[0] * (MOST_VALUES - 2)]
+    assert parse_json(json.dumps(most), "A row") == most
+    with pytest.raises(UnreadableError, match="holds more than 2,097,152 values"):
+        parse_json(json.dumps([text * 10, *[0] * MOST_VALUES]), "A row")
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"' * MOST_VALUES + "," * MOST_VALUES, '"\\' * MOST_VALUES, '"' * 9_000_000]
+)
+def test_a_text_without_an_end_is_refused_soon(text):
+    assert outcome(lambda: parse_json("[" + "," * MOST_VALUES + text, "A row")) == "found"
+    assert outcome(lambda: parse_json("[" + text + "," * MOST_VALUES, "A row")) == "found"
 
 
 def test_dots_that_are_no_keys_are_read(tmp_path):

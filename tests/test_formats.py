@@ -227,6 +227,11 @@ BAD_FILES = {
     "not.txt.bz2": (b"plain", "not a complete .bz2 file"),
     "not.txt.xz": (b"plain", "not a complete .xz file"),
     "bad.jsonl": (b'{"text": "fine"}\n{"text": \n', "line 2 cannot be parsed"),
+    "twice.jsonl": (b'{"text": "fine", "text": "x"}\n', "line 1 cannot be read: the key 'text' stands twice"),
+    "values.jsonl": (
+        b"[" + b"0," * 2_100_000 + b"0]\n",
+        "line 1 cannot be read: it holds more than 2,097,152 values",
+    ),
     "nokey.jsonl": (b'{"text": "fine"}\n{"body": "x"}\n', "no key `text` in line 2; it has body"),
     "list.jsonl": (b"[1, 2]\n", "no key `text` in line 1"),
     "number.jsonl": (b'{"text": 3}\n', "line 1 is of type int"),
@@ -288,6 +293,12 @@ def test_bad_columns_of_arrow_tables_are_named(tmp_path):
 
 
 # --- long rows
+
+
+def test_commas_and_brackets_of_a_text_are_read(tmp_path):
+    text = "[1," * 1_500_000
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "Short."}) + "\n" + json.dumps({"text": text}))
+    assert read(tmp_path / "a.jsonl") == ["Short.", text]
 
 
 def test_a_line_of_the_longest_length_is_still_read(tmp_path):

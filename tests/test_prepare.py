@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
@@ -18,11 +20,12 @@ from sgdd_engine.data import deduplicate, shards
 from sgdd_engine.data.config import DataConfig
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.deduplicate import MIN_SENTENCES, DistinctSentences, Group
-from sgdd_engine.data.manifest import MANIFEST, Manifest
+from sgdd_engine.data.manifest import MANIFEST, WORK, Manifest
 from sgdd_engine.data.prepare import describe_time, encoding_seconds, prepare
-from sgdd_engine.data.shards import tokenise
+from sgdd_engine.data.shards import UNKNOWN, tokenise
 from sgdd_engine.data.sources import StreamSource, open_source
 from sgdd_engine.data.vectors import RunningStatistics, StoredVectors
+from sgdd_engine.data.workspace import STATE
 from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, StageStarted
 from sgdd_engine.models.device import has_native_bf16
@@ -488,6 +491,54 @@ def test_everything_that_is_left_out_is_said_at_the_end(run):
     assert re.match(r"About \d+\.\d% of the sentences have more than 12 tokens", before)
     # Nothing is said to be all before it is.
     assert not any("left out" in event.summary for event in events if isinstance(event, StageFinished))
+
+
+def test_one_huge_cell_is_left_out_and_leaves_a_short_example(run, tmp_path, sentences):
+    huge = "and " + "1," * 2_200_000 + " then it rained"
+    pq.write_table(pa.table({"text": [*sentences, huge]}), tmp_path / "rows.parquet")
+    events = []
+    stopped = InterruptAt("encoding", 1)
+    with pytest.raises(KeyboardInterrupt):
+        run(source=tmp_path / "rows.parquet", on_event=stopped)
+    state = tmp_path / "corpus" / WORK / STATE
+    assert state.stat().st_size < 20_000
+    manifest = run(source=tmp_path / "rows.parquet", on_event=events.append)
+    assert manifest.counts["left_out"] == {"long_word": 1}
+    said = [event.message for event in events if isinstance(event, Notice)]
+    assert any('1 with a word above 100 characters, such as "and 1,1,' in text for text in said)
+
+
+def test_an_example_is_the_beginning_of_a_long_sentence(tiny_encoder):
+    pieces = TextTokenizer.from_encoder(tiny_encoder)
+    long, unknown = "the dog ran " * 500, "the dog ran home \u0d9a" + " and the dog ran" * 20
+    group = Group("train", 0, [long, unknown])
+    examples = tokenise(group, encoder=tiny_encoder, tokenizer=pieces, max_tokens=400).examples
+    assert examples == {"too_many_tokens": long[:100], UNKNOWN: unknown[:100]}
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a folder"])
+def test_a_state_that_cannot_be_read_is_refused_and_kept_until_overwritten(run, whole, tmp_path, damage):
+    with pytest.raises(KeyboardInterrupt):
+        run(on_event=InterruptAt("encoding", 1))
+    state = tmp_path / "corpus" / WORK / STATE
+    if damage == "a folder":
+        state.unlink()
+        state.mkdir()
+    else:
+        state.write_bytes(state.read_bytes()[:-20])
+    before = sorted(path.name for path in (tmp_path / "corpus").rglob("*"))
+
+    def fail():
+        raise EncoderError("no such encoder")
+
+    with pytest.raises(DataError, match=r"state\.json` cannot be read: .+\.$") as caught:
+        run()
+    assert "--overwrite" in caught.value.hint
+    assert sorted(path.name for path in (tmp_path / "corpus").rglob("*")) == before
+    with pytest.raises(EncoderError, match="no such encoder"):
+        run(encoder=fail, overwrite=True)
+    run(overwrite=True)
+    assert contents(tmp_path / "corpus") == contents(whole)
 
 
 def test_the_time_of_encoding_is_said_where_it_is_long(tiny_encoder):

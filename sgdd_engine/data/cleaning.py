@@ -14,6 +14,10 @@ from sgdd_engine.text.words import count_words, longest_word
 # A longer string without spaces is a link, a table row or binary data; no word of prose is this long.
 MAX_WORD_CHARACTERS = 100
 
+# Of an example of what was left out: more than a message shows, and little beside a row of millions, which would make
+# the files of a preparation larger than those that are read.
+EXAMPLE_CHARACTERS = 100
+
 # U+2581, with which SentencePiece vocabularies write a space: what they encode as one must be one beforehand.
 _SPACE_OF_VOCABULARIES = "▁"
 
@@ -40,7 +44,7 @@ class Rejection(StrEnum):
 
 @dataclass
 class Rejections:
-    """Lines that were left out: how many for each reason, and the first text of each."""
+    """Lines that were left out: how many for each reason, and the beginning of the first text of each."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -49,7 +53,12 @@ class Rejections:
         """Count texts; `text` is one of them."""
         self.counts[reason.value] += count
         if text:
-            self.examples.setdefault(reason.value, text)
+            self.examples.setdefault(reason.value, beginning(text))
+
+
+def beginning(text: str) -> str:
+    """As much of a text as is kept for an example."""
+    return text[:EXAMPLE_CHARACTERS]
 
 
 def clean(text: str) -> str:

@@ -41,7 +41,8 @@ def content_hash(sentence: str) -> bytes:
 class DistinctSentences:
     """Counts of the first pass, the bounds of the splits on the scale of the content hash, and a rejected line each.
 
-    `sha256` is that of the distinct sentences, as `sha256_of_distinct` gives it.
+    `examples` holds the beginnings of such lines by reason; `sha256` is that of the distinct sentences, as
+    `sha256_of_distinct` gives it.
     """
 
     read: int

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,11 +134,18 @@ def json_lines(file: TextFile) -> Iterator[str]:
         try:
             row = parse_json(line, f"{file.name}: line {number:,}")
         except UnreadableError as error:
+            # JSON, but not what is read of it, such as a key that stands twice: the sentence says so.
+            if not isinstance(error.__cause__, JSONDecodeError):
+                raise DataError(error.message, _line_example(file)) from error
             raise DataError(
                 f"{file.name} is not JSON Lines: line {number:,} cannot be parsed.",
-                f'Each line must be one object, for example {{"{file.column}": "A sentence."}}.',
+                _line_example(file),
             ) from error
         yield _json_text(row, file, f"line {number:,}")
+
+
+def _line_example(file: TextFile) -> str:
+    return f'Each line must be one object, for example {{"{file.column}": "A sentence."}}.'
 
 
 @reads(".json")

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from sgdd_engine.atomic_files import publish, sha256_of, write_bytes, write_json
 from sgdd_engine.bounded_files import UnreadableError, read_json_object
-from sgdd_engine.data.cleaning import Rejection, Rejections, shown, token_rejection
+from sgdd_engine.data.cleaning import Rejection, Rejections, beginning, shown, token_rejection
 from sgdd_engine.data.config import EmbeddingDtype
 from sgdd_engine.data.deduplicate import Group
 from sgdd_engine.data.manifest import SPLITS, STATISTICS, Shard
@@ -79,7 +79,8 @@ class TokenisedGroup:
         reused_rows: For each sentence the row of its vector in the reused corpus, -1 if it must be encoded, `[N]`.
         to_encode: The sentences that must be encoded, as the encoder's token ids.
         counts: Counts of the sentences and tokens; nothing of the vectors yet.
-        examples: A sentence that was left out for each reason, and under `UNKNOWN` one with an unknown token.
+        examples: The beginning of a sentence that was left out for each reason, and under `UNKNOWN` of one with an
+            unknown token.
     """
 
     group: Group
@@ -175,7 +176,7 @@ def tokenise(
                 rejected.add(reason, text)
                 continue
             if not with_unknown and tokenizer.unk_id in ids:
-                with_unknown = text
+                with_unknown = beginning(text)
             texts.append(text)
             rows.append(np.array(ids, np.int32))
     # Rows of one length are adjacent, so a batch touches few pages of the file.

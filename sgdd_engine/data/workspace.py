@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -69,11 +70,19 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 
 def read_state(out: Path) -> dict[str, Any]:
-    """The state file of an unfinished preparation; empty if there is none."""
+    """The state file of an unfinished preparation; empty if there is none.
+
+    Raises:
+        DataError: If there is one that cannot be read: what was prepared beside it may be hours of work.
+    """
+    if not os.path.lexists(out / WORK / STATE):
+        return {}
     try:
         return read_json_object(out / WORK / STATE)
-    except UnreadableError:
-        return {}
+    except UnreadableError as error:
+        raise DataError(
+            error.message, "Make it readable, or start this corpus from the beginning with --overwrite."
+        ) from error
 
 
 def refuse_foreign(out: Path) -> None:
