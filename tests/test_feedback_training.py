@@ -136,10 +136,61 @@ def test_the_second_stage_starts_where_the_first_one_ended_and_leaves_it(corpus,
 
 @pytest.mark.slow
 def test_a_stage_whose_batches_come_without_drafts_writes_none(corpus, first, corrector, tmp_path):
-    spec = second(first, max_steps=1)
+    spec = second(corrector[0], max_steps=1)
     train(corpus, tmp_path / "run", replace(spec, feedback=replace(spec.feedback, share=0.0)), device="cpu")
     assert (corrector[0] / DRAFTS).is_dir()
     assert not (tmp_path / "run" / DRAFTS).exists()
+
+
+def surrogate_alone(start, **changes):  # changes of the decoder
+    spec = second(start, max_steps=1)
+    train, decoder = replace(spec.train, part="surrogate"), replace(spec.decoder, surrogate_width=8)
+    return replace(spec, train=train, decoder=replace(decoder, **changes))
+
+
+def without_drafts(start):
+    spec = second(start, max_steps=1)
+    return replace(spec, feedback=replace(spec.feedback, share=0.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (surrogate_alone, "train.part=surrogate trains"),
+        (without_drafts, "feedback.share=0"),
+        (lambda start: second(start, condition_dropout=1.0), "train.condition_dropout=1"),
+    ],
+)
+def test_a_reader_of_drafts_that_could_not_be_trained_is_refused(corpus, first, tmp_path, settings, reason):
+    with pytest.raises(ConfigError, match="`draft_reader` would stay untrained") as caught:
+        train(corpus, tmp_path / "run", settings(first), device="cpu")
+    assert reason in caught.value.message
+    assert "decoder.feedback=false" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [surrogate_alone, without_drafts])
+def test_a_trained_reader_of_drafts_is_kept_and_one_of_another_size_refused(
+    corpus, corrector, tmp_path, settings
+):
+    run, _ = corrector
+    spec = settings(run)
+    train(corpus, tmp_path / "same", spec, device="cpu")
+    assert weights(tmp_path / "same")["draft_reader.words.weight"].any()
+    with pytest.raises(ConfigError, match="`draft_reader` would stay untrained"):
+        train(
+            corpus,
+            tmp_path / "smaller",
+            replace(spec, decoder=replace(spec.decoder, feedback_hidden=4)),
+            device="cpu",
+        )
+
+
+def test_self_conditioning_that_could_not_be_trained_is_refused(corpus, first, tmp_path):
+    spec = surrogate_alone(first, feedback=False, self_conditioning=True)
+    with pytest.raises(ConfigError, match=r"`denoiser\.before` would stay untrained.*trains the surrogate"):
+        train(corpus, tmp_path / "run", spec, device="cpu")
 
 
 @pytest.mark.slow

@@ -487,7 +487,7 @@ def test_every_parameter_has_a_gradient_even_where_nothing_is_masked(corpus, kin
 
 def model_of(corpus, spec):
     config = model_config(corpus, spec.bottleneck, spec.decoder)
-    return new_model(corpus, config, spec.train, CPU, lambda event: None).train()
+    return new_model(corpus, config, spec, CPU, lambda event: None).train()
 
 
 def order_of(corpus, batch_tokens):

@@ -25,7 +25,7 @@ from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.embedding_init import initial_embedding
 from sgdd_engine.text.encoder import load_encoder_like
 from sgdd_engine.training.checkpointing import check_resumable, newest_valid_checkpoint
-from sgdd_engine.training.config import TrainConfig, TrainSpec
+from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.distribution import SharedModel, micro_batches_per_step
 from sgdd_engine.training.optimizer_step import Ema, build_optimizer
 from sgdd_engine.training.state import Progress, RunContext, Training, restore
@@ -33,9 +33,13 @@ from sgdd_engine.training.state import Progress, RunContext, Training, restore
 # Enough to estimate a 1024 × 1024 covariance; read in chunks so that memory stays small.
 COVARIANCE_ROWS = 200_000
 COVARIANCE_CHUNK = 8_192
-# Networks that a second stage may add, or have in another size, untrained. Until they are trained their output
-# is zero, or the decoder does not read it.
-ADDED_IN_SECOND_STAGE = ("draft_reader.", "denoiser.before.", "surrogate.")
+# Networks that a second stage may add, or have in another size, and then trains, by the beginnings of their names; and
+# the settings that ask for them. Until they are trained their output is zero, or the decoder does not read it.
+ADDED_IN_SECOND_STAGE = {
+    "draft_reader.": "decoder.feedback",
+    "denoiser.before.": "decoder.self_conditioning",
+    "surrogate.": "decoder.surrogate_width",
+}
 
 
 def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderConfig) -> ModelConfig:
@@ -50,11 +54,12 @@ def model_config(corpus: Corpus, bottleneck: BottleneckConfig, decoder: DecoderC
 
 
 def new_model(
-    corpus: Corpus, config: ModelConfig, train: TrainConfig, device: torch.device, on_event: Listener
+    corpus: Corpus, config: ModelConfig, spec: TrainSpec, device: torch.device, on_event: Listener
 ) -> SemanticDecoder:
     """A model at step 0: weights from the seed, fitted statistics, initialised token table; or those of `start_from`.
 
     Raises:
+        ConfigError: a network would be added to the checkpoint to start from that this run could not train.
         DataError: the corpus has no training or no validation sentences.
         EncoderError: the token table starts from the encoder's, and the encoder cannot be loaded.
         CheckpointError: the checkpoint to start from is missing, damaged, or of another shape.
@@ -65,9 +70,10 @@ def new_model(
                 f"`{corpus.folder}` has no {name} sentences.",
                 "Prepare more text, or raise data.validation_share.",
             )
+    train = spec.train
     model = _seeded(config, train.seed)
     if train.start_from is not None:
-        _load_start_weights(model, resolve_checkpoint(train.start_from), corpus, on_event)
+        _load_start_weights(model, resolve_checkpoint(train.start_from), corpus, spec, on_event)
         return model.to(device)
     mean, std = corpus.statistics()
     needs_covariance = config.bottleneck.kind == "whitening"
@@ -79,7 +85,9 @@ def new_model(
     return model.to(device)
 
 
-def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on_event: Listener) -> None:
+def _load_start_weights(
+    model: SemanticDecoder, folder: Path, corpus: Corpus, spec: TrainSpec, on_event: Listener
+) -> None:
     """Copy another model's weights and statistics; networks of the second stage may be missing or of another size."""
     start = load_checkpoint(folder)
     if start.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
@@ -94,20 +102,27 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
             "Start from a checkpoint that was trained with this encoder.",
         )
     ours, theirs = model.state_dict(), start.model.state_dict()
-    for part in ADDED_IN_SECOND_STAGE:
-        if any(
-            ours[name].shape != w.shape
-            for name, w in theirs.items()
-            if name in ours and name.startswith(part)
-        ):
-            theirs = {name: weights for name, weights in theirs.items() if not name.startswith(part)}
+    for part, setting in ADDED_IN_SECOND_STAGE.items():
+        wanted, held = (
+            {name: tensor.shape for name, tensor in tensors.items() if name.startswith(part)}
+            for tensors in (ours, theirs)
+        )
+        if not wanted or wanted == held:
+            continue
+        if reason := _why_untrained(part, spec):
+            raise ConfigError(
+                f"`{part[:-1]}` would stay untrained: `{folder}` has none of this size, and {reason}.",
+                f"Start from a checkpoint that has it, or leave it out: --set {setting}=false",
+            )
+        theirs = {name: weights for name, weights in theirs.items() if name not in held}
+        if held:
             on_event(
                 Notice(
                     f"`{part[:-1]}` of `{folder}` has another size, so it starts untrained.",
                     warning=True,
                 )
             )
-    new = {name for name in ours if name not in theirs and not name.startswith(ADDED_IN_SECOND_STAGE)}
+    new = {name for name in ours if name not in theirs and not name.startswith(tuple(ADDED_IN_SECOND_STAGE))}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:
         raise CheckpointError(
@@ -115,6 +130,17 @@ def _load_start_weights(model: SemanticDecoder, folder: Path, corpus: Corpus, on
             "Use its own settings for bottleneck and decoder; its run folder has them in settings.toml.",
         )
     model.load_state_dict(theirs, strict=False)
+
+
+def _why_untrained(part: str, spec: TrainSpec) -> str | None:
+    """Why a run does not train a network of `ADDED_IN_SECOND_STAGE`, as a clause; None if it does."""
+    if part != "surrogate." and spec.train.part == "surrogate":
+        return "train.part=surrogate trains the surrogate alone"
+    if part == "draft_reader." and spec.feedback.share == 0:
+        return "with feedback.share=0 no batch comes with drafts"
+    if part == "draft_reader." and spec.train.condition_dropout == 1:
+        return "with train.condition_dropout=1 no row is shown its draft"
+    return None
 
 
 def _seeded(config: ModelConfig, seed: int) -> SemanticDecoder:
@@ -225,8 +251,9 @@ def build_training(
             )
         progress = _new_progress(spec, context.world)
         # The other ranks take rank 0's values, so they need no encoder to initialise the table from.
-        train = spec.train if context.world.is_main else replace(spec.train, table_init="random")
-        model = new_model(corpus, config, train, device, on_event).train()
+        table_init = spec.train.table_init if context.world.is_main else "random"
+        own = replace(spec, train=replace(spec.train, table_init=table_init))
+        model = new_model(corpus, config, own, device, on_event).train()
     if spec.train.part == "surrogate":
         _train_surrogate_alone(model)
     if spec.train.compile:
