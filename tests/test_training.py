@@ -581,6 +581,11 @@ def test_the_surrogate_is_trained_alone_beside_a_decoder_that_stays(corpus, tmp_
     resumed = train(corpus, tmp_path / "stopped", spec, device="cpu", resume=True)
     assert_same_weights(resumed.checkpoint, result.checkpoint)
 
+    # Muon is for the blocks, which are not trained here: AdamW trains the surrogate.
+    muon = replace(spec, train=replace(spec.train, optimizer="muon"))
+    same = train(corpus, tmp_path / "muon", muon, device="cpu")
+    assert_same_weights(same.checkpoint, result.checkpoint)
+
 
 @pytest.mark.parametrize("width", [0, 8])
 def test_a_surrogate_alone_needs_a_decoder_and_a_width(width, tmp_path):

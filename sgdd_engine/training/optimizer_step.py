@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     """The optimiser of `config.optimizer`; it reads its learning rate from its parameter groups.
 
     Matrices decay, while token tables, embeddings, gains and biases do not. Under `muon` Muon trains the matrices of
-    the Transformer blocks, and AdamW everything else.
+    the Transformer blocks, and AdamW everything else; where no such matrix is trained, AdamW alone.
     """
     tables = {
         id(p)
@@ -34,10 +34,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     matrices = [p for p in parameters if p.ndim >= 2 and id(p) not in tables]
     others = [p for p in parameters if p.ndim < 2 or id(p) in tables]
     muon_ids = _hidden_matrices(model) if config.optimizer == "muon" else set()
+    for_muon = [p for p in matrices if id(p) in muon_ids]
     adamw = _adamw([p for p in matrices if id(p) not in muon_ids], others, config)
-    if not muon_ids:
-        return adamw
-    return _CombinedOptimizer(_muon([p for p in matrices if id(p) in muon_ids], config), adamw)
+    return _CombinedOptimizer(_muon(for_muon, config), adamw) if for_muon else adamw
 
 
 def _hidden_matrices(model: nn.Module) -> set[int]:
