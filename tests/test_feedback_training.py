@@ -216,6 +216,25 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, corrector, t
         train(corpus, tmp_path / "wider", wider, device="cpu")
 
 
+def test_a_stage_may_leave_out_the_networks_that_a_stage_added(corpus, first, tmp_path):
+    spec = second(first, max_steps=1)
+    more = replace(spec.decoder, self_conditioning=True, surrogate_width=8)
+    train(corpus, tmp_path / "start", replace(spec, decoder=more), device="cpu")
+    told, spec = [], tiny(start_from=str(tmp_path / "start"), max_steps=1, learning_rate=1e-12)
+    train(corpus, tmp_path / "plain", spec, device="cpu", on_event=told.append)
+    before, after = weights(tmp_path / "start"), weights(tmp_path / "plain")
+    assert after.keys() == weights(first).keys()
+    for name, tensor in after.items():
+        torch.testing.assert_close(before[name], tensor)
+    notices = [event.message for event in told if isinstance(event, Notice) and event.warning]
+    assert [message.split("`")[1] for message in notices if "is left out" in message] == [
+        "draft_reader",
+        "denoiser.before",
+        "surrogate",
+    ]
+    assert any("since decoder.feedback is off" in message for message in notices)
+
+
 def written(corpus, model, folder, events=None, **options):
     """Drafts of 40 training sentences, written by a checkpoint or by an open `DraftWriter`."""
     writer = (

@@ -13,11 +13,26 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_training import TINY, tiny
 
 from sgdd_engine.atomic_files import change_file, damage
-from sgdd_engine.checkpoint import checkpoints_of, read_info, resolve_checkpoint
+from sgdd_engine.checkpoint import (
+    checkpoints_of,
+    read_info,
+    record_confidence,
+    record_sampling,
+    resolve_checkpoint,
+)
 from sgdd_engine.data.corpus import Corpus, ExactLengthBatches
+from sgdd_engine.diffusion.config import DiffusionConfig
 from sgdd_engine.distributed import ALONE, CPU
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Notice, SamplesWritten, TrainingProgress, Validated
+from sgdd_engine.generation.confidence import (
+    COSINE_FEATURE,
+    FEATURES,
+    WAYS,
+    ConfidenceFit,
+    record_of,
+    recorded_fits,
+)
 from sgdd_engine.models.config import DecoderConfig, ModelConfig, VocabularyConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.tracking import read_log
@@ -551,14 +566,17 @@ def test_a_compiled_decoder_trains_alike(corpus, tmp_path):
     assert tensors(resumed.checkpoint).keys() == tensors(plain.checkpoint).keys()
 
 
-def test_the_surrogate_is_trained_alone_beside_a_decoder_that_stays(corpus, tmp_path):
-    first = train(corpus, tmp_path / "first", tiny(max_steps=2), device="cpu")
-    options = {"max_steps": 60, "save_every": 30, "learning_rate": 1e-2, "start_from": str(first.checkpoint)}
-    spec = replace(
+def surrogate_beside(start, **changes):
+    return replace(
         TINY,
-        train=replace(TINY.train, part="surrogate", **options),
+        train=replace(TINY.train, part="surrogate", start_from=str(start), **changes),
         decoder=replace(TINY.decoder, surrogate_width=8),
     )
+
+
+def test_the_surrogate_is_trained_alone_beside_a_decoder_that_stays(corpus, tmp_path):
+    first = train(corpus, tmp_path / "first", tiny(max_steps=2), device="cpu")
+    spec = surrogate_beside(first.checkpoint, max_steps=60, save_every=30, learning_rate=1e-2)
     told = []
     result = train(corpus, tmp_path / "alone", spec, device="cpu", on_event=told.append)
     before, after = (load_file(run.checkpoint / "model.safetensors") for run in (first, result))
@@ -585,6 +603,32 @@ def test_the_surrogate_is_trained_alone_beside_a_decoder_that_stays(corpus, tmp_
     muon = replace(spec, train=replace(spec.train, optimizer="muon"))
     same = train(corpus, tmp_path / "muon", muon, device="cpu")
     assert_same_weights(same.checkpoint, result.checkpoint)
+
+
+def test_what_was_found_of_a_decoder_stays_known_beside_a_surrogate_that_is_trained_alone(corpus, tmp_path):
+    first = train(corpus, tmp_path / "first", tiny(max_steps=2), device="cpu").checkpoint
+    fit = ConfidenceFit(dict.fromkeys((*FEATURES, COSINE_FEATURE), 0.5), -1.0, {"sentences": 100})
+    record_sampling(first, {"steps": 4}, token_temperature=1.3)
+    record_confidence(first, record_of(dict.fromkeys(WAYS, fit)))
+    spec = surrogate_beside(first, max_steps=4)
+    stop_after(corpus, tmp_path / "alone", 2, spec)
+    shutil.rmtree(tmp_path / "first")  # a run that goes on does not read it
+    info = read_info(train(corpus, tmp_path / "alone", spec, device="cpu", resume=True).checkpoint)
+    assert (info.sampling, info.token_temperature) == ({"steps": 4}, 1.3)
+    # What is chosen by the cosine is another choice with a surrogate.
+    assert recorded_fits(info).keys() == {"one_shot", "one_shot_encoded"}
+    # A decoder that is trained on is another one.
+    spec = tiny(start_from=str(tmp_path / "alone"), max_steps=1)
+    info = read_info(train(corpus, tmp_path / "on", spec, device="cpu").checkpoint)
+    assert (info.sampling, info.token_temperature, info.confidence) == ({}, 1.0, {})
+
+
+def test_a_surrogate_alone_leaves_the_schedule_of_its_decoder(corpus, tmp_path):
+    first = train(corpus, tmp_path / "first", tiny(max_steps=2), device="cpu").checkpoint
+    spec = replace(surrogate_beside(first), diffusion=DiffusionConfig(schedule="linear"))
+    with pytest.raises(CheckpointError, match=r"diffusion\.schedule=cosine") as caught:
+        train(corpus, tmp_path / "alone", spec, device="cpu")
+    assert "--set diffusion.schedule=cosine" in caught.value.hint
 
 
 @pytest.mark.parametrize("width", [0, 8])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdd_engine.checkpoint import (
+    CheckpointInfo,
     checkpoints_of,
     load_checkpoint,
     load_training_state,
@@ -20,6 +21,7 @@ from sgdd_engine.data.corpus import Corpus, CorpusSplit
 from sgdd_engine.distributed import CPU, World
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, EncoderError, TrainingError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted
+from sgdd_engine.generation.confidence import record_of, recorded_fits
 from sgdd_engine.models.config import BottleneckConfig, DecoderConfig, ModelConfig
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.embedding_init import initial_embedding
@@ -33,8 +35,8 @@ from sgdd_engine.training.state import Progress, RunContext, Training, restore
 # Enough to estimate a 1024 × 1024 covariance; read in chunks so that memory stays small.
 COVARIANCE_ROWS = 200_000
 COVARIANCE_CHUNK = 8_192
-# Networks that a second stage may add, or have in another size, and then trains, by the beginnings of their names; and
-# the settings that ask for them. Until they are trained their output is zero, or the decoder does not read it.
+# Networks that a second stage may leave out, add, or have in another size, by the beginnings of their names; and the
+# settings that ask for them. Until they are trained their output is zero, or the decoder does not read it.
 ADDED_IN_SECOND_STAGE = {
     "draft_reader.": "decoder.feedback",
     "denoiser.before.": "decoder.self_conditioning",
@@ -88,7 +90,7 @@ def new_model(
 def _load_start_weights(
     model: SemanticDecoder, folder: Path, corpus: Corpus, spec: TrainSpec, on_event: Listener
 ) -> None:
-    """Copy another model's weights and statistics; networks of the second stage may be missing or of another size."""
+    """Copy another model's weights and statistics, except networks that a second stage adds, leaves out or resizes."""
     start = load_checkpoint(folder)
     if start.tokenizer.fingerprint() != corpus.tokenizer.fingerprint():
         raise CheckpointError(
@@ -101,27 +103,34 @@ def _load_start_weights(
             f"`{corpus.encoder_reference.name}`, another encoder: {'; '.join(different)}.",
             "Start from a checkpoint that was trained with this encoder.",
         )
+    schedule = start.info.diffusion.schedule
+    if spec.train.part == "surrogate" and schedule != spec.diffusion.schedule:
+        raise CheckpointError(
+            f"`{folder}` was trained with diffusion.schedule={schedule}, and train.part=surrogate leaves its decoder "
+            "as it is.",
+            f"Use the same: --set diffusion.schedule={schedule}",
+        )
     ours, theirs = model.state_dict(), start.model.state_dict()
     for part, setting in ADDED_IN_SECOND_STAGE.items():
         wanted, held = (
             {name: tensor.shape for name, tensor in tensors.items() if name.startswith(part)}
             for tensors in (ours, theirs)
         )
-        if not wanted or wanted == held:
+        if wanted == held:
             continue
-        if reason := _why_untrained(part, spec):
+        if wanted and (reason := _why_untrained(part, spec)):
             raise ConfigError(
                 f"`{part[:-1]}` would stay untrained: `{folder}` has none of this size, and {reason}.",
                 f"Start from a checkpoint that has it, or leave it out: --set {setting}=false",
             )
         theirs = {name: weights for name, weights in theirs.items() if name not in held}
         if held:
-            on_event(
-                Notice(
-                    f"`{part[:-1]}` of `{folder}` has another size, so it starts untrained.",
-                    warning=True,
-                )
+            why = (
+                "has another size, so it starts untrained"
+                if wanted
+                else f"is left out, since {setting} is off"
             )
+            on_event(Notice(f"`{part[:-1]}` of `{folder}` {why}.", warning=True))
     new = {name for name in ours if name not in theirs and not name.startswith(tuple(ADDED_IN_SECOND_STAGE))}
     other = {name for name in theirs if name not in ours or ours[name].shape != theirs[name].shape}
     if new or other:
@@ -240,6 +249,7 @@ def build_training(
         checkpoint = _checkpoint_to_resume(corpus, spec, context, config, on_event)
         state = load_training_state(checkpoint)
         progress = _saved_progress(state, checkpoint, spec, context.world, on_event)
+        records = _lasting_records(read_info(checkpoint), spec)
         model = load_checkpoint(checkpoint, device, config).model.train()
         # Found on the finished weights, which change now.
         model.head.temperature = 1.0
@@ -249,7 +259,11 @@ def build_training(
                 f"The run `{context.run}` has checkpoints already.",
                 "Go on with --resume, or name another folder with --out.",
             )
-        progress = _new_progress(spec, context.world)
+        start = (
+            None if spec.train.start_from is None else read_info(resolve_checkpoint(spec.train.start_from))
+        )
+        progress = _new_progress(spec, context.world, start)
+        records = {} if start is None else _lasting_records(start, spec)
         # The other ranks take rank 0's values, so they need no encoder to initialise the table from.
         table_init = spec.train.table_init if context.world.is_main else "random"
         own = replace(spec, train=replace(spec.train, table_init=table_init))
@@ -263,7 +277,7 @@ def build_training(
     ema = Ema.of(model, spec.train.ema_decay)
     if state is not None:
         restore(state, model, optimizer, ema)
-    return Training(shared, optimizer, ema, progress)
+    return Training(shared, optimizer, ema, progress, records)
 
 
 def _train_surrogate_alone(model: SemanticDecoder) -> None:
@@ -283,10 +297,27 @@ def _checkpoint_to_resume(
     return checkpoint
 
 
-def _new_progress(spec: TrainSpec, world: World) -> Progress:
+def _lasting_records(before: CheckpointInfo, spec: TrainSpec) -> dict[str, Any]:
+    """What was found of a checkpoint, as fields of `CheckpointInfo`, where a run leaves its decoder as it is.
+
+    Sentences that are chosen by their cosine are others with another surrogate; the confidence in them is left out.
+    """
+    if (
+        spec.train.part != "surrogate"
+        or before.model.decoder.self_conditioning != spec.decoder.self_conditioning
+    ):
+        return {}
+    fits = {way: fit for way, fit in recorded_fits(before).items() if way != "feedback"}
+    return {
+        "sampling": before.sampling,
+        "token_temperature": before.token_temperature,
+        "confidence": record_of(fits) if fits else {},
+    }
+
+
+def _new_progress(spec: TrainSpec, world: World, start: CheckpointInfo | None) -> Progress:
     # Whether the null condition has been trained does not depend on in which run it was.
-    start = spec.train.start_from
-    null_rows = 0 if start is None else read_info(resolve_checkpoint(start)).null_rows
+    null_rows = 0 if start is None else start.null_rows
     return Progress(
         micro_batches=micro_batches_per_step(spec.train.micro_batches, None, world), null_rows=null_rows
     )

@@ -245,7 +245,7 @@ class Checkpointer:
         averaged = averaged_model(model, training.ema, is_main=is_main)
         if is_main:
             folder = checkpoint_folder(self.context.run, progress.step)
-            info = self._info(averaged.config, progress, figures)
+            info = self._info(averaged.config, training, figures)
             checkpoint = Checkpoint(info, averaged, self.corpus.tokenizer)
             done = self._thread.submit(self._complete, folder, checkpoint, state)
             self._write = _Write(progress.step, folder, began, time.perf_counter() - began, done)
@@ -307,8 +307,9 @@ class Checkpointer:
         return Path(world.broadcast_text(str(resolve_checkpoint(run)) if world.is_main else ""))
 
     def _info(
-        self, config: ModelConfig, progress: Progress, figures: ValidationFigures | None
+        self, config: ModelConfig, training: Training, figures: ValidationFigures | None
     ) -> CheckpointInfo:
+        progress = training.progress
         return CheckpointInfo(
             model=config,
             diffusion=self.spec.diffusion,
@@ -316,6 +317,7 @@ class Checkpointer:
             trained_null=progress.null_rows > 0,
             step=progress.step,
             facts=self._facts(progress, figures),
+            **training.records,
         )
 
     def _facts(self, progress: Progress, figures: ValidationFigures | None) -> dict[str, Any]:

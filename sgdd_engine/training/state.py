@@ -1,5 +1,6 @@
 """The state of a run: progress, weights, optimiser moments; saved so that a resumed run continues bit-identically."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,19 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Training:
-    """All that an optimiser step changes."""
+    """All that an optimiser step changes, and what it does not.
+
+    Attributes:
+        shared: The model. optimizer: Of its parameters. ema: Their average. progress: How far the run is.
+        records: Fields of `CheckpointInfo` that were found of the weights before and stay right, since the run leaves
+            them as they are.
+    """
 
     shared: SharedModel
     optimizer: torch.optim.Optimizer
     ema: Ema
     progress: Progress
+    records: Mapping[str, Any]
 
 
 def training_state(
