@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_training import TINY, tiny
 
 from sgdd_engine import SGDD
-from sgdd_engine.checkpoint import record_sampling, resolve_checkpoint
+from sgdd_engine.checkpoint import read_info, record_sampling, resolve_checkpoint
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.distributed import CPU, join
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
@@ -214,6 +214,18 @@ def test_a_third_stage_may_read_drafts_with_another_network(corpus, corrector, t
     wider = replace(again, decoder=replace(again.decoder, memory_tokens=again.decoder.memory_tokens + 1))
     with pytest.raises(CheckpointError, match="differs"):
         train(corpus, tmp_path / "wider", wider, device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "changes"), [(0.25, False), (0.0, True)])
+def test_losses_with_and_without_drafts_do_not_compare(corpus, first, corrector, tmp_path, share, changes):
+    shutil.copytree(corrector[0], tmp_path / "run")
+    told, spec = [], second(first, max_steps=16)
+    spec = replace(spec, feedback=replace(spec.feedback, share=share))
+    result = train(corpus, tmp_path / "run", spec, device="cpu", resume=True, on_event=told.append)
+    said = [event.message for event in told if isinstance(event, Notice) and "another scale" in event.message]
+    assert len(said) == changes
+    assert read_info(result.checkpoint).validation_set == changes
 
 
 def test_a_stage_may_leave_out_the_networks_that_a_stage_added(corpus, first, tmp_path):

@@ -139,7 +139,7 @@ def test_another_seed_on_resuming_is_said(corpus, tmp_path):
     assert warnings == ["train.seed was 0 and is 5: the sentences come in another order from here on."]
 
 
-def stop_after(corpus, run, steps, spec=TINY):
+def stop_after(corpus, run, steps, spec=TINY, *, resume=False):
     """Train with the plan of `spec`, and ask it to stop after some steps, as Ctrl-C would."""
 
     def listen(event):
@@ -147,7 +147,7 @@ def stop_after(corpus, run, steps, spec=TINY):
             signal.raise_signal(signal.SIGINT)
 
     every_step = replace(spec, train=replace(spec.train, log_every=1))
-    result = train(corpus, run, every_step, device="cpu", on_event=listen)
+    result = train(corpus, run, every_step, device="cpu", on_event=listen, resume=resume)
     assert (result.stopped, result.signal, result.step) == ("signal", signal.SIGINT, steps)
 
 
@@ -388,6 +388,67 @@ def test_a_copy_that_was_kept_under_another_name_is_the_users(corpus, tmp_path):
     assert own == {"step-0000016", result.best.name}
     assert {path.name for path in folder.iterdir()} == own | set(kept)
     assert result.checkpoint.name == "step-0000016"
+
+
+def losses_of(run):
+    return {folder.name: read_info(folder).validation_loss for folder in checkpoints_of(run)}
+
+
+def with_losses(run, *losses):
+    """Losses as a run may find them, in its checkpoints of steps 4 and 8."""
+    for folder, loss in zip(checkpoints_of(run), losses, strict=True):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["facts"]["validation"]["loss"] = loss
+        change_file(folder, "config.json", lambda config=config: json.dumps(config))
+    progress = json.loads((folder / "training" / "progress.json").read_text(encoding="utf-8"))
+    change_file(folder, "training/progress.json", lambda: json.dumps({**progress, "best_loss": min(losses)}))
+
+
+CHANGES = {"validation_sentences": 3, "batch_tokens": 128, "micro_batches": 2}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_losses_on_other_sentences_decide_nothing(corpus, tmp_path, name):
+    run, told = tmp_path / "run", []
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    with_losses(run, 0.001, 0.002)
+    spec = tiny(max_steps=16, keep_checkpoints=1, **{name: CHANGES[name]})
+    result = train(corpus, run, spec, device="cpu", resume=True, on_event=told.append)
+    assert [text for text in notices_of(told) if "another scale" in text]
+    validated = [event for event in told if isinstance(event, Validated)]
+    assert validated[0].best
+    assert set(losses_of(run)) == {"step-0000016", result.best.name}
+    assert losses_of(run)[result.best.name] == min(event.loss for event in validated) > 0.002
+    # Going on under the same settings again, they compare.
+    told.clear()
+    spec = replace(spec, train=replace(spec.train, max_steps=20))
+    train(corpus, run, spec, device="cpu", resume=True, on_event=told.append)
+    assert not [text for text in notices_of(told) if "another scale" in text]
+
+
+def test_the_best_before_the_first_validation_on_other_sentences_is_kept(corpus, tmp_path):
+    run = tmp_path / "run"
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    with_losses(run, 0.001, 0.002)
+    stop_after(corpus, run, 9, tiny(max_steps=16, keep_checkpoints=1, validation_sentences=3), resume=True)
+    assert set(losses_of(run)) == {"step-0000004", "step-0000009"}
+    assert resolve_checkpoint(run).name == "step-0000004"
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+def test_checkpoints_of_earlier_versions_compare_where_nothing_changed(corpus, tmp_path, unchanged):
+    run = tmp_path / "run"
+    train(corpus, run, tiny(max_steps=8), device="cpu")
+    with_losses(run, 0.001, 0.002)
+    for folder in checkpoints_of(run):
+        for file in ("config.json", "training/progress.json"):
+            content = json.loads((folder / file).read_text(encoding="utf-8"))
+            content.pop("validation_set", None)
+            content.get("facts", {}).get("validation", {}).pop("set", None)
+            change_file(folder, file, lambda content=content: json.dumps(content))
+    spec = tiny(max_steps=12, keep_checkpoints=1, validation_sentences=6 if unchanged else 5)
+    result = train(corpus, run, spec, device="cpu", resume=True)
+    assert (result.best.name == "step-0000004") == unchanged
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Which checkpoint folder a name means: a folder itself, a run's best, the newest run's, `mini`, one on the hub."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,8 @@ def checkpoints_of(run: Path) -> list[Path]:
 def resolve_checkpoint(name: Path | str, revision: str | None = None, on_event: Listener = ignore) -> Path:
     """The checkpoint that a name or path means: a folder itself, a run folder's best, `mini`, or a model on the hub.
 
-    The best is the undamaged one of the lowest held-out loss. The text `mini` is the model that comes with sgdd, unless
+    The best is the undamaged one of the lowest held-out loss, among those validated on the set that the run validates
+    on by now: losses on another set are on another scale. The text `mini` is the model that comes with sgdd, unless
     a folder of that name in the current folder is a checkpoint or a run. A text `owner/name` (or
     `owner/name@revision`) is a model on the hub, unless there is a folder of that name or of the owner's; with `hf:`
     before it, it always is. A `Path`, or a text such as `./mini`, always means a folder.
@@ -68,7 +70,7 @@ def resolve_checkpoint(name: Path | str, revision: str | None = None, on_event: 
     if (path / CONFIG).is_file():
         return path
     folders = checkpoints_of(path)
-    for folder in sorted(folders, key=lambda folder: (_validation_loss(folder), -folders.index(folder))):
+    for folder in sorted(folders, key=lambda folder: (*_validation_rank(folder), -folders.index(folder))):
         if not checkpoint_damage(folder):
             return folder
     raise CheckpointError(
@@ -126,8 +128,10 @@ def _is_model(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or (folder / "checkpoints").is_dir()
 
 
-def _validation_loss(folder: Path) -> float:
+def _validation_rank(folder: Path) -> tuple[bool, int, float]:
+    """What orders the checkpoints of a run, the best first; those that were not validated come last."""
     try:
-        return read_info(folder).validation_loss
+        info = read_info(folder)
     except CheckpointError:
-        return float("inf")
+        return True, 0, math.inf
+    return info.validation_loss == math.inf, -info.validation_set, info.validation_loss

@@ -88,6 +88,11 @@ class CheckpointInfo:
         return loss if math.isfinite(loss) else math.inf
 
     @property
+    def validation_set(self) -> int:
+        """How often what is validated on had changed in its run; held-out losses compare only within one number."""
+        return int(self.facts.get("validation", {}).get("set", 0))
+
+    @property
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations recorded in it, the newest first, as `EvaluationReport.to_record` made them.
 
@@ -159,7 +164,7 @@ _READ_FACTS: Mapping[str, Mapping[str, type | UnionType]] = {
     "training": {"null_rows": int, "sentences_seen": int, "seconds": int | float},
     "settings": {"start_from": str | None, "condition_dropout": int | float},
     "feedback": {},
-    "validation": {"loss": int | float, "nelbo_nats_per_token": int | float},
+    "validation": {"loss": int | float, "nelbo_nats_per_token": int | float, "set": int},
 }
 
 

@@ -1,7 +1,8 @@
 """The model, optimiser and average that a run trains: new ones, or those of the checkpoint that is resumed."""
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -326,8 +327,9 @@ def _new_progress(spec: TrainSpec, world: World, start: CheckpointInfo | None) -
 def _saved_progress(
     state: dict[str, Any], checkpoint: Path, spec: TrainSpec, world: World, on_event: Listener
 ) -> Progress:
+    info = read_info(checkpoint)
     # Older versions did not count the rows that trained the null condition.
-    saved = {"null_rows": read_info(checkpoint).null_rows, **state["progress.json"]}
+    saved = {"null_rows": info.null_rows, **state["progress.json"]}
     progress = Progress.from_dict(saved)
     before = progress.micro_batches
     now = micro_batches_per_step(spec.train.micro_batches, before, world)
@@ -339,5 +341,36 @@ def _saved_progress(
                 warning=True,
             )
         )
+    if _validated_on(info, spec, before) != _validated_on(None, spec, now):
+        progress.validation_set += 1
+        progress.best_loss = math.inf
+        on_event(
+            Notice(
+                "Validation is on other sentences, drafts or batches than before: its losses are on another scale, and "
+                "the best checkpoint is sought anew from here on.",
+                warning=True,
+            )
+        )
     progress.rescale_position(now)
     return progress
+
+
+def _validated_on(info: CheckpointInfo | None, spec: TrainSpec, micro_batches: int) -> tuple[object, ...]:
+    """What a held-out loss follows from besides the weights: sentences, drafts, and the batches that draw the noise.
+
+    Args:
+        info: The checkpoint whose settings count where they differ from those of `spec`; None for none.
+        spec: The settings.
+        micro_batches: Micro-batches per step.
+    """
+    facts = {} if info is None else info.facts
+    train = {**asdict(spec.train), **facts.get("settings", {})}
+    feedback = {**asdict(spec.feedback), **facts.get("feedback", {})}
+    diffusion = spec.diffusion if info is None else info.diffusion
+    with_drafts = spec.decoder.feedback and feedback["share"] > 0
+    return (
+        train["validation_sentences"],
+        train["batch_tokens"] // micro_batches,
+        diffusion.num_steps,
+        train["seed"] if with_drafts else None,
+    )

@@ -302,7 +302,7 @@ class Checkpointer:
         return completed
 
     def best(self) -> Path:
-        """The checkpoint of the lowest held-out loss."""
+        """The checkpoint of the lowest held-out loss, among those on the newest validation set."""
         run, world = self.context.run, self.context.world
         return Path(world.broadcast_text(str(resolve_checkpoint(run)) if world.is_main else ""))
 
@@ -344,5 +344,5 @@ class Checkpointer:
         if self.spec.decoder.feedback:
             facts["feedback"] = asdict(self.spec.feedback)
         if figures is not None:
-            facts["validation"] = asdict(figures)
+            facts["validation"] = {**asdict(figures), "set": progress.validation_set}
         return facts

@@ -24,11 +24,12 @@ class Progress:
         step: Optimiser steps taken.
         seconds: Training time, earlier sessions included.
         sentences: Sentences seen.
-        best_loss: Lowest held-out loss so far.
+        best_loss: Lowest held-out loss so far, since what is validated on has changed.
         position: Micro-batches taken: the position in their order, from which the next noise follows.
         micro_batches: Micro-batches per step, which determine how large one is.
         null_rows: Rows that have trained the null condition, in the run and in the checkpoint that it started from.
         skipped: Batches that were left out, since their loss or gradient was not finite.
+        validation_set: How often what is validated on has changed; held-out losses compare only within one number.
     """
 
     step: int = 0
@@ -39,6 +40,7 @@ class Progress:
     micro_batches: int = 1
     null_rows: int = 0
     skipped: int = 0
+    validation_set: int = 0
 
     def rescale_position(self, micro_batches: int) -> None:
         """Continue with another number of micro-batches per step, at about the same place of the epoch."""
