@@ -588,6 +588,17 @@ def test_the_feed_gives_every_other_piece_in_order(corpus):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
+def test_what_is_looked_up_in_the_order_leaves_it_as_it_is(corpus):
+    split, order = corpus.split("train"), order_of(corpus, 64)
+    first = len(order) - 2
+    with Prefetcher(TrainingBatches(split, order), CPU, first=first, stride=1) as prefetcher:
+        for position in range(first, first + 4):  # what is read ahead crosses the end of an epoch
+            micro_batch = prefetcher.next()
+            rows = order_of(corpus, 64).batch(position)
+            assert prefetcher.look_up(lambda batches, at=position: str(batches.rows(at)[0])) == str(rows)
+            assert torch.equal(micro_batch.x, split.batch(rows)[0])
+
+
 def test_an_error_of_the_reading_thread_reaches_the_run(corpus):
     with (
         Prefetcher(

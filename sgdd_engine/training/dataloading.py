@@ -159,6 +159,10 @@ class Prefetcher:
         # From pinned memory this only queues the copy, and the host goes on.
         return _map_tensors(micro_batch, lambda tensor: tensor.to(self._device, non_blocking=True))
 
+    def look_up(self, question: Callable[[TrainingBatches], str]) -> str:
+        """An answer from the order, in the thread that reads it: an order is as large as the corpus has sentences."""
+        return self._reader.submit(question, self._source).result()
+
     def _read(self) -> MicroBatch:
         position = next(self._positions)
         micro_batch = MicroBatch(position, *self._source.batch(position))

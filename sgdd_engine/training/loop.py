@@ -307,15 +307,14 @@ class _Run:
         Raises:
             TrainingError: as many were left out as may be.
         """
-        first = self.progress.position
+        first, step = self.progress.position, self.progress.step + 1
         listed = ""
         if self.world.is_main:
             positions = range(first, first + self.progress.micro_batches)
-            # Batches of its own, since those of the prefetcher are used by its thread.
-            listed = write_down(
-                self.context.run, self.progress.step + 1, self.corpus, self._batches(), positions
+            listed = optimizer_step.look_up(
+                lambda batches: write_down(self.context.run, step, self.corpus, batches, positions)
             )
-        what = f"The loss or its gradient is not finite at step {self.progress.step + 1}"
+        what = f"The loss or its gradient is not finite at step {step}"
         if self.progress.skipped >= self.config.skip_nonfinite:
             self.checkpointer.finish()
             last = describe_last(self.context.run) if self.world.is_main else ""

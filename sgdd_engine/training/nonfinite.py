@@ -23,7 +23,7 @@ def write_down(run: Path, step: int, corpus: Corpus, batches: TrainingBatches, p
         run: The run's folder.
         step: The step, from 1.
         corpus: What is trained on.
-        batches: The order of the run's batches; no other thread may be using it.
+        batches: The order of the run's batches; called in the thread that uses it.
         positions: Those of the step's micro-batches.
     """
     path = run / f"nonfinite-{positions[0]:07d}.json"

@@ -1,7 +1,7 @@
 """The optimiser, the learning rate, the moving average of the weights, and one optimiser step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from sgdd_engine.distributed import World
 from sgdd_engine.models.blocks import AdaLNZeroBlock
 from sgdd_engine.stop_signals import STOP_SIGNALS
 from sgdd_engine.training.config import TrainConfig, TrainSpec
-from sgdd_engine.training.dataloading import MicroBatch, Prefetcher
+from sgdd_engine.training.dataloading import MicroBatch, Prefetcher, TrainingBatches
 from sgdd_engine.training.distribution import SharedModel
 from sgdd_engine.training.log import MetricAccumulator
 from sgdd_engine.training.loss import BatchLoss, batch_loss, dropout_noise, step_generator
@@ -229,6 +229,10 @@ class OptimizerStep:
         """Drop the accumulated gradient, and leave the step out of the metrics."""
         self._optimizer.zero_grad(set_to_none=True)
         metrics.forget_step(self._micro_batches)
+
+    def look_up(self, question: Callable[[TrainingBatches], str]) -> str:
+        """An answer from the order of the micro-batches; see `Prefetcher.look_up`."""
+        return self._prefetcher.look_up(question)
 
     def _loss(self, micro_batch: MicroBatch, step: int) -> BatchLoss:
         noise = (self._spec.train.seed, micro_batch.position, self._device)
