@@ -156,8 +156,8 @@ class SGDD(PretrainedModel):
 
         Raises:
             GenerationError: vectors of another size, not finite or too large, lengths out of range, one length given
-                together with candidates, a seed out of range, a number of the sampling that is infinite, guidance
-                without a trained null condition, refining or searching without a condition.
+                together with candidates, a seed out of range, guidance without a trained null condition, refining or
+                searching without a condition.
             ConfigError: no such kind of proposal.
         """
         e = self.check_vectors(vectors, on_event)
