@@ -1,10 +1,7 @@
 """What the HTTP API does, without HTTP: checks a body, has its rows computed, and makes the answer."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,13 +28,11 @@ from sgdd_cli.web.bodies import (
     Written,
     WrittenAnswer,
 )
+from sgdd_cli.web.uploaded_file import messages_of, read_file
 from sgdd_engine import __version__
-from sgdd_engine.bounded_files import UnreadableError, parse_json
-from sgdd_engine.data.cleaning import clean
-from sgdd_engine.errors import DataError, GenerationError, VectorSourceError
-from sgdd_engine.events import Event, Notice
+from sgdd_engine.errors import GenerationError
+from sgdd_engine.events import Event
 from sgdd_engine.generation import (
-    CheckedVectors,
     FilledText,
     Generation,
     WrittenToken,
@@ -52,7 +47,6 @@ from sgdd_engine.generation import (
     validate_weights,
 )
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.vectors import OpenSource, ReadOptions, VectorBatch, open_vectors
 
 # No token of any vocabulary here is longer on average, not even in a language of long words; longer texts are refused
 # before they are cut into tokens, which takes time.
@@ -78,23 +72,6 @@ class Limits:
     seconds: float = 60.0
     waiting: int = 64
     send_seconds: float = 20.0
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What a file holds.
-
-    Attributes:
-        ids: Of the rows that can be read.
-        numbers: Which rows of the file these are, from 0.
-        sources: Their vectors [N, D], or their texts.
-        notes: What was left out or changed, in sentences.
-    """
-
-    ids: Sequence[str]
-    numbers: Sequence[int]
-    sources: Tensor | list[str]
-    notes: list[str] = field(default_factory=list)
 
 
 class Service:
@@ -225,7 +202,7 @@ class Service:
         Raises:
             SgddError: the file is of no kind that is read here, damaged, too long, or holds other vectors.
         """
-        found = await to_thread.run_sync(self._open, name, content)
+        found = await to_thread.run_sync(read_file, self._model, name, content, self._check_count)
         sources, notes = found.sources, found.notes
         if isinstance(sources, list):
             sources, notes = await self._texts(sources)
@@ -242,61 +219,6 @@ class Service:
             ],
             notes=notes,
         )
-
-    # --- what a file holds ------------------------------------------------------------------------------
-
-    def _open(self, name: str, content: bytes) -> "_Rows":
-        """The vectors of a file, or its texts, which are their own ids."""
-        ending = Path(name).suffix.lower()
-        if ending in ("", ".txt", ".json", ".jsonl"):
-            text = _decoded(content)
-            rows = _json_rows(text) or [line for line in text.splitlines() if clean(line)]
-            if all(isinstance(row, str) and not _is_vector(row) for row in rows):
-                self._check_count(len(rows))
-                return _Rows(rows, range(len(rows)), rows)
-            content = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows).encode()
-            ending = ".jsonl"
-        if ending not in (".npy", ".jsonl", ".csv"):
-            raise VectorSourceError(
-                f"A file of the kind `{ending}` is not read here.",
-                "Give .npy, .json, .jsonl, .csv or .txt; `sgdd read` reads more.",
-            )
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / f"uploaded{ending}"
-            path.write_bytes(content)
-            # One row to a batch, so that it is known which row was left out.
-            options = ReadOptions(width=self._info.model.embedding_dim, batch_rows=1)
-            try:
-                found = self._rows(open_vectors(str(path), options))
-            except VectorSourceError as error:
-                error.message = error.message.replace(str(path), name or "text")
-                raise
-            notes = [note.replace(str(path), name or "text") for note in found.notes]
-            return replace(found, notes=notes)
-
-    def _rows(self, opened: OpenSource) -> "_Rows":
-        ids: list[str] = []  # of all rows, by number
-        numbers: list[int] = []
-        vectors: list[Tensor] = []
-        events: list[Event] = []
-
-        def numbered() -> Iterator[VectorBatch]:
-            """The rows under their numbers, by which notes name them too."""
-            for batch in opened.batches:
-                number = [str(len(ids))]
-                ids.extend(batch.ids or batch.left_out)
-                self._check_count(len(ids))
-                yield replace(batch, ids=number) if batch.ids else replace(batch, left_out=number)
-
-        # The worker alone uses the encoder, so nothing is encoded here to compare with.
-        source = replace(opened, batches=numbered())
-        for batch in CheckedVectors(self._model, source, assume_same=True, on_event=events.append):
-            numbers += map(int, batch.ids)
-            vectors.append(torch.from_numpy(batch.vectors))
-        notes = _messages(events)
-        if not numbers:
-            raise VectorSourceError("The file holds no vector that can be read.", " ".join(notes) or None)
-        return _Rows([ids[number] for number in numbers], numbers, torch.cat(vectors), notes)
 
     # --- what is asked ----------------------------------------------------------------------------------
 
@@ -352,7 +274,7 @@ class Service:
             e = self._model.check_vectors(vectors, events.append)
             if not e.any(dim=1).all():
                 raise GenerationError("A vector of zeros has no meaning.", "Give the vector of a text.")
-            return e, _messages(events)
+            return e, messages_of(events)
         cleaned, notes = await self._texts(texts or ())
         return torch.stack(await self._batcher.compute(Encode(), cleaned)), notes
 
@@ -410,11 +332,6 @@ class Service:
         ]
 
 
-def _messages(events: Iterable[Event]) -> list[str]:
-    """What the engine noted."""
-    return [event.message for event in events if isinstance(event, Notice)]
-
-
 def _tokens(details: Iterable[WrittenToken]) -> list[Token] | None:
     """The answer's form of what is known of each token; None where nothing was asked."""
     tokens = [
@@ -446,40 +363,3 @@ def _filled(row: int, item: FilledText) -> Written:
         blanks=list(item.blanks),
         tokens=_tokens(item.details),
     )
-
-
-def _decoded(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError("The file is not UTF-8 text.", "Save it as UTF-8, or give .npy or .csv.") from error
-
-
-def _json_rows(text: str) -> list[Any] | None:
-    """The rows of a JSON value: one vector, a list of rows, or an object with such a list; None for other text."""
-    try:
-        value = parse_json(text, "The file")
-    except UnreadableError:
-        return None
-    if isinstance(value, dict):
-        lists = [item for item in value.values() if isinstance(item, list) and item]
-        value = next((item for item in lists if isinstance(item[0], list | dict)), value)
-    if not isinstance(value, list) or (value and isinstance(value[0], int | float)):
-        return [value]
-    return value
-
-
-def _is_vector(line: str) -> bool:
-    """Whether a line of text is a row with a vector, or several numbers."""
-    if line.lstrip()[:1] in ("[", "{"):
-        return True
-    words = line.replace(",", " ").replace(";", " ").split()
-    return len(words) > 1 and all(map(_is_number, words[:2]))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
