@@ -40,6 +40,7 @@ from sgdd_engine.data.workspace import (
     PreparationSpec,
     clear,
     disk_errors,
+    is_lost,
     locked,
     make_spec,
     read_state,
@@ -48,7 +49,7 @@ from sgdd_engine.data.workspace import (
     spec_of,
 )
 from sgdd_engine.distributed import ALONE, World, run_on_rank0
-from sgdd_engine.errors import DataError, SgddError
+from sgdd_engine.errors import SgddError
 from sgdd_engine.events import Listener, Notice, StageFinished, StageStarted, ignore
 from sgdd_engine.models.device import has_native_bf16
 from sgdd_engine.text.config import MINILM, TokenizerConfig
@@ -185,14 +186,6 @@ def _keep_complete(out: Path, complete: Manifest, spec: PreparationSpec, on_even
     return complete
 
 
-def _is_lost(out: Path) -> bool:
-    """Whether what was prepared is of no use any more: an unfinished first pass, which cannot be resumed."""
-    try:
-        return not read_state(out).get("staged")
-    except DataError:
-        return False  # nobody knows, and it is left to the user
-
-
 def _probed(encoder: SentenceEncoder, reused: Corpus | None) -> EncoderReference:
     """The encoder with probes: those of the corpus whose vectors are reused, since its weights may not be needed."""
     if reused is None:
@@ -253,7 +246,7 @@ class _Preparation:
                 clear(out, keep_input=True)
             distinct = self._deduplicate(state, spec)
         except SgddError:
-            if _is_lost(out):
+            if is_lost(out):
                 shutil.rmtree(self._work, ignore_errors=True)
             raise
         self._make_tokenizer(distinct, loaded)

@@ -85,6 +85,14 @@ def read_state(out: Path) -> dict[str, Any]:
         ) from error
 
 
+def is_lost(out: Path) -> bool:
+    """Whether what was prepared is of no use any more: an unfinished first pass, which cannot be resumed."""
+    try:
+        return not read_state(out).get("staged")
+    except DataError:
+        return False  # nobody knows, and it is left to the user
+
+
 def refuse_foreign(out: Path) -> None:
     """Raise `DataError` if the folder holds files that are not from a preparation."""
     if (out / MANIFEST).exists() or (out / WORK).exists():
