@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import forks
 import numpy as np
@@ -24,7 +24,6 @@ from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
 from sgdd_engine.training.generate_drafts import (
     DRAFTS,
-    ROUNDS,
     SENTENCES_PER_FILE,
     DraftWriter,
     draft_kinds,
@@ -263,7 +262,7 @@ def test_drafts_are_of_their_rows_and_of_any_length(corpus, first, tmp_path):
     drafts = written(corpus, first, tmp_path, events)
     assert len(drafts) == len(set(drafts.rows.tolist())) == 40 < SENTENCES_PER_FILE
     assert [event.done for event in events if isinstance(event, StageProgress)] == [40]
-    kinds = draft_kinds(model.info)
+    kinds = draft_kinds(model.info, (0, 1, 2))
     batch = drafts.batch(np.arange(40))
     assert batch.tokens.shape == (40, int(batch.lengths.max()))
     at_true_length = np.arange(40) % len(kinds) % 2 == 0
@@ -280,6 +279,19 @@ def test_drafts_are_of_their_rows_and_of_any_length(corpus, first, tmp_path):
         found = drafts.batch(np.array([number]))
         assert tuple(found.tokens[0].tolist()) == item.tokens
         torch.testing.assert_close(found.vectors, model.encoder.encode([item.text]), atol=2e-3, rtol=0)
+
+
+def test_files_that_are_written_together_are_those_written_alone(corpus, first, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate_drafts, "SENTENCES_PER_FILE", 15)
+    events = []
+    alone = written(corpus, first, tmp_path / "alone", events)
+    assert [event.done for event in events if isinstance(event, StageProgress)] == [15, 30, 40]
+    monkeypatch.setattr(generate_drafts, "files_together", lambda device: 2)
+    events.clear()
+    together = written(corpus, first, tmp_path / "together", events)
+    assert [event.done for event in events if isinstance(event, StageProgress)] == [30, 40]
+    for field in fields(alone):
+        np.testing.assert_allclose(getattr(together, field.name), getattr(alone, field.name), atol=2e-3)
 
 
 @pytest.mark.slow
@@ -404,8 +416,10 @@ def test_a_model_that_corrects_writes_drafts_of_several_rounds(corpus, first, co
     writer = DraftWriter(str(run), corpus.encoder_reference, CPU)
     writer.__dict__["model"] = model  # whose corrections show
     drafts = written(corpus, writer, tmp_path)
-    both = draft_kinds(model.info)
-    assert both[: len(both) // len(ROUNDS)] == draft_kinds(SGDD.from_pretrained(first, "cpu").info)
+    both = draft_kinds(model.info, writer.rounds)
+    assert writer.kinds == both
+    of_first = SGDD.from_pretrained(first, "cpu").info
+    assert both[: len(both) // 3] == draft_kinds(of_first, (0, 1, 2)) == draft_kinds(of_first, (1,))
     differs = 0
     for number, (style, true_length, rounds) in enumerate(both):
         if not true_length:
@@ -420,6 +434,27 @@ def test_a_model_that_corrects_writes_drafts_of_several_rounds(corpus, first, co
             assert tuple(drafts.batch(np.array([place])).tokens[0].tolist()) == item.tokens
             differs += item.tokens != first_try.tokens
     assert differs
+    # First drafts alone, where these are asked for; what was written with other rounds is not taken for them.
+    alone = DraftWriter(str(run), corpus.encoder_reference, CPU, rounds=(0,))
+    alone.__dict__["model"] = model
+    events = []
+    first_drafts = written(corpus, alone, tmp_path, events)
+    assert any("written again" in event.message for event in events if isinstance(event, Notice))
+    assert {kind.rounds for kind in alone.kinds} == {0}
+    style, _, _ = alone.kinds[0]
+    which = np.arange(0, 40, len(alone.kinds))
+    rows = first_drafts.rows[which]
+    once = model.generate(
+        split.embeddings(rows), sampling=style, lengths=split.lengths[rows].tolist(), seed=0
+    )
+    for place, item in zip(which.tolist(), once, strict=True):
+        assert tuple(first_drafts.batch(np.array([place])).tokens[0].tolist()) == item.tokens
+
+
+@pytest.mark.parametrize("rounds", [(), (-1,), (0, 9)])
+def test_rounds_of_drafts_that_cannot_be_are_refused(rounds):
+    with pytest.raises(ConfigError, match=r"feedback\.rounds"):
+        FeedbackConfig(rounds=rounds)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])

@@ -140,6 +140,10 @@ class TrainConfig:
             )
 
 
+# Later corrections change almost nothing, and each takes longer than the first draft.
+MOST_ROUNDS = 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeedbackConfig:
     """The second stage of training, in which the decoder learns to correct drafts (decoder.feedback)."""
@@ -150,8 +154,18 @@ class FeedbackConfig:
         "share of batches that come with drafts; the others are trained as in the first stage. With 0 no draft is "
         "written",
     )
+    rounds: tuple[int, ...] = option(
+        (0, 1, 2),
+        "how often drafts were corrected before, in turn, by a starting checkpoint that corrects already; 0 alone, "
+        "first drafts, takes a third of the time",
+    )
 
     def __post_init__(self) -> None:
+        require(bool(self.rounds), "feedback.rounds is empty; 0 alone asks for first drafts.")
+        require(
+            all(0 <= rounds <= MOST_ROUNDS for rounds in self.rounds),
+            f"feedback.rounds is {', '.join(map(str, self.rounds))}; each must be from 0 to {MOST_ROUNDS}.",
+        )
         require(self.sentences >= 1, f"feedback.sentences is {self.sentences}; it must be at least 1.")
         require(0 <= self.share <= 1, f"feedback.share is {self.share}; it must lie in [0, 1].")
 

@@ -3,14 +3,15 @@
 A corrector must see the mistakes it is to correct: the drafts are what that model writes from the sentences' vectors,
 with guidance and without, in few steps and more, greedily and at a temperature, since later rounds of refining meet
 drafts of every kind. Half of them are as long as their sentences; the others have the length that the model finds
-likeliest, which is wrong more often than right, and are padded with masks or cut at random positions. A model that can
-correct already corrects half of its drafts once, as later rounds do.
+likeliest, which is wrong more often than right. A model that can correct already corrects some of its drafts first
+(`feedback.rounds`): the third correction is of another kind of mistakes than the first, since what is easily seen is
+mended by then.
 
 Each file of drafts records what wrote it. Drafts of other weights, another seed, corpus or kind are written again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -40,7 +41,7 @@ from sgdd_engine.events import Listener, Notice, StageFinished, StageProgress, S
 from sgdd_engine.generation import RESAMPLING_TEMPERATURE, SGDD, encode_written
 from sgdd_engine.models.device import compute_dtype
 from sgdd_engine.text.reference import EncoderReference
-from sgdd_engine.training.config import TrainSpec
+from sgdd_engine.training.config import FeedbackConfig, TrainSpec
 from sgdd_engine.training.dataloading import Drafts
 from sgdd_engine.training.state import RunContext
 
@@ -63,9 +64,6 @@ SAMPLINGS = (
         kv_cache=True,
     ),
 )
-# How often drafts of a model that corrects were corrected: the third correction is of another kind of mistakes than the
-# first, since what is easily seen is mended by then.
-ROUNDS = (0, 1, 2)
 # The key of a file's metadata under which its origin stands, as a JSON object. (The library writes several keys in any
 # order.) In the object, the SHA-256 of all else in it and of the tensors.
 ORIGIN = "origin"
@@ -78,6 +76,15 @@ DTYPES = {
 }
 
 
+def files_together(device: torch.device) -> int:
+    """Files that a process writes together.
+
+    On a GPU a step takes about as long for a few sentences as for thousands: one kernel after another is started. On a
+    CPU a file alone fills its matrix products.
+    """
+    return 1 if device.type == "cpu" else 4
+
+
 class DraftKind(NamedTuple):
     """How a draft is written: with which sampling, at its sentence's length or a predicted one, how often corrected."""
 
@@ -86,12 +93,17 @@ class DraftKind(NamedTuple):
     rounds: int
 
 
-def draft_kinds(info: CheckpointInfo) -> tuple[DraftKind, ...]:
-    """The kinds of drafts that a model writes in turn: without guidance if it has no trained null condition."""
+def draft_kinds(info: CheckpointInfo, rounds: Sequence[int]) -> tuple[DraftKind, ...]:
+    """The kinds of drafts that a model writes in turn: without guidance if it has no trained null condition.
+
+    Args:
+        info: Of the model; one that does not correct writes first drafts.
+        rounds: How often they are corrected, in turn.
+    """
     samplings = [sampling if info.trained_null else replace(sampling, cfg=1.0) for sampling in SAMPLINGS]
     return tuple(
-        DraftKind(sampling, true_length, rounds)
-        for rounds in (ROUNDS if info.model.decoder.feedback else ROUNDS[:1])
+        DraftKind(sampling, true_length, corrected)
+        for corrected in (rounds if info.model.decoder.feedback else (0,))
         for sampling in samplings
         for true_length in (True, False)
     )
@@ -106,6 +118,7 @@ class DraftWriter:
         encoder: Its encoder as the corpus knows it: the same one, which is checked at the start, where it is now.
         device: Where it computes. dtype: Of its matrix products.
         encoder_batch_tokens: Tokens that the encoder computes at once.
+        rounds: How often drafts are corrected, in turn; see `draft_kinds`.
     """
 
     checkpoint: str
@@ -113,6 +126,7 @@ class DraftWriter:
     device: torch.device
     dtype: torch.dtype = torch.float32
     encoder_batch_tokens: int | None = None
+    rounds: tuple[int, ...] = FeedbackConfig.rounds
 
     @cached_property
     def folder(self) -> Path:
@@ -129,10 +143,15 @@ class DraftWriter:
         return model
 
     @cached_property
+    def kinds(self) -> tuple[DraftKind, ...]:
+        """The kinds of drafts that it writes in turn."""
+        return draft_kinds(read_info(self.folder), self.rounds)
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What its drafts follow from, besides their sentences and the seed; JSON values."""
         info = read_info(self.folder)
-        kinds = [[asdict(kind.sampling), *kind[1:]] for kind in draft_kinds(info)]
+        kinds = [[asdict(kind.sampling), *kind[1:]] for kind in self.kinds]
         # Files of older versions, which knew no other temperature, have no key for it.
         warmer = {} if info.token_temperature == 1 else {"token_temperature": info.token_temperature}
         return {"weights_sha256": weights_sha256(self.folder), "kinds": kinds, **warmer}
@@ -159,6 +178,7 @@ def drafts_for_run(
         context.device,
         dtype,
         context.encoder_batch_tokens,
+        spec.feedback.rounds,
     )
     counts = {"validation": spec.train.validation_sentences, "train": spec.feedback.sentences}
     return {
@@ -246,14 +266,18 @@ def prepare_drafts(
         _require_writer(writer, identity, folder)
     # All know what is missing before the first of it is written.
     world.barrier()
-    for first in range(0, len(missing), world.size):
-        turn = missing[first : first + world.size]
-        for path in turn[world.rank : world.rank + 1]:
-            tensors = _write(writer, split, files[path], seed)
+    # None waits while another has several.
+    together = max(1, min(files_together(writer.device), -(-len(missing) // world.size)))
+    for first in range(0, len(missing), world.size * together):
+        turn = missing[first : first + world.size * together]
+        if own := turn[world.rank * together : (world.rank + 1) * together]:
             origin = {**writer.identity, **source}
-            sealed = {**origin, SHA256: _hash(tensors, origin)}
-            write_bytes(path, save(tensors, {ORIGIN: json.dumps(sealed)}))
-            parts[path] = _Part(tensors, origin)
+            for path, tensors in zip(
+                own, _write(writer, split, [files[path] for path in own], seed), strict=True
+            ):
+                sealed = {**origin, SHA256: _hash(tensors, origin)}
+                write_bytes(path, save(tensors, {ORIGIN: json.dumps(sealed)}))
+                parts[path] = _Part(tensors, origin)
         # The others are about as far.
         done += sum(len(files[path]) for path in turn)
         on_event(StageProgress(stage, done))
@@ -283,15 +307,18 @@ def _require_writer(writer: DraftWriter, identity: dict[str, Any] | None, folder
 
 
 def _write(
-    writer: DraftWriter, split: CorpusSplit, rows: npt.NDArray[np.int64], seed: int
-) -> dict[str, npt.NDArray[Any]]:
+    writer: DraftWriter, split: CorpusSplit, files: Sequence[npt.NDArray[np.int64]], seed: int
+) -> list[dict[str, npt.NDArray[Any]]]:
+    """The tensors of files of drafts, of these rows each; a file's do not depend on what is written beside it."""
     model, dtype = writer.model, writer.dtype
+    rows = np.concatenate(files)
     vectors, lengths = split.embeddings(rows), split.lengths[rows]
     tokens: list[tuple[int, ...]] = [()] * len(rows)
     texts = [""] * len(rows)
-    kinds = draft_kinds(model.info)
-    for number, (sampling, true_length, rounds) in enumerate(kinds):
-        indices = np.arange(number, len(rows), len(kinds))
+    # By its place in its file.
+    kind_of = np.concatenate([np.arange(len(each)) for each in files]) % len(writer.kinds)
+    for number, (sampling, true_length, rounds) in enumerate(writer.kinds):
+        indices = (kind_of == number).nonzero()[0]
         if not len(indices):
             continue
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
@@ -305,13 +332,17 @@ def _write(
             )
         for index, generation in zip(indices.tolist(), generations, strict=True):
             tokens[index], texts[index] = generation.tokens, generation.text
-    encoded = encode_written(model.encoder, texts)
-    return {
-        "rows": rows,
-        "lengths": np.asarray([len(ids) for ids in tokens], np.int64),
-        "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens]),
-        "vectors": encoded.numpy().astype(np.float16),
-    }
+    encoded = encode_written(model.encoder, texts).numpy().astype(np.float16)
+    ends = np.cumsum([len(each) for each in files]).tolist()
+    return [
+        {
+            "rows": each,
+            "lengths": np.asarray([len(ids) for ids in tokens[end - len(each) : end]], np.int64),
+            "tokens": np.concatenate([np.asarray(ids, np.int32) for ids in tokens[end - len(each) : end]]),
+            "vectors": encoded[end - len(each) : end],
+        }
+        for each, end in zip(files, ends, strict=True)
+    ]
 
 
 class _Part(NamedTuple):
