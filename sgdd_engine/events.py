@@ -63,7 +63,10 @@ class TrainingProgress:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Held-out figures of the averaged weights, on a fixed noise set."""
+    """Held-out figures of the averaged weights, on a fixed noise set.
+
+    `validation_set` says how often what is validated on has changed: losses compare only within one number.
+    """
 
     step: int
     loss: float
@@ -71,6 +74,7 @@ class Validated:
     accuracy_by_mask_ratio: Mapping[str, float]
     best: bool
     surrogate_error: float | None = None
+    validation_set: int = 0
 
 
 @dataclass(frozen=True, slots=True)

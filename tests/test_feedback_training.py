@@ -19,6 +19,7 @@ from sgdd_engine.distributed import CPU, join
 from sgdd_engine.errors import CheckpointError, ConfigError, TrainingError
 from sgdd_engine.events import Notice, StageFinished, StageProgress, Validated
 from sgdd_engine.models.feedback import Draft
+from sgdd_engine.tracking.runs import summarize
 from sgdd_engine.training import generate_drafts
 from sgdd_engine.training.config import FeedbackConfig
 from sgdd_engine.training.dataloading import DraftBatch, Drafts, training_batches
@@ -225,6 +226,13 @@ def test_losses_with_and_without_drafts_do_not_compare(corpus, first, corrector,
     said = [event.message for event in told if isinstance(event, Notice) and "another scale" in event.message]
     assert len(said) == changes
     assert read_info(result.checkpoint).validation_set == changes
+    # Nor does what is told of the run compare them.
+    of_this_set = [event.loss for event in told if isinstance(event, Validated)]
+    summary = summarize(tmp_path / "run")
+    before = list(summarize(corrector[0]).validation)
+    assert [loss for _, loss in summary.validation[-len(of_this_set) :]] == of_this_set
+    assert len(summary.validation) == len(of_this_set) + (0 if changes else len(before))
+    assert summary.best_validation == min(loss for _, loss in summary.validation)
 
 
 def test_a_stage_may_leave_out_the_networks_that_a_stage_added(corpus, first, tmp_path):

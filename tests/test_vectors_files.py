@@ -18,6 +18,8 @@ import pytest
 import torch
 
 from sgdd_cli.plugin_check import installed_plugins
+from sgdd_engine.data.config import DataConfig
+from sgdd_engine.data.sources import open_source
 from sgdd_engine.errors import DataError, SgddError, VectorSourceError
 from sgdd_engine.vectors import ReadOptions, open_vectors, read_vectors, vector_kinds
 from sgdd_engine.vectors.json_lines import open_lines
@@ -606,6 +608,28 @@ def test_a_folder_of_partitions_is_read_in_the_order_of_its_names(tmp_path, name
     assert open_vectors(str(folder)).rows == 7
     for pattern in ("all*", "all*/**/[ym]*"):  # a folder, and several of which some lie in others
         assert everything(f"parquet:{tmp_path / pattern}").ids == IDS
+
+
+@pytest.mark.parametrize(
+    ("kind", "log"),
+    [
+        ("Delta", "_delta_log/00000000000000000000.json"),
+        ("Hudi", ".hoodie/hoodie.properties"),
+        ("Iceberg", "metadata/v1.metadata.json"),
+    ],
+)
+def test_a_table_whose_log_says_which_files_count_is_not_read_file_by_file(tmp_path, kind, log):
+    table = tmp_path / "table.parquet"
+    write_part(table / "data" / "p.parquet", 0, 7)
+    assert everything(table).ids == IDS
+    (table / log).parent.mkdir()
+    (table / log).write_text("{}")
+    with pytest.raises(VectorSourceError, match=f"is a table of {kind}, whose log") as caught:
+        open_vectors(str(table))
+    assert "Write its rows to a Parquet file" in caught.value.hint
+    for folder in (table, tmp_path):  # which prepare-data looks through
+        with pytest.raises(DataError, match=f"table.parquet` is a table of {kind}, whose log"):
+            open_source(str(folder), DataConfig())
 
 
 def test_a_folder_without_parquet_files_is_one_sentence(tmp_path):

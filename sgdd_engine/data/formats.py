@@ -32,6 +32,22 @@ _ARROW_ROWS = 4096
 # whole row group at once, a million rows. 6 million texts (570 MB, nine row groups) took 600 MB, and now 50 MB;
 # 200,000 vectors in one row group took 300 MB, and now 20 MB, at twice the speed.
 PARQUET_READING = {"pre_buffer": False, "buffer_size": 1 << 20}
+# Folders of tables whose files are not all of them: a log says which ones count, and old rows stay in the others.
+_TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+
+
+def logged_table(folder: Path) -> tuple[str, str] | None:
+    """What is wrong with reading a folder file by file, and what to do: it is a table with a log; None if it is not."""
+    kinds = [kind for name, kind in _TABLE_LOGS.items() if (folder / name).is_dir()]
+    if any((folder / "metadata").glob("*.metadata.json")):
+        kinds.append("Iceberg")
+    if not kinds:
+        return None
+    return (
+        f"`{folder}` is a table of {kinds[0]}, whose log says which of its files count: read one by one they also "
+        "give rows that were deleted or replaced.",
+        "Write its rows to a Parquet file with a program that knows the log, such as Spark, DuckDB or Polars.",
+    )
 
 
 @dataclass(frozen=True)

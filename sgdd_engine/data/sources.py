@@ -20,7 +20,7 @@ from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.counted import counted
 from sgdd_engine.data.builtin import BUILTIN_SENTENCES, builtin_sentences
 from sgdd_engine.data.config import DataConfig
-from sgdd_engine.data.formats import FORMATS, MAX_ROW, TextFile, ending, format_of
+from sgdd_engine.data.formats import FORMATS, MAX_ROW, TextFile, ending, format_of, logged_table
 from sgdd_engine.data.hub import text_rows
 from sgdd_engine.data.lines import COMPRESSED, decode_lines, read_lines, unreadable
 from sgdd_engine.data.manifest import MANIFEST, TOKENIZER
@@ -140,13 +140,17 @@ def files_under(folder: Path) -> tuple[list[Path], list[Path]]:
     Hidden files are in neither list.
 
     Raises:
-        DataError: If there is none of a known format.
+        DataError: If there is none of a known format, or a table with a log among them.
     """
-    found = sorted(
+    every = sorted(folder.rglob("*"))
+    for place in (folder, *filter(Path.is_dir, every)):
+        if (refusal := logged_table(place)) is not None:
+            raise DataError(*refusal)
+    found = [
         path
-        for path in folder.rglob("*")
+        for path in every
         if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    ]
     endings = {ending(path.name) for path in found}
     known = {kind for kind in endings if FORMATS.find(kind) is not None}
     files = [path for path in found if path.is_file() and ending(path.name) in known]

@@ -33,7 +33,7 @@ class RunLog:
 
     Attributes:
         records: The lines that are whole, as they stand.
-        curves: Steps and values by name, steps ascending.
+        curves: Steps and values by name, steps ascending; held-out ones since what is validated on has last changed.
         settings: Those of the newest session.
         ending: How the newest session ended; None where it has not, or was killed.
     """
@@ -49,10 +49,15 @@ def read_log(run: Path) -> RunLog:
     file = run / LOG
     records = list(_records(file)) if file.is_file() else _records_of_tensorboard(run / "tensorboard")
     curves: dict[str, Curve] = {}
+    newest_set: float = 0
     settings: Mapping[str, Any] = {}
     ending: Ending | None = None
     for record in records:
-        for name, value in record.get("scalars", {}).items():
+        scalars = record.get("scalars", {})
+        if "validation/loss" in scalars and scalars.get("validation/set", 0) != newest_set:
+            newest_set = scalars.get("validation/set", 0)
+            curves = {name: curve for name, curve in curves.items() if not name.startswith("validation/")}
+        for name, value in scalars.items():
             curves.setdefault(name, []).append((record["step"], value))
         if "start" in record:
             settings, ending = record["start"]["settings"], None

@@ -27,7 +27,8 @@ class RunSummary:
         max_steps: Those it was to take; None where it was limited by time, or nothing says so.
         seconds: Of training; None where it is not recorded.
         loss: Newest training loss in nats per masked token.
-        best_validation: The lowest held-out loss, in the same unit. best_step: When it was reached.
+        best_validation: The lowest held-out loss since what is validated on has changed, in the same unit.
+        best_step: When it was reached.
         nelbo_nats_per_token: The newest held-out bound.
         token_f1: Of the newest recorded evaluation of the best checkpoint.
         validation: Steps and values of the held-out loss.

@@ -61,6 +61,8 @@ class Tracking:
             values = {"loss": event.loss, "nelbo_nats_per_token": event.nelbo_nats_per_token}
             if event.surrogate_error is not None:
                 values["surrogate_error"] = event.surrogate_error
+            if event.validation_set:
+                values["set"] = event.validation_set
             self._scalars("validation", event.step, values, event.accuracy_by_mask_ratio)
         elif isinstance(event, SamplesWritten):
             self._each(lambda tracker: tracker.texts(event.step, event.pairs))

@@ -377,6 +377,7 @@ class _Run:
                 figures.accuracy_by_mask_ratio,
                 best,
                 figures.surrogate_error,
+                self.progress.validation_set,
             )
         )
         if written:

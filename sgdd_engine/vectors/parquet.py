@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sgdd_engine.data.formats import PARQUET_READING
+from sgdd_engine.data.formats import PARQUET_READING, logged_table
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.source import OpenSource, ReadOptions
 
@@ -32,7 +32,8 @@ def open(where: str, options: ReadOptions) -> OpenSource:
     Partitions (`year=2020`) are read as folders: their names make no column. Links to folders are not followed.
 
     Raises:
-        VectorSourceError: there is no such file or column, a file is damaged, or one lacks a column that is read.
+        VectorSourceError: there is no such file or column, a file is damaged, one lacks a column that is read, or the
+            folder is a table with a log.
     """
     from sgdd_engine.vectors.arrow_tables import open_tables  # noqa: PLC0415 - loads pyarrow
 
@@ -89,6 +90,8 @@ def _below(folder: Path) -> Iterator[Path]:
         ) from error
 
     for place, folders, names in os.walk(folder, onerror=unreadable):
+        if (refusal := logged_table(Path(place))) is not None:
+            raise VectorSourceError(*refusal)
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         yield from (Path(place, name) for name in names if _is_shown(name))
 
