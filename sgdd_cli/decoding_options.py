@@ -73,8 +73,10 @@ class Writing:
         Raises:
             ConfigError: a value is out of range.
         """
+        from sgdd_engine.generation import with_remasking  # noqa: PLC0415 - as above
+
         draws = self.draws and "temperature" not in given
-        return replace(self, chosen=replace(self.chosen, **given), draws=draws)
+        return replace(self, chosen=replace(self.chosen, **with_remasking(given)), draws=draws)
 
     def options(self, display: Listener) -> dict[str, Any]:
         """The arguments of `SGDD.generate`; `display` is told of steps where they are shown."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sgdd_cli.console import say, warn
 from sgdd_cli.flags import options_for
-from sgdd_cli.settings import OPTIONS, Resolved, load_settings
+from sgdd_cli.settings import OPTIONS, RENAMED, Resolved, load_settings
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.evaluation.config import QUICK, EvalConfig
 
@@ -53,7 +53,8 @@ def varied_settings(vary: list[str], files: list[Path], assignments: list[str]) 
     """
     varied: dict[str, list[Any]] = {}
     for text in vary:
-        key, separator, values = text.partition("=")
+        named, separator, values = text.partition("=")
+        key = RENAMED.get(named.strip(), named.strip())
         if not separator or not values:
             raise ConfigError(f"--vary {text} has no values.", "Write --vary sample.steps=4,8,16")
         for value in re.split(r",(?!\w+=)", values):

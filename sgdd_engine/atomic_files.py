@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ _WHILE_RECORDING = 30.0
 # Seconds by which the clock of files and the clock of processes may differ.
 _CLOCKS_DIFFER = 60.0
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<state>tmp|old|gone)")
+# Names by which the system gives a process its own open files, which may be files on a disk.
+_OPEN_FILE = re.compile(r"/dev/(std(in|out|err)|fd/\d+)|/proc/[^/]+/fd/\d+")
 
 
 def sha256_of(path: Path) -> str:
@@ -116,6 +119,12 @@ def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
     Raises:
         SgddError: `path` is a folder, or no file can be written there.
     """
+    if folder:
+        _require_replaceable(path, hint)
+    elif is_stream(path):
+        if not os.access(path, os.W_OK):
+            raise SgddError(f"`{path}` cannot be written: permission denied.", hint)
+        return
     try:
         if path.is_dir() and not folder:
             raise SgddError(f"`{path}` is a folder.", hint)
@@ -129,13 +138,38 @@ def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
         raise SgddError(f"`{path}` cannot be written: {reason}.", hint) from error
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is a pipe, a device or an open file of a process: it is written into, and never replaced."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False
+    is_open = _OPEN_FILE.fullmatch(path.absolute().as_posix()) is not None
+    return not stat.S_ISDIR(kind) and (is_open or not stat.S_ISREG(kind))
+
+
+def _require_replaceable(folder: Path, hint: str) -> None:
+    """Check that a folder is not the one that this process, or the shell before it, works in, nor above that.
+
+    Raises:
+        SgddError: it is.
+    """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise SgddError(
+            f"`{folder}` is the folder that you are in, or above it: it cannot be replaced.", hint
+        )
+
+
 def _aside(path: Path, state: str) -> Path:
     """The name beside `path` that this process uses: `tmp`, `old` or `gone`; see the module."""
     return path.with_name(f".{path.name}.{os.getpid()}.{state}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a small file that is complete under its name or not there."""
+    """Write a small file that is complete under its name or not there; into a pipe or a device, straight away."""
+    if is_stream(path):
+        path.write_bytes(data)
+        return
     remove_leftovers(path.parent, re.escape(path.name))
     aside = _aside(path, "tmp")
     with naming(path, aside):
@@ -167,7 +201,11 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     Args:
         folder: The final name; what stands there is replaced once the new one is complete.
         fill: Writes the files into the folder it is given.
+
+    Raises:
+        SgddError: it is the folder that this process works in, or above it.
     """
+    _require_replaceable(folder, "Name another folder.")
     make_folder(folder.parent)
     # What an earlier attempt moved aside may be the only content there is.
     remove_leftovers(folder.parent, re.escape(folder.name))

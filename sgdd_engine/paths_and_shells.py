@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -17,6 +18,14 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 def last_part(path: str) -> str:
     """The name that a path ends with, on whichever system it was written."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder in the place of `~` and `~user`; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def is_url(text: str) -> bool:

@@ -62,6 +62,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     dies_after: int | None = None
+    expired: bool = False
     owners: frozenset[str] = frozenset({"anna"})
 
     def environment(self, home: str, token: str | None = None) -> dict[str, str]:
@@ -83,6 +84,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         self.hub.tokens |= {self.token} - {""}
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.hub.expired:
+            return self.fail(401, None, "Invalid credentials in Authorization header")
         for pattern, answer in _ROUTES.items():
             method, _, rest = pattern.partition(" ")
             match = re.fullmatch(rest, path)

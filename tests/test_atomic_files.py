@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from sgdd_engine.atomic_files import (
     write_text,
 )
 from sgdd_engine.errors import SgddError
+from sgdd_engine.vectors.npy import NpyWriter
 
 
 def fill(folder: Path) -> None:
@@ -169,6 +171,37 @@ def test_a_place_is_tried_before_the_work_and_left_as_it_was(tmp_path):
             check_writable(bad, "Elsewhere.")
         assert caught.value.hint == "Elsewhere."
     assert path.read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_or_a_device_is_written_into_and_stays(tmp_path):
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    check_writable(pipe, "Elsewhere.")
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text(encoding="utf-8")))
+    reader.start()
+    write_text(pipe, "a report")
+    reader.join()
+    assert found == ["a report"]
+    assert pipe.is_fifo()
+    for device in (Path("/dev/null"), Path("/dev/stdout")):  # a link to what this process writes to
+        check_writable(device, "Elsewhere.")
+        before = os.lstat(device).st_ino
+        write_text(device, "")
+        assert os.lstat(device).st_ino == before
+    with pytest.raises(SgddError, match="is no file"):
+        NpyWriter(pipe, 4)
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for folder in (Path(), Path(".."), tmp_path / "a"):
+        with pytest.raises(SgddError, match="is the folder that you are in, or above it"):
+            check_writable(folder, "Elsewhere.", folder=True)
+        with pytest.raises(SgddError, match="is the folder that you are in, or above it"):
+            write_folder(folder, fill)
+    assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "b"]
 
 
 def test_a_removed_folder_leaves_nothing_behind(sealed):

@@ -1,5 +1,6 @@
 """`sgdd audit`: defences and attackers are what they say, items are found by their rules, and one audit end to end."""
 
+import csv
 import json
 import re
 
@@ -408,6 +409,25 @@ def test_wrong_inputs_get_one_sentence(folder, tmp_path):
     texts = folder / "texts.txt"
     one = tmp_path / "one.txt"
     one.write_text(f"{TEXTS[0]}\n", encoding="utf-8")
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "body"), *enumerate(TEXTS[:4])])
+    found, _ = call(
+        *(
+            "audit",
+            table,
+            "--column",
+            "body",
+            "--calls",
+            1,
+            "--defences",
+            "none",
+            "--checkpoint",
+            "mini",
+            "--json",
+        )
+    )
+    assert [row["text"] for row in json.loads(found)["rows"]] != []
     for arguments, error, words in (
         ((), ConfigError, "none was named"),
         ((texts, "--vectors", "x.npy"), ConfigError, "both were named"),
@@ -419,6 +439,8 @@ def test_wrong_inputs_get_one_sentence(folder, tmp_path):
         ((texts, "--seed", -1), ConfigError, "between 0 and"),
         ((texts, "--defences", "blur"), ConfigError, "`blur` is not a defence"),
         ((one,), DataError, "at least 2"),
+        ((texts, "--ids", "key", "--assume-same"), ConfigError, "rows of a store only: --ids, --assume-same"),
+        ((table, "--column", "other"), DataError, "has no column `other`"),
     ):
         with pytest.raises(error, match=re.escape(words)):
             call("audit", *arguments, "--checkpoint", "mini", "--device", "cpu")

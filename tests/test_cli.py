@@ -633,6 +633,11 @@ def test_eval_compares_ways_of_sampling(workplace):
         )
         assert not (point["efficient"] and beaten)
     assert any(point["efficient"] for point in found["points"])
+    out, _ = call(*arguments, "--vary", "sample.order=confidence,margin", "--json")
+    assert [point["changes"] for point in json.loads(out)["points"]] == [
+        {"position_rule": "confidence"},
+        {"position_rule": "margin"},
+    ]
     out, _ = call(*arguments, *vary[:2])
     lines = [line.split() for line in out.splitlines()]
     assert next(line[1] for line in lines if line[:1] == ["*"] and line[1].isdigit()) == "1"

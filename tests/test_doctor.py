@@ -329,6 +329,12 @@ def test_a_hub_that_answers_and_one_that_does_not(here, monkeypatch):
         found = states(here / "data", here / "runs", offline=False)
         assert found["hub"].state == "ok"
         assert f"{server.address} answers" in found["hub"].sentence
+        server.expired = True
+        found = states(here / "data", here / "runs", offline=False)
+        assert found["hub"].state == "broken"
+        assert "refuses to answer" in found["hub"].sentence
+        assert "401" in found["hub"].sentence
+        assert found["hub"].command == "hf auth login"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(hub_questions, "ANSWER_SECONDS", 1.0)
     found = states(here / "data", here / "runs", offline=False)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -359,6 +360,14 @@ def test_the_reference_finds_the_same_encoder_and_only_that(copied, tmp_path, se
         load_encoder_like(reference)
     assert "--set encoder.name=FOLDER" in caught.value.hint
     torch.testing.assert_close(load_encoder_like(reference.at(moved)).encode(sentences[:4]), vectors)
+    # A name on the hub is asked for there; under its own name an encoder keeps its commit.
+    assert not reference.at("someone/tiny").is_folder
+    on_hub = replace(reference, name="someone/tiny", revision="0" * 40)
+    assert on_hub.at("someone/tiny") == on_hub
+    assert on_hub.at("someone/other").revision == "main"
+    for place in ("~nosuchuser/encoder", "no-such-folder"):
+        with pytest.raises(EncoderError, match="which is not there"):
+            load_encoder_like(reference.at(place))
     weights = load_file(moved / "model.safetensors")
     save_file({k: v * 1.01 for k, v in weights.items()}, moved / "model.safetensors", {"format": "pt"})
     with pytest.raises(EncoderError, match="its weights differ"):

@@ -371,7 +371,7 @@ def test_without_a_header_the_column_has_a_number(tmp_path, separator):
     assert read(tmp_path / "a.csv", column="2") == ROWS
     with pytest.raises(DataError, match=r"no column `text`; its first line has 0, The cat sat\.") as caught:
         read(tmp_path / "a.csv")
-    assert "--column 1" in caught.value.hint
+    assert "without a header, its number: --set data.column=1" in caught.value.hint
     for column in ("0", "3"):
         with pytest.raises(DataError, match=f"no column {column}; its first line has 0, The cat sat"):
             read(tmp_path / "a.csv", column=column)

@@ -6,6 +6,7 @@ No test looks at a clock: the server goes on until the test has seen the answer 
 import hashlib
 import http.server
 import json
+import os
 import socketserver
 import threading
 from contextlib import suppress
@@ -21,7 +22,7 @@ from sgdd_engine.errors import DataError, EncoderError
 from sgdd_engine.text import hub
 from sgdd_engine.text.config import EncoderConfig
 from sgdd_engine.text.encoder import load_encoder
-from sgdd_engine.text.hub import ask_hub, fetch
+from sgdd_engine.text.hub import ask_hub, fetch, remember
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -155,6 +156,68 @@ def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encode
     assert fetch("someone/tiny", None) == (folder, COMMIT)  # the branch that was asked for then
     encoder = load_encoder(EncoderConfig(name=str(folder)))
     assert encoder.encode(["A letter."]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "sentence", "hint"),
+    [
+        (403, "GatedRepo", "The encoder someone/tiny asks for consent", "hf auth login"),
+        (500, None, r"was interrupted \(", "Run the command again"),
+    ],
+)
+def test_a_file_of_an_encoder_that_is_not_handed_out_is_a_sentence(
+    monkeypatch, tmp_path, status, code, sentence, hint
+):
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if not self.path.startswith("/api/models/someone/tiny"):
+                self.send_response(status)
+                self.send_header("X-Error-Message", "no")
+                self.send_header("X-Error-Code", code or "")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+            siblings = [
+                {"rfilename": name} for name in ("config.json", "tokenizer.json", "model.safetensors")
+            ]
+            content = json.dumps({"id": "someone/tiny", "sha": COMMIT, "siblings": siblings}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            return self.wfile.write(content)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        point_at(f"http://127.0.0.1:{server.server_address[1]}", monkeypatch, tmp_path)
+        with pytest.raises(EncoderError, match=sentence) as caught:
+            fetch("someone/tiny", None)
+        server.shutdown()
+    assert hint in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the root user may write anywhere"
+)
+def test_a_cache_that_may_only_be_read_serves(tmp_path):
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--someone--tiny").chmod(0o555)
+    remember(snapshot, None)
+
+
+def test_what_is_remembered_already_is_not_written_again(tmp_path):
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    remember(snapshot, None)
+    note = tmp_path / "models--someone--tiny" / "refs" / "main"
+    before = note.stat().st_ino
+    remember(snapshot, None)
+    assert (note.read_text(encoding="utf-8"), note.stat().st_ino) == (COMMIT, before)
 
 
 def test_an_answer_and_an_exception_come_through():

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from test_cli import call
 from tiny_sgdd import build
 
 from sgdd_cli.decoding_options import Writing
+from sgdd_cli.web import serve
 from sgdd_cli.web.app import create_app
 from sgdd_cli.web.batching import Batcher, Encode, QueueFull, Write
 from sgdd_cli.web.openapi import CALLS, document
@@ -176,6 +178,44 @@ def test_a_file_of_vectors_or_of_texts_is_read(client, writing, sentences):
         assert [item["text"] for item in answer["results"]] == expected, name
     one = client.post("/read", params={"name": "one.json", "steps": 2}, content=json.dumps(rows[0])).json()
     assert len(one["results"]) == 1
+
+
+def test_lines_that_begin_with_brackets_are_texts(client):
+    lines = ["[He laughs.] I do not know.", "{A note} The dog ran home.", "10, 20 and 30 people came."]
+    answer = client.post("/read?name=stage.txt", content="\n".join(lines).encode())
+    assert answer.status_code == 200, answer.text
+    assert [item["id"] for item in answer.json()["results"]] == lines
+
+
+def test_a_search_of_a_request_takes_the_place_of_refining_and_the_gradient_is_as_at_the_start(
+    writing, sentences
+):
+    refining = replace(writing, config=GenerationConfig(refine=2))
+    with serving(refining) as url, httpx.Client(base_url=url, timeout=60) as client:
+        answer = post(client, "/generate", texts=sentences[:1], search=8, candidates=1)
+        assert answer.status_code == 200, answer.text
+    plain = replace(writing, config=GenerationConfig(search=12, gradient=False))
+    expected = writing.model.generate(
+        writing.model.encode(sentences[:1]), sampling=SAMPLING, search=12, gradient=False, score=True
+    )[0]
+    with_gradient = writing.model.generate(
+        writing.model.encode(sentences[:1]), sampling=SAMPLING, search=12, score=True
+    )[0]
+    with serving(plain) as url, httpx.Client(base_url=url, timeout=60) as client:
+        (found,) = post(client, "/generate", texts=sentences[:1], candidates=1).json()["results"]
+    assert (found["text"], found["encoder_calls"]) == (expected.text, expected.encoder_calls)
+    assert [text["text"] for text in found["alternatives"]] == [text for text, _ in expected.alternatives]
+    assert expected.alternatives != with_gradient.alternatives
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a program that is a script")
+def test_the_token_is_on_no_command_line_of_a_browser(writing, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(serve.webbrowser, "open", opened.append)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: time.sleep(0.2))
+    serve.serve(writing, "127.0.0.1", 0, TOKEN, open_page=True)
+    (address,) = opened
+    assert TOKEN not in address
 
 
 def test_rows_of_a_file_that_cannot_be_read_are_named_and_the_others_keep_their_numbers(

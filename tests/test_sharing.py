@@ -242,6 +242,42 @@ def test_a_card_of_ones_own_is_kept(hub, model, tmp_path):
     assert yaml.safe_load(sent.split("---")[1])["license"] == "mit"
 
 
+def test_a_card_with_metadata_of_its_own_gets_the_licence_that_was_given(hub, model, tmp_path):
+    own = "---\ntags: [mine]\nlicense: apache-2.0\n---\n# Mine\n\n`--checkpoint THIS_FOLDER`\n"
+    model.save_pretrained(tmp_path / "model", card=own)
+
+    def sent(*options):
+        told = call("push", tmp_path / "model", "anna/tales", *options)[1]
+        card = hub.models["anna/tales"].commits[hub.models["anna/tales"].head]["README.md"].decode()
+        return card, told
+
+    card, told = sent()
+    assert card == own.replace("THIS_FOLDER", "anna/tales")
+    assert "states no licence" not in told
+    card, told = sent("--license", "mit", "--language", "en")
+    data = yaml.safe_load(card.split("---")[1])
+    assert (data["license"], data["language"], data["tags"]) == ("mit", ["en"], ["mine"])
+    assert card.endswith("# Mine\n\n`--checkpoint anna/tales`\n")
+    model.save_pretrained(tmp_path / "model", card="---\ntags: [mine]\n---\n# Mine\n")
+    assert "states no licence" in sent()[1]
+    model.save_pretrained(tmp_path / "model", card="---\ntags: [mine\n---\n# Mine\n")
+    with pytest.raises(CheckpointError, match="metadata at the beginning of the card cannot be read"):
+        sent("--license", "mit")
+
+
+def test_what_is_shared_says_nothing_of_the_folders_of_this_machine(model, tmp_path):
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    advised = replace(
+        FULL.verdicts[0], ok=False, cause="In /home/anna/secret.", command="sgdd train /home/anna/secret"
+    )
+    record_evaluation(folder, replace(FULL, verdicts=[advised, *FULL.verdicts[1:]]).to_record())
+    assert "/home/anna" in (folder / "config.json").read_text(encoding="utf-8")
+    shared = read_info(folder).shareable()
+    assert "/home/anna" not in str(shared.to_dict())
+    assert shared.evaluations[0]["verdicts"][0]["sentence"] == advised.sentence
+
+
 def test_a_repeated_evaluation_replaces_its_older_record(model, tmp_path):
     folder = tmp_path / "model"
     model.save_pretrained(folder)

@@ -104,6 +104,13 @@ def audit(
             + ("none was named." if data is None else "both were named."),
             f"{command_line('audit', 'TEXTS')}\n{command_line('audit', '--vectors', 'SOURCE')}",
         )
+    of_rows = {"--text-column": text_column, "--ids": ids, "--where": where, "--table": table}
+    given = [flag for flag, value in of_rows.items() if value is not None] + ["--assume-same"] * assume_same
+    if vectors is None and given:
+        raise ConfigError(
+            f"For the rows of a store only: {', '.join(given)}; a file of texts was named.",
+            "Leave them out, or name the store with --vectors. The column of the texts in a table is --column.",
+        )
     if page is not None:
         check_output(page, "--report", force=force)
     from sgdd_cli.models import checkpoint_name  # noqa: PLC0415 - `sgdd --help` need not load it
@@ -123,12 +130,13 @@ def audit(
             rows = _of_store(vectors, read, writing, to_read, display, assume_same=assume_same)
         else:
             assert data is not None
-            rows = _of_text(data, writing, to_read, decoding, display)
+            rows = _of_text(data, writing, to_read, decoding, display, column)
         own = rows.own
         if attacker_texts is not None:
-            own = _of_text(
-                attacker_texts, writing, replace(to_read, limit=config.own_texts), decoding, display
-            ).audited
+            # `--column` of a store is that of its vectors.
+            of_text = column if vectors is None else None
+            many = replace(to_read, limit=config.own_texts)
+            own = _of_text(attacker_texts, writing, many, decoding, display, of_text).audited
         found = run_audit(
             writing.model,
             rows.audited,
@@ -154,13 +162,19 @@ def audit(
 
 
 def _of_text(
-    path: Path, writing: "Writing", config: AuditConfig, decoding: DecodingOptions, on_event: "Listener"
+    path: Path,
+    writing: "Writing",
+    config: AuditConfig,
+    decoding: DecodingOptions,
+    on_event: "Listener",
+    column: str | None,
 ) -> "AuditRows":
     """The lines of a file, cleaned and filtered as the settings say."""
     from sgdd_cli.settings import load_settings  # noqa: PLC0415 - as above
     from sgdd_engine.audit.rows import rows_of_text  # noqa: PLC0415
 
-    settings = load_settings(decoding.files or (), decoding.assignments or ()).settings
+    flags = [("--column", "data.column", column)]
+    settings = load_settings(decoding.files or (), decoding.assignments or (), flags).settings
     try:
         return rows_of_text(
             path,

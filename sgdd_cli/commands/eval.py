@@ -228,7 +228,7 @@ def evaluate(
         else:
             draw_evaluation(report, name)
             if points is not None:
-                draw_samplers(points, len(text.scored), name)
+                draw_samplers(points, len(scored), name)
 
 
 def _keep(

@@ -242,9 +242,9 @@ class Prompt:
             show_certainty(item)
 
     def _set(self, name: str, value: str) -> None:
-        from sgdd_cli.settings import OPTIONS, load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+        from sgdd_cli.settings import OPTIONS, RENAMED, load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
 
-        key = f"sample.{name}"
+        key = RENAMED.get(f"sample.{name}", f"sample.{name}")
         if not value:
             hint = f"Give it one: :{name} VALUE" if key in OPTIONS else ":help lists the commands."
             raise DataError(

@@ -54,7 +54,7 @@ def push(
     """
     from sgdd_cli.models import find_checkpoint, model_to_share, read_card  # noqa: PLC0415 - `sgdd --help` need not load it
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415
-    from sgdd_engine.checkpoint import own_card  # noqa: PLC0415
+    from sgdd_engine.checkpoint import own_card, states_license  # noqa: PLC0415
     from sgdd_engine.mini import is_mini  # noqa: PLC0415
 
     text = None if card is None else read_card(card)
@@ -62,18 +62,19 @@ def push(
     model = model_to_share(folder)
     if is_mini(folder):
         license_, language = license_ or "mit", language or ["en"]
+    text = text or own_card(folder)
     with ProgressDisplay() as display:
         sent = model.push_to_hub(
             name,
             private=private or None,
             dtype=dtype,
-            card=text or own_card(folder),
+            card=text,
             license=license_,
             language=language or (),
             dry_run=dry_run,
             on_event=display,
         )
-    if license_ is None and card is None:
+    if license_ is None and (text is None or not states_license(text)):
         say("The card states no licence, so others may not use the model: --license mit says that they may.")
     if not model.info.evaluations and not is_mini(folder):
         say(f"No scores are recorded; to measure them for the card: {command_line('eval', checkpoint)}")

@@ -80,7 +80,7 @@ def sample(
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
 
     writing = load()
-    if len(texts) <= SEARCHED and texts != ["-"] and not (explain or trace or writing.watch):
+    if len(texts) <= SEARCHED and "-" not in texts and not (explain or trace or writing.watch):
         writing = writing.searching()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")

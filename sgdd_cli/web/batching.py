@@ -82,6 +82,7 @@ class Write:
     num_samples: int = 1
     seed: int = 0
     explain: bool = False
+    gradient: bool = True
 
     def cost(self, row: tuple[Tensor | str, str]) -> float:
         """Texts that are written, and what is encoded first."""
@@ -103,6 +104,7 @@ class Write:
             refine=self.refine,
             shortlist=self.shortlist,
             search=self.search,
+            gradient=self.gradient,
             num_samples=self.num_samples,
             seed=self.seed,
             score=True,

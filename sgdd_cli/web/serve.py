@@ -77,9 +77,8 @@ def serve(writing: Writing, host: str, port: int, token: str | None, open_page: 
         url = f"http://{shown}:{number}/"
         say(f"Page: {url}\nAPI:  {url}docs\nEnd with Ctrl-C.")
         if _has_browser() if open_page is None else open_page:
-            # In the fragment, which a browser sends to nobody.
-            page = url if token is None else f"{url}#token={token}"
-            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+            # Without the token, which the page asks for: others can read the command line of a browser.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         server.run(sockets=[listening])
 
 

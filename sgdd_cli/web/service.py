@@ -304,7 +304,7 @@ class Service:
         exact = (found := LengthRange.parse(str(lengths))) is not None and found.exact
         default = 1 if exact and self._info.model.max_tokens > 1 else config.candidates
         candidates = options.candidates or default
-        refine = config.refine if options.refine is None else options.refine
+        refine = (0 if options.search else config.refine) if options.refine is None else options.refine
         search = (0 if refine else config.search or 0) if options.search is None else options.search
         shortlist = None if search else config.shortlist
         validate_search(search, candidates, refine, shortlist, unconditional=False)
@@ -318,6 +318,7 @@ class Service:
             self._num_samples(options),
             config.seed if options.seed is None else options.seed,
             options.explain,
+            config.gradient,
         )
         span = f"{allowed.shortest}-{allowed.longest}"
         found_texts = await self._batcher.compute(work, [(source, span) for source in sources], on_row)

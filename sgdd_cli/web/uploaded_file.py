@@ -129,11 +129,14 @@ def _json_rows(text: str) -> list[Any] | None:
 
 
 def _is_vector(line: str) -> bool:
-    """Whether a line of text is a row with a vector, or several numbers."""
+    """Whether a line of text is a row of JSON, with a vector, or several numbers."""
     if line.lstrip()[:1] in ("[", "{"):
-        return True
+        try:
+            return isinstance(parse_json(line, "The line"), list | dict)
+        except UnreadableError:
+            return False
     words = line.replace(",", " ").replace(";", " ").split()
-    return len(words) > 1 and all(map(_is_number, words[:2]))
+    return len(words) > 1 and all(map(_is_number, words))
 
 
 def _is_number(word: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgdd_engine.checkpoint.card import CardFacts as CardFacts
     from sgdd_engine.checkpoint.card import model_card as model_card
+    from sgdd_engine.checkpoint.card import states_license as states_license
     from sgdd_engine.checkpoint.card import with_metadata as with_metadata
     from sgdd_engine.checkpoint.find import STEP_NAME as STEP_NAME
     from sgdd_engine.checkpoint.find import checkpoint_folder as checkpoint_folder
@@ -52,6 +53,7 @@ _MODULES = {
     "list_models": "listing",
     "model_names": "listing",
     "ListedModel": "listing",
+    "states_license": "card",
     "with_metadata": "card",
     "CardFacts": "card",
     "hides_cached_model": "listing",
@@ -116,6 +118,7 @@ __all__ = [
     "require_pinned",
     "resolve_checkpoint",
     "save_checkpoint",
+    "states_license",
     "upload_of",
     "verify_checkpoint",
     "weights_sha256",

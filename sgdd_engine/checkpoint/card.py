@@ -6,6 +6,7 @@ from typing import Any
 
 from sgdd_engine.checkpoint.info import CheckpointInfo
 from sgdd_engine.counted import counted
+from sgdd_engine.errors import CheckpointError
 from sgdd_engine.paths_and_shells import last_part
 from sgdd_engine.text.config import MINILM
 from sgdd_engine.visible_text import visible
@@ -50,8 +51,47 @@ def model_card(info: CheckpointInfo, facts: CardFacts | None = None) -> str:
 
 
 def with_metadata(card: str, info: CheckpointInfo, facts: CardFacts) -> str:
-    """A card of the user's own: as it is where it has metadata, with that of the checkpoint in front otherwise."""
-    return card if card.lstrip().startswith("---") else f"---\n{metadata(info, facts)}\n---\n{card}"
+    """A card of the user's own, with the model's name where the one that was made here had none yet.
+
+    Where it has metadata, the licence and the languages that are known are put into it, and the rest stays; otherwise
+    the metadata of the checkpoint is put in front.
+
+    Raises:
+        CheckpointError: its metadata cannot be read.
+    """
+    card = card.replace(CardFacts.name, facts.name)
+    if not card.lstrip().startswith("---"):
+        return f"---\n{metadata(info, facts)}\n---\n{card}"
+    if facts.license is None and not facts.language:
+        return card
+    own = _parsed(card)
+    if facts.license is not None:
+        own.data.license = facts.license
+    if facts.language:
+        own.data.language = list(facts.language)
+    return str(own)
+
+
+def states_license(card: str) -> bool:
+    """Whether a card has a licence in its metadata.
+
+    Raises:
+        CheckpointError: the metadata cannot be read.
+    """
+    return card.lstrip().startswith("---") and _parsed(card).data.get("license") is not None
+
+
+def _parsed(card: str) -> Any:  # noqa: ANN401 - the hub's `ModelCard`
+    from huggingface_hub import ModelCard  # noqa: PLC0415 - as below
+
+    try:
+        return ModelCard(card.lstrip())
+    except Exception as error:  # of the library that reads YAML, or of the hub's
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"The metadata at the beginning of the card cannot be read: {reason}",
+            "Mend README.md, or remove it, and one is made.",
+        ) from error
 
 
 def metadata(info: CheckpointInfo, facts: CardFacts) -> str:

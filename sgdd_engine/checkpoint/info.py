@@ -122,7 +122,7 @@ class CheckpointInfo:
         if start := facts.get("settings", {}).get("start_from"):
             facts["settings"] = {**facts["settings"], "start_from": _shared_name(start)}
         if self.evaluations:
-            facts[EVALUATIONS] = [_with_file_names(one) for one in self.evaluations]
+            facts[EVALUATIONS] = [_with_file_names(_without_commands(one)) for one in self.evaluations]
         encoder = self.encoder
         if encoder.is_folder:
             encoder = dataclasses.replace(encoder, name=last_part(encoder.name))
@@ -224,6 +224,15 @@ def is_record(value: object) -> bool:
             for one in conditions
         )
     )
+
+
+def _without_commands(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded evaluation without what its verdicts say is to be done here: that names folders of this machine."""
+    verdicts = [
+        {key: None if key in ("cause", "command") else value for key, value in verdict.items()}
+        for verdict in record["verdicts"]
+    ]
+    return {**record, "verdicts": verdicts}
 
 
 def _with_file_names(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -216,7 +216,7 @@ def _json_text(row: object, file: TextFile, place: str) -> str:
         except KeyError:
             raise DataError(
                 f"{file.name} has no key `{file.column}` in {place}; it has {listed([key for key, _ in leaves(row)])}.",
-                "Name the key that holds the text with --column.",
+                "Name the key that holds the text: --set data.column=KEY",
             ) from None
     elif not isinstance(row, str):
         raise DataError(
@@ -365,7 +365,7 @@ def _check_column(schema: "pa.Schema", column: str, name: str) -> None:
     if column not in schema.names and column not in names:
         raise DataError(
             f"{name} has no column `{column}`; it has {listed(names)}.",
-            "Name the column that holds the text with --column.",
+            "Name the column that holds the text: --set data.column=NAME",
         )
 
 
@@ -390,6 +390,6 @@ def checked_text(value: object, name: str, place: str, column: str) -> str:
     if not isinstance(value, str):
         raise DataError(
             f"{name} holds no text in `{column}`: {place} is of type {type(value).__name__}.",
-            "Name the column that holds the text with --column.",
+            "Name the column that holds the text: --set data.column=NAME",
         )
     return value

@@ -130,7 +130,8 @@ def find_layout(head: TableHead, column: str, name: str, *, tabs_first: bool = F
             )
     raise DataError(
         f"{name} has no column `{column}`; its first line has {listed(max(headers.values(), key=len))}.",
-        "Name the column that holds the text with --column; without a header, give its number: --column 1",
+        "Name the column that holds the text: --set data.column=NAME\n"
+        "In a table without a header, its number: --set data.column=1",
     )
 
 

@@ -139,6 +139,11 @@ def _encoders() -> Iterator[Check]:
     if here is None:
         sentence = f"{BGE_M3} is not in the hub's cache; it is fetched when a corpus is prepared with it."
         yield Check("encoder bge-m3", "ok", sentence)
+    elif not hub.is_complete(here, weights=True):
+        sentence = (
+            "Only a part of it is in the hub's cache; the rest is fetched when a corpus is prepared with it."
+        )
+        yield Check("encoder bge-m3", "note", sentence)
     else:
         yield Check("encoder bge-m3", "ok", f"In the hub's cache, commit {here.name[:12]}.")
 
@@ -222,7 +227,7 @@ def _gigabytes(count: int) -> str:
 
 
 def _hub(offline: bool) -> Iterator[Check]:
-    from huggingface_hub import constants, get_token  # noqa: PLC0415 - as above
+    from huggingface_hub import constants, errors, get_token  # noqa: PLC0415 - as above
 
     if offline or constants.HF_HUB_OFFLINE:
         why = "--offline" if offline else "HF_HUB_OFFLINE is set"
@@ -240,6 +245,12 @@ def _hub(offline: bool) -> Iterator[Check]:
                 "quicker where the hub is not asked."
             )
             yield Check("hub", "note", sentence, "export HF_HUB_OFFLINE=1")
+            return
+        # That this one model is not there says nothing of the hub: a mirror may lack it.
+        if not isinstance(problem, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+            why = f"perhaps since a login has expired ({hub.reason(problem)})"
+            sentence = f"{constants.ENDPOINT} refuses to answer, {why}."
+            yield Check("hub", "broken", sentence, "hf auth login")
             return
     login = "somebody is logged in" if get_token() else "nobody is logged in, needed only for sharing"
     yield Check("hub", "ok", f"{constants.ENDPOINT} answers; {login}.")

@@ -17,7 +17,7 @@ from sgdd_engine.evaluation.data import EvaluationSet, fitted
 from sgdd_engine.evaluation.reconstruction import write
 from sgdd_engine.evaluation.scores import intervals, score
 from sgdd_engine.events import Listener, StageFinished, ignore
-from sgdd_engine.generation import SGDD
+from sgdd_engine.generation import SGDD, with_remasking
 from sgdd_engine.models.decoder import DenoisingTransformer
 
 
@@ -53,7 +53,7 @@ def combinations(sampling: SamplingConfig, varied: Mapping[str, Sequence[Any]]) 
         ConfigError: a value is out of range.
     """
     return [
-        replace(sampling, **dict(zip(varied, values, strict=True)))
+        replace(sampling, **with_remasking(dict(zip(varied, values, strict=True))))
         for values in itertools.product(*varied.values())
     ]
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sgdd_engine.generation.arguments import validate_texts as validate_texts
     from sgdd_engine.generation.arguments import validate_vectors as validate_vectors
     from sgdd_engine.generation.arguments import validate_weights as validate_weights
+    from sgdd_engine.generation.arguments import with_remasking as with_remasking
     from sgdd_engine.generation.centroids import NamedGroup as NamedGroup
     from sgdd_engine.generation.centroids import name_groups as name_groups
     from sgdd_engine.generation.decode import RESAMPLING_TEMPERATURE as RESAMPLING_TEMPERATURE
@@ -60,6 +61,7 @@ _MODULES = {
     "cosines_with": "semantics",
     "default_strength": "semantics",
     "draw_samples": "arguments",
+    "with_remasking": "arguments",
     "encode_written": "refinement",
     "validate_lengths": "arguments",
     "interpolate_vectors": "semantics",
@@ -104,6 +106,7 @@ __all__ = [
     "validate_texts",
     "validate_vectors",
     "validate_weights",
+    "with_remasking",
     "write_texts",
 ]
 

@@ -381,11 +381,14 @@ def complete_sampling(
         ConfigError: a value is out of range.
     """
     without_null: Mapping[str, Any] = {} if info.trained_null else {"cfg": 1.0}
-    chosen = {**without_null, **info.sampling, **given}
-    if given.get("remask"):  # who masks tokens again has said that they are to be read again
-        chosen["kv_cache"] = given.get("kv_cache", False)
+    chosen = {**without_null, **info.sampling, **with_remasking(given)}
     sampling = SamplingConfig(**chosen)
     return sampling if "temperature" in chosen else draw_samples(sampling, num_samples)
+
+
+def with_remasking(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `SamplingConfig` that were given: who masks tokens again has said that they are to be read again."""
+    return {**({"kv_cache": False} if given.get("remask") else {}), **given}
 
 
 def draw_samples(sampling: SamplingConfig, num_samples: int) -> SamplingConfig:

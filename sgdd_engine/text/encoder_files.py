@@ -12,6 +12,7 @@ from sgdd_engine import bounded_files
 from sgdd_engine.atomic_files import sha256_of
 from sgdd_engine.bounded_files import UnreadableError, open_regular, read_text
 from sgdd_engine.errors import EncoderError
+from sgdd_engine.paths_and_shells import expanded
 from sgdd_engine.text.config import BGE_M3, BGE_M3_REVISION, MINILM, EncoderConfig
 from sgdd_engine.text.hub import fetch, weight_files
 
@@ -87,7 +88,7 @@ def find_files(config: EncoderConfig, *, weights: bool = True) -> EncoderFiles:
     """
     if config.name == MINILM:
         return EncoderFiles(minilm_folder(), MINILM, None, WEIGHTS_SHA256)
-    path = Path(config.name).expanduser()
+    path = expanded(config.name)
     if path.is_dir():
         return EncoderFiles(path, str(path.resolve()), None)
     if path.exists():

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -186,7 +187,7 @@ def fetch(name: str, revision: str | None, *, weights: bool = True) -> tuple[Pat
             and the cache cannot help.
     """
     cached_folder = cached(name, revision)
-    usable = cached_folder is not None and _complete(cached_folder, weights=weights)
+    usable = cached_folder is not None and is_complete(cached_folder, weights=weights)
     pinned = revision is not None and re.fullmatch("[0-9a-f]{40}", revision) is not None
     if cached_folder is not None and usable and pinned and (cached_folder / "modules.json").is_file():
         return cached_folder, cached_folder.name
@@ -214,7 +215,8 @@ def cached(name: str, revision: str | None) -> Path | None:
         return None
 
 
-def _complete(folder: Path, *, weights: bool) -> bool:
+def is_complete(folder: Path, *, weights: bool) -> bool:
+    """Whether a folder of the cache holds a configuration, a vocabulary and, where they are wanted, weights."""
     modules = [folder, *(path for path in folder.iterdir() if path.name == "0_Transformer")]
     has_config = any((path / "config.json").is_file() for path in modules)
     has_weights = not weights or any(map(weight_files, modules))
@@ -244,10 +246,13 @@ def _download(name: str, revision: str | None, info: "ModelInfo", *, weights: bo
         # Not snapshot_download: it asks for the list of files again, without any limit of time.
         paths = [Path(hf_hub_download(name, file, revision=commit)) for file in wanted]
     except Exception as problem:
-        if not is_network_error(problem):
+        if refused := refusal(problem, f"encoder {name}", name, revision):
+            raise EncoderError(*refused) from problem
+        # The library that transfers large files names its errors RuntimeError.
+        if not is_network_error(problem) and not isinstance(problem, RuntimeError):
             raise
         raise EncoderError(
-            f"Fetching the encoder {name} from the hub was interrupted: {problem}",
+            f"Fetching the encoder {name} from the hub was interrupted ({reason(problem)}).",
             "Run the command again; it goes on where it stopped.",
         ) from problem
     folder = paths[0].parents[len(PurePosixPath(wanted[0]).parts) - 1]
@@ -268,8 +273,11 @@ def remember(folder: Path, revision: str | None) -> None:
     if revision == folder.name or ".." in parts or "/" in parts:
         return
     reference = folder.parents[1].joinpath("refs", *parts)
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    write_text(reference, folder.name)
+    # A cache that others share may be read-only.
+    with suppress(OSError):
+        if not reference.is_file() or reference.read_text(encoding="utf-8") != folder.name:
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            write_text(reference, folder.name)
 
 
 def _choose_files(available: list[str], *, weights: bool) -> list[str]:

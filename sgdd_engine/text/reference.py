@@ -1,6 +1,7 @@
 """What is written down of the encoder that made a set of vectors, and whether two encoders agree."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal
 
 from sgdd_engine.config_fields import from_plain
 from sgdd_engine.errors import ConfigError, EncoderError
+from sgdd_engine.paths_and_shells import expanded
 from sgdd_engine.text.config import MINILM, EncoderConfig
 from sgdd_engine.text.pooling import POOLINGS
 
@@ -18,6 +20,8 @@ _PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
 }
 # Fields that references of earlier versions lack; None stands for "not recorded".
 LATER_FIELDS = ("prompt", "config_sha256", "tokenizer_sha256", "segmentation_sha256", "probes")
+# A name of one part may be a folder that is not there.
+_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Characters of a probe sentence that a message shows.
 _SHOWN = 40
 
@@ -66,11 +70,17 @@ class EncoderReference:
         return self.revision is None and self.name != MINILM
 
     def at(self, place: str | Path) -> "EncoderReference":
-        """The same encoder under another name or in another folder; nothing is read."""
-        folder = Path(place).expanduser()
-        if str(place) == MINILM or not folder.is_dir():
-            return replace(self, name=str(place), revision=None)
-        return replace(self, name=str(folder.resolve()), revision=None)
+        """The same encoder under another name or in another folder; nothing is read.
+
+        A name on the hub (`owner/name`) keeps the commit that was recorded under it; of another one the newest is
+        taken, which has to be the same encoder.
+        """
+        name, folder = str(place), expanded(place)
+        if name != MINILM and folder.is_dir():
+            return replace(self, name=str(folder.resolve()), revision=None)
+        if name == self.name:
+            return self
+        return replace(self, name=name, revision="main" if _ON_HUB.fullmatch(name) else None)
 
     def differences(self, other: "EncoderReference") -> list[str]:
         """What makes vectors of this encoder differ from those of another, as clauses; empty where they agree.

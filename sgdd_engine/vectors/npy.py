@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from sgdd_engine.atomic_files import check_writable, naming, publish
-from sgdd_engine.errors import VectorSourceError
+from sgdd_engine.atomic_files import check_writable, is_stream, naming, publish
+from sgdd_engine.errors import SgddError, VectorSourceError
 from sgdd_engine.vectors.rows import as_float32, numbered
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, VectorBatch, Vectors, refuse_options
 
@@ -50,7 +50,11 @@ class NpyWriter:
     """
 
     def __init__(self, path: Path, width: int) -> None:
-        check_writable(path, "Name another file with --save-vector.")
+        other = "Name another file with --save-vector."
+        if is_stream(path):
+            sentence = f"`{path}` is no file: how many rows there are is known last, and stands first in a .npy file."
+            raise SgddError(sentence, other)
+        check_writable(path, other)
         self._path, self._width, self._rows = path, width, 0
         self._aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._file = self._aside.open("wb")
