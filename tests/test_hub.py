@@ -9,7 +9,7 @@ import json
 import os
 import socketserver
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import datasets
 import huggingface_hub
@@ -114,22 +114,21 @@ def test_a_cached_encoder_serves_meanwhile(stalled_hub, tmp_path):
     assert not stalled_hub  # pinned and complete: nobody is asked
 
 
-def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encoder_folder):
-    files = {
-        path.relative_to(tiny_encoder_folder).as_posix(): path for path in tiny_encoder_folder.rglob("*.*")
-    }
+@contextmanager
+def encoder_on_a_hub(names, answer, monkeypatch, tmp_path, code=None):
+    """A hub with `someone/tiny`, which has files of these names; `answer` gives a file's bytes, or a status."""
 
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            name = self.path.removeprefix(f"/someone/tiny/resolve/{COMMIT}/")
+            content = answer(self.path.removeprefix(f"/someone/tiny/resolve/{COMMIT}/"))
             if self.path.startswith("/api/models/someone/tiny"):
-                siblings = [{"rfilename": name} for name in [*files, "onnx/model.onnx"]]
+                siblings = [{"rfilename": name} for name in names]
                 content = json.dumps({"id": "someone/tiny", "sha": COMMIT, "siblings": siblings}).encode()
-            elif name in files:
-                content = files[name].read_bytes()
-            else:
-                return self.send_error(404)
-            self.send_response(200)
+            status, content = (content, b"") if isinstance(content, int) else (200, content)
+            self.send_response(status)
+            if status != 200:
+                self.send_header("X-Error-Message", "no")
+                self.send_header("X-Error-Code", code or "")
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
@@ -144,11 +143,23 @@ def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encode
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         point_at(f"http://127.0.0.1:{server.server_address[1]}", monkeypatch, tmp_path)
+        yield
+        server.shutdown()
+
+
+def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encoder_folder):
+    files = {
+        path.relative_to(tiny_encoder_folder).as_posix(): path for path in tiny_encoder_folder.rglob("*.*")
+    }
+
+    def answer(name):
+        return files[name].read_bytes() if name in files else 404
+
+    with encoder_on_a_hub([*files, "onnx/model.onnx"], answer, monkeypatch, tmp_path):
         for weights in (False, True):
             folder, commit = fetch("someone/tiny", None, weights=weights)
             assert commit == COMMIT
             assert (folder / "model.safetensors").exists() == weights
-        server.shutdown()
     assert (folder / "1_Pooling" / "config.json").is_file()
     assert "onnx" not in {path.name for path in folder.iterdir()}
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -168,34 +179,12 @@ def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encode
 def test_a_file_of_an_encoder_that_is_not_handed_out_is_a_sentence(
     monkeypatch, tmp_path, status, code, sentence, hint
 ):
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            if not self.path.startswith("/api/models/someone/tiny"):
-                self.send_response(status)
-                self.send_header("X-Error-Message", "no")
-                self.send_header("X-Error-Code", code or "")
-                self.send_header("Content-Length", "0")
-                return self.end_headers()
-            siblings = [
-                {"rfilename": name} for name in ("config.json", "tokenizer.json", "model.safetensors")
-            ]
-            content = json.dumps({"id": "someone/tiny", "sha": COMMIT, "siblings": siblings}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            return self.wfile.write(content)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        point_at(f"http://127.0.0.1:{server.server_address[1]}", monkeypatch, tmp_path)
-        with pytest.raises(EncoderError, match=sentence) as caught:
-            fetch("someone/tiny", None)
-        server.shutdown()
+    names = ["config.json", "tokenizer.json", "model.safetensors"]
+    with (
+        encoder_on_a_hub(names, lambda name: status, monkeypatch, tmp_path, code),
+        pytest.raises(EncoderError, match=sentence) as caught,
+    ):
+        fetch("someone/tiny", None)
     assert hint in caught.value.hint
     assert "\n" not in caught.value.message
 
