@@ -173,7 +173,12 @@ def test_an_encoder_is_fetched_into_the_cache(monkeypatch, tmp_path, tiny_encode
     ("status", "code", "sentence", "hint"),
     [
         (403, "GatedRepo", "The encoder someone/tiny asks for consent", "hf auth login"),
-        (500, None, r"was interrupted \(", "Run the command again"),
+        (
+            403,
+            None,
+            "The hub refuses to hand out the encoder someone/tiny",
+            "https://huggingface.co/someone/tiny",
+        ),
     ],
 )
 def test_a_file_of_an_encoder_that_is_not_handed_out_is_a_sentence(

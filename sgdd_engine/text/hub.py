@@ -140,6 +140,9 @@ def refusal(problem: Exception, what: str, page: str, revision: str | None) -> t
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     page = f"https://huggingface.co/{page}"
+    # Of a file that the hub does not hand out the client says that it is not in the cache.
+    if isinstance(problem, errors.LocalEntryNotFoundError) and isinstance(problem.__cause__, Exception):
+        problem = problem.__cause__
     if isinstance(problem, errors.GatedRepoError):
         return f"The {what} asks for consent.", f"Accept its terms at {page}, then run `hf auth login`."
     if isinstance(problem, errors.RevisionNotFoundError):
@@ -148,7 +151,7 @@ def refusal(problem: Exception, what: str, page: str, revision: str | None) -> t
         hint = "Check the name, or the path of a folder; for a private one run `hf auth login` first."
         return f"The hub has no {what} (or it is private).", hint
     if isinstance(problem, errors.HfHubHTTPError) and problem.response.status_code < 500:
-        return f"The hub refuses to hand out the {what}: {problem}", f"Look at {page}."
+        return f"The hub refuses to hand out the {what} ({reason(problem)}).", f"Look at {page}."
     return None
 
 
