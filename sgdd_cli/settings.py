@@ -130,6 +130,8 @@ class Option:
         else:
             names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
             words = " or ".join(name for kind, name in names.items() if kind in kinds)
+            if get_origin(self.annotation) is tuple:
+                words = "a list of whole numbers, such as 0,1" if int in kinds else "a list"
         return f"{words}, or none" if self.optional else words
 
     def of(self, settings: Settings) -> Any:  # noqa: ANN401 - as the option declares
@@ -366,9 +368,13 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
             raise _wrong(option, value, origin)
         if _is_too_large(option, value):
             raise _wrong(option, value, origin)
+        if isinstance(value, list) and any(isinstance(part, bool) for part in value):
+            raise _wrong(option, value, origin)
         # TOML and the environment have no empty value; the words `none` and `null` stand for it.
         empty = isinstance(value, str) and value.strip().lower() in {"", "none", "null"}
-        parts.setdefault(option.part, {})[option.name] = None if empty and option.optional else value
+        parts.setdefault(option.part, {})[option.name] = (
+            None if empty and option.optional else _as_list(option, value)
+        )
     try:
         return Settings(**parts)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -380,6 +386,13 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
         named = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_0-9]+\b", error.message))
         lines = [f"{key} comes from {given[key][1]}." for key in named if key in given]
         raise ConfigError(error.message, "\n".join(filter(None, [error.hint, *lines])) or None) from None
+
+
+def _as_list(option: Option, value: object) -> object:
+    """The parts of `[0, 1]` or `0,1` where a list is wanted, which a file gives as one; else the value."""
+    if get_origin(option.annotation) is not tuple or not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.strip().removeprefix("[").removesuffix("]").split(",")]
 
 
 def _is_too_large(option: Option, value: object) -> bool:

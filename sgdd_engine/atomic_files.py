@@ -154,7 +154,11 @@ def _require_replaceable(folder: Path, hint: str) -> None:
     Raises:
         SgddError: it is.
     """
-    if Path.cwd().is_relative_to(folder.resolve()):
+    try:
+        here = Path.cwd()
+    except OSError:  # somebody has removed it
+        return
+    if here.is_relative_to(folder.resolve()):
         raise SgddError(
             f"`{folder}` is the folder that you are in, or above it: it cannot be replaced.", hint
         )
@@ -168,7 +172,9 @@ def _aside(path: Path, state: str) -> Path:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file that is complete under its name or not there; into a pipe or a device, straight away."""
     if is_stream(path):
-        path.write_bytes(data)
+        # Behind what stands there: standard output may be a file, with lines of this command.
+        with path.open("ab") as file:
+            file.write(data)
         return
     remove_leftovers(path.parent, re.escape(path.name))
     aside = _aside(path, "tmp")

@@ -178,17 +178,23 @@ def test_a_pipe_or_a_device_is_written_into_and_stays(tmp_path):
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)
     check_writable(pipe, "Elsewhere.")
-    reader = threading.Thread(target=lambda: found.append(pipe.read_text(encoding="utf-8")))
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text(encoding="utf-8")), daemon=True)
     reader.start()
     write_text(pipe, "a report")
-    reader.join()
+    reader.join(60)
     assert found == ["a report"]
     assert pipe.is_fifo()
-    for device in (Path("/dev/null"), Path("/dev/stdout")):  # a link to what this process writes to
-        check_writable(device, "Elsewhere.")
-        before = os.lstat(device).st_ino
-        write_text(device, "")
-        assert os.lstat(device).st_ino == before
+    check_writable(Path("/dev/null"), "Elsewhere.")
+    write_text(Path("/dev/null"), "a report")
+    assert Path("/dev/null").is_char_device()
+    # Standard output that is a file keeps what it holds.
+    program = (
+        "from pathlib import Path; from sgdd_engine.atomic_files import write_text; print('before', flush=True); "
+        "write_text(Path('/dev/stdout'), 'a report\\n'); print('behind')"
+    )
+    with (tmp_path / "out").open("a") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "before\na report\nbehind\n"
     with pytest.raises(SgddError, match="is no file"):
         NpyWriter(pipe, 4)
 
@@ -202,6 +208,8 @@ def test_the_folder_that_one_is_in_is_not_replaced(tmp_path, monkeypatch):
         with pytest.raises(SgddError, match="is the folder that you are in, or above it"):
             write_folder(folder, fill)
     assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "b"]
+    (tmp_path / "a" / "b").rmdir()
+    write_folder(tmp_path / "other", fill)  # where one is in no folder any more
 
 
 def test_a_removed_folder_leaves_nothing_behind(sealed):

@@ -332,7 +332,7 @@ def test_a_hub_that_answers_and_one_that_does_not(here, monkeypatch):
         server.expired = True
         found = states(here / "data", here / "runs", offline=False)
         assert found["hub"].state == "broken"
-        assert "refuses to answer" in found["hub"].sentence
+        assert "refuses the login" in found["hub"].sentence
         assert "401" in found["hub"].sentence
         assert found["hub"].command == "hf auth login"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

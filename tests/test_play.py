@@ -39,11 +39,12 @@ def test_a_line_is_written_as_sample_writes_it_under_what_was_set():
 
 
 def test_old_names_work_and_tokens_may_be_masked_again():
-    out, err = play(":order margin", TEXT, ":remask 0.1", TEXT)
+    out, err = play(":order margin", TEXT, ":remask 0.1", TEXT, ":remask 0", TEXT)
     assert "Error" not in err
     assert out[0] == sample(TEXT, "--set", "sample.position_rule=margin")[0]
     both = ("--set", "sample.position_rule=margin", "--set", "sample.remask=0.1")
     assert out[1] == sample(TEXT, *both)[0]
+    assert out[2] == out[0]
 
 
 def test_meanings_are_blended_blanks_filled_and_words_named():

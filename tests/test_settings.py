@@ -34,6 +34,20 @@ def failure(**arguments) -> ConfigError:
     return caught.value
 
 
+@pytest.mark.parametrize("given", ["[0]", "0", "[0, 0, 1]", "0,0,1"])
+def test_a_list_of_numbers_can_be_given_anywhere(given, monkeypatch):
+    expected = (0, 0, 1) if "1" in given else (0,)
+    assert load_settings([], [f"feedback.rounds={given}"]).settings.feedback.rounds == expected
+    monkeypatch.setenv("SGDD_FEEDBACK__ROUNDS", given)
+    assert load_settings([]).settings.feedback.rounds == expected
+
+
+@pytest.mark.parametrize("given", ["one", "0,,1", "[0.5]", "true"])
+def test_a_list_that_holds_something_else_is_refused(given):
+    with pytest.raises(ConfigError, match=r"feedback\.rounds .* must be a list of whole numbers"):
+        load_settings([], [f"feedback.rounds={given}"])
+
+
 def test_without_any_source_every_value_is_the_dataclasses_default():
     resolved = load_settings()
     assert resolved.settings.train == TrainConfig()

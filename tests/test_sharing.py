@@ -243,7 +243,7 @@ def test_a_card_of_ones_own_is_kept(hub, model, tmp_path):
 
 
 def test_a_card_with_metadata_of_its_own_gets_the_licence_that_was_given(hub, model, tmp_path):
-    own = "---\ntags: [mine]\nlicense: apache-2.0\n---\n# Mine\n\n`--checkpoint THIS_FOLDER`\n"
+    own = "---\ntags: [mine] # and nobody's\nlicense: apache-2.0\n---\n# Mine\n\n`--checkpoint THIS_FOLDER`\n"
     model.save_pretrained(tmp_path / "model", card=own)
 
     def sent(*options):
@@ -254,15 +254,23 @@ def test_a_card_with_metadata_of_its_own_gets_the_licence_that_was_given(hub, mo
     card, told = sent()
     assert card == own.replace("THIS_FOLDER", "anna/tales")
     assert "states no licence" not in told
-    card, told = sent("--license", "mit", "--language", "en")
+    card, told = sent("--license", "mit", "--language", "no", "--language", "en")
     data = yaml.safe_load(card.split("---")[1])
-    assert (data["license"], data["language"], data["tags"]) == ("mit", ["en"], ["mine"])
-    assert card.endswith("# Mine\n\n`--checkpoint anna/tales`\n")
+    assert (data["license"], data["language"], data["tags"]) == ("mit", ["no", "en"], ["mine"])
+    assert "tags: [mine] # and nobody's\n" in card
+    assert card.endswith("---\n# Mine\n\n`--checkpoint anna/tales`\n")
+    model.save_pretrained(tmp_path / "model", card="---\nA rule, and text.\n\n---\n")
+    card, _ = sent("--license", "mit")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
+    assert card.endswith("---\nA rule, and text.\n\n---\n")
     model.save_pretrained(tmp_path / "model", card="---\ntags: [mine]\n---\n# Mine\n")
     assert "states no licence" in sent()[1]
     model.save_pretrained(tmp_path / "model", card="---\ntags: [mine\n---\n# Mine\n")
-    with pytest.raises(CheckpointError, match="metadata at the beginning of the card cannot be read"):
-        sent("--license", "mit")
+    for options in ((), ("--license", "mit")):
+        before = hub.models["anna/tales"].head
+        with pytest.raises(CheckpointError, match="metadata at the beginning of the card cannot be read"):
+            sent(*options)
+        assert hub.models["anna/tales"].head == before
 
 
 def test_what_is_shared_says_nothing_of_the_folders_of_this_machine(model, tmp_path):

@@ -627,6 +627,12 @@ def test_a_table_whose_log_says_which_files_count_is_not_read_file_by_file(tmp_p
     with pytest.raises(VectorSourceError, match=f"is a table of {kind}, whose log") as caught:
         open_vectors(str(table))
     assert "Write its rows to a Parquet file" in caught.value.hint
+    # Hidden folders, which are not read, and files of others beside a text say nothing.
+    texts = tmp_path / "texts"
+    for name in (f".old/{log}", "metadata/book.metadata.json", "a.txt"):
+        (texts / name).parent.mkdir(parents=True, exist_ok=True)
+        (texts / name).write_text('["A line of text."]')
+    assert list(open_source(str(texts), DataConfig()).lines())
     for folder in (table, tmp_path):  # which prepare-data looks through
         with pytest.raises(DataError, match=f"table.parquet` is a table of {kind}, whose log"):
             open_source(str(folder), DataConfig())

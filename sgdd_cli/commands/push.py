@@ -63,6 +63,7 @@ def push(
     if is_mini(folder):
         license_, language = license_ or "mit", language or ["en"]
     text = text or own_card(folder)
+    licensed = license_ is not None or (text is not None and states_license(text))
     with ProgressDisplay() as display:
         sent = model.push_to_hub(
             name,
@@ -74,7 +75,7 @@ def push(
             dry_run=dry_run,
             on_event=display,
         )
-    if license_ is None and (text is None or not states_license(text)):
+    if not licensed:
         say("The card states no licence, so others may not use the model: --license mit says that they may.")
     if not model.info.evaluations and not is_mini(folder):
         say(f"No scores are recorded; to measure them for the card: {command_line('eval', checkpoint)}")

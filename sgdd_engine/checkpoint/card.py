@@ -1,5 +1,6 @@
 """The model card of a checkpoint: metadata that the hub reads, what the model is, how it scored, how to use it."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ TAGS = ("discrete-diffusion", "masked-diffusion", "sentence-embeddings", "embedd
 METRIC_TYPES = {"exact_match": "exact_match", "bleu": "bleu", "chrf": "chrf", "token_f1": "f1"}
 # In a card that was made here and may be made again, such as when scores were recorded meanwhile.
 MARK = "<!-- Made by sgdd from config.json, and made again on `sgdd push`. Without this line the text is kept. -->"
+_METADATA = re.compile(r"\s*---[ \t]*\r?\n(?P<block>.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # How the cards of older versions begin, which had no such line.
 _OLDER = "# A semantic-guided discrete diffusion decoder\n"
 
@@ -53,23 +55,22 @@ def model_card(info: CheckpointInfo, facts: CardFacts | None = None) -> str:
 def with_metadata(card: str, info: CheckpointInfo, facts: CardFacts) -> str:
     """A card of the user's own, with the model's name where the one that was made here had none yet.
 
-    Where it has metadata, the licence and the languages that are known are put into it, and the rest stays; otherwise
-    the metadata of the checkpoint is put in front.
+    Where it has metadata, the licence and the languages that are known are put into it, and all else stays as it is
+    written; otherwise the metadata of the checkpoint is put in front.
 
     Raises:
         CheckpointError: its metadata cannot be read.
     """
     card = card.replace(CardFacts.name, facts.name)
-    if not card.lstrip().startswith("---"):
+    found = _own_metadata(card)
+    if found is None:
         return f"---\n{metadata(info, facts)}\n---\n{card}"
-    if facts.license is None and not facts.language:
-        return card
-    own = _parsed(card)
+    block = found["block"]
     if facts.license is not None:
-        own.data.license = facts.license
+        block = _with_entry(block, "license", facts.license)
     if facts.language:
-        own.data.language = list(facts.language)
-    return str(own)
+        block = _with_entry(block, "language", list(facts.language))
+    return card[: found.start("block")] + block + card[found.end("block") :]
 
 
 def states_license(card: str) -> bool:
@@ -78,20 +79,41 @@ def states_license(card: str) -> bool:
     Raises:
         CheckpointError: the metadata cannot be read.
     """
-    return card.lstrip().startswith("---") and _parsed(card).data.get("license") is not None
+    found = _own_metadata(card)
+    return found is not None and _parsed(found["block"]).get("license") is not None
 
 
-def _parsed(card: str) -> Any:  # noqa: ANN401 - the hub's `ModelCard`
-    from huggingface_hub import ModelCard  # noqa: PLC0415 - as below
+def _own_metadata(card: str) -> re.Match[str] | None:
+    """The metadata that a card begins with; None where it has none, as where it begins with a rule.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    found = _METADATA.match(card)
+    return found if found is not None and isinstance(_parsed(found["block"]), dict) else None
+
+
+def _parsed(block: str) -> Any:  # noqa: ANN401 - any YAML value
+    import yaml  # noqa: PLC0415 - what is read needs no card
 
     try:
-        return ModelCard(card.lstrip())
-    except Exception as error:  # of the library that reads YAML, or of the hub's
+        return yaml.safe_load(block)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"The metadata at the beginning of the card cannot be read: {reason}",
             "Mend README.md, or remove it, and one is made.",
         ) from error
+
+
+def _with_entry(block: str, key: str, value: object) -> str:
+    """YAML with another value of a key at its top; the lines of the others stay, comments too."""
+    import yaml  # noqa: PLC0415 - as above
+
+    entry = yaml.safe_dump({key: value}, allow_unicode=True)
+    lines = re.compile(rf"^{key}:.*\n(?:(?:[ \t]+|- ).*\n)*", re.MULTILINE)
+    changed, count = lines.subn(lambda _: entry, block, count=1)
+    return changed if count else block + entry
 
 
 def metadata(info: CheckpointInfo, facts: CardFacts) -> str:

@@ -5,6 +5,7 @@ use the same registry.
 """
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,12 +35,13 @@ _ARROW_ROWS = 4096
 PARQUET_READING = {"pre_buffer": False, "buffer_size": 1 << 20}
 # Folders of tables whose files are not all of them: a log says which ones count, and old rows stay in the others.
 _TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_ICEBERG = re.compile(r"(v\d+|\d+-[0-9a-f-]{36})(\.gz)?\.metadata\.json")
 
 
 def logged_table(folder: Path) -> tuple[str, str] | None:
     """What is wrong with reading a folder file by file, and what to do: it is a table with a log; None if it is not."""
-    kinds = [kind for name, kind in _TABLE_LOGS.items() if (folder / name).is_dir()]
-    if any((folder / "metadata").glob("*.metadata.json")):
+    kinds = [kind for name, kind in _TABLE_LOGS.items() if os.path.isdir(folder / name)]  # noqa: PTH112 - refuses nothing
+    if any(_ICEBERG.fullmatch(path.name) for path in (folder / "metadata").glob("*.metadata.json")):
         kinds.append("Iceberg")
     if not kinds:
         return None

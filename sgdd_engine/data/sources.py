@@ -6,6 +6,7 @@ under a name or a `prefix:`. Formats of files are in `formats.py`.
 
 import glob
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -143,14 +144,11 @@ def files_under(folder: Path) -> tuple[list[Path], list[Path]]:
         DataError: If there is none of a known format, or a table with a log among them.
     """
     every = sorted(folder.rglob("*"))
-    for place in (folder, *filter(Path.is_dir, every)):
+    shown = [p for p in every if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    for place in (folder, *filter(os.path.isdir, shown)):
         if (refusal := logged_table(place)) is not None:
             raise DataError(*refusal)
-    found = [
-        path
-        for path in every
-        if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    found = [path for path in shown if not path.is_dir()]
     endings = {ending(path.name) for path in found}
     known = {kind for kind in endings if FORMATS.find(kind) is not None}
     files = [path for path in found if path.is_file() and ending(path.name) in known]

@@ -247,10 +247,15 @@ def _hub(offline: bool) -> Iterator[Check]:
             yield Check("hub", "note", sentence, "export HF_HUB_OFFLINE=1")
             return
         # That this one model is not there says nothing of the hub: a mirror may lack it.
-        if not isinstance(problem, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
-            why = f"perhaps since a login has expired ({hub.reason(problem)})"
-            sentence = f"{constants.ENDPOINT} refuses to answer, {why}."
+        status = problem.response.status_code if isinstance(problem, errors.HfHubHTTPError) else 404
+        if status == 401 and not isinstance(problem, errors.RepositoryNotFoundError):
+            sentence = (
+                f"{constants.ENDPOINT} refuses the login, which may have expired ({hub.reason(problem)})."
+            )
             yield Check("hub", "broken", sentence, "hf auth login")
+            return
+        if status not in (401, 404):
+            yield Check("hub", "note", f"{constants.ENDPOINT} refuses to answer ({hub.reason(problem)}).")
             return
     login = "somebody is logged in" if get_token() else "nobody is logged in, needed only for sharing"
     yield Check("hub", "ok", f"{constants.ENDPOINT} answers; {login}.")

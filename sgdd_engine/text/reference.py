@@ -20,7 +20,7 @@ _PRECISIONS: dict[str, Literal["fp32", "bf16", "fp16"]] = {
 }
 # Fields that references of earlier versions lack; None stands for "not recorded".
 LATER_FIELDS = ("prompt", "config_sha256", "tokenizer_sha256", "segmentation_sha256", "probes")
-# A name of one part may be a folder that is not there.
+# Folders are recorded by their whole paths, or, where a model is shared, by their last part.
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Characters of a probe sentence that a message shows.
 _SHOWN = 40
@@ -66,8 +66,8 @@ class EncoderReference:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it was read from a local folder: what comes from the hub has a commit."""
-        return self.revision is None and self.name != MINILM
+        """Whether it was read from a local folder, not from the hub, where a name of two parts is asked for."""
+        return self.revision is None and self.name != MINILM and not _ON_HUB.fullmatch(self.name)
 
     def at(self, place: str | Path) -> "EncoderReference":
         """The same encoder under another name or in another folder; nothing is read.
@@ -78,9 +78,7 @@ class EncoderReference:
         name, folder = str(place), expanded(place)
         if name != MINILM and folder.is_dir():
             return replace(self, name=str(folder.resolve()), revision=None)
-        if name == self.name:
-            return self
-        return replace(self, name=name, revision="main" if _ON_HUB.fullmatch(name) else None)
+        return self if name == self.name else replace(self, name=name, revision=None)
 
     def differences(self, other: "EncoderReference") -> list[str]:
         """What makes vectors of this encoder differ from those of another, as clauses; empty where they agree.
