@@ -73,7 +73,7 @@ score --data "$fiction" --refine 1 > "$work/chosen.json"
 few() { score --data "$fiction" --limit "${SGDD_EVAL__LIMIT:-$1}" "${@:2}"; }
 few 1000 --search 8 > "$work/search-8.json"
 few 60 --search 64 > "$work/search-64.json"
-few 252 --search "${MOST_CALLS:-256}" > "$work/search-256.json"
+few 500 --search "${MOST_CALLS:-256}" > "$work/search-256.json"
 
 python "$here/card.py" "$work/exported" --after "$work/first" --after "$work/second" --after "$work/third" \
     --after "$work/fourth" --after "$work/fifth" --after "$work/sixth" \
