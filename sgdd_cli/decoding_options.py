@@ -73,10 +73,12 @@ class Writing:
         Raises:
             ConfigError: a value is out of range.
         """
+        from sgdd_engine.generation import with_remasking  # noqa: PLC0415 - as above
+
         draws = self.draws and "temperature" not in given
-        if "remask" in given and "kv_cache" not in given:  # as a model that is told so at the start
-            given = {"kv_cache": self.model.info.sampling.get("kv_cache", False), **given}
-            given |= {"kv_cache": False} if given["remask"] else {}
+        if "remask" in given:  # also where tokens are no longer masked again
+            recorded = self.model.info.sampling.get("kv_cache", False)
+            given = {"kv_cache": recorded, **with_remasking(given)}
         return replace(self, chosen=replace(self.chosen, **given), draws=draws)
 
     def options(self, display: Listener) -> dict[str, Any]:

@@ -113,6 +113,21 @@ def test_the_settings_for_one_gpu_are_read_and_fit_its_memory(tmp_path, monkeypa
 
 
 @pytest.mark.offline_encoder
+def test_a_draft_tells_something_and_another_vector_misleads(tmp_path, loaded_python):
+    from sgdd_engine.data.builtin import builtin_sentences
+
+    (tmp_path / "tales.txt").write_text("\n".join(builtin_sentences(60)), encoding="utf-8")
+    shown = run(
+        loaded_python, str(EXAMPLES / "draft_value.py"), "tales.txt", "--sentences", "20", folder=tmp_path
+    )
+    nothing, draft, other_words, other_vector, _ = (
+        float(line.split(" | ")[1].rstrip(" |")) for line in shown.splitlines()[2:]
+    )
+    assert draft < nothing < other_vector
+    assert draft < other_words
+
+
+@pytest.mark.offline_encoder
 def test_the_weights_of_a_search_are_compared_on_the_same_sentences(tmp_path, loaded_python):
     from sgdd_engine.data.builtin import builtin_sentences
 

@@ -138,7 +138,7 @@ def _with_end(plan: _Plan, device: str, tell: Callable[[str], None]) -> _Plan:
     if plan.end_given or plan.resume or resolve_device(device).type != "cpu":
         return plan
     tell(
-        f"A CPU computes, so training ends after {_MINUTES_ON_A_CPU:g} minutes; for another end: --max-minutes or "
+        f"Training on a CPU ends after {_MINUTES_ON_A_CPU:g} minutes; for another end: --max-minutes or "
         "--max-steps"
     )
     ended = replace(plan.settings.train, max_minutes=_MINUTES_ON_A_CPU)
