@@ -427,7 +427,7 @@ def test_wrong_inputs_get_one_sentence(folder, tmp_path):
             "--json",
         )
     )
-    audited = {row["text"] for row in json.loads(found)["rows"]}
+    audited = {row["source"] for row in json.loads(found)["rows"]}
     assert audited
     assert audited <= set(TEXTS[:4])
     for arguments, error, words in (
