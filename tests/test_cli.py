@@ -492,7 +492,7 @@ def test_without_a_gpu_a_run_ends_after_an_hour_unless_its_end_is_given():
     told = []
     plan = TrainRequest(Path("data"), None, False, (), (), []).resolve()
     assert _with_end(plan, "cpu", told.append).settings.train.max_minutes == 60
-    assert "training ends after 60 minutes" in told[0]
+    assert "Training on a CPU ends after 60 minutes" in told[0]
     for flag in (("--max-steps", "train.max_steps", 9), ("--max-minutes", "train.max_minutes", 600.0)):
         given = TrainRequest(Path("data"), None, False, (), (), [flag]).resolve()
         assert _with_end(given, "cpu", told.append) is given
