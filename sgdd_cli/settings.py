@@ -218,6 +218,29 @@ def to_toml(settings: Settings) -> str:
     return tomli_w.dumps(sections)
 
 
+def to_template(resolved: Resolved, explain: bool = False) -> str:
+    """A settings file of what was given; every other option stands in it as a comment, with its default.
+
+    A default that stands in a file counts as given, and would overrule what a checkpoint records and what a command
+    chooses for itself, such as the end of a training on a CPU.
+
+    Args:
+        resolved: The settings, and which of them were given.
+        explain: Whether the meaning of each stands above it.
+    """
+    lines: list[str] = []
+    for section in SECTIONS:
+        lines += ["", f"[{section}]"]
+        for key, option in OPTIONS.items():
+            if not key.startswith(f"{section}."):
+                continue
+            value = option.of(resolved.settings)
+            written = tomli_w.dumps({option.name: "none" if value is None else value}).splitlines()
+            mark = "" if key in resolved.origins else "# "
+            lines += [f"# {option.help}"] * explain + [mark + line for line in written]
+    return "\n".join(lines[1:]) + "\n"
+
+
 # --- sources --------------------------------------------------------------------------------------------
 
 

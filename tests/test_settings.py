@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgdd_cli.settings import DEFAULT, OPTIONS, SECTIONS, load_settings, to_toml
+from sgdd_cli.settings import DEFAULT, OPTIONS, SECTIONS, load_settings, to_template, to_toml
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.training.config import TrainConfig
 
@@ -125,6 +125,20 @@ def test_toml_of_the_settings_reads_back_the_same(tmp_path):
     assert tomllib.loads(text)["sample"].keys() >= {"cfg", "candidates", "seed"}
     again = load_settings([write(tmp_path / "saved.toml", text)])
     assert again.settings == first.settings
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_template_gives_what_was_given_and_shows_each_default_as_a_comment(explain, tmp_path):
+    given = ["train.max_minutes=2.5", 'encoder.name=a\\b "c"', "feedback.rounds=0,1", "data.limit=none"]
+    first = load_settings(assignments=given)
+    text = to_template(first, explain)
+    again = load_settings([write(tmp_path / "saved.toml", text)])
+    assert again.settings == first.settings
+    assert again.origins.keys() == first.origins.keys() == {text.partition("=")[0] for text in given}
+    # Without the marks it is the whole of the settings.
+    whole = "\n".join(re.sub(r"^# (?=\w+ = |    |\])", "", line) for line in text.splitlines())
+    assert tomllib.loads(whole) == tomllib.loads(to_toml(first.settings))
+    assert (f"# {OPTIONS['train.beta'].help}\n# beta = " in text) is explain
 
 
 @pytest.mark.parametrize(

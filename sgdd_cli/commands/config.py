@@ -23,7 +23,10 @@ def show(
     assignments: Assignments = None,
     as_json: AsJson = False,
     as_toml: Annotated[
-        bool, typer.Option("--toml", help="Print a settings file that --config can read.")
+        bool,
+        typer.Option(
+            "--toml", help="Print a settings file that --config can read, with the defaults as comments."
+        ),
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Also show what each setting means.")] = False,
 ) -> None:
@@ -31,7 +34,7 @@ def show(
 
     Example: sgdd config show --set train.learning_rate=5e-4
     """
-    from sgdd_cli.settings import load_settings, to_toml  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.settings import load_settings, to_template  # noqa: PLC0415 - `sgdd --help` need not load it
 
     resolved = load_settings(files or (), assignments or ())
     for file in resolved.files:
@@ -39,7 +42,7 @@ def show(
     if as_json:
         emit_json(_as_json(resolved), indent=2)
     elif as_toml:
-        emit_lines(to_toml(resolved.settings).rstrip().split("\n"))
+        emit_lines(to_template(resolved, explain).rstrip().split("\n"))
     else:
         _draw(resolved, explain)
 
