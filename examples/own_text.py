@@ -5,13 +5,16 @@
     python examples/own_text.py tales.txt path/to/encoder sgdd.toml
 
 The text has one sentence on each line. The steps are those of `sgdd prepare-data`, `train` and `sample`, and a run can
-be looked at with `sgdd eval` and `sgdd doctor` as any other.
+be looked at with `sgdd eval` and `sgdd doctor` as any other. It trains for an hour, if the settings name no other end
+(`train.max_minutes`, `train.max_steps`); stopped with Ctrl-C, the same command goes on.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from sgdd_cli.plugin_api import ProgressDisplay, load_settings
+from sgdd_cli.plugin_api import ProgressDisplay
+from sgdd_cli.settings import load_settings, to_toml
 from sgdd_engine import SGDD
 from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.data.prepare import prepare
@@ -22,7 +25,10 @@ from sgdd_engine.training.loop import train
 
 
 def main(text: str, encoder: str = "minilm", *files: str) -> None:
-    settings = load_settings(list(map(Path, files)), [f"encoder.name={encoder}"]).settings
+    resolved = load_settings(list(map(Path, files)), [f"encoder.name={encoder}"])
+    settings = resolved.settings
+    if resolved.given("train").keys().isdisjoint({"max_minutes", "max_steps"}):
+        settings = settings.model_copy(update={"train": replace(settings.train, max_minutes=60)})
     corpus, run = Path("data", Path(text).stem), Path("runs", Path(text).stem)
 
     with ProgressDisplay() as display:
@@ -41,7 +47,14 @@ def main(text: str, encoder: str = "minilm", *files: str) -> None:
             diffusion=settings.diffusion,
             feedback=settings.feedback,
         )
-        train(Corpus.open(corpus), run, spec, on_event=display)
+        train(
+            Corpus.open(corpus),
+            run,
+            spec,
+            resume=(run / "checkpoints").is_dir(),
+            settings_text=to_toml(settings),
+            on_event=display,
+        )
     print(Corpus.open(corpus))
 
     model = SGDD.from_pretrained(run)

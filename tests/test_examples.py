@@ -89,6 +89,14 @@ def test_ones_own_text_and_encoder_become_a_model(tmp_path, sentences, tiny_enco
     )
     assert re.fullmatch(r"SGDD\('runs.tales', parameters=\d+, encoder='.*', step=4, device='\w+'\)", model)
     assert written.partition("  →  ")[0] in sentences
+    # The same command goes on, and so does that of the command line, with the settings of the run.
+    longer = SMALL | {"SGDD_TRAIN__MAX_STEPS": "6"}
+    printed = run(loaded_python, script, "tales.txt", str(tiny_encoder_folder), folder=tmp_path, **longer)
+    assert "step=6" in printed
+    arguments = ["-m", "sgdd_cli", "train", "--resume", "--out", "runs/tales", "--max-steps", "7", "--device"]
+    run(loaded_python, *arguments, "cpu", folder=tmp_path, **longer)
+    names = [path.name for path in (tmp_path / "runs" / "tales" / "checkpoints").iterdir()]
+    assert max(int(name.rpartition("-")[2]) for name in names) == 7
 
 
 @pytest.mark.slow
