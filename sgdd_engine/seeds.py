@@ -1,10 +1,19 @@
 """Independent streams of random numbers from one seed."""
 
+from hashlib import blake2b
 
-def stream_seed(seed: int, stream: int) -> int:
-    """The seed of one stream: what is drawn from one stream says nothing of another.
+_WORD = 1 << 64
 
-    `(seed + stream · m) mod 2⁶³` with m = ⌊2⁶⁴ / φ⌋, an odd number (Knuth, TAOCP vol. 3 §6.4: Fibonacci hashing),
-    spreads neighbouring streams far apart in the seed space of torch's generators.
+
+def stream_seed(seed: int, *stream: int) -> int:
+    """The seed of one stream, in 64 bits: what is drawn from one stream says nothing of another.
+
+    It is a hash of all the numbers (BLAKE2b), since PyTorch's generator on a CPU looks at the lower 32 bits of a seed
+    only: of a sum, streams that differ above them would draw the same.
+
+    Args:
+        seed: What the user chooses.
+        stream: One or more numbers that name the stream.
     """
-    return (seed + stream * 0x9E3779B97F4A7C15) % (1 << 63)
+    numbers = b"".join((number % _WORD).to_bytes(8, "little") for number in (seed, *stream))
+    return int.from_bytes(blake2b(numbers, digest_size=8).digest(), "little")

@@ -214,9 +214,18 @@ def test_each_token_can_say_how_sure_it_was(model, few, options):
         assert [token.probability for token in one.details] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_the_null_condition_ignores_the_vector(model, few):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unconditional": True},
+        {"sampling": SamplingConfig(steps=4, cfg=0.0)},
+        # The length and the tokens are drawn.
+        {"sampling": SamplingConfig(steps=4, cfg=0.0, temperature=1.0), "seed": 3},
+    ],
+)
+def test_the_null_condition_ignores_the_vector(model, few, options):
     vectors = model.encode(few)
-    texts = {item.text for item in model.generate(vectors, unconditional=True)}
+    texts = {item.text for item in model.generate(vectors, **options)}
     assert len(texts) == 1
 
 

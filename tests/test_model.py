@@ -21,6 +21,7 @@ from sgdd_engine.diffusion.config import DiffusionConfig, SamplingConfig
 from sgdd_engine.diffusion.guidance import GUIDANCE
 from sgdd_engine.diffusion.schedule import build_schedule
 from sgdd_engine.generation.decode import DecodeRequest
+from sgdd_engine.generation.first_drafts import draft_requests
 from sgdd_engine.generation.guided_denoiser import GuidedDenoiser
 from sgdd_engine.models.config import BottleneckConfig
 from sgdd_engine.models.model import SemanticDecoder
@@ -397,6 +398,28 @@ def test_seeds_and_meanings_make_texts_differ():
     assert (
         len({tuple(tokens) for tokens in texts([DecodeRequest(row, 8, 0) for row in range(3)], cfg=0.0)}) == 1
     )
+
+
+def near_one_meaning(rows):
+    """Latents that hardly differ, so that what is drawn for them differs by random numbers alone."""
+    return 1e-4 * torch.randn(rows, 6, generator=generator(4))
+
+
+def test_texts_of_one_seed_are_drawn_with_random_numbers_of_their_own():
+    rows, sampling = 60, SamplingConfig(steps=4, temperature=1.0, cfg=1.0)
+    model, z = tiny_model(), near_one_meaning(60)
+    decoder = bound(model, sampling)
+    written = decoder.decode(z, [DecodeRequest(row, 8, 0) for row in range(rows)])
+    assert len({tuple(tokens) for tokens in written}) > rows / 2
+    asked = draft_requests(model, z, None, 1, 1, 0, 1.0)
+    lengths = torch.bincount(torch.tensor([request.length for request in asked]), minlength=MAX_TOKENS + 1)
+    with torch.no_grad():
+        expected = rows * model.length_logits(z[:1])[0].softmax(-1)
+    # Pearson's statistic of the lengths, far beyond what chance makes of it: 5 standard deviations of a chi-squared.
+    statistic = float(((lengths[1:] - expected) ** 2 / expected).sum())
+    assert statistic < MAX_TOKENS + 5 * (2 * MAX_TOKENS) ** 0.5
+    # Of the same vector they are the same, wherever it stands.
+    assert draft_requests(model, z[5:6], None, 1, 1, 0, 1.0)[0].length == asked[5].length
 
 
 def test_steps_are_reported_with_their_tasks():

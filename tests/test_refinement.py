@@ -17,7 +17,9 @@ from sgdd_engine.errors import GenerationError
 from sgdd_engine.events import CanvasChanged, StageFinished, StageProgress, StageStarted
 from sgdd_engine.generation.config import LengthRange
 from sgdd_engine.generation.decode import STRIDE, Canvas, Decoder, stream_generator
+from sgdd_engine.generation.first_drafts import LENGTH_STREAM
 from sgdd_engine.generation.refinement import (
+    REFINEMENT_STREAM,
     EncoderScorer,
     ProposalContext,
     closest_of_each,
@@ -25,6 +27,8 @@ from sgdd_engine.generation.refinement import (
     refine,
 )
 from sgdd_engine.generation.remask import MAX_MASK_SHARE, RemaskProposer
+from sgdd_engine.generation.search import SEARCH_STREAM
+from sgdd_engine.generation.semantics import _VARIATION_STREAM
 
 COSINE, MASK = build_schedule("cosine"), VOCABULARY.mask_id
 GUIDED = SamplingConfig(cfg=1.5, steps=8)
@@ -140,7 +144,7 @@ def test_a_length_that_was_given_stays(model, vectors):
     assert {len(item.tokens) for item in improved(model, vectors, lengths=7, refine=6)} == {7}
     lengths = [5 + i % 3 for i in range(len(vectors))]
     assert [len(item.tokens) for item in improved(model, vectors, lengths=lengths, refine=3)] == lengths
-    free = [improved(model, vectors, refine=r) for r in (0, 8)]
+    free = [improved(model, vectors, refine=r, num_samples=8) for r in (0, 8)]
     assert any(len(a.tokens) != len(b.tokens) for a, b in zip(*free, strict=True))
 
 
@@ -180,17 +184,26 @@ def drafts_of(model, vectors):
 
 def test_another_proposer_may_take_the_place_of_remasking(model, vectors, few, encoded):
     reader, drafts = drafts_of(model, vectors)
+    z = model.model.latent(vectors).z
     answers = [tuple(ids) for ids in model.tokenizer.encode_batch(few)]
-    found = refine(drafts, 3, lambda old, noise: [answers[draft.row] for draft in old], reader)
+    drawn = []
+
+    def answer(old, noise):
+        drawn.append([float(torch.rand((), generator=each)) for each in noise])
+        return [answers[draft.row] for draft in old]
+
+    found = refine(drafts, 3, answer, reader, z)
+    # Of all texts, although they have one seed.
+    assert len(set(drawn[0])) == len(drafts)
     assert [draft.tokens for draft in found] == answers
     assert all(len(draft.tried) == 2 for draft in found)
 
     before = len(encoded)
-    assert refine(drafts, 3, lambda old, noise: [draft.tokens for draft in old], reader) == drafts
+    assert refine(drafts, 3, lambda old, noise: [draft.tokens for draft in old], reader, z) == drafts
     assert len(encoded) == before, "what was tried is not encoded again"
 
     worse = [(answers[0][0],)] * len(drafts)
-    kept = refine(drafts, 3, lambda old, noise: [worse[draft.row] for draft in old], reader)
+    kept = refine(drafts, 3, lambda old, noise: [worse[draft.row] for draft in old], reader, z)
     assert all(new.cosine >= old.cosine for old, new in zip(drafts, kept, strict=True))
     assert [new.tokens for new in kept] == [old.tokens for old in drafts]
 
@@ -263,10 +276,16 @@ def test_what_stands_on_a_canvas_stays():
         assert all(a == b for a, b in zip(before, after, strict=True) if a != MASK)
 
 
-def test_streams_of_a_seed_differ_and_the_first_is_the_seed():
-    draws = [float(torch.rand((), generator=stream_generator(seed, s))) for seed in (0, 1) for s in range(50)]
-    assert len(set(draws)) == 100
-    assert draws[50] == float(torch.rand((), generator=torch.Generator().manual_seed(1)))
+def test_streams_of_seeds_differ_whatever_bits_they_differ_in():
+    named = (LENGTH_STREAM, REFINEMENT_STREAM, SEARCH_STREAM, _VARIATION_STREAM)
+    assert len(set(named)) == 4
+    streams = [(s,) for s in (*range(50), *named)] + [(0, key) for key in ((1,), (2,), (1, 2), (2, 1))]
+    seeds = (0, 1, 12345, 1 << 32, (1 << 32) + 1, (1 << 63) - 1)
+    draws = [float(torch.rand((), generator=stream_generator(seed, *s))) for seed in seeds for s in streams]
+    # Each has 24 bits.
+    assert len(set(draws)) > 0.99 * len(seeds) * len(streams)
+    first = [tuple(torch.rand(4, generator=stream_generator(0, s)).tolist()) for s in (0, *named)]
+    assert len(set(first)) == 5
 
 
 def test_the_command_line_refines_and_says_what_it_cost(model, few, tmp_path):

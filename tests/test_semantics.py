@@ -142,7 +142,7 @@ def test_variations_are_seeded_different_and_do_not_depend_on_their_number(mini)
 
 @pytest.mark.slow
 def test_repeated_texts_are_replaced_while_others_are_found(mini):
-    found = mini.vary(A, 4, strength=0.03)
+    found = mini.vary(A, 4, strength=0.04)
     assert len(set(texts(found))) > 1
     seeds = [item.seed for item in found]
     assert seeds == sorted(seeds)

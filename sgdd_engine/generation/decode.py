@@ -26,6 +26,10 @@ BATCH_TOKENS_ON_GPU = 1 << 16
 RESAMPLING_TEMPERATURE = 0.7
 # `token_log_probs` masks every third token at a time, so that a token is scored with its neighbours given.
 STRIDE = 3
+# Of how many of a latent's numbers, the largest, its key tells the places and signs. Of 6,000 sentences of novels,
+# with MiniLM's vectors and whitening, 5,998 have a key of their own; rounding, which depends on what is computed beside
+# a vector, changed none of them, and storing the vectors in fp16 29.
+KEY_NUMBERS = 4
 
 Check = Callable[[], None]
 """Called often while something is computed; what it raises ends the computation."""
@@ -41,7 +45,7 @@ def unchecked() -> None:
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """One sentence to write: which latent, how many tokens, which seed, and which of the seed's random streams."""
+    """One sentence to write: which latent, how many tokens, which seed, and which of the random streams of both."""
 
     row: int
     length: int
@@ -63,9 +67,19 @@ class Canvas:
     forbidden: Mapping[int, Tensor] = field(default_factory=dict)
 
 
-def stream_generator(seed: int, stream: int = 0) -> torch.Generator:
-    """The generator of one stream of a seed; see `stream_seed`."""
-    return torch.Generator().manual_seed(stream_seed(seed, stream))
+def stream_generator(seed: int, stream: int = 0, key: Sequence[int] = ()) -> torch.Generator:
+    """The generator of one stream of a seed, for the vector of this key (`noise_keys`); see `stream_seed`."""
+    return torch.Generator().manual_seed(stream_seed(seed, stream, *key))
+
+
+def noise_keys(z: Tensor) -> list[tuple[int, ...]]:
+    """For each latent [N, latent_dim] numbers that name its random streams.
+
+    The texts of one call, which have one seed, would otherwise be drawn with the same random numbers: where one gets an
+    unlikely length, all would. A latent's place in a call must not matter, so the key is made from its values.
+    """
+    places = z.abs().sort(dim=-1, descending=True, stable=True).indices[:, :KEY_NUMBERS]
+    return [*map(tuple, (2 * places + (z.gather(-1, places) < 0)).tolist())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +142,12 @@ class Decoder:
         Returns:
             Token ids, in the order of the requests.
         """
+        keys = noise_keys(z)
         canvases = [
             Canvas(
-                request.row, [self.mask_id] * request.length, stream_generator(request.seed, request.stream)
+                request.row,
+                [self.mask_id] * request.length,
+                stream_generator(request.seed, request.stream, keys[request.row]),
             )
             for request in requests
         ]

@@ -18,7 +18,7 @@ from sgdd_engine.data.cleaning import clean
 from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.errors import GenerationError
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Canvas, Check, Decoder, stream_generator, unchecked
+from sgdd_engine.generation.decode import Canvas, Check, Decoder, noise_keys, stream_generator, unchecked
 from sgdd_engine.generation.first_drafts import StepListener
 from sgdd_engine.generation.refinement import encode_written
 from sgdd_engine.generation.written import WrittenToken, traced_tokens
@@ -284,13 +284,16 @@ def _write(
 ) -> list[list[int]]:
     """Token ids of each text with its blanks written; its trace goes to `traces`, where that is given."""
     ids: dict[int, list[int]] = {}
+    keys = noise_keys(z)
     for draws, of_kind in ((False, decoder), (True, decoder.resampling())):
         indices = [i for i, attempt in enumerate(attempts) if (attempt.stream > 0) == draws]
         canvases = [
             Canvas(
                 attempt.request.row,
                 attempt.tokens,
-                stream_generator(attempt.request.seed, attempt.stream),
+                stream_generator(
+                    attempt.request.seed, attempt.stream, (*keys[attempt.request.row], *attempt.tokens)
+                ),
                 forbidden=_wrong_starts(tokenizer, attempt),
             )
             for attempt in (attempts[i] for i in indices)

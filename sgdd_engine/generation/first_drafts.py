@@ -8,7 +8,7 @@ from torch import Tensor
 from sgdd_engine.diffusion.sampler import TokenTrace
 from sgdd_engine.events import CanvasChanged, Listener, ignore
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep, stream_generator
+from sgdd_engine.generation.decode import Decoder, DecodeRequest, OnStep, noise_keys, stream_generator
 from sgdd_engine.generation.written import Traces
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.text.tokenizer import TextTokenizer
@@ -46,8 +46,8 @@ def draft_requests(
     if count == 1 and temperature > 0:
         logits = _length_logits(model, z, allowed) / temperature
         return [
-            DecodeRequest(row, _drawn_length(of_row, seed + k), seed + k)
-            for row, of_row in enumerate(logits)
+            DecodeRequest(row, _drawn_length(of_row, seed + k, key), seed + k)
+            for row, (of_row, key) in enumerate(zip(logits, noise_keys(z), strict=True))
             for k in range(num_samples)
         ]
     count_of_lengths = min(count, DISTINCT_LENGTHS)
@@ -76,8 +76,9 @@ def _length_logits(model: SemanticDecoder, z: Tensor, allowed: Sequence[LengthRa
     return logits
 
 
-def _drawn_length(logits: Tensor, seed: int) -> int:
-    return 1 + int(torch.multinomial(logits.softmax(-1), 1, generator=stream_generator(seed, LENGTH_STREAM)))
+def _drawn_length(logits: Tensor, seed: int, key: Sequence[int]) -> int:
+    generator = stream_generator(seed, LENGTH_STREAM, key)
+    return 1 + int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
 
 
 def write_drafts(

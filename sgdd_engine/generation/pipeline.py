@@ -268,7 +268,10 @@ class SGDD(PretrainedModel):
         # be read anew beside what was written.
         sampling = replace(sampling, vocabulary=0, kv_cache=False)
         decoder = Decoder(self.model, self.schedule, self.tokenizer.special_ids, sampling, check)
-        z = self.model.null_latent(len(templates)) if e is None else check_latents(decoder.latents(e))
+        if e is None or sampling.cfg == 0:
+            z = self.model.null_latent(len(templates))
+        else:
+            z = check_latents(decoder.latents(e))
 
         def write(rows: Sequence[int], first: int, listener: Listener) -> list[FilledText]:
             requests = [

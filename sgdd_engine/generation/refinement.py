@@ -14,7 +14,15 @@ from torch import Tensor
 
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 from sgdd_engine.generation.config import LengthRange
-from sgdd_engine.generation.decode import Canvas, Check, Decoder, OnStep, stream_generator, unchecked
+from sgdd_engine.generation.decode import (
+    Canvas,
+    Check,
+    Decoder,
+    OnStep,
+    noise_keys,
+    stream_generator,
+    unchecked,
+)
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.registry import Registry
 from sgdd_engine.text.encoder import SentenceEncoder
@@ -259,6 +267,7 @@ def refine(
     rounds: int,
     propose: Proposer,
     scorer: EncoderScorer,
+    z: Tensor,
     on_event: Listener = ignore,
 ) -> list[Candidate]:
     """Change candidates round by round and keep a change only where the cosine rises.
@@ -270,13 +279,17 @@ def refine(
         rounds: Proposals per candidate; one at `CLOSE_ENOUGH` needs no more.
         propose: New sentences for old.
         scorer: The encoder.
+        z: The target vectors' latents [N, latent_dim], by which random numbers differ.
         on_event: Told of each round.
 
     Returns:
         The closest sentence found for each, in order.
     """
     best = list(candidates)
-    generators = [stream_generator(candidate.seed, REFINEMENT_STREAM) for candidate in best]
+    keys = noise_keys(z)
+    generators = [
+        stream_generator(candidate.seed, REFINEMENT_STREAM, keys[candidate.row]) for candidate in best
+    ]
     on_event(StageStarted(STAGE, rounds, "rounds"))
     for number in range(1, rounds + 1):
         unfinished = [i for i, candidate in enumerate(best) if candidate.cosine < CLOSE_ENOUGH]

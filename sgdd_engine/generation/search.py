@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
-from sgdd_engine.generation.decode import stream_generator
+from sgdd_engine.generation.decode import noise_keys, stream_generator
 from sgdd_engine.generation.first_drafts import DISTINCT_LENGTHS
 from sgdd_engine.generation.moves import (
     GRADIENT_MOVES,
@@ -38,7 +38,7 @@ from sgdd_engine.registry import load_extensions
 from sgdd_engine.text.reference import EncoderReference
 
 STAGE = "searching"
-# Streams of a seed from this one on are those of searches; below lie first drafts and refining.
+# Streams of a seed below this one are those of first drafts and of refining.
 SEARCH_STREAM = 1 << 33
 # Texts that are kept for each vector. A first choice, not compared.
 BEAM_WIDTH = 6
@@ -106,7 +106,9 @@ class _Change:
 class _Beam:
     """The search for one vector and seed."""
 
-    def __init__(self, members: Sequence[_Member], calls: int, kinds: Sequence[str]) -> None:
+    def __init__(
+        self, members: Sequence[_Member], calls: int, kinds: Sequence[str], key: Sequence[int]
+    ) -> None:
         first = members[0].candidate
         self.row = first.row
         self.first = members[0]
@@ -116,7 +118,7 @@ class _Beam:
         for member in members:
             self.tried |= member.candidate.tried
         self.waiting: dict[str, _Change] = {}
-        self.generator = stream_generator(first.seed, SEARCH_STREAM)
+        self.generator = stream_generator(first.seed, SEARCH_STREAM, key)
         self.used, self._calls, self._gradients = len(self.tried), calls, 0
         self.round = max(1, min(LARGEST_ROUND, calls // ROUNDS))
         self._gains = dict.fromkeys(kinds, PRIOR_GAINS)
@@ -236,7 +238,8 @@ def search(
         grouped.setdefault((draft.row, draft.seed), []).append(
             _Member(draft, score_of(draft.cosine, log_prob))
         )
-    beams = [_Beam(members, calls, kinds) for members in grouped.values()]
+    keys = noise_keys(context.proposals.z)
+    beams = [_Beam(members, calls, kinds, keys[row]) for (row, _), members in grouped.items()]
     for beam in beams:
         drafts_left = (not_encoded or {}).get((beam.row, beam.best.seed), [])
         for tokens, text in zip(drafts_left, scorer.text(drafts_left), strict=True):

@@ -25,8 +25,8 @@ DEFAULT_VARIATIONS = 5
 DEFAULT_STRENGTH = 0.5
 # A draw from the posterior.
 DEFAULT_VIB_STRENGTH = 1.0
-# Streams of a seed below this one write text (`refinement.REFINEMENT_STREAM` and above refine it).
-_VARIATION_STREAM = 1 << 33
+# Streams of a seed below this one write, refine and search texts (`search.SEARCH_STREAM`).
+_VARIATION_STREAM = 1 << 34
 # Latents drawn for each variation at most, where texts repeat.
 _DRAWS = 4
 

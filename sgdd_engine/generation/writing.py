@@ -99,7 +99,7 @@ def write_texts(
     decoder = Decoder(sgdd.model, sgdd.schedule, sgdd.tokenizer.special_ids, asked.sampling, check)
     if asked.latents is not None:
         z = validate_latents(asked.latents, sgdd.model.null_latent(len(e)), asked.unconditional)
-    elif asked.unconditional:
+    elif asked.unconditional or asked.sampling.cfg == 0:
         z = sgdd.model.null_latent(len(e))
     else:
         z = check_latents(decoder.latents(e))
@@ -174,7 +174,7 @@ def _closest(
     propose = build_proposer(
         context, asked.proposals, asked.shortlist, sgdd.tokenizer.decode_batch, not_encoded
     )
-    return refine(best, asked.refine, propose, scorer, on_event)
+    return refine(best, asked.refine, propose, scorer, context.z, on_event)
 
 
 def _confidence_fit(sgdd: PretrainedModel, asked: GenerationRequest) -> ConfidenceFit | None:

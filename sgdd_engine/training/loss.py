@@ -17,7 +17,6 @@ from sgdd_engine.models.bottleneck import kl_nats_per_sentence
 from sgdd_engine.models.decoder import Condition
 from sgdd_engine.models.feedback import Draft
 from sgdd_engine.models.model import SemanticDecoder
-from sgdd_engine.seeds import stream_seed
 from sgdd_engine.training.config import TrainConfig
 from sgdd_engine.training.dataloading import DraftBatch
 
@@ -206,6 +205,7 @@ def _self_condition(
     if uses_first_pass(step):
         with torch.no_grad():
             first = model.hidden(z_t, t, condition, positions=positions)
+        torch.clear_autocast_cache()  # PyTorch up to 2.10 keeps weights cast without gradient for the next pass
         states.index_copy_(0, positions, first.float())
     return states.view(*z_t.shape, -1)
 
@@ -229,6 +229,7 @@ def _confidence(model: SemanticDecoder, x: Tensor, condition: Condition) -> Tens
     scores = model.head.best_log_probability(
         hidden.to(_product_dtype(x.device)), never=model.config.vocabulary.mask_id
     )
+    torch.clear_autocast_cache()  # as for self-conditioning
     return scores.view(x.shape)
 
 
@@ -237,12 +238,23 @@ def _product_dtype(device: torch.device) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
+def _noise_seed(seed: int, position: int) -> int:
+    """The seed of one micro-batch's noise.
+
+    `(position + seed · m) mod 2⁶³` with m = ⌊2⁶⁴ / φ⌋, an odd number (Knuth, TAOCP vol. 3 §6.4: Fibonacci hashing). It
+    differs between the positions of a run, and the positions of another seed lie far away, in the lower 32 bits too,
+    which are those that PyTorch's generator on a CPU looks at. A run that was begun by an earlier version goes on with
+    the same noise.
+    """
+    return (position + seed * 0x9E3779B97F4A7C15) % (1 << 63)
+
+
 def step_generator(seed: int, position: int, device: torch.device) -> torch.Generator:
     """The noise of one micro-batch, from (seed, position) alone.
 
     So a resumed run draws what it would have drawn, whichever process computes the micro-batch.
     """
-    return torch.Generator(device=device).manual_seed(stream_seed(position, seed))
+    return torch.Generator(device=device).manual_seed(_noise_seed(seed, position))
 
 
 @contextmanager
@@ -252,5 +264,5 @@ def dropout_noise(seed: int, position: int, device: torch.device) -> Iterator[No
     The process's own state is put back afterwards (on CPU and CUDA).
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(stream_seed(position, seed))
+        torch.manual_seed(_noise_seed(seed, position))
         yield
