@@ -80,6 +80,15 @@ def test_outcomes_that_can_be_separated_keep_the_weights_finite():
     assert math.isfinite(bias)
 
 
+def test_outcomes_that_are_all_alike_keep_the_bias_finite():
+    table = np.random.default_rng(2).normal(size=(160, 3))
+    found = [logistic_regression(table, np.full(160, outcome)) for outcome in (1.0, 0.0)]
+    for weights, _ in found:
+        assert weights == pytest.approx(np.zeros(3), abs=1e-3)
+    assert 10 < found[0][1] < 30
+    assert found[1][1] == pytest.approx(-found[0][1], rel=1e-3)
+
+
 def test_the_area_under_the_curve_counts_pairs():
     rng = np.random.default_rng(1)
     found, happened = rng.integers(0, 5, 60) / 5, rng.integers(0, 2, 60).astype(float)

@@ -37,7 +37,7 @@ from sgdd_engine.models.config import DecoderConfig, ModelConfig, VocabularyConf
 from sgdd_engine.models.model import SemanticDecoder
 from sgdd_engine.tracking import read_log
 from sgdd_engine.tracking.tensorboard import written_table
-from sgdd_engine.training.build import model_config, new_model
+from sgdd_engine.training.build import _validated_on, model_config, new_model
 from sgdd_engine.training.config import TrainConfig, TrainSpec
 from sgdd_engine.training.dataloading import Prefetcher, TrainingBatches
 from sgdd_engine.training.distribution import SharedModel
@@ -265,6 +265,19 @@ def test_resuming_nothing_is_refused_and_leaves_nothing(corpus, tmp_path):
     with pytest.raises(CheckpointError, match="no undamaged checkpoint"):
         train(corpus, tmp_path / "none", TINY, device="cpu", resume=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_held_out_losses_of_a_gpu_and_of_a_cpu_are_not_compared(straight):
+    info = read_info(straight[1].checkpoint)
+
+    def validated_on(device):
+        facts = {**info.facts, "training": {**info.facts["training"], "device": device}}
+        return _validated_on(replace(info, facts=facts), TINY, 1, torch.device("cpu"))
+
+    assert validated_on("cpu") == _validated_on(None, TINY, 1, torch.device("cpu"))
+    assert validated_on("cuda:0") != validated_on("cpu")
+    # Which GPU it was does not matter.
+    assert validated_on("cuda:1") == validated_on("cuda:0")
 
 
 def test_resuming_with_another_model_is_refused(corpus, straight):

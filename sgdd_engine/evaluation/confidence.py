@@ -39,6 +39,8 @@ FOLDS = 5
 # The prior of each weight of a standardised feature is normal with variance 1; it decides only where the outcomes can
 # be separated without error, and a weight would grow without end.
 PENALTY = 1.0
+# That of the bias, only so that it stays finite where a fold holds one outcome alone.
+BIAS_PENALTY = 1e-6
 # Newton's method on a convex loss: it converges in fewer than ten.
 NEWTON_STEPS = 50
 
@@ -179,12 +181,13 @@ def _judged(way: str, features: Mapping[str, Floats], close: Floats, facts: Mapp
 def logistic_regression(table: Floats, happened: Floats) -> tuple[Floats, float]:
     """Weights [C] and bias of the logistic regression of outcomes [N] in {0, 1} on columns [N, C], by Newton's method.
 
-    Minimises `−Σ log p(outcome) + PENALTY/2 Σ w²`, w being the weights of the standardised columns.
+    Minimises `−Σ log p(outcome) + PENALTY/2 Σ w² + BIAS_PENALTY/2 b²`, w being the weights of the standardised columns
+    and b the bias.
     """
     mean, spread = table.mean(axis=0), np.maximum(table.std(axis=0), 1e-12)
     columns = np.c_[(table - mean) / spread, np.ones(len(table))]
     penalty = np.full(columns.shape[1], PENALTY)
-    penalty[-1] = 0.0
+    penalty[-1] = BIAS_PENALTY
     w = np.zeros(columns.shape[1])
     for _ in range(NEWTON_STEPS):
         p = 1.0 / (1.0 + np.exp(-(columns @ w)))

@@ -122,7 +122,7 @@ class _Positions:
         self.read = 0
 
     def __enter__(self) -> None:
-        extra = 2 * self._denoiser.config.anchors
+        extra = sum(self._denoiser.around)
 
         def count(_: nn.Module, arguments: tuple[Any, ...]) -> None:
             (rows, length), condition = arguments[0].shape, arguments[2]

@@ -139,7 +139,9 @@ class KeptKeysValues(NamedTuple):
     def join(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Put in those of the positions [B, H, A, head_dim]; all of these canvases [B, H, L + K, head_dim]."""
         at = self.slots[:, None], self.positions
-        self.keys[at], self.values[at] = k.transpose(1, 2), v.transpose(1, 2)
+        # Autocast on a GPU normalises in float32, and an assignment to what is indexed converts nothing.
+        self.keys[at] = k.transpose(1, 2).to(self.keys.dtype)
+        self.values[at] = v.transpose(1, 2).to(self.values.dtype)
         return self.keys[self.slots].transpose(1, 2), self.values[self.slots].transpose(1, 2), self.mask
 
 

@@ -55,7 +55,8 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
 def has_native_bf16(device: torch.device) -> bool:
     """Whether bf16 products run on hardware (emulated ones are slower than fp32)."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # the question is one of the current GPU
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # PyTorch has no public question for this; where the private one is gone, fp32 is the safe answer.
         questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -249,7 +249,7 @@ def build_training(
     if resume:
         checkpoint = _checkpoint_to_resume(corpus, spec, context, config, on_event)
         state = load_training_state(checkpoint)
-        progress = _saved_progress(state, checkpoint, spec, context.world, on_event)
+        progress = _saved_progress(state, checkpoint, spec, context, on_event)
         records = _lasting_records(read_info(checkpoint), spec)
         model = load_checkpoint(checkpoint, device, config).model.train()
         # Found on the finished weights, which change now.
@@ -325,14 +325,14 @@ def _new_progress(spec: TrainSpec, world: World, start: CheckpointInfo | None) -
 
 
 def _saved_progress(
-    state: dict[str, Any], checkpoint: Path, spec: TrainSpec, world: World, on_event: Listener
+    state: dict[str, Any], checkpoint: Path, spec: TrainSpec, context: RunContext, on_event: Listener
 ) -> Progress:
     info = read_info(checkpoint)
     # Older versions did not count the rows that trained the null condition.
     saved = {"null_rows": info.null_rows, **state["progress.json"]}
     progress = Progress.from_dict(saved)
     before = progress.micro_batches
-    now = micro_batches_per_step(spec.train.micro_batches, before, world)
+    now = micro_batches_per_step(spec.train.micro_batches, before, context.world)
     if now != before:
         on_event(
             Notice(
@@ -341,13 +341,13 @@ def _saved_progress(
                 warning=True,
             )
         )
-    if _validated_on(info, spec, before) != _validated_on(None, spec, now):
+    if _validated_on(info, spec, before, context.device) != _validated_on(None, spec, now, context.device):
         progress.validation_set += 1
         progress.best_loss = math.inf
         on_event(
             Notice(
-                "Validation is on other sentences, drafts or batches than before: its losses are on another scale, and "
-                "the best checkpoint is sought anew from here on.",
+                "Validation is on other sentences, drafts or batches than before, or on another kind of device: its "
+                "losses are on another scale, and the best checkpoint is sought anew from here on.",
                 warning=True,
             )
         )
@@ -355,15 +355,21 @@ def _saved_progress(
     return progress
 
 
-def _validated_on(info: CheckpointInfo | None, spec: TrainSpec, micro_batches: int) -> tuple[object, ...]:
+def _validated_on(
+    info: CheckpointInfo | None, spec: TrainSpec, micro_batches: int, device: torch.device
+) -> tuple[object, ...]:
     """What a held-out loss follows from besides the weights: sentences, drafts, and the batches that draw the noise.
+
+    The kind of device is among it: a GPU draws other noise from the same seed.
 
     Args:
         info: The checkpoint whose settings count where they differ from those of `spec`; None for none.
         spec: The settings.
         micro_batches: Micro-batches per step.
+        device: The device of the run now.
     """
     facts = {} if info is None else info.facts
+    before = facts.get("training", {}).get("device", str(device))
     train = {**asdict(spec.train), **facts.get("settings", {})}
     feedback = {**asdict(spec.feedback), **facts.get("feedback", {})}
     diffusion = spec.diffusion if info is None else info.diffusion
@@ -373,4 +379,5 @@ def _validated_on(info: CheckpointInfo | None, spec: TrainSpec, micro_batches: i
         train["batch_tokens"] // micro_batches,
         diffusion.num_steps,
         train["seed"] if with_drafts else None,
+        torch.device(before).type,
     )
