@@ -10,7 +10,7 @@ import typer
 from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_engine.atomic_files import HASHES, check_writable
 from sgdd_engine.diffusion.config import SamplingConfig
-from sgdd_engine.errors import SgddError
+from sgdd_engine.errors import ConfigError, SgddError
 from sgdd_engine.generation.config import GenerationConfig
 
 
@@ -102,6 +102,22 @@ StoreTable = Annotated[
     str | None,
     typer.Option("--table", metavar="NAME", help="Table or collection of a database. Default: the only one."),
 ]
+Ids = Annotated[
+    str | None,
+    typer.Option(
+        "--ids",
+        metavar="NAME",
+        help="Column of the rows' ids. Default: `id`, else rows are numbered from 0.",
+    ),
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option("--map", metavar="FILE", help="Map of `sgdd align`, for the vectors of another encoder."),
+]
+AssumeSame = Annotated[
+    bool,
+    typer.Option("--assume-same", help="Do not check that the vectors come from this model's encoder."),
+]
 Dtype = Annotated[
     Literal["fp16", "fp32"],
     typer.Option(
@@ -171,6 +187,25 @@ def options_for(
             pairs.append(("--set", text))
     given = {name: value for name, value in flags.items() if value is not None}
     return [*pairs, *((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items())]
+
+
+def require_store(named: str | None, option: str, **given: object) -> None:
+    """Refuse options of the rows of a store where texts were named.
+
+    Args:
+        named: The store.
+        option: The option that names it.
+        given: Values of the options by their names; None or False where one was not given.
+
+    Raises:
+        ConfigError: one was given without a store.
+    """
+    flags = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False)]
+    if named is None and flags:
+        raise ConfigError(
+            f"For the rows of a store only: {', '.join(flags)}; texts were named.",
+            f"Leave them out, or name the store with {option}.",
+        )
 
 
 def device_names(gpu: str | None, device: str | None) -> list[str]:

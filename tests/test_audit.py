@@ -443,6 +443,11 @@ def test_wrong_inputs_get_one_sentence(folder, tmp_path):
         ((one,), DataError, "at least 2"),
         ((texts, "--ids", "key", "--assume-same"), ConfigError, "rows of a store only: --ids, --assume-same"),
         ((table, "--column", "other"), DataError, "has no column `other`"),
+        (
+            (texts, "--attacker-texts", "own.txt", "--defences", "none"),
+            ConfigError,
+            "Without a defence no attacker",
+        ),
     ):
         with pytest.raises(error, match=re.escape(words)):
             call("audit", *arguments, "--checkpoint", "mini", "--device", "cpu")

@@ -21,6 +21,7 @@ from sgdd_engine.diagnosis import run as run_diagnosis
 from sgdd_engine.diagnosis.machine import broken, examine_machine
 from sgdd_engine.diagnosis.run import examine_run
 from sgdd_engine.diagnosis.verdicts import with_causes
+from sgdd_engine.errors import CheckpointError
 from sgdd_engine.evaluation.latent import PosteriorFigures
 from sgdd_engine.evaluation.verdicts import QUESTIONS, Verdict
 from sgdd_engine.text import hub as hub_questions
@@ -67,6 +68,14 @@ def call(*arguments: object, code: int = 0) -> tuple[str, str]:
 
 
 # --- a run ----------------------------------------------------------------------------------------------
+
+
+def test_the_model_in_the_box_is_examined_by_its_name():
+    found = json.loads(call("doctor", "mini", "--json")[0])
+    assert found["run"] == "mini"
+    assert found["evaluation"]["sentences"] == 1000
+    with pytest.raises(CheckpointError, match="no checkpoint at `gone`"):
+        call("doctor", "gone")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from test_cli import call
 from test_vectors_read import MINI, write_parquet
 
 from sgdd_cli.commands.blend import parse_term
-from sgdd_engine.errors import DataError, GenerationError, SgddError, VectorSourceError
+from sgdd_engine.errors import ConfigError, DataError, GenerationError, SgddError, VectorSourceError
 from sgdd_engine.generation import SGDD
 from sgdd_engine.mini import SENTENCES
 
@@ -188,9 +188,21 @@ def test_words_of_texts_and_of_vectors_are_the_same(tmp_path):
     assert rows_of("words", A, *model)[0]["source"] == A
 
 
+def test_words_of_others_vectors_are_refused_and_what_the_hint_says_is_an_option(vectors, tmp_path):
+    path = write_parquet(tmp_path / "v.parquet", vectors[:, ::-1], TEXTS)
+    source = ("words", "--vector", path, "--checkpoint", "mini", "--device", "cpu")
+    with pytest.raises(VectorSourceError, match="those of another encoder") as caught:
+        call(*source)
+    for option in ("--column", "--text-column", "--map", "--assume-same"):
+        assert option in caught.value.hint
+    assert len(call(*source, "--assume-same")[0].splitlines()) == len(TEXTS)
+
+
 def test_words_are_of_texts_or_of_vectors():
     assert "Give texts, or vectors" in call("words", code=2)[1]
     assert "not both" in call("words", A, "--vector", "x.npy", code=2)[1]
+    with pytest.raises(ConfigError, match="rows of a store only: --map, --assume-same; texts were named"):
+        call("words", A, "--map", "map.safetensors", "--assume-same")
     with pytest.raises(VectorSourceError):
         call("words", "--vector", "gone.npy", "--checkpoint", "mini", "--device", "cpu")
 

@@ -9,7 +9,19 @@ import typer
 
 from sgdd_cli.console import command_line, emit_json, say
 from sgdd_cli.decoding_options import DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson, Column, Force, StoreTable, TextColumn, Where, check_output, setting
+from sgdd_cli.flags import (
+    AsJson,
+    AssumeSame,
+    Column,
+    Force,
+    Ids,
+    StoreTable,
+    TextColumn,
+    Where,
+    check_output,
+    require_store,
+    setting,
+)
 from sgdd_engine.audit.config import AuditConfig
 from sgdd_engine.errors import ConfigError, SgddError
 
@@ -43,13 +55,10 @@ def audit(
     ] = None,
     column: Column = None,
     text_column: TextColumn = None,
-    ids: Annotated[str | None, typer.Option("--ids", metavar="NAME", help="Where the rows' ids are.")] = None,
+    ids: Ids = None,
     where: Where = None,
     table: StoreTable = None,
-    assume_same: Annotated[
-        bool,
-        typer.Option("--assume-same", help="Do not check that the vectors come from this model's encoder."),
-    ] = False,
+    assume_same: AssumeSame = False,
     limit: Annotated[int, setting(AuditConfig, "limit")] = _USUAL.limit,
     seed: Annotated[int, setting(AuditConfig, "seed")] = _USUAL.seed,
     calls: Annotated[str, setting(AuditConfig, "calls", metavar="N,N,...")] = ",".join(
@@ -104,12 +113,20 @@ def audit(
             + ("none was named." if data is None else "both were named."),
             f"{command_line('audit', 'TEXTS')}\n{command_line('audit', '--vectors', 'SOURCE')}",
         )
-    of_rows = {"--text-column": text_column, "--ids": ids, "--where": where, "--table": table}
-    given = [flag for flag, value in of_rows.items() if value is not None] + ["--assume-same"] * assume_same
-    if vectors is None and given:
+    # `--column` of a file is that of its texts.
+    require_store(
+        vectors,
+        "--vectors",
+        text_column=text_column,
+        ids=ids,
+        where=where,
+        table=table,
+        assume_same=assume_same,
+    )
+    if attacker_texts is not None and not config.defences:
         raise ConfigError(
-            f"For the rows of a store only: {', '.join(given)}; a file of texts was named.",
-            "Leave them out, or name the store with --vectors. The column of the texts in a table is --column.",
+            "Without a defence no attacker needs texts of their own.",
+            "Leave out --attacker-texts, or --defences none.",
         )
     if page is not None:
         check_output(page, "--report", force=force)
@@ -120,6 +137,7 @@ def audit(
     from sgdd_engine.vectors import ReadOptions  # noqa: PLC0415
 
     writing = load()
+    writing.warn_of_unused("an audit writes one text for each vector and number of calls (--calls)")
     # Other rows of the source are read only where they stand for the attacker's own texts.
     to_read = config if config.defences and attacker_texts is None else replace(config, own_texts=0)
     with ProgressDisplay() as display:

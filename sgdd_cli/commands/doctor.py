@@ -26,10 +26,10 @@ _MARKS = {"ok": "ok", "note": "note", "broken": "BROKEN"}
 
 def doctor(
     run: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="RUN",
-            help="Run folder with bad results. Default: check this machine.",
+            help="Run folder with bad results, or a model. Default: check this machine.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -97,17 +97,19 @@ def acting_variables() -> dict[str, str]:
     return found
 
 
-def _run(run: Path, as_json: bool) -> None:
+def _run(name: str, as_json: bool) -> None:
     from sgdd_engine.checkpoint import read_info, resolve_checkpoint  # noqa: PLC0415 - as above
     from sgdd_engine.diagnosis.run import examine_run  # noqa: PLC0415
 
-    checkpoint = resolve_checkpoint(run)
+    checkpoint = resolve_checkpoint(name)
+    # `mini`, or a model on the hub, lies elsewhere.
+    run = path if (path := Path(name)).exists() else checkpoint
     causes = examine_run(run, corpus_if_found(checkpoint))
     evaluations = read_info(checkpoint).evaluations
     if as_json:
         emit_json(
             {
-                "run": str(run),
+                "run": name,
                 "checkpoint": str(checkpoint),
                 "evaluation": next(iter(evaluations), None),
                 "causes": [cause.to_dict() for cause in causes],
@@ -115,14 +117,14 @@ def _run(run: Path, as_json: bool) -> None:
             indent=2,
         )
         return
-    say(_results(evaluations, run))
+    say(_results(evaluations, name))
     for cause in causes:
         emit_text(f"{cause.likelihood}: {cause.name}. {cause.sentence}", later="  ")
         if cause.likelihood != "unlikely":
             emit_command(cause.command, "  ")
 
 
-def _results(evaluations: Sequence[Mapping[str, Any]], run: Path) -> str:
+def _results(evaluations: Sequence[Mapping[str, Any]], run: str) -> str:
     """How good the results are, where that was measured."""
     if not evaluations:
         return f"How good the results are is not recorded; to measure it: {command_line('eval', run)}"

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sgdd_cli.certainty import say_of_confidence
 from sgdd_cli.console import CliExit, emit, emit_json, emit_table, new_table, say, warn
 from sgdd_cli.decoding_options import SEARCHED, DecodingOptions, with_decoding_options
-from sgdd_cli.flags import AsJson, Column, StoreTable, TextColumn, Where
+from sgdd_cli.flags import AsJson, AssumeSame, Column, Ids, MapFile, StoreTable, TextColumn, Where
 from sgdd_engine.counted import counted
 from sgdd_engine.events import Listener, StageFinished, StageProgress, StageStarted, ignore
 
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from sgdd_cli.progress import ProgressDisplay
     from sgdd_engine.generation import SGDD, ReadText
     from sgdd_engine.vectors import VectorBatch
-
-
-def _column(flag: str, help_text: str) -> Any:  # noqa: ANN401 - Typer's OptionInfo
-    return typer.Option(flag, metavar="NAME", help=help_text)
 
 
 @with_decoding_options
@@ -38,9 +33,7 @@ def read(
     ],
     column: Column = None,
     text_column: TextColumn = None,
-    ids: Annotated[
-        str | None, _column("--ids", "Column of the rows' ids. Default: `id`, else rows are numbered from 0.")
-    ] = None,
+    ids: Ids = None,
     where: Where = None,
     table: StoreTable = None,
     limit: Annotated[
@@ -49,22 +42,16 @@ def read(
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, help="Read this many rows, chosen at random by --seed.")
     ] = None,
-    map_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--map", metavar="FILE", help="Map of `sgdd align`, for the vectors of another encoder."
-        ),
-    ] = None,
+    map_file: MapFile = None,
     mean_by: Annotated[
         str | None,
-        _column(
-            "--mean-by", "Group the rows by this column, and write what the mean vector of each group says."
+        typer.Option(
+            "--mean-by",
+            metavar="NAME",
+            help="Group the rows by this column, and write what the mean vector of each group says.",
         ),
     ] = None,
-    assume_same: Annotated[
-        bool,
-        typer.Option("--assume-same", help="Do not check that the vectors come from this model's encoder."),
-    ] = False,
+    assume_same: AssumeSame = False,
     *,
     decoding: DecodingOptions,
     as_json: AsJson = False,

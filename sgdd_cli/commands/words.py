@@ -5,10 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgdd_cli.console import CliExit, emit, emit_json, say
-from sgdd_cli.flags import AsJson, Checkpoint, Device, Encoder, Gpu, device_name
+from sgdd_cli.flags import (
+    AsJson,
+    AssumeSame,
+    Checkpoint,
+    Column,
+    Device,
+    Encoder,
+    Gpu,
+    Ids,
+    MapFile,
+    StoreTable,
+    TextColumn,
+    Where,
+    device_name,
+    require_store,
+)
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
+    from sgdd_engine.vectors import LinearMap, ReadOptions
 
 # Texts encoded at once; lines of a pipe come back while it is still written.
 BATCH = 32
@@ -30,6 +46,13 @@ def words(
     count: Annotated[
         int, typer.Option("--count", min=1, help="Number of words to show for each text or vector.")
     ] = 10,
+    column: Column = None,
+    text_column: TextColumn = None,
+    ids: Ids = None,
+    where: Where = None,
+    table: StoreTable = None,
+    map_file: MapFile = None,
+    assume_same: AssumeSame = False,
     *,
     checkpoint: Checkpoint = None,
     encoder: Encoder = None,
@@ -49,6 +72,8 @@ def words(
         raise typer.BadParameter("Give texts, or vectors with --vector SOURCE.")
     if texts and vectors is not None:
         raise typer.BadParameter("Give texts or --vector SOURCE, not both.")
+    of_rows = {"column": column, "text_column": text_column, "ids": ids, "where": where, "table": table}
+    require_store(vectors, "--vector", **of_rows, map=map_file, assume_same=assume_same)
     place = device_name(gpu, device)
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
 
@@ -57,21 +82,44 @@ def words(
 
     model, _ = load_model(checkpoint, place, encoder)
     if vectors is not None:
-        _of_source(model, vectors, count, as_json)
+        from sgdd_engine.vectors import ReadOptions, load_map  # noqa: PLC0415 - loads numpy
+
+        linear_map = None if map_file is None else load_map(map_file)
+        options = ReadOptions(
+            column=column,
+            text_column=text_column,
+            id_column=ids,
+            where=where,
+            table=table,
+            width=model.info.model.embedding_dim if linear_map is None else linear_map.input_dim,
+            batch_rows=BATCH,
+        )
+        _of_source(model, vectors, options, linear_map, count, assume_same=assume_same, as_json=as_json)
         return
     for batch in found:
         for text, wanted in zip(batch, model.words(batch, count), strict=True):
             _show({"source": text}, wanted, as_json)
 
 
-def _of_source(model: "SGDD", source: str, count: int, as_json: bool) -> None:
+def _of_source(
+    model: "SGDD",
+    source: str,
+    options: "ReadOptions",
+    linear_map: "LinearMap | None",
+    count: int,
+    *,
+    assume_same: bool,
+    as_json: bool,
+) -> None:
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
     from sgdd_engine.generation import CheckedVectors  # noqa: PLC0415
-    from sgdd_engine.vectors import ReadOptions, open_vectors  # noqa: PLC0415
+    from sgdd_engine.vectors import open_vectors  # noqa: PLC0415
 
-    opened = open_vectors(source, ReadOptions(width=model.info.model.embedding_dim, batch_rows=BATCH))
+    opened = open_vectors(source, options)
     say(f"Reading: {opened.name}")
-    checked = CheckedVectors(model, opened, on_event=ProgressDisplay())
+    checked = CheckedVectors(
+        model, opened, linear_map=linear_map, assume_same=assume_same, on_event=ProgressDisplay()
+    )
     for batch in checked:
         for row, wanted in zip(batch.ids, model.words(batch.vectors, count), strict=True):
             _show({"id": row}, wanted, as_json)

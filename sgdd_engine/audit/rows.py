@@ -70,7 +70,8 @@ def rows_of_store(
     """
     counts: Counter[str] = Counter()
     longest = model.info.model.max_tokens
-    checked = CheckedVectors(model, source, assume_same=assume_same, on_event=on_event)
+    # What is audited are the vectors as they are stored: mapped ones would be others under each defence.
+    checked = CheckedVectors(model, source, assume_same=assume_same, mappable=False, on_event=on_event)
     seen: set[str] = set()
 
     def usable() -> Iterator[VectorBatch]:

@@ -44,6 +44,7 @@ _OVERRULE = "To write them nevertheless: --assume-same"
 _ALIGN = (
     "For vectors of another encoder, with their texts: sgdd align PAIRS --out FILE\nThen give --map FILE."
 )
+_ANOTHER_COLUMN = "Name another column with --column or --text-column"
 
 
 class CheckedVectors:
@@ -58,6 +59,7 @@ class CheckedVectors:
         source: What is read.
         linear_map: From the vectors of the source to those of the model's encoder.
         assume_same: Do not ask whether the encoder is the model's.
+        mappable: Whether who reads them could give a map.
         on_event: Told of notes and warnings.
 
     Attributes:
@@ -74,11 +76,13 @@ class CheckedVectors:
         *,
         linear_map: LinearMap | None = None,
         assume_same: bool = False,
+        mappable: bool = True,
         on_event: Listener = ignore,
     ) -> None:
         if linear_map is not None:
             linear_map.validate_encoder(model.encoder_reference)
         self._map = linear_map
+        self._advice = f"{_ALIGN}\n{_OVERRULE}" if mappable and linear_map is None else _OVERRULE
         self._model, self._source, self._assume_same, self._on_event = model, source, assume_same, on_event
         self._left_out: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
@@ -199,7 +203,7 @@ class CheckedVectors:
         if mean < OTHER_COSINE:
             raise VectorSourceError(
                 f"{found}. They are those of another encoder than `{self._model.info.encoder.name}`, or other texts'.",
-                f"Name another column with --column or --text-column.\n{_ALIGN}\n{_OVERRULE}",
+                f"{_ANOTHER_COLUMN}.\n{self._advice}",
             )
         why = (
             "some texts are not what was encoded: changed since then, cut, or encoded together with more"
@@ -221,7 +225,7 @@ class CheckedVectors:
         if mean <= control:
             raise VectorSourceError(
                 f"{found}. The vectors are those of another encoder than the map's, or other texts'.",
-                f"Name another column with --column or --text-column, or another map with --map.\n{_OVERRULE}",
+                f"{_ANOTHER_COLUMN}, or another map with --map.\n{self._advice}",
             )
         figures = linear_map.figures
         if {"cosine", "mean_cosine"} <= figures.keys():
@@ -247,7 +251,7 @@ class CheckedVectors:
             f"those of another encoder than {other}."
         )
         if rows >= _ENOUGH_ROWS:
-            raise VectorSourceError(message, f"{_ALIGN}\n{_OVERRULE}" if self._map is None else _OVERRULE)
+            raise VectorSourceError(message, self._advice)
         self._on_event(Notice(message, warning=True))
 
     def _leave_out(self, what: str, ids: Sequence[str]) -> None:
