@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgdd_cli.console import command_line, say, stdout
+from sgdd_cli.console import command_line, say, say_command, stdout
 from sgdd_engine.errors import SgddError
 from sgdd_engine.events import CanvasChanged, Event, Listener, StageProgress, StageStarted
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sgdd_engine.generation import Generation
 
 _INDENT = "  "
+# Where a model goes that is not changed itself.
+_COPY = "my-copy"
 # From the first of these probabilities on a piece may be trusted, from the second doubted; below both it is a guess.
 SURE, FAIR = 0.9, 0.5
 _STYLES = ((SURE, "green"), (FAIR, "yellow"), (0.0, "red"))
@@ -51,24 +53,33 @@ def say_of_confidence(writing: "Writing", *, encoded: bool = True) -> None:
         writing: The model, and how it writes.
         encoded: Whether what is written is encoded in any case.
     """
-    from sgdd_cli.models import checkpoint_name  # noqa: PLC0415 - as above
+    from sgdd_cli.models import checkpoint_name, may_change  # noqa: PLC0415 - as above
     from sgdd_engine.generation.confidence import recorded_fits, way_of  # noqa: PLC0415 - loaded with the model
 
     config = writing.config
-    feedback = config.candidates > 1 or config.refine > 0
+    feedback = config.candidates > 1 or config.refine > 0 or (config.shortlist or 1) > 1
     if config.search:
         say("No confidence is shown: it is only known for texts written without a search. For it: --search 0")
         return
     fits = recorded_fits(writing.model.info)
     fit = fits.get(way_of(feedback=feedback, encoded=encoded or feedback) or "")
     if fit is None:
-        options = (
-            [("--candidates", str(config.candidates)), ("--refine", str(config.refine))] if feedback else []
-        )
-        record = command_line("eval", checkpoint_name(writing.folder), "--calibrate-score", 2000, *options)
+        asked = {
+            "--candidates": config.candidates,
+            "--refine": config.refine,
+            "--shortlist": config.shortlist,
+        }
+        options = [(flag, str(value)) for flag, value in asked.items() if feedback and value is not None]
+        name, commands = checkpoint_name(writing.folder), []
+        if not may_change(writing.folder):
+            commands = [command_line("export", name, _COPY)]
+            name = _COPY
+        commands.append(command_line("eval", name, "--data", "FILE", "--calibrate-score", 2000, *options))
         say(
-            f"This checkpoint records no confidence of {'refined' if feedback else 'its'} texts; to record it: {record}"
+            f"This checkpoint records no confidence of {'refined' if feedback else 'its'} texts; to record it:"
         )
+        for command in commands:
+            say_command(command)
         return
     then, now = fit.facts.get("sampling") or {}, asdict(writing.sampling)
     changed = [f"{name} {then[name]}" for name in then if name in now and then[name] != now[name]]

@@ -122,6 +122,13 @@ class Writing:
             calls = affordable_calls(self.model.encoder_reference, self.model.device)
             say(f"Written once, without a search. Closer, and slower: --search {calls}")
 
+    def warn_of_unused(self, because: str) -> None:
+        """Name the settings that were given beside those of the sampler, where a command has no use for any of them."""
+        usual = GenerationConfig()
+        for name in (field.name for field in fields(usual)):
+            if getattr(self.config, name) != getattr(usual, name):
+                warn(f"sample.{name} is not used here: {because}.")
+
     def warn_of_equal_samples(self, of_what: str) -> None:
         """Say so where two seeds cannot give two texts, and several were asked for."""
         config = self.config
@@ -177,12 +184,15 @@ class DecodingOptions:
     files: ConfigFiles = None
     assignments: Assignments = None
 
-    def resolve(self, *, num_samples: int = 1, drawn: bool = True) -> Callable[[], Writing]:
+    def resolve(
+        self, *, num_samples: int = 1, drawn: bool = True, fills: bool = False
+    ) -> Callable[[], Writing]:
         """Check the settings at once; what is returned loads the model.
 
         Args:
             num_samples: Texts for each vector where nothing says how many.
             drawn: Whether tokens are drawn so that several texts of a vector differ.
+            fills: Whether blanks are filled: candidates of one length differ in those of their blanks.
 
         Raises:
             ConfigError: an unknown or wrong setting.
@@ -207,6 +217,8 @@ class DecodingOptions:
                 ("-n", "sample.num_samples", self.num_samples),
             ],
         )
+        if not fills:
+            resolved.require(resolved.settings.generation.require_lengths_for_candidates)
         place = device_name(self.gpu, self.device)
 
         def load() -> Writing:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sgdd_cli.console import say, warn
 from sgdd_cli.flags import options_for
-from sgdd_cli.settings import OPTIONS, RENAMED, Resolved, load_settings
+from sgdd_cli.settings import OPTIONS, RENAMED, Resolved, load_settings, sampler_settings
 from sgdd_engine.errors import ConfigError
 from sgdd_engine.evaluation.config import QUICK, EvalConfig
 
@@ -60,7 +60,10 @@ def varied_settings(vary: list[str], files: list[Path], assignments: list[str]) 
         for value in re.split(r",(?!\w+=)", values):
             settings = load_settings(files, [*assignments, f"{key}={value}"]).settings
             if OPTIONS[key].part != "sample":
-                raise ConfigError(f"--vary {key}: only settings of the sampler can be compared.")
+                raise ConfigError(
+                    f"--vary {key}: only settings of the sampler can be compared.",
+                    f"These are: {sampler_settings()}.",
+                )
             varied.setdefault(OPTIONS[key].name, []).append(OPTIONS[key].of(settings))
     return varied
 

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -153,6 +153,11 @@ OPTIONS: Mapping[str, Option] = {option.key: option for option in _options()}
 SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in OPTIONS))
 
 
+def sampler_settings() -> str:
+    """The keys of the sampler, which are those of `sample` that a checkpoint can record, for a message."""
+    return ", ".join(key for key, option in OPTIONS.items() if option.part == "sample")
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Validated settings, and where each value that is not a default came from.
@@ -170,6 +175,17 @@ class Resolved:
     def origin(self, key: str) -> str:
         """Where the value of `section.field` came from."""
         return self.origins.get(key, DEFAULT)
+
+    def require(self, check: Callable[[], None]) -> None:
+        """Make a check that a command needs beside those of all settings; its error says where the values came from.
+
+        Raises:
+            ConfigError: it fails.
+        """
+        try:
+            check()
+        except ConfigError as error:
+            raise _with_origins(error, self.origins) from None
 
     def given(self, part: str) -> dict[str, Any]:
         """The fields of one dataclass that were given, by name."""
@@ -405,10 +421,14 @@ def _validate(given: Mapping[str, tuple[Any, str]]) -> Settings:
         key = f"{_SECTION_OF.get(part, part)}.{name}"
         raise _wrong(OPTIONS[key], *given[key]) from None
     except ConfigError as error:
-        # A dataclass's own check: the hint also says where the values that it names came from.
-        named = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_0-9]+\b", error.message))
-        lines = [f"{key} comes from {given[key][1]}." for key in named if key in given]
-        raise ConfigError(error.message, "\n".join(filter(None, [error.hint, *lines])) or None) from None
+        raise _with_origins(error, {key: origin for key, (_, origin) in given.items()}) from None
+
+
+def _with_origins(error: ConfigError, origins: Mapping[str, str]) -> ConfigError:
+    """The error of a dataclass's own check; its hint also says where the values that it names came from."""
+    named = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_0-9]+\b", error.message))
+    lines = [f"{key} comes from {origins[key]}." for key in named if key in origins]
+    return ConfigError(error.message, "\n".join(filter(None, [error.hint, *lines])) or None)
 
 
 def _as_list(option: Option, value: object) -> object:

@@ -486,6 +486,12 @@ def test_a_dry_run_writes_nothing(workplace, tiny_encoder_folder):
     out, _ = call("prepare-data", "tales.txt", "--out", "dry", "--encoder", tiny_encoder_folder, "--dry-run")
     assert "400" in out
     assert not Path("dry").exists()
+    unused = ("--split", "test", "--seed", 4, "--set", "tokenizer.vocab_size=900")
+    _, err = call(
+        "prepare-data", "tales.txt", "--out", "dry", "--encoder", tiny_encoder_folder, "--dry-run", *unused
+    )
+    for key in ("data.split (from --split)", "data.seed (from --seed)", "tokenizer.vocab_size (from --set)"):
+        assert f"{key} is not used: " in err
 
 
 def test_without_a_gpu_a_run_ends_after_an_hour_unless_its_end_is_given():
@@ -699,6 +705,12 @@ def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):
     row, err = call("sample", "A text.", "--json", "--refine", 1, *options[2:], "--checkpoint", model)
     assert json.loads(row)["confidence"] is None
     assert "records no confidence of refined texts" in err
+    row, err = call(
+        "sample", "A text.", "--json", "--shortlist", 2, "--checkpoint", "mini", "--device", "cpu"
+    )
+    assert json.loads(row)["confidence"] is None
+    copied = "sgdd export mini my-copy\n  sgdd eval my-copy --data FILE --calibrate-score 2000 --candidates 1"
+    assert f"records no confidence of refined texts; to record it:\n  {copied}" in err
     row, err = call("sample", "A text.", "--json", *options[2:], "--checkpoint", model)
     assert json.loads(row)["confidence"] is None
     assert json.loads(row)["encoder_calls"] > 1
@@ -792,11 +804,16 @@ def test_parameters_of_settings_and_of_a_checkpoint(workplace):
     out, _ = call("param-count", "--set", "encoder.name=minilm", "--set", "decoder.layers=3")
     for part in ("encoder (minilm)", "trainable", "MFLOP per token", "Training takes about"):
         assert part in out
+    other = ("--set", "decoder.layers=3", "--set", "train.batch_tokens=512")
+    assert "Not used, since the model of a checkpoint is counted: decoder.layers." in call(
+        "param-count", workplace, *other
+    )[1].replace("\n", " ")
 
 
 def test_sample_prints_one_line_per_sample(workplace):
     texts = ["Anna found a blue cup.", "Tom sold a letter."]
     out, err = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu")
+    assert "Written once, without a search." in err
     assert len(set(out.splitlines()[:2])) == len(set(out.splitlines()[2:])) == 2
     assert "alike" not in err
     out, err = call("sample", *texts, "-n", 2, "--length", 5, "--device", "cpu", "--temperature", 0)

@@ -302,6 +302,13 @@ def test_the_command_writes_lines_or_json():
     assert alone["cosine"] is None
 
 
+def test_candidates_of_one_length_differ_in_their_blanks():
+    asked = ("A [MASK] saw the [MASK].", "--meaning", "a sailor sees the land", "--length", 8)
+    done = call(*asked, "--candidates", 4, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["encoder_calls"] == 4
+
+
 def test_samples_that_could_not_differ_are_told():
     done = call("She closed the [MASK:1] of the house.", "-n", "3", "--temperature", "0.01")
     assert len(set(done.stdout.splitlines())) < 3

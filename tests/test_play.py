@@ -94,7 +94,7 @@ def test_a_temperature_that_was_given_holds_for_several_samples():
         (":blend", "This command needs texts."),
         (':blend "one', "no closing quotation"),
         (':fill "No blank."', "blank"),
-        (":why", "no text yet"),
+        (":why", "no text that could be explained"),
         (":words", "needs a text"),
     ],
 )

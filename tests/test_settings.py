@@ -127,6 +127,12 @@ def test_toml_of_the_settings_reads_back_the_same(tmp_path):
     assert again.settings == first.settings
 
 
+def test_candidates_of_a_search_fit_its_calls():
+    load_settings(assignments=["sample.search=8", "sample.candidates=8"])
+    error = failure(assignments=["sample.search=8", "sample.candidates=9"])
+    assert "each candidate costs a call" in error.message
+
+
 @pytest.mark.parametrize("explain", [False, True])
 def test_a_template_gives_what_was_given_and_shows_each_default_as_a_comment(explain, tmp_path):
     given = ["train.max_minutes=2.5", 'encoder.name=a\\b "c"', "feedback.rounds=0,1", "data.limit=none"]
@@ -321,7 +327,10 @@ def test_a_number_of_too_many_digits_is_refused_as_text_too(key):
 
 def test_a_length_for_candidates_that_differ_in_length_is_refused_with_both_origins(monkeypatch):
     monkeypatch.setenv("SGDD_SAMPLE__LENGTH", "6")
-    error = failure(flags=[("--candidates", "sample.candidates", 2)])
+    resolved = load_settings(flags=[("--candidates", "sample.candidates", 2)])
+    with pytest.raises(ConfigError) as caught:
+        resolved.require(resolved.settings.generation.require_lengths_for_candidates)
+    error = caught.value
     assert "sample.length is 6" in error.message
     assert "sample.candidates comes from --candidates." in error.hint
     assert "sample.length comes from environment SGDD_SAMPLE__LENGTH." in error.hint
@@ -330,7 +339,9 @@ def test_a_length_for_candidates_that_differ_in_length_is_refused_with_both_orig
 def test_a_length_is_one_number_or_a_range():
     def length(text, **others):
         options = [f"sample.length={text}", *(f"sample.{key}={value}" for key, value in others.items())]
-        return load_settings(assignments=options).settings.generation.length
+        resolved = load_settings(assignments=options)
+        resolved.require(resolved.settings.generation.require_lengths_for_candidates)
+        return resolved.settings.generation.length
 
     assert [length(text) for text in ("7", " 7 ", "7-7", "6-9", " 6 - 9")] == [7, 7, 7, "6-9", "6-9"]
     assert length("6-9", candidates=3) == "6-9"
@@ -342,7 +353,9 @@ def test_a_length_is_one_number_or_a_range():
             == f"sample.length is {text}; it must be a whole number of at least 1, or a range such as 6-9."
         )
         assert "sample.length comes from --set." in error.hint
-    assert "a range such as 6-9" in failure(assignments=["sample.length=6-6", "sample.candidates=2"]).hint
+    with pytest.raises(ConfigError) as caught:
+        length("6-6", candidates=2)
+    assert "a range such as 6-9" in caught.value.hint
 
 
 def test_a_length_in_a_file_is_a_number_or_a_text(tmp_path):

@@ -75,6 +75,7 @@ def align(
         pairs_of, ReadOptions(column=column, text_column=text_column, table=table, where=where)
     )
     writing = load()
+    writing.warn_of_unused("one text is written for each held-out pair (--texts)")
     say(f"Reading: {opened.name}")
     with ProgressDisplay() as display:
         found = run_alignment(

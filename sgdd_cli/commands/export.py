@@ -70,7 +70,7 @@ def export(
 
 
 def _recorded_sampling(assignments: Sequence[str]) -> dict[str, Any]:
-    from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
+    from sgdd_cli.settings import load_settings, sampler_settings  # noqa: PLC0415 - `sgdd --help` need not load it
 
     resolved = load_settings(assignments=assignments)
     given = resolved.given("sample")
@@ -79,8 +79,7 @@ def _recorded_sampling(assignments: Sequence[str]) -> dict[str, Any]:
         name = key.removeprefix("sample.")
         if name == key or name not in given:
             raise typer.BadParameter(
-                f"{key} is not a setting of the sampler. A checkpoint can record only those, such as sample.steps, "
-                "sample.cfg and sample.temperature.",
+                f"{key} is not a setting of the sampler. A checkpoint can record only these: {sampler_settings()}.",
                 param_hint="--set",
             )
         recorded[name] = given[name]

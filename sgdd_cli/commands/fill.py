@@ -44,7 +44,7 @@ def fill(
     """
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
 
-    load = decoding.resolve()
+    load = decoding.resolve(fills=True)
     from sgdd_cli.progress import ProgressDisplay  # noqa: PLC0415 - as above
     from sgdd_engine.events import ignore  # noqa: PLC0415
 

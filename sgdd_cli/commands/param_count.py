@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sgdd_cli.completion import complete_checkpoint
-from sgdd_cli.console import emit_json, emit_table, emit_text, new_table
+from sgdd_cli.console import emit_json, emit_table, emit_text, new_table, warn
 from sgdd_cli.flags import AsJson, Assignments, ConfigFiles
 
 if TYPE_CHECKING:
@@ -32,7 +32,15 @@ def param_count(
     """
     from sgdd_cli.settings import load_settings  # noqa: PLC0415 - `sgdd --help` need not load it
 
-    cost = _cost(checkpoint, load_settings(files or (), assignments or ()).settings)
+    resolved = load_settings(files or (), assignments or ())
+    # Those that were given for this command, not those of the folder's own settings file.
+    given = {"--set", *map(str, files or ())}
+    unused = [
+        key for key, origin in resolved.origins.items() if origin in given and not key.startswith("train.")
+    ]
+    if checkpoint is not None and unused:
+        warn(f"Not used, since the model of a checkpoint is counted: {', '.join(unused)}.")
+    cost = _cost(checkpoint, resolved.settings)
     if as_json:
         emit_json(_as_dict(cost), indent=2)
     else:

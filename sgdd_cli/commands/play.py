@@ -237,7 +237,10 @@ class Prompt:
 
     def _why(self, _: str) -> None:
         if self._again is None:
-            raise DataError("There is no text yet that could be explained.", "Write one first.")
+            raise DataError(
+                "There is no text that could be explained.",
+                ":why explains what was written last, but not blanks.",
+            )
         for item in self._again():
             show_certainty(item)
 

@@ -118,6 +118,7 @@ def prepare_data(
     )
     from sgdd_cli.default_paths import corpus_folder  # noqa: PLC0415 - as above
 
+    _warn_of_unused(source, resolved)
     folder = out or corpus_folder(source)
     devices = device_names(gpu, device)
     if len(devices) > 1 and not dry_run and not launched():
@@ -131,6 +132,27 @@ def prepare_data(
     options = options_for("train", files, assignments, gpu=gpu, device=device)
     say_next(command_line("train", folder, *options))
     emit(str(folder))
+
+
+def _warn_of_unused(source: str, resolved: "Resolved") -> None:
+    """Name the settings that were given and that this source, or this vocabulary, has no use for."""
+    from sgdd_cli.settings import OPTIONS  # noqa: PLC0415 - `sgdd --help` need not load it
+
+    unused = {"data.seed": "it is that of the built-in corpus"}
+    if source == "builtin":
+        unused = dict.fromkeys(
+            ("data.column", "data.split", "data.revision"),
+            "the built-in corpus has neither columns nor splits",
+        )
+    elif source == "-" or Path(source).is_file():
+        unused["data.split"] = "a file has no splits"
+    if resolved.settings.tokenizer.kind == "encoder":
+        unused["tokenizer.vocab_size"] = (
+            "the vocabulary is the encoder's; for one of its own: --tokenizer unigram"
+        )
+    for key, why in unused.items():
+        if OPTIONS[key].of(resolved.settings) != OPTIONS[key].default:
+            warn(f"{key} (from {resolved.origin(key)}) is not used: {why}.")
 
 
 def _with_encoder_of_vectors(resolved: "Resolved") -> "Settings":

@@ -62,8 +62,8 @@ def sample(
     """Turn each text into its vector and write it again from the vector alone.
 
     For up to 8 texts a search improves what was written: it changes a text, encodes it and keeps it if its vector is
-    closer (--search). Texts from standard input are written once, without a search; so are all texts with --watch,
-    --explain or --trace.
+    closer (--search). Texts from standard input are written once, without a search; so are several samples of a text
+    (-n), texts that are drawn (--temperature), and all texts with --watch, --explain or --trace.
 
     Prints one line per sample, in the order of the texts. Put `--` before a text that begins with `-`. --json adds the
     cosine between the vectors of source and text, and the confidence: how likely the token F1 of the two is above 0.8,
@@ -82,6 +82,7 @@ def sample(
     writing = load()
     if len(texts) <= SEARCHED and "-" not in texts and not (explain or trace or writing.watch):
         writing = writing.searching()
+        writing.say_of_search()
     model, config = writing.model, writing.config
     writing.warn_of_equal_samples("text")
     if as_json or explain:

@@ -160,7 +160,7 @@ def from_text_file(
         raise DataError(
             f"`{path}` holds {counted(len(chosen), 'sentence')} that can be used; the first {skip:,} are for the "
             "scores and the guidance weight, and none is left.",
-            "Give more text, or leave more of it unscored: --limit 100",
+            "Give more text, or score fewer sentences of it, with a smaller --limit.",
         )
     chosen = chosen[skip:]
     if left_out:

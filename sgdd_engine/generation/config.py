@@ -89,6 +89,12 @@ class GenerationConfig:
             f"sample.search is {self.search}, and refining or a shortlist is asked for; a search takes their place.",
             "Leave out one of them: --search, or --refine and --shortlist.",
         )
+        require(
+            not search or self.candidates <= search,
+            f"sample.candidates is {self.candidates} and sample.search is {self.search}; each candidate costs a call "
+            "of the search.",
+            "Give fewer candidates, or more calls.",
+        )
         check_seed(self.seed, "sample.seed")
         if self.length is None:
             return
@@ -99,8 +105,15 @@ class GenerationConfig:
             )
         one_spelling = lengths.shortest if lengths.exact else f"{lengths.shortest}-{lengths.longest}"
         object.__setattr__(self, "length", one_spelling)
+
+    def require_lengths_for_candidates(self) -> None:
+        """Refuse one length for several candidates of a whole text.
+
+        Raises:
+            ConfigError: there are several, and one length.
+        """
         require(
-            self.candidates == 1 or not lengths.exact,
+            self.candidates == 1 or self.length is None or "-" in str(self.length),
             f"sample.candidates is {self.candidates} and sample.length is {self.length}; candidates differ in their "
             "length, so one length can only be given for one.",
             "Leave out one of the two, for example with --set sample.length=none, or give a range such as 6-9.",

@@ -29,7 +29,6 @@ from sgdd_engine.data.corpus import Corpus
 from sgdd_engine.errors import CheckpointError, DataError, SgddError, TrainingError
 from sgdd_engine.events import CheckpointSaved, Listener, Notice, ignore
 from sgdd_engine.models.config import ModelConfig
-from sgdd_engine.paths_and_shells import shell_line
 from sgdd_engine.training.config import TrainSpec
 from sgdd_engine.training.state import Progress, RunContext, Training, averaged_model, training_state
 from sgdd_engine.training.validation import ValidationFigures
@@ -104,7 +103,8 @@ def check_resumable(
     if fixed:
         raise CheckpointError(
             f"The run `{run}` cannot go on with other settings of its model or optimiser: {', '.join(fixed)}.",
-            f"Use the run's own settings: {shell_line(['--config', run / SETTINGS])}",
+            f"Leave them as they stand in `{run / SETTINGS}`; other values come from options, --set, --config or the "
+            "environment.",
         )
     assert dataclasses.replace(model, decoder=info.model.decoder) == info.model, "one corpus gives one model"
     on_event(Notice(f"Going on from step {info.step:,} of `{checkpoint}`."))
