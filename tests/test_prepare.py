@@ -257,6 +257,18 @@ def test_overwriting_waits_until_source_and_encoder_are_there(run, whole, tmp_pa
     assert contents(tmp_path / "corpus") == contents(whole)
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\n \n", b"One sentence only stands here.\n", b"Caf\xe9 au lait.\n" * 40]
+)
+def test_text_that_cannot_be_used_leaves_the_corpus_that_it_should_replace(run, whole, tmp_path, content):
+    run()
+    other = tmp_path / "other.txt"
+    other.write_bytes(content)
+    with pytest.raises(DataError):
+        run(source=other, overwrite=True)
+    assert contents(tmp_path / "corpus") == contents(whole)
+
+
 @pytest.mark.slow
 def test_standard_input_is_prepared_and_can_be_resumed(tmp_path, book, tiny_encoder):
     def run(**others):

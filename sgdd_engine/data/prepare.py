@@ -38,7 +38,8 @@ from sgdd_engine.data.workspace import (
     INPUT,
     STATE,
     PreparationSpec,
-    clear,
+    clear_results,
+    clear_work,
     disk_errors,
     is_lost,
     locked,
@@ -240,10 +241,9 @@ class _Preparation:
             spec = make_spec(description, _probed(loaded, reused), self.tokenizer, self.config)
             if complete is not None:
                 return _keep_complete(out, complete, spec, self.on_event)
-            # Only after source and encoder were found. Before the sentences are known, nothing else can be right: it is
-            # what a killed --overwrite left.
+            # Only after source and encoder were found. Before the sentences are known, nothing else can be right.
             if not state.get("staged"):
-                clear(out, keep_input=True)
+                clear_work(out)
             distinct = self._deduplicate(state, spec)
         except SgddError:
             if is_lost(out):
@@ -310,6 +310,9 @@ class _Preparation:
             total=self.config.limit or self.source.estimated_lines(),
             on_event=self.on_event,
         )
+        # Only now is a corpus deleted that this one replaces: text that cannot be used leaves it as it is. After a kill
+        # before the next line the sentences are read again, and what is left of the older corpus is deleted then.
+        clear_results(self.out)
         write_json(self._work / STATE, {**spec, "staged": asdict(distinct)})
         return distinct
 
@@ -385,7 +388,8 @@ class _Preparation:
         totals = Totals.from_records(builder.records(names))
         kept, left_out = sum(totals.splits.values()), _left_out(distinct, totals)
         if totals.train_statistics is None or kept < MIN_SENTENCES or not all(totals.splits.values()):
-            clear(self.out)  # shards without a manifest would block the next attempt
+            clear_results(self.out)  # shards without a manifest would block the next attempt
+            shutil.rmtree(self._work, ignore_errors=True)
             raise too_few(self.source.title, kept, distinct.read, describe_rejections(left_out, self.config))
         write_statistics(totals.train_statistics, self.out)
         manifest = self._manifest(builder, distinct, totals)

@@ -104,25 +104,22 @@ def refuse_foreign(out: Path) -> None:
         )
 
 
-def clear(out: Path, *, keep_input: bool = False) -> None:
-    """Delete what a preparation wrote, and nothing else; the manifest first.
-
-    Args:
-        out: The corpus folder.
-        keep_input: Keep the copy of an input stream that was just stored there.
-    """
+def clear_results(out: Path) -> None:
+    """Delete the corpus that a preparation wrote, and nothing else; the manifest first."""
     (out / MANIFEST).unlink(missing_ok=True)
     flush_folder(out)  # never an old manifest beside new shards
     for path in [out / STATISTICS, *(path for split in SPLITS for path in out.glob(f"{split}-*.arrow"))]:
         path.unlink(missing_ok=True)
     shutil.rmtree(out / TOKENIZER, ignore_errors=True)
+
+
+def clear_work(out: Path) -> None:
+    """Delete what an unfinished preparation left, but for the copy of an input stream that was just stored there."""
     for path in (out / WORK).glob("*"):
         if path.is_file():
             path.unlink()
-        elif not (keep_input and path.name == INPUT):
+        elif path.name != INPUT:
             shutil.rmtree(path)
-    if not keep_input:
-        shutil.rmtree(out / WORK, ignore_errors=True)
 
 
 def make_spec(
