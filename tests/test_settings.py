@@ -127,6 +127,27 @@ def test_toml_of_the_settings_reads_back_the_same(tmp_path):
     assert again.settings == first.settings
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            "sample.cfg=1e39",
+            "sample.temperature=1e-310",
+            "sample.temperature=1e39",
+            "sample.position_noise=1e39",
+        ),
+        *("decoder.width=1000000000", "decoder.mlp_ratio=1e300", "decoder.surrogate_width=8000000000000"),
+        *(
+            "bottleneck.latent_dim=100000000000000000",
+            "bottleneck.hidden_dim=2000000",
+            "decoder.memory_hidden=-1",
+        ),
+    ],
+)
+def test_numbers_that_nothing_can_be_computed_with_are_refused(given):
+    assert given.partition("=")[0] in failure(assignments=[given]).message
+
+
 def test_candidates_of_a_search_fit_its_calls():
     load_settings(assignments=["sample.search=8", "sample.candidates=8"])
     error = failure(assignments=["sample.search=8", "sample.candidates=9"])

@@ -11,6 +11,9 @@ from sgdd_engine.diffusion.schedule import SCHEDULES
 from sgdd_engine.diffusion.times import TIMES
 from sgdd_engine.errors import require
 
+# Beyond these, numbers of float32 that are computed from them overflow; far within, they change nothing any more.
+LARGEST, LOWEST_TEMPERATURE = 1_000_000, 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
@@ -126,9 +129,13 @@ class SamplingConfig:
         for name in ("cfg", "temperature", "position_noise"):
             value = getattr(self, name)
             require(math.isfinite(value), f"sample.{name} is {value}; it must be a finite number.")
+            require(value <= LARGEST, f"sample.{name} is {value}; it must be at most {LARGEST:,}.")
         require(self.steps >= 1, f"sample.steps is {self.steps}; it must be at least 1.")
         require(self.cfg >= 0, f"sample.cfg is {self.cfg}; it must not be negative.")
-        require(self.temperature >= 0, f"sample.temperature is {self.temperature}; it must not be negative.")
+        require(
+            self.temperature == 0 or self.temperature >= LOWEST_TEMPERATURE,
+            f"sample.temperature is {self.temperature}; it must be 0, or at least {LOWEST_TEMPERATURE:g}.",
+        )
         require(self.null_every >= 1, f"sample.null_every is {self.null_every}; it must be at least 1.")
         require(self.vocabulary >= 0, f"sample.vocabulary is {self.vocabulary}; it must not be negative.")
         require(self.top_k >= 0, f"sample.top_k is {self.top_k}; it must not be negative.")

@@ -8,10 +8,21 @@ from sgdd_engine.errors import require
 
 # No Transformer has more (Wang et al. 2022, arXiv 2203.00555); a million of them would take hours to build.
 MOST_LAYERS = 1000
+# No layer is wider; the sizes of far wider ones overflow.
+WIDEST = 1_000_000
 # Temperatures of tokens that can be meant; others would make logits infinite, or all tokens alike.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.1, 10.0
 # Attention heads of the surrogate encoder.
 SURROGATE_HEADS = 4
+
+
+def require_size(value: int, key: str, least: int = 1) -> None:
+    """Refuse a number of units that no layer can have.
+
+    Raises:
+        ConfigError: it is below `least`, or above `WIDEST`.
+    """
+    require(least <= value <= WIDEST, f"{key} is {value}; it must lie between {least} and {WIDEST:,}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +39,8 @@ class BottleneckConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, "bottleneck")
-        require(self.latent_dim >= 1, f"bottleneck.latent_dim is {self.latent_dim}; it must be at least 1.")
-        require(self.hidden_dim >= 1, f"bottleneck.hidden_dim is {self.hidden_dim}; it must be at least 1.")
+        require_size(self.latent_dim, "bottleneck.latent_dim")
+        require_size(self.hidden_dim, "bottleneck.hidden_dim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +87,7 @@ class DecoderConfig:
             1 <= self.layers <= MOST_LAYERS,
             f"decoder.layers is {self.layers}; it must lie between 1 and {MOST_LAYERS:,}.",
         )
-        require(self.width >= 1, f"decoder.width is {self.width}; it must be at least 1.")
+        require_size(self.width, "decoder.width")
         require(
             self.heads >= 1 and self.width % self.heads == 0,
             f"decoder.width ({self.width}) must be a multiple of decoder.heads ({self.heads}).",
@@ -86,16 +97,12 @@ class DecoderConfig:
             f"decoder.width / decoder.heads is {self.width // self.heads}; rotary positions need an even number.",
         )
         require(
-            self.mlp_ratio * self.width >= 1,
-            f"decoder.mlp_ratio is {self.mlp_ratio}; the feed-forward width must be at least 1.",
+            1 <= self.mlp_ratio * self.width <= WIDEST,
+            f"decoder.mlp_ratio is {self.mlp_ratio}; the feed-forward width must lie between 1 and {WIDEST:,}.",
         )
         for name in ("memory_tokens", "memory_hidden", "surrogate_width"):
-            value = getattr(self, name)
-            require(value >= 0, f"decoder.{name} is {value}; it must not be negative.")
-        require(
-            self.feedback_hidden >= 1,
-            f"decoder.feedback_hidden is {self.feedback_hidden}; it must be at least 1.",
-        )
+            require_size(getattr(self, name), f"decoder.{name}", least=0)
+        require_size(self.feedback_hidden, "decoder.feedback_hidden")
         require(
             self.surrogate_width % (2 * SURROGATE_HEADS) == 0,
             f"decoder.surrogate_width is {self.surrogate_width}; it must be a multiple of {2 * SURROGATE_HEADS}.",
