@@ -364,6 +364,16 @@ def test_the_column_is_found_by_its_width_among_several(tmp_path):
     np.testing.assert_array_equal(everything(path, column="other").vectors, VECTORS + 1)
 
 
+@pytest.mark.parametrize("missing", ["null", "None", "[]", "{}"])
+def test_a_cell_without_a_vector_is_a_row_without_one(tmp_path, missing):
+    path = tmp_path / "v.csv"
+    path.write_text(f'id,emb\na,"[1, 2]"\nb,{missing}\nc,"[nan, 1]"\nd,"[-inf, 2]"\n')
+    (batch,) = open_vectors(str(path)).batches
+    # Rows without a vector are named apart.
+    assert list(batch.ids) == ["a", "c", "d"]
+    assert np.isfinite(batch.vectors).all(axis=1).tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "write", [write_npz, write_parquet, write_feather, write_jsonl, write_csv, write_wide_tsv]
 )

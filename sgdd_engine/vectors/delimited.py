@@ -13,7 +13,7 @@ from sgdd_engine.data.lines import read_lines
 from sgdd_engine.data.table_layout import TableHead, find_layout
 from sgdd_engine.errors import VectorSourceError
 from sgdd_engine.vectors.columns import ID_NAMES, Columns, choose_columns
-from sgdd_engine.vectors.numbers import is_number, looks_like_vector, parse_vector
+from sgdd_engine.vectors.numbers import is_missing, is_number, looks_like_vector, parse_vector
 from sgdd_engine.vectors.rows import Row, batches_of
 from sgdd_engine.vectors.source import OpenSource, ReadOptions, refuse_options
 
@@ -112,9 +112,10 @@ class _Layout:
         """What may be vectors: columns of lists; where there are none, or it is named so, columns of numbers."""
         place = {column: i for i, column in enumerate(self.cells)}
         lists = {
-            column: _Vectors([place[column]], len(re.split(r"[\s,;]+", cells[0].strip("[](){} \t,;"))), True)
+            column: _Vectors([place[column]], len(re.split(r"[\s,;]+", found[0].strip("[](){} \t,;"))), True)
             for column, cells in self.cells.items()
-            if cells and all(map(looks_like_vector, cells))
+            if (found := [cell for cell in cells if not is_missing(cell)])
+            and all(map(looks_like_vector, found))
         }
         groups = {
             group: _Vectors([place[column] for column in columns], len(columns), False)

@@ -34,7 +34,8 @@ def open(where: str, options: ReadOptions) -> OpenSource:
 class NpyWriter:
     """Writes vectors into an `.npy` file [N, D] float32 as they come, in constant memory.
 
-    The file has its name once it is closed; if an error ends the work, it holds what was added before.
+    The file has its name once it is closed; if an error ends the work, it holds what was added before. If nothing was,
+    an older file stays as it is.
 
     Example:
         >>> with NpyWriter(Path("vectors.npy"), 384) as writer:
@@ -69,13 +70,14 @@ class NpyWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         with naming(self._path, self._aside):
             try:
                 self._file.seek(0)
                 self._write_header()
                 self._file.close()
-                publish(self._aside, self._path)
+                if error is None or self._rows:
+                    publish(self._aside, self._path)
             finally:
                 with suppress(OSError):  # what had no room still has none
                     self._file.close()

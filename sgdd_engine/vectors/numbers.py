@@ -9,6 +9,7 @@ from sgdd_engine.vectors.rows import as_float32, shorten
 from sgdd_engine.vectors.source import Vectors
 
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_MISSING = {"", "null", "none", "\\n", "[]", "()", "{}"}
 
 
 def parse_vector(text: str, name: str, place: str) -> Vectors | None:
@@ -18,7 +19,7 @@ def parse_vector(text: str, name: str, place: str) -> Vectors | None:
         VectorSourceError: it is something else.
     """
     inner = text.strip()
-    if inner.lower() in ("", "null", "none", "\\n"):
+    if is_missing(inner):
         return None
     if inner[0] in _BRACKETS and inner.endswith(_BRACKETS[inner[0]]):
         inner = inner[1:-1]
@@ -37,6 +38,11 @@ def parse_vector(text: str, name: str, place: str) -> Vectors | None:
     return vector
 
 
+def is_missing(text: str) -> bool:
+    """Whether a cell of a table stands for no vector."""
+    return text.strip().lower() in _MISSING
+
+
 def looks_like_vector(text: str) -> bool:
     """Whether a cell of a table holds several numbers in brackets."""
     inner = text.strip()
@@ -44,7 +50,7 @@ def looks_like_vector(text: str) -> bool:
         len(inner) > 2
         and inner[0] in _BRACKETS
         and inner.endswith(_BRACKETS[inner[0]])
-        and (re.match(r"[\s\d.+-]", inner[1]) is not None)
+        and (re.match(r"[\s\d.+-]|nan\b|inf", inner[1:], re.IGNORECASE) is not None)
     )
 
 
