@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from sgdd_cli.console import command_line, say, say_command, stdout
 from sgdd_engine.errors import SgddError
@@ -102,10 +102,7 @@ class Trace:
 
     def __init__(self, path: Path) -> None:
         self._path, self._round = path, 0
-        try:
-            self._file = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise SgddError(f"The trace {path} cannot be written: {error.strerror}.") from error
+        self._file: TextIO | None = None
 
     def listener(self, before: int, also: Listener) -> Listener:
         """A listener that writes canvases, and tells another one of everything.
@@ -141,10 +138,14 @@ class Trace:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _write(self, line: Mapping[str, object]) -> None:
         try:
+            # Opened for the first line: an error before it leaves an older file as it is.
+            if self._file is None:
+                self._file = self._path.open("w", encoding="utf-8")
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as error:

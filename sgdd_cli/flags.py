@@ -9,6 +9,7 @@ import typer
 
 from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_engine.atomic_files import HASHES, check_writable
+from sgdd_engine.bounded_files import read_json_object
 from sgdd_engine.diffusion.config import SamplingConfig
 from sgdd_engine.errors import ConfigError, SgddError
 from sgdd_engine.generation.config import GenerationConfig
@@ -150,8 +151,24 @@ def check_output(path: Path, option: str = "", *, force: bool, folder: bool = Fa
     taken = any(path.iterdir()) if folder and path.is_dir() else path.is_file()
     if taken and not force:
         raise SgddError(f"`{path}` exists and is not overwritten.", f"{other} --force overwrites it.")
-    if folder and taken and not (path / HASHES).is_file():
-        raise SgddError(f"`{path}` exists and is not a checkpoint, so --force does not overwrite it.", other)
+    if folder and taken:
+        _require_exported(path, other)
+
+
+def _require_exported(folder: Path, hint: str) -> None:
+    """Refuse to replace a folder that holds more than an exported checkpoint."""
+    if not (folder / HASHES).is_file():
+        raise SgddError(f"`{folder}` exists and is not a checkpoint, so --force does not overwrite it.", hint)
+    if (folder / "training").exists():
+        sentence = "holds the training state of a run, so --force does not overwrite it."
+        raise SgddError(f"`{folder}` {sentence}", hint)
+    own = {HASHES, "README.md", *read_json_object(folder / HASHES)}
+    if foreign := sorted(path.name for path in folder.iterdir() if path.name not in own):
+        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise SgddError(
+            f"`{folder}` holds other files than a checkpoint ({shown}), so --force does not overwrite it.",
+            hint,
+        )
 
 
 # The sections of settings that change what a command does, of those that a command before it may have been given.

@@ -96,7 +96,8 @@ def find_checkpoint(
     )
 
     if named is None and (newest_run(RUNS) is not None or not mini_is_here()):
-        folder = newest_checkpoint(RUNS)
+        with ProgressDisplay() as display:
+            folder = newest_checkpoint(RUNS, display)
         info = read_info(folder)
         loss = f", held-out loss {info.validation_loss:.3f}" if isfinite(info.validation_loss) else ""
         few = ", which are few" if info.step < _FEW_STEPS else ""

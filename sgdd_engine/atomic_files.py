@@ -23,7 +23,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sgdd_engine.bounded_files import UnreadableError, open_regular, read_json_object, shortened
+from sgdd_engine.bounded_files import (
+    UnreadableError,
+    open_regular,
+    read_json_object,
+    require_text_name,
+    shortened,
+)
 from sgdd_engine.errors import SgddError
 
 # The hashes of a folder's files.
@@ -84,6 +90,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it that are missing, which a power cut then leaves there."""
+    require_text_name(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -119,6 +126,7 @@ def check_writable(path: Path, hint: str, *, folder: bool = False) -> None:
     Raises:
         SgddError: `path` is a folder, or no file can be written there.
     """
+    require_text_name(path)
     if folder:
         _require_replaceable(path, hint)
     elif is_stream(path):

@@ -57,6 +57,19 @@ class UnreadableError(SgddError, ValueError):
         self.reason = reason
 
 
+def require_text_name(path: str | Path) -> None:
+    """Refuse a name whose bytes are no UTF-8, such as one of an old system: records and weights cannot hold it.
+
+    Raises:
+        SgddError: it is such a name.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise SgddError(f"The name `{shown}` is not UTF-8.", "Rename it: mv OLD NEW") from None
+
+
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; anything else is refused without waiting for it.
 

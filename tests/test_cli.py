@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hinted_commands import check_hints, hints_of
@@ -25,10 +26,12 @@ from sgdd_cli.default_paths import corpus_folder, new_run
 from sgdd_cli.eval_settings import quick_settings, say_what_is_left_out
 from sgdd_cli.main import app
 from sgdd_cli.settings import load_settings
+from sgdd_engine.checkpoint import resolve_checkpoint
 from sgdd_engine.errors import CheckpointError, ConfigError, DataError, SgddError
 from sgdd_engine.evaluation.config import EvalConfig
 from sgdd_engine.evaluation.reconstruction import CONDITIONS
 from sgdd_engine.mini import SENTENCES
+from sgdd_engine.vectors import NpyWriter
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "tokenizers", "numpy")
@@ -673,6 +676,66 @@ def test_ways_of_sampling_that_cannot_be_compared(workplace, vary, message):
     with pytest.raises(ConfigError) as caught:
         call("eval", workplace, "--vary", vary)
     assert message in f"{caught.value} {caught.value.hint}"
+
+
+def test_an_export_replaces_nothing_but_an_exported_model(workplace, tmp_path):
+    out = tmp_path / "model"
+    call("export", workplace, out)
+    call("export", workplace, out, "--force")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(SgddError, match=r"other files than a checkpoint \(notes.txt\)"):
+        call("export", workplace, out, "--force")
+    assert (out / "notes.txt").read_text() == "mine"
+    with pytest.raises(SgddError, match="training state of a run"):
+        call("export", workplace, resolve_checkpoint(workplace), "--force")
+    (out / "notes.txt").unlink()
+    with pytest.raises(SgddError, match="is the checkpoint itself"):
+        call("export", out, out, "--force")
+
+
+def test_names_that_are_not_utf_8_are_refused_before_anything_is_computed(workplace, tmp_path):
+    strange = os.fsdecode(bytes(tmp_path) + b"/caf\xe9")
+    for arguments in (
+        ("prepare-data", strange, "--out", tmp_path / "corpus"),
+        ("prepare-data", "builtin", "--out", strange),
+        ("train", "data/tales", "--out", strange, "--max-steps", 1, "--device", "cpu"),
+        ("eval", workplace, "--data", strange, "--device", "cpu"),
+        ("export", workplace, strange),
+    ):
+        with pytest.raises(SgddError, match=r"caf\\udce9` is not UTF-8"):
+            call(*arguments)
+    assert not Path(strange).exists()
+
+
+def test_a_damaged_checkpoint_of_a_run_is_named(workplace, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(workplace, run)
+    best = resolve_checkpoint(run)
+    weights = best / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    _, err = call("sample", "Anna found a cup.", "--search", 0, "--checkpoint", run, "--device", "cpu")
+    assert f"Skipping the damaged checkpoint `{best}`" in err.replace("\n", " ")
+    with pytest.raises(CheckpointError, match=f"1 checkpoint of the run is damaged: {best.name}"):
+        call("checkpoint", "verify", run)
+    found, _ = call("checkpoint", "verify", run, "--json", code=1)
+    assert json.loads(found)["damaged"] == [best.name]
+
+
+@pytest.mark.offline_encoder
+def test_what_fails_before_it_has_a_result_leaves_older_files(tmp_path):
+    vectors, trace = tmp_path / "v.npy", tmp_path / "t.jsonl"
+    vectors.write_bytes(b"older")
+    trace.write_bytes(b"older")
+    both = ("--save-vector", vectors, "--trace", trace, "--force")
+    with pytest.raises(SgddError):
+        call("sample", "A dog.", "--checkpoint", "mini", "--device", "cpu", "--length", 99, *both)
+    # The trace began with no line; of the vectors those that had been added are kept.
+    assert trace.read_bytes() == b"older"
+    with pytest.raises(SgddError), NpyWriter(vectors, 4):
+        raise SgddError("Nothing was added.")
+    assert np.load(vectors).shape == (1, 384)
+    same = ("--save-vector", vectors, "--trace", vectors)
+    assert "both name" in call("sample", "A dog.", *same, "--force", code=2)[1].replace("\n", " ")
 
 
 @pytest.mark.parametrize("other", [["--find-cfg"], ["--report", "page.html"], ["--vary", "sample.steps=1,2"]])

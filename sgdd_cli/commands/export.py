@@ -10,6 +10,7 @@ from sgdd_cli.completion import complete_assignment, complete_checkpoint
 from sgdd_cli.console import emit, say
 from sgdd_cli.flags import Dtype, Force, check_output
 from sgdd_cli.formatting import size
+from sgdd_engine.errors import SgddError
 
 if TYPE_CHECKING:
     from sgdd_engine.generation import SGDD
@@ -62,6 +63,8 @@ def export(
             f"`{out / 'README.md'}` was written or changed by hand, and is kept; for another one: --card FILE"
         )
     folder = find_checkpoint(checkpoint)
+    if out.resolve() == folder.resolve():
+        raise SgddError(f"`{out}` is the checkpoint itself.", "Name another folder.")
     model = model_to_share(folder)
     model.save_pretrained(out, dtype=dtype, card=text or own_card(folder), sampling=sampling)
     _note_local_encoder(model)

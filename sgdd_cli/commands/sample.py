@@ -138,6 +138,8 @@ def _check_outputs(trace: Path | None, save_vector: Path | None, *, force: bool)
     if save_vector.suffix != ".npy":
         raise typer.BadParameter(f"--save-vector {save_vector}: the name of the file must end in .npy.")
     check_output(save_vector, "--save-vector", force=force)
+    if trace is not None and trace.resolve() == save_vector.resolve():
+        raise typer.BadParameter(f"--trace and --save-vector both name {trace}.")
 
 
 def _vector_file(model: "SGDD", path: Path) -> "NpyWriter":

@@ -10,7 +10,7 @@ from sgdd_engine.checkpoint.hub import pull
 from sgdd_engine.checkpoint.hub_name import HubName
 from sgdd_engine.checkpoint.info import CONFIG
 from sgdd_engine.errors import CheckpointError
-from sgdd_engine.events import Listener, ignore
+from sgdd_engine.events import Listener, Notice, ignore
 from sgdd_engine.mini import MINI, mini_folder
 
 # The names that `checkpoint_folder` gives.
@@ -71,8 +71,9 @@ def resolve_checkpoint(name: Path | str, revision: str | None = None, on_event: 
         return path
     folders = checkpoints_of(path)
     for folder in sorted(folders, key=lambda folder: (*_validation_rank(folder), -folders.index(folder))):
-        if not checkpoint_damage(folder):
+        if (problem := checkpoint_damage(folder)) is None:
             return folder
+        on_event(Notice(f"Skipping the damaged checkpoint `{folder}`: {problem}.", warning=True))
     raise CheckpointError(
         f"`{path}` is neither a checkpoint nor a run with an undamaged checkpoint.", NAME_ONE
     )
@@ -108,8 +109,12 @@ def newest_run(runs: Path = Path("runs")) -> Path | None:
     return max(written, key=written.__getitem__, default=None)
 
 
-def newest_checkpoint(runs: Path = Path("runs")) -> Path:
+def newest_checkpoint(runs: Path = Path("runs"), on_event: Listener = ignore) -> Path:
     """The best checkpoint of the newest run in a folder of runs.
+
+    Args:
+        runs: The folder.
+        on_event: Told of damaged checkpoints that are skipped.
 
     Raises:
         CheckpointError: there is none.
@@ -120,7 +125,7 @@ def newest_checkpoint(runs: Path = Path("runs")) -> Path:
             f"No checkpoint was named and `{runs}` holds no run.",
             "Name one with --checkpoint FOLDER, or train one: sgdd train",
         )
-    return resolve_checkpoint(run)
+    return resolve_checkpoint(run, on_event=on_event)
 
 
 def _is_model(folder: Path) -> bool:

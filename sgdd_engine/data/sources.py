@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sgdd_engine.atomic_files import sha256_of
+from sgdd_engine.bounded_files import require_text_name
 from sgdd_engine.counted import counted
 from sgdd_engine.data.builtin import BUILTIN_SENTENCES, builtin_sentences
 from sgdd_engine.data.config import DataConfig
@@ -45,6 +46,7 @@ def open_source(spec: str, config: DataConfig) -> Source:
     Raises:
         DataError: If there is no such file, or no file in the folder that can be read. The hub is not asked yet.
     """
+    require_text_name(spec)
     prefix = spec[: spec.find(":") + 1]
     opener = SOURCES.find(spec) or (SOURCES.find(prefix) if prefix else None) or _open_path
     return opener(spec, config)
