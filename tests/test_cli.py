@@ -744,6 +744,12 @@ def test_the_confidence_is_calibrated_on_its_own(workplace, other):
         call("eval", "there is no such model", "--calibrate-score", 100, *other)
 
 
+@pytest.mark.parametrize("find", [["--find-cfg"], ["--set", "eval.find_cfg=true"]])
+def test_a_weight_is_not_sought_where_ways_are_compared(workplace, find):
+    with pytest.raises(ConfigError, match="--vary compares ways of sampling"):
+        call("eval", "there is no such model", "--vary", "sample.steps=1,2", *find)
+
+
 @pytest.mark.slow
 @pytest.mark.offline_encoder
 def test_eval_calibrates_the_confidence_and_records_it(workplace, tmp_path):

@@ -302,6 +302,13 @@ def test_the_command_writes_lines_or_json():
     assert alone["cosine"] is None
 
 
+def test_a_weight_without_a_meaning_is_told():
+    text = "She [MASK:1] the sea."
+    assert "sample.cfg is not used" in call(text, "--cfg", 3).stderr
+    for arguments in ((text,), (text, "--cfg", 3, "--meaning", "a sailor sees the land")):
+        assert "sample.cfg" not in call(*arguments).stderr
+
+
 def test_candidates_of_one_length_differ_in_their_blanks():
     asked = ("A [MASK] saw the [MASK].", "--meaning", "a sailor sees the land", "--length", 8)
     done = call(*asked, "--candidates", 4, "--json")

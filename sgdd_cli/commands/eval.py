@@ -176,7 +176,7 @@ def evaluate(
     from sgdd_engine.generation import complete_sampling  # noqa: PLC0415
 
     varied = varied_settings(vary or [], files or [], assignments or [])
-    check_combination(vary, calibrate_score, page, find_cfg)
+    check_combination(vary, calibrate_score, page, resolved.settings.eval.find_cfg)
     if page is not None:
         check_output(page, "--report", force=force)
     warn_of_unused(resolved)

@@ -56,7 +56,7 @@ def fill(
     (allowed,) = validate_lengths(config.length or f"1-{max_tokens}", 1, 1, model.info)
     found = read_texts(texts, "fill", lambda text: check_blanks(text, model.tokenizer, allowed, max_tokens))
     vector = None if meaning is None else model.encode(meaning)
-    _warn_of_unused(writing)
+    _warn_of_unused(writing, meaning is not None)
     writing.warn_of_equal_samples("text")
     calls = repeating = 0
     try:
@@ -83,8 +83,10 @@ def fill(
             say(f"Encoder calls: {calls:,}.")
 
 
-def _warn_of_unused(writing: Writing) -> None:
+def _warn_of_unused(writing: Writing, has_meaning: bool) -> None:
     """Name the settings of `sample` that were given and have no meaning here."""
+    if not has_meaning and writing.chosen.cfg != writing.model.recommended_sampling.cfg:
+        warn("sample.cfg is not used in filling without a meaning; to give one: --meaning TEXT")
     for key, given in (
         ("sample.refine", writing.config.refine > 0),
         ("sample.shortlist", (writing.config.shortlist or 1) > 1),
