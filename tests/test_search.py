@@ -246,7 +246,7 @@ def test_what_the_surrogate_finds_closest_is_encoded(exact, drafts, vectors, mon
 
 def test_what_was_not_encoded_waits_for_later_rounds(exact, drafts, vectors, monkeypatch):
     def distances():
-        of_seeds = ([replace(draft, seed=seed) for draft in drafts] for seed in range(4))
+        of_seeds = ([replace(draft, seed=seed) for draft in drafts] for seed in (1, 2))
         return sum(distance(searched(exact, each, vectors)) for each in of_seeds)
 
     chosen = distances()
