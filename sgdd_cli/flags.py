@@ -206,12 +206,13 @@ def options_for(
     return [*pairs, *((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items())]
 
 
-def require_store(named: str | None, option: str, **given: object) -> None:
+def require_store(named: str | None, option: str, instead: str = "", **given: object) -> None:
     """Refuse options of the rows of a store where texts were named.
 
     Args:
         named: The store.
         option: The option that names it.
+        instead: What else may be meant, as a sentence.
         given: Values of the options by their names; None or False where one was not given.
 
     Raises:
@@ -221,7 +222,7 @@ def require_store(named: str | None, option: str, **given: object) -> None:
     if named is None and flags:
         raise ConfigError(
             f"For the rows of a store only: {', '.join(flags)}; texts were named.",
-            f"Leave them out, or name the store with {option}.",
+            f"Leave them out, or name the store with {option}. {instead}".rstrip(),
         )
 
 

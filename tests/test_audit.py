@@ -451,5 +451,8 @@ def test_wrong_inputs_get_one_sentence(folder, tmp_path):
     ):
         with pytest.raises(error, match=re.escape(words)):
             call("audit", *arguments, "--checkpoint", "mini", "--device", "cpu")
+    with pytest.raises(ConfigError) as caught:
+        call("audit", texts, "--text-column", "body", "--checkpoint", "mini")
+    assert "The column of the texts in a table is --column." in caught.value.hint
     with pytest.raises(ConfigError, match="own_texts is -1"):
         AuditConfig(own_texts=-1)

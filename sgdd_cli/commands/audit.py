@@ -113,10 +113,10 @@ def audit(
             + ("none was named." if data is None else "both were named."),
             f"{command_line('audit', 'TEXTS')}\n{command_line('audit', '--vectors', 'SOURCE')}",
         )
-    # `--column` of a file is that of its texts.
     require_store(
         vectors,
         "--vectors",
+        "The column of the texts in a table is --column.",
         text_column=text_column,
         ids=ids,
         where=where,

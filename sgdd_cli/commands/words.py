@@ -72,8 +72,17 @@ def words(
         raise typer.BadParameter("Give texts, or vectors with --vector SOURCE.")
     if texts and vectors is not None:
         raise typer.BadParameter("Give texts or --vector SOURCE, not both.")
-    of_rows = {"column": column, "text_column": text_column, "ids": ids, "where": where, "table": table}
-    require_store(vectors, "--vector", **of_rows, map=map_file, assume_same=assume_same)
+    require_store(
+        vectors,
+        "--vector",
+        column=column,
+        text_column=text_column,
+        ids=ids,
+        where=where,
+        table=table,
+        map=map_file,
+        assume_same=assume_same,
+    )
     place = device_name(gpu, device)
     from sgdd_cli.input_texts import batches, read_texts  # noqa: PLC0415 - `sgdd --help` need not load it
 
